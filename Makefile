@@ -1,0 +1,49 @@
+# Two commands on a fresh machine:  make demo   and   make test
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEPS    = pyproject.toml constraints.txt
+TESTS  ?=
+
+.PHONY: demo test slow lint format types check clean
+
+demo: $(VENV)/.demo
+	$(BIN)/llama-index-tuning demo --out demo_output
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TESTS)
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) demo_output
+
+# torch comes first and pinned, or pip fetches gigabytes of CUDA.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install -r constraints.txt
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch $(DEPS)
+	$(PIP) install -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo $(DEPS)
+	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers]" --group dev --group test
+	@touch $@

@@ -1,0 +1,149 @@
+"""A tuned component on disk.
+
+A folder with `tuning.json` (what it is, how it came about), `model.safetensors` (weights) and
+`README.md` (for people). A component may add files for other loaders; they are never read back.
+Nothing is unpickled, and no file name is ever taken from a file's content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.errors import ArtifactError
+
+FORMAT = 1
+CONFIG = "tuning.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+
+PathLike = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def replacing_folder(path: PathLike) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block succeeds.
+
+    Where the block fails (no disk left, Ctrl-C), what was at `path` stays as it was.
+    """
+    target = Path(path).absolute()
+    check_writable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        temporary.chmod(0o755)
+        _swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(path: PathLike) -> None:
+    """Refuse to replace anything that is not a saved component or an empty folder."""
+    target = Path(path)
+    if target.is_symlink() or target.is_file():
+        raise ArtifactError(f"{path} is a file or a link; a component is saved as a folder")
+    if not target.exists():
+        return
+    names = {entry.name for entry in target.iterdir()}
+    saved = CONFIG in names or {"config.json", "pytorch_model.bin"} <= names
+    if names and not saved:
+        raise ArtifactError(
+            f"{path} exists and is not a saved component (it holds {', '.join(sorted(names)[:3])})"
+            "; choose another path, it would be replaced"
+        )
+
+
+def write_component(
+    folder: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    card: str,
+) -> None:
+    """Write the three files of a component into a folder that exists."""
+    from safetensors.numpy import save_file
+
+    from llama_index.tuning import __version__
+
+    head = {"format": FORMAT, "kind": kind, "version": __version__}
+    text = json.dumps({**head, **config}, ensure_ascii=False, indent=2)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    save_file(arrays, folder / WEIGHTS)
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def read_config(path: PathLike, kind: str) -> dict[str, Any]:
+    """The checked `tuning.json` of a component of this kind."""
+    file = Path(path) / CONFIG
+    if not Path(path).is_dir():
+        raise ArtifactError(f"{path} is not a folder")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} holds no saved component: it has no {CONFIG}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise ArtifactError(f"{file} is not valid JSON: {exc}") from exc
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{file} must hold a JSON object, got {type(config).__name__}")
+    if config.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{file} has format {config.get('format')!r}; this version reads format {FORMAT}"
+        )
+    if config.get("kind") != kind:
+        raise ArtifactError(f"{path} holds a {config.get('kind')!r}, not a {kind!r}")
+    return config
+
+
+def read_tensors(path: PathLike) -> dict[str, NDArray[np.float32]]:
+    """The weights of a component: float32, finite."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    file = Path(path) / WEIGHTS
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} has no {WEIGHTS}") from None
+    except (SafetensorError, ValueError, KeyError, TypeError) as exc:
+        raise ArtifactError(f"{file} is not a safetensors file, or is truncated: {exc}") from exc
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise ArtifactError(f"{file}: {name} must be float32, got {tensor.dtype}")
+        if not np.isfinite(tensor).all():
+            raise ArtifactError(f"{file}: {name} holds NaN or infinite values")
+    return tensors
+
+
+def _swap(new: Path, target: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
+    try:
+        target.rename(old / "was")
+        try:
+            new.rename(target)
+        except BaseException:
+            (old / "was").rename(target)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

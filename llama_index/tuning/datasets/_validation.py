@@ -1,0 +1,81 @@
+"""What can be wrong with a dataset, each fault a sentence that names the id."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+
+def normalise(text: str) -> str:
+    """The form in which two query texts count as the same: case and space aside."""
+    return " ".join(text.casefold().split())
+
+
+def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -> list[str]:
+    """Every fault of a retrieval dataset; an empty list means that it is sound."""
+    parts = {"queries": queries, "corpus": corpus, "relevant_docs": relevant_docs}
+    faults = [
+        f"{name} must be a dictionary, got {type(part).__name__}"
+        for name, part in parts.items()
+        if not isinstance(part, dict)
+    ]
+    if mode != "text":
+        faults.append(f"mode must be 'text', got {mode!r}")
+    if faults:
+        return faults
+    return [
+        *_text_faults("query", queries),
+        *_text_faults("document", corpus),
+        *_relevance_faults(queries, corpus, relevant_docs),
+    ]
+
+
+def _text_faults(what: str, texts: dict[Any, Any]) -> Iterator[str]:
+    for id_, text in texts.items():
+        if not isinstance(id_, str) or not id_:
+            yield f"{what} id {id_!r} must be a non-empty string"
+        if not isinstance(text, str):
+            yield f"{what} {id_!r}: the text must be a string, got {type(text).__name__}"
+        elif not text or text.isspace():
+            yield f"{what} {id_!r}: the text is empty"
+
+
+def _relevance_faults(
+    queries: dict[Any, Any], corpus: dict[Any, Any], relevant_docs: dict[Any, Any]
+) -> Iterator[str]:
+    for query_id in queries:
+        docs = relevant_docs.get(query_id)
+        if docs is None:
+            yield f"query {query_id!r} has no entry in relevant_docs"
+        elif not isinstance(docs, list):
+            yield (
+                f"relevant_docs[{query_id!r}] must be a list of document ids, "
+                f"got {type(docs).__name__}"
+            )
+        elif not docs:
+            yield f"query {query_id!r} has no relevant documents"
+        else:
+            for doc_id in docs:
+                if not isinstance(doc_id, str):
+                    kind = type(doc_id).__name__
+                    yield f"relevant_docs[{query_id!r}] must hold strings, got {kind}"
+                elif doc_id not in corpus:
+                    yield f"query {query_id!r}: relevant document {doc_id!r} is not in the corpus"
+    for query_id in relevant_docs:
+        if query_id not in queries:
+            yield f"relevant_docs names query {query_id!r}, which is not in queries"
+
+
+def conflicting_queries(
+    queries: dict[str, str], relevant_docs: dict[str, list[str]]
+) -> list[list[str]]:
+    """Groups of query ids that share a text (case and space aside) but not the answers."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for id_, text in queries.items():
+        same[normalise(text)].append(id_)
+    return [
+        ids
+        for ids in same.values()
+        if len(ids) > 1 and len({frozenset(relevant_docs[id_]) for id_ in ids}) > 1
+    ]

@@ -1,0 +1,296 @@
+"""Questions, documents, and which documents answer which question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_index.tuning.datasets._beir import read_beir
+from llama_index.tuning.datasets._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.datasets._validation import (
+    conflicting_queries,
+    normalise,
+    retrieval_faults,
+)
+from llama_index.tuning.errors import DatasetError
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import BaseNode, TextNode
+
+
+@dataclass
+class RetrievalDataset:
+    """Queries, a corpus, and the documents of it that are relevant to each query.
+
+    The old package's `EmbeddingQAFinetuneDataset` under its new name (the old one is kept as
+    an alias); its JSON files load unchanged.
+
+    Args:
+        queries: query id → text.
+        corpus: document id → text. A document is what the app retrieves: a chunk, a node.
+        relevant_docs: query id → ids of the documents that answer it, at least one.
+        mode: always `"text"`; kept from the old format.
+
+    Raises:
+        DatasetError: naming every fault with the id concerned. Queries with the same text but
+            different answers are real in generated data, so they only warn: all rows of one
+            text stay on the same side of every split; `merge_duplicates()` makes them one.
+
+    Example:
+        >>> dataset = RetrievalDataset(
+        ...     queries={"q1": "How do I reset my password?"},
+        ...     corpus={"d1": "Click 'Forgot password' on the sign-in page.", "d2": "Fees."},
+        ...     relevant_docs={"q1": ["d1"]},
+        ... )
+        >>> len(dataset), len(dataset.corpus)
+        (1, 2)
+    """
+
+    queries: dict[str, str]
+    corpus: dict[str, str]
+    relevant_docs: dict[str, list[str]]
+    mode: str = "text"
+
+    def __post_init__(self) -> None:
+        faults = retrieval_faults(self.queries, self.corpus, self.relevant_docs, self.mode)
+        if faults:
+            raise DatasetError("the retrieval dataset has faults:", faults)
+        conflicts = self.conflicts()
+        if conflicts:
+            shown = "; ".join(", ".join(map(repr, ids)) for ids in conflicts[:3])
+            warnings.warn(
+                f"{len(conflicts)} query texts occur more than once with different relevant "
+                f"documents (ids {shown}{'; …' if len(conflicts) > 3 else ''}); "
+                f"merge_duplicates() would make each one query",
+                stacklevel=3,
+            )
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.queries)
+
+    @property
+    def query_docid_pairs(self) -> list[tuple[str, list[str]]]:
+        """(query text, relevant document ids) in the order of `queries`."""
+        return [(text, self.relevant_docs[id_]) for id_, text in self.queries.items()]
+
+    def conflicts(self) -> list[list[str]]:
+        """Groups of query ids that share a text but not the relevant documents."""
+        return conflicting_queries(self.queries, self.relevant_docs)
+
+    def merge_duplicates(self) -> RetrievalDataset:
+        """One query for each text (case and space aside), relevant to all of their documents."""
+        first: dict[str, str] = {}
+        relevant: dict[str, dict[str, None]] = {}
+        for id_, text in self.queries.items():
+            kept = first.setdefault(normalise(text), id_)
+            relevant.setdefault(kept, {}).update(dict.fromkeys(self.relevant_docs[id_]))
+        return RetrievalDataset(
+            {id_: self.queries[id_] for id_ in relevant},
+            self.corpus,
+            {id_: list(docs) for id_, docs in relevant.items()},
+            self.mode,
+        )
+
+    def subset(self, query_ids: Iterable[str]) -> RetrievalDataset:
+        """The same corpus with these queries only."""
+        ids = list(query_ids)
+        unknown = [f"unknown query id {id_!r}" for id_ in ids if id_ not in self.queries]
+        if unknown:
+            raise DatasetError("cannot take a subset:", unknown)
+        return _unchecked(
+            {id_: self.queries[id_] for id_ in ids},
+            self.corpus,
+            {id_: self.relevant_docs[id_] for id_ in ids},
+            self.mode,
+        )
+
+    def split(
+        self,
+        test_size: float = 0.2,
+        *,
+        by: Literal["query", "document"] = "query",
+        seed: int = 0,
+    ) -> tuple[RetrievalDataset, RetrievalDataset]:
+        """Two datasets over the same corpus, with no query text on both sides.
+
+        Args:
+            test_size: share of the queries that go to the second one, between 0 and 1.
+            by: `"query"` splits at random; `"document"` also keeps every relevant document on
+                one side, so that the second one measures documents without training queries.
+            seed: the same seed gives the same split.
+        """
+        if not 0 < test_size < 1:
+            raise ValueError(f"test_size must be between 0 and 1, got {test_size}")
+        if by not in ("query", "document"):
+            raise ValueError(f"unknown by {by!r}; choose one of: query, document")
+        groups = self.groups(by=by)
+        if len(groups) < 2:
+            raise DatasetError(
+                f"cannot split by {by}: all {len(self)} queries hang together "
+                f"({'one text' if by == 'query' else 'through shared relevant documents'})"
+            )
+        random.Random(seed).shuffle(groups)
+        test: set[str] = set()
+        for group in groups[:-1]:
+            if len(test) >= test_size * len(self):
+                break
+            test.update(group)
+        train = [id_ for id_ in self.queries if id_ not in test]
+        return self.subset(train), self.subset([id_ for id_ in self.queries if id_ in test])
+
+    def groups(self, *, by: Literal["query", "document"] = "query") -> list[list[str]]:
+        """Query ids that must stay together: the same text, or linked by shared documents."""
+        parent = {id_: id_ for id_ in self.queries}
+
+        def root(id_: str) -> str:
+            while parent[id_] != id_:
+                parent[id_] = parent[parent[id_]]
+                id_ = parent[id_]
+            return id_
+
+        seen: dict[tuple[str, str], str] = {}
+        for id_, text in self.queries.items():
+            keys = [("text", normalise(text))]
+            if by == "document":
+                keys += [("document", doc) for doc in self.relevant_docs[id_]]
+            for key in keys:
+                parent[root(id_)] = root(seen.setdefault(key, id_))
+        members: dict[str, list[str]] = defaultdict(list)
+        for id_ in self.queries:
+            members[root(id_)].append(id_)
+        return list(members.values())
+
+    def fingerprint(self) -> str:
+        """A short hash of the content, written into reports and artifacts."""
+        digest = hashlib.sha256()
+        for part in (self.queries, self.corpus, self.relevant_docs):
+            for key in sorted(part):
+                digest.update(json.dumps([key, part[key]], ensure_ascii=False).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The old package's JSON object."""
+        return {
+            "queries": self.queries,
+            "corpus": self.corpus,
+            "relevant_docs": self.relevant_docs,
+            "mode": self.mode,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str = "the data") -> RetrievalDataset:
+        """From the object that `to_dict` gives; `source` is what error messages call it."""
+        if not isinstance(data, Mapping):
+            raise DatasetError(f"{source} must be a JSON object, got {type(data).__name__}")
+        missing = [key for key in ("queries", "corpus", "relevant_docs") if key not in data]
+        if missing:
+            hint = "; pass corpus= where it is in a file of its own" if "corpus" in missing else ""
+            raise DatasetError(f"{source} lacks {', '.join(missing)}{hint}")
+        unknown = sorted(map(str, set(data) - {"queries", "corpus", "relevant_docs", "mode"}))
+        if unknown:
+            raise DatasetError(f"{source} has unknown keys: {', '.join(unknown)}")
+        return cls(**data)
+
+    def save_json(self, path: PathLike) -> None:
+        """Write the whole dataset to one JSON file, atomically."""
+        write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2))
+
+    @classmethod
+    def from_json(
+        cls, path: PathLike, *, corpus: PathLike | Mapping[str, str] | None = None
+    ) -> RetrievalDataset:
+        """Load a JSON file, of this package or the old one.
+
+        Args:
+            path: the file with `queries`, `relevant_docs` and, without `corpus=`, `corpus`.
+            corpus: where several splits share one corpus: its file (`{document id: text}`), or
+                the loaded dictionary.
+        """
+        data = read_json(path)
+        if corpus is not None and isinstance(data, dict):
+            if "corpus" in data:
+                raise DatasetError(f"{path} has a corpus of its own; leave corpus= out")
+            data["corpus"] = corpus if isinstance(corpus, Mapping) else read_json(corpus)
+        return cls.from_dict(data, source=str(path))
+
+    @classmethod
+    def from_beir(cls, folder: PathLike, *, split: str = "test") -> RetrievalDataset:
+        """Load a BEIR folder: corpus.jsonl, queries.jsonl, qrels/<split>.tsv (score > 0).
+
+        Thakur et al., BEIR (2021). A document's text is its title, a newline, its text.
+        """
+        return cls(*read_beir(Path(folder), split))
+
+    @classmethod
+    def load(
+        cls,
+        path: PathLike,
+        *,
+        corpus: PathLike | Mapping[str, str] | None = None,
+        split: str = "test",
+    ) -> RetrievalDataset:
+        """Load whatever `path` is: a BEIR folder (of which `split` is read) or a JSON file."""
+        if Path(path).is_dir():
+            return cls.from_beir(path, split=split)
+        return cls.from_json(path, corpus=corpus)
+
+    @classmethod
+    def from_nodes(
+        cls,
+        nodes: Sequence[BaseNode],
+        queries: Mapping[str, str],
+        relevant_docs: Mapping[str, Sequence[str]],
+    ) -> RetrievalDataset:
+        """A dataset whose corpus is LlamaIndex nodes, with the text that an index embeds."""
+        from llama_index.core.schema import MetadataMode
+
+        counts: dict[str, int] = defaultdict(int)
+        for node in nodes:
+            counts[node.node_id] += 1
+        twice = [f"node id {id_!r} occurs {n} times" for id_, n in counts.items() if n > 1]
+        if twice:
+            raise DatasetError("the nodes have faults:", twice)
+        corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
+        return cls(dict(queries), corpus, {id_: list(docs) for id_, docs in relevant_docs.items()})
+
+    def to_nodes(self) -> list[TextNode]:
+        """The corpus as LlamaIndex nodes with the same ids, ready for `VectorStoreIndex`."""
+        from llama_index.core.schema import TextNode
+
+        return [TextNode(id_=id_, text=text) for id_, text in self.corpus.items()]
+
+    @classmethod
+    def coerce(cls, data: Any) -> RetrievalDataset:
+        """Take this class, or anything of the same shape (the old package's dataset)."""
+        if isinstance(data, cls):
+            return data
+        try:
+            parts = (data.queries, data.corpus, data.relevant_docs)
+        except AttributeError:
+            raise TypeError(
+                "dataset must be a RetrievalDataset, or have its queries, corpus and "
+                f"relevant_docs; got {type(data).__name__}"
+            ) from None
+        return cls(*parts, mode=getattr(data, "mode", "text"))
+
+
+def _unchecked(
+    queries: dict[str, str],
+    corpus: dict[str, str],
+    relevant_docs: dict[str, list[str]],
+    mode: str,
+) -> RetrievalDataset:
+    # Part of a dataset that was validated already: a large corpus is not read again.
+    dataset = object.__new__(RetrievalDataset)
+    dataset.queries, dataset.corpus = queries, corpus
+    dataset.relevant_docs, dataset.mode = relevant_docs, mode
+    return dataset

@@ -1,0 +1,1 @@
+"""Tuned embeddings: adapters on frozen models."""

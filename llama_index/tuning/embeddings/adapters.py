@@ -1,0 +1,438 @@
+"""Adapters as they are served: small maps on vectors, in NumPy, saved without pickle.
+
+An adapter is a map of a known kind (linear, low-rank, two-layer: plain NumPy) or a user's own
+torch module, with the side it belongs to and the name of the model whose vectors it maps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.errors import ArtifactError, VectorError
+from llama_index.tuning.evaluate.search import unit_rows
+
+FloatArray = NDArray[np.float32]
+State = dict[str, FloatArray]
+Side = Literal["query", "both"]
+
+KIND = "embedding_adapter"
+_ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.maximum(x, np.float32(0.01) * x),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: np.float32(1) / (np.float32(1) + np.exp(-x)),
+}
+
+
+class VectorMap(ABC):
+    """A map of vectors, `(rows, in)` → `(rows, out)`."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Dimension of the vectors it takes."""
+
+    @abstractmethod
+    def __call__(self, vectors: FloatArray) -> FloatArray:
+        """Map them."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments of the torch class with these weights."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """The weights, by the names of the torch class."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap(VectorMap):
+    """`x Wᵀ + b`; `weight` has shape `(out, in)`."""
+
+    kind: ClassVar[str] = "linear"
+    weight: FloatArray
+    bias: FloatArray | None = None
+
+    @property
+    def dim(self) -> int:
+        return int(self.weight.shape[1])
+
+    def __call__(self, vectors: FloatArray) -> FloatArray:
+        mapped: FloatArray = vectors @ self.weight.T
+        return mapped if self.bias is None else mapped + self.bias
+
+    def config(self) -> dict[str, Any]:
+        out, dim = self.weight.shape
+        return {"in_features": dim, "out_features": out, "bias": self.bias is not None}
+
+    def state(self) -> State:
+        bias = {} if self.bias is None else {"linear.bias": self.bias}
+        return {"linear.weight": self.weight, **bias}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> LinearMap:
+        return cls(state["linear.weight"], state.get("linear.bias"))
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankMap(VectorMap):
+    """`x + x Dᵀ Uᵀ`; `down` has shape `(rank, dim)`, `up` `(dim, rank)`. (Hu et al. 2021)"""
+
+    kind: ClassVar[str] = "low_rank"
+    down: FloatArray
+    up: FloatArray
+
+    @property
+    def dim(self) -> int:
+        return int(self.down.shape[1])
+
+    def __call__(self, vectors: FloatArray) -> FloatArray:
+        mapped: FloatArray = vectors + (vectors @ self.down.T) @ self.up.T
+        return mapped
+
+    def config(self) -> dict[str, Any]:
+        return {"in_features": self.dim, "rank": self.down.shape[0]}
+
+    def state(self) -> State:
+        return {"down.weight": self.down, "up.weight": self.up}
+
+    def merged(self) -> LinearMap:
+        """The same map as one matrix."""
+        return LinearMap(np.eye(self.dim, dtype=np.float32) + self.up @ self.down)
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> LowRankMap:
+        return cls(state["down.weight"], state["up.weight"])
+
+
+@dataclass(frozen=True, eq=False)
+class TwoLayerMap(VectorMap):
+    """`r · (act(x W₁ᵀ + b₁) W₂ᵀ + b₂) + x`, the stock `TwoLayerNN`; `+ x` and `r` by option."""
+
+    kind: ClassVar[str] = "two_layer"
+    weights: State
+    activation: str
+    residual: bool
+
+    @property
+    def dim(self) -> int:
+        return int(self.weights["linear1.weight"].shape[1])
+
+    def __call__(self, vectors: FloatArray) -> FloatArray:
+        w = self.weights
+        hidden = _ACTIVATIONS[self.activation](vectors @ w["linear1.weight"].T + w["linear1.bias"])
+        mapped: FloatArray = hidden @ w["linear2.weight"].T + w["linear2.bias"]
+        return w["residual_weight"] * mapped + vectors if self.residual else mapped
+
+    def config(self) -> dict[str, Any]:
+        hidden, dim = self.weights["linear1.weight"].shape
+        return {
+            "in_features": dim,
+            "hidden_features": hidden,
+            "out_features": self.weights["linear2.weight"].shape[0],
+            "bias": True,
+            "activation_fn_str": self.activation,
+            "add_residual": self.residual,
+        }
+
+    def state(self) -> State:
+        return self.weights
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> TwoLayerMap:
+        activation = config.get("activation_fn_str", "relu")
+        if activation not in _ACTIVATIONS:
+            raise ArtifactError(
+                f"unknown activation {activation!r}; choose one of: {', '.join(_ACTIVATIONS)}"
+            )
+        names = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
+        weights = {name: state[name] for name in (*names, "residual_weight")}
+        return cls(weights, activation, bool(config.get("add_residual", False)))
+
+
+@dataclass(frozen=True, eq=False)
+class TorchMap(VectorMap):
+    """A user's own `llama_index.embeddings.adapter.BaseAdapter`; needs torch to answer."""
+
+    kind: ClassVar[str] = "custom"
+    module: Any
+    device: str = "cpu"
+    given_dim: int = 0
+
+    @property
+    def dim(self) -> int:
+        return self.given_dim
+
+    def __call__(self, vectors: FloatArray) -> FloatArray:
+        import torch
+
+        with torch.inference_mode():
+            given = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device)
+            mapped: FloatArray = self.module(given).cpu().numpy()
+        return mapped
+
+    def config(self) -> dict[str, Any]:
+        return dict(self.module.get_config_dict())
+
+    def state(self) -> State:
+        return {
+            name: tensor.detach().cpu().numpy().astype(np.float32)
+            for name, tensor in self.module.state_dict().items()
+        }
+
+
+_MAPS: dict[str, Callable[[Mapping[str, Any], State], VectorMap]] = {
+    "linear": LinearMap.from_state,
+    "low_rank": LowRankMap.from_state,
+    "two_layer": TwoLayerMap.from_state,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A map, the side it is for, and the model whose vectors it maps.
+
+    Args:
+        map: the map itself.
+        side: `"query"` maps queries only, stored vectors stay; `"both"` maps documents too.
+        normalise: scale mapped vectors to unit length, as they were in training.
+        base_model: name of the embedding model; empty where unknown.
+        details: what else is worth keeping: verdict, options, scores.
+
+    Example:
+        >>> import numpy as np
+        >>> adapter = Adapter(LinearMap(np.eye(3, dtype=np.float32)))
+        >>> adapter.map_queries(np.ones((2, 3), dtype=np.float32)).shape
+        (2, 3)
+    """
+
+    map: VectorMap
+    side: Side = "query"
+    normalise: bool = True
+    base_model: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors it takes; 0 where a custom module does not say."""
+        return self.map.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of what the adapter does: its kind, side and weights."""
+        digest = hashlib.sha256()
+        head = [self.map.kind, self.map.config(), self.side, self.normalise]
+        digest.update(json.dumps(head, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self.map.state().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.hexdigest()[:16]
+
+    def map_queries(self, vectors: FloatArray) -> FloatArray:
+        """Query vectors, `(rows, dim)`, as they go to the vector store."""
+        return self._apply(vectors)
+
+    def map_documents(self, vectors: FloatArray) -> FloatArray:
+        """Document vectors, `(rows, dim)`; unchanged for a query-side adapter."""
+        return vectors if self.side == "query" else self._apply(vectors)
+
+    def _apply(self, vectors: FloatArray) -> FloatArray:
+        if self.dim and vectors.shape[-1] != self.dim:
+            raise VectorError(
+                f"the adapter maps vectors of dimension {self.dim}, got {vectors.shape[-1]}; "
+                f"it was tuned for the embedding model {self.base_model or '(unknown)'!r}"
+            )
+        mapped = self.map(vectors)
+        return unit_rows(mapped) if self.normalise else mapped
+
+    def save(self, path: artifacts.PathLike) -> None:
+        """Write the adapter's folder, atomically.
+
+        `tuning.json`, `model.safetensors` and `README.md` are what `load` reads. `config.json`
+        and `pytorch_model.bin` are written for the stock
+        `llama_index.embeddings.adapter.AdapterEmbeddingModel`, which loads the folder too.
+        """
+        with artifacts.replacing_folder(path) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the adapter's files into a folder that exists."""
+        config = {
+            "map": self.map.kind,
+            "config": self.map.config(),
+            "side": self.side,
+            "normalise": self.normalise,
+            "base_model": self.base_model,
+            "dim": self.dim,
+            "fingerprint": self.fingerprint,
+            **self.details,
+        }
+        artifacts.write_component(folder, KIND, config, self.map.state(), _card(self))
+        _write_stock_files(folder, self.map)
+
+    @classmethod
+    def load(
+        cls, path: artifacts.PathLike, *, adapter_cls: type[Any] | None = None, device: str = "cpu"
+    ) -> Adapter:
+        """Load a folder of this package, or one that the old package or stock adapter wrote.
+
+        Args:
+            path: the folder.
+            adapter_cls: the class of a custom adapter, or of one in the old format that is not
+                linear.
+            device: where a custom adapter's module runs.
+
+        Raises:
+            ArtifactError: no adapter, damaged, or of another class.
+        """
+        if not (Path(path) / artifacts.CONFIG).exists():
+            return cls(_load_stock_map(Path(path), adapter_cls, device), normalise=False)
+        config = artifacts.read_config(path, KIND)
+        try:
+            kind, arguments = config.pop("map"), config.pop("config")
+            side, normalise = config.pop("side"), config.pop("normalise")
+            base_model, recorded = config.pop("base_model"), config.pop("fingerprint")
+            dim = config.pop("dim")
+        except KeyError as exc:
+            raise ArtifactError(f"{path}: {artifacts.CONFIG} lacks {exc}") from None
+        if side not in ("query", "both"):
+            raise ArtifactError(f"{path}: side must be query or both, got {side!r}")
+        state = artifacts.read_tensors(path)
+        loaded: VectorMap
+        if kind == "custom":
+            loaded = _custom_map(path, adapter_cls, arguments, state, device, dim)
+        elif kind in _MAPS:
+            loaded = _known_map(path, kind, arguments, state)
+        else:
+            raise ArtifactError(f"{path} holds an adapter of unknown kind {kind!r}")
+        details = {
+            key: value for key, value in config.items() if key not in ("format", "kind", "version")
+        }
+        adapter = cls(loaded, side, bool(normalise), str(base_model), details)
+        if adapter.fingerprint != recorded:
+            raise ArtifactError(
+                f"{path} is damaged or was edited: its weights do not match {artifacts.CONFIG}"
+            )
+        return adapter
+
+
+def identity_adapter(dim: int, base_model: str = "", **details: Any) -> Adapter:
+    """The adapter that changes nothing: what is saved where the gate keeps the base."""
+    unit = LinearMap(np.eye(dim, dtype=np.float32))
+    return Adapter(unit, normalise=False, base_model=base_model, details=details)
+
+
+def map_of_module(module: Any, device: str = "cpu", dim: int = 0) -> VectorMap:
+    """The served form of a trained torch module: NumPy where its class is known."""
+    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
+
+    from llama_index.tuning.embeddings.modules import LowRankLayer
+
+    kinds = {LinearLayer: "linear", TwoLayerNN: "two_layer", LowRankLayer: "low_rank"}
+    custom = TorchMap(module.eval().to(device), device, dim)
+    kind = kinds.get(type(module))  # a subclass may do anything: it stays a torch module
+    return custom if kind is None else _MAPS[kind](module.get_config_dict(), custom.state())
+
+
+def _known_map(
+    path: artifacts.PathLike, kind: str, arguments: Mapping[str, Any], state: State
+) -> VectorMap:
+    try:
+        loaded = _MAPS[kind](arguments, state)
+        if loaded.config() != dict(arguments):
+            raise ArtifactError(f"{path}: the weights' shapes do not fit {dict(arguments)}")
+        loaded(np.zeros((1, loaded.dim), dtype=np.float32))
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError) as exc:
+        if isinstance(exc, ArtifactError):
+            raise
+        raise ArtifactError(f"{path}: the weights are not those of a {kind} map: {exc}") from exc
+    return loaded
+
+
+def _custom_map(
+    path: artifacts.PathLike,
+    adapter_cls: type[Any] | None,
+    arguments: Mapping[str, Any],
+    state: State,
+    device: str,
+    dim: int,
+) -> TorchMap:
+    if adapter_cls is None:
+        raise ArtifactError(f"{path} holds a custom adapter; pass its class as adapter_cls=")
+    import torch
+
+    try:
+        module = adapter_cls(**arguments)
+        module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    except (TypeError, RuntimeError) as exc:
+        raise ArtifactError(f"{path} does not fit {adapter_cls.__name__}: {exc}") from exc
+    return TorchMap(module.eval().to(device), device, dim)
+
+
+def _load_stock_map(path: Path, adapter_cls: type[Any] | None, device: str) -> VectorMap:
+    """config.json and pytorch_model.bin, as the old package wrote them."""
+    if not path.is_dir():
+        raise ArtifactError(f"{path} is not a folder")
+    missing = [n for n in ("config.json", "pytorch_model.bin") if not (path / n).is_file()]
+    if missing:
+        raise ArtifactError(f"{path} holds no adapter: it has no {' and no '.join(missing)}")
+    import pickle
+
+    import torch
+    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
+
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        guess = TwoLayerNN if "hidden_features" in config else LinearLayer
+        module = (adapter_cls or guess)(**config)
+        state = torch.load(path / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        module.load_state_dict(state)
+    except pickle.UnpicklingError as exc:
+        raise ArtifactError(
+            f"{path / 'pytorch_model.bin'} holds more than weights, or is damaged; it is not read"
+        ) from exc
+    except (ValueError, TypeError, RuntimeError, EOFError, OSError, AttributeError) as exc:
+        raise ArtifactError(f"{path} holds no adapter that can be loaded: {exc}") from exc
+    return map_of_module(module, device)
+
+
+def _write_stock_files(folder: Path, saved: VectorMap) -> None:
+    import torch
+
+    stock = saved.merged() if isinstance(saved, LowRankMap) else saved
+    (folder / "config.json").write_text(json.dumps(stock.config()), encoding="utf-8")
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in stock.state().items()}
+    torch.save(tensors, folder / "pytorch_model.bin")
+
+
+def _card(adapter: Adapter) -> str:
+    reason = adapter.details.get("reason", "")
+    query_side = "for queries only: stored vectors stay"
+    side = query_side if adapter.side == "query" else "for queries and documents"
+    return f"""# Embedding adapter
+
+A {adapter.map.kind.replace("_", "-")} map for the vectors of `{adapter.base_model or "?"}`,
+{side}.
+
+{reason}
+
+```python
+from llama_index.tuning import AdapterEmbeddingModel
+
+embed_model = AdapterEmbeddingModel(base_embed_model, "this/folder")
+```
+
+Written by llama-index-tuning; `tuning.json` holds options, data fingerprint and scores.
+"""

@@ -1,0 +1,254 @@
+"""Vectors of texts: from where they already are, else embedded once, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning._progress import progress
+from llama_index.tuning.embeddings.cache import VectorCache
+from llama_index.tuning.embeddings.identity import vector_space
+from llama_index.tuning.errors import VectorError
+
+if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float32]
+Vector = Sequence[float]
+T = TypeVar("T")
+
+BATCHES_A_STEP = 8
+"""Batches between two writes to the cache."""
+
+
+class Embedder:
+    """Embeds texts with a LlamaIndex model, each text once, remembering across runs.
+
+    Args:
+        model: any `BaseEmbedding`.
+        cache: a file that keeps the vectors, keyed by model and text; none by default.
+        num_workers: concurrent calls, for models behind an API.
+        show_progress: show bars.
+    """
+
+    def __init__(
+        self,
+        model: BaseEmbedding,
+        *,
+        cache: str | PathLike[str] | None = None,
+        num_workers: int = 1,
+        show_progress: bool = False,
+    ) -> None:
+        self.model = model
+        self.cache_path = cache
+        self.num_workers = num_workers
+        self.show_progress = show_progress
+
+    def documents(self, texts: Sequence[str]) -> FloatArray:
+        """Vectors of documents, shape `(len(texts), dim)`."""
+        return self._embed("text", texts, self._text_batch, self.model.aget_text_embedding_batch)
+
+    def queries(self, texts: Sequence[str]) -> FloatArray:
+        """Vectors of queries, shape `(len(texts), dim)`, with the model's query instruction."""
+        return self._embed("query", texts, self._query_batch(texts), self._aquery_batch)
+
+    def _embed(
+        self,
+        kind: str,
+        texts: Sequence[str],
+        embed: Callable[[list[str]], Sequence[Vector]],
+        aembed: Callable[[list[str]], Awaitable[Sequence[Vector]]],
+    ) -> FloatArray:
+        distinct = list(dict.fromkeys(texts))
+        with VectorCache(self.cache_path, f"{vector_space(self.model)}/{kind}") as cache:
+            known = cache.get(distinct)
+            # Texts of one length share a batch, so that a local model pads little.
+            missing = sorted((t for t in distinct if t not in known), key=len, reverse=True)
+            steps = list(_chunks(missing, self.model.embed_batch_size * BATCHES_A_STEP))
+            vectors: Sequence[Vector]
+            for step in progress(steps, self.show_progress, f"Embedding {kind}s"):
+                if self.num_workers > 1:
+                    vectors = run_async(self._concurrently(step, aembed))
+                else:
+                    vectors = embed(step)
+                fresh = dict(zip(step, _checked(step, vectors), strict=True))
+                cache.put(fresh)
+                known.update(fresh)
+        sizes = {len(vector) for vector in known.values()}
+        if len(sizes) > 1:
+            raise VectorError(f"the embedding model gave vectors of several dimensions: {sizes}")
+        return np.stack([known[text] for text in texts])
+
+    def _text_batch(self, texts: list[str]) -> Sequence[Vector]:
+        return self.model.get_text_embedding_batch(texts)
+
+    def _query_batch(self, texts: Sequence[str]) -> Callable[[list[str]], Sequence[Vector]]:
+        """How to embed queries in batches.
+
+        LlamaIndex has no such call. Where the model treats queries as texts, texts' batches do;
+        a Hugging Face model takes its query prompt in a batch; any other goes one by one. Which
+        of them is right is seen on one query.
+        """
+        ways: list[Callable[[list[str]], Sequence[Vector]]] = [self._text_batch]
+        if self.model.class_name() == "HuggingFaceEmbedding" and hasattr(self.model, "_embed"):
+            prompted: Any = self.model._embed
+            ways.append(lambda batch: prompted(batch, prompt_name="query"))
+        remembered: list[Callable[[list[str]], Sequence[Vector]]] = []
+
+        def embed(batch: list[str]) -> Sequence[Vector]:
+            if not remembered:
+                remembered.append(self._right_way(batch, ways))
+            return remembered[0](batch)
+
+        return embed
+
+    def _right_way(
+        self, batch: list[str], ways: list[Callable[[list[str]], Sequence[Vector]]]
+    ) -> Callable[[list[str]], Sequence[Vector]]:
+        if len(batch) > 4:
+            wanted = np.asarray(self.model.get_query_embedding(batch[0]), dtype=np.float32)
+            for way in ways:
+                if np.allclose(wanted, np.asarray(way(batch[:1])[0]), rtol=0, atol=1e-5):
+                    return way
+        return lambda queries: [self.model.get_query_embedding(query) for query in queries]
+
+    async def _aquery_batch(self, texts: list[str]) -> Sequence[Vector]:
+        return await asyncio.gather(*map(self.model.aget_query_embedding, texts))
+
+    async def _concurrently(
+        self, texts: list[str], aembed: Callable[[list[str]], Awaitable[Sequence[Vector]]]
+    ) -> list[Vector]:
+        slots = asyncio.Semaphore(self.num_workers)
+        size = 1 if aembed == self._aquery_batch else self.model.embed_batch_size
+
+        async def one(batch: list[str]) -> Sequence[Vector]:
+            async with slots:
+                return await aembed(batch)
+
+        batches = await asyncio.gather(*map(one, _chunks(texts, size)))
+        return [vector for batch in batches for vector in batch]
+
+
+def document_vectors(corpus: Mapping[str, str], source: Any, embedder: Embedder) -> FloatArray:
+    """The corpus' vectors, row by row: from `source` where it has them, else embedded.
+
+    Args:
+        corpus: document id → text.
+        source: where vectors are already – `None`, a dictionary id → vector, an array or
+            memory-mapped array with one row for each document in the corpus' order, the path
+            of a `.npy` file of that kind, a LlamaIndex index, or a vector store.
+        embedder: for what the source lacks.
+
+    Returns:
+        Shape `(len(corpus), dim)`; a memory-mapped source is returned as it is.
+    """
+    array = _whole_array(source, len(corpus))
+    if array is not None:
+        return array
+    found = known_vectors(list(corpus), source)
+    missing = [id_ for id_ in corpus if id_ not in found]
+    if source is not None and missing:
+        logger.info("%d of %d documents have no stored vector", len(missing), len(corpus))
+    if not missing:
+        return _stacked(corpus, found)
+    fresh = embedder.documents([corpus[id_] for id_ in missing])
+    if not found:
+        return fresh
+    return _stacked(corpus, {**found, **dict(zip(missing, fresh, strict=True))})
+
+
+def known_vectors(ids: list[str], source: Any) -> dict[str, FloatArray]:
+    """id → vector for the documents that a dictionary, index or store has."""
+    if source is None:
+        return {}
+    if isinstance(source, Mapping):
+        return {id_: _vector(source[id_], f"vectors[{id_!r}]") for id_ in ids if id_ in source}
+    from llama_index.tuning.embeddings.stores import open_store
+
+    stored, matrix = open_store(source).get(ids)
+    check_matrix(matrix, [f"the stored vector of {id_!r}" for id_ in stored])
+    return dict(zip(stored, matrix, strict=True))
+
+
+def check_matrix(
+    matrix: FloatArray, names: Sequence[str] | None = None, *, block: int = 65_536
+) -> None:
+    """Every row finite and not zero; the error names the first bad one."""
+    for start in range(0, len(matrix), block):
+        rows = np.asarray(matrix[start : start + block], dtype=np.float32)
+        squares = np.einsum("ij,ij->i", rows, rows)
+        bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+        if bad.size:
+            row = start + int(bad[0])
+            fault = "is all zeros" if squares[bad[0]] == 0 else "holds NaN or infinite values"
+            raise VectorError(f"{names[row] if names else f'row {row} of the vectors'} {fault}")
+
+
+def run_async(work: Awaitable[T]) -> T:
+    """Run a coroutine to its end, from inside a running event loop (a notebook) too."""
+    from llama_index.core.async_utils import asyncio_run
+
+    result: T = asyncio_run(work)  # type: ignore[arg-type]
+    return result
+
+
+def _whole_array(source: Any, rows: int) -> FloatArray | None:
+    if isinstance(source, (str, Path)):
+        try:
+            source = np.load(source, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as exc:
+            raise VectorError(f"vectors: {source} is not a .npy array: {exc}") from exc
+    if not isinstance(source, np.ndarray):
+        return None
+    if source.ndim != 2 or len(source) != rows:
+        raise VectorError(
+            f"vectors must have shape (documents, dim) with one row for each of the {rows} "
+            f"documents in the corpus' order, got {source.shape}"
+        )
+    if source.dtype.kind != "f":
+        raise VectorError(f"vectors must hold floating-point numbers, got {source.dtype}")
+    check_matrix(source)
+    return source
+
+
+def _stacked(corpus: Mapping[str, str], found: Mapping[str, FloatArray]) -> FloatArray:
+    sizes = {len(vector) for vector in found.values()}
+    if len(sizes) > 1:
+        raise VectorError(f"the documents' vectors have several dimensions: {sorted(sizes)}")
+    return np.stack([found[id_] for id_ in corpus])
+
+
+def _vector(values: Any, name: str) -> FloatArray:
+    try:
+        vector = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise VectorError(f"{name} must be a list of numbers") from None
+    if vector.ndim != 1:
+        raise VectorError(f"{name} must be a list of numbers, got shape {vector.shape}")
+    check_matrix(vector[None], [name])
+    return vector
+
+
+def _checked(texts: Sequence[str], vectors: Sequence[Vector]) -> FloatArray:
+    if len(vectors) != len(texts):
+        raise VectorError(f"the embedding model gave {len(vectors)} vectors for {len(texts)} texts")
+    sizes = {len(vector) for vector in vectors}
+    if len(sizes) > 1:
+        raise VectorError(f"the embedding model gave vectors of several dimensions: {sizes}")
+    matrix = np.asarray(vectors, dtype=np.float32)
+    check_matrix(matrix, [f"the embedding of {text[:60]!r}" for text in texts])
+    return matrix
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -1,0 +1,61 @@
+"""The errors of this package.
+
+TuningError
+├── DatasetError        (ValueError)    data that cannot be learnt from, with every fault named
+├── VectorError         (ValueError)    vectors that are missing, of the wrong size, or not finite
+├── StoreError          (ValueError)    a vector store that cannot do what was asked
+├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
+├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
+└── MissingExtraError   (ImportError)   an optional dependency, with the line that installs it
+
+Plain misuse of an argument stays `ValueError` or `TypeError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TuningError(Exception):
+    """Base of every error that this package defines."""
+
+
+class DatasetError(TuningError, ValueError):
+    """Data that cannot be learnt from.
+
+    `faults` holds one sentence for each fault, naming the id concerned; the message shows the
+    first ten.
+    """
+
+    def __init__(self, what: str, faults: Sequence[str] = ()) -> None:
+        self.faults = list(faults)
+        shown = [f"  - {fault}" for fault in self.faults[:10]]
+        if len(self.faults) > 10:
+            shown.append(f"  - … and {len(self.faults) - 10} more (see the error's .faults)")
+        super().__init__("\n".join([what, *shown]))
+
+
+class VectorError(TuningError, ValueError):
+    """Vectors that are missing, of the wrong dimension, or not finite."""
+
+
+class StoreError(TuningError, ValueError):
+    """A vector store that cannot do what was asked of it."""
+
+
+class ArtifactError(TuningError, ValueError):
+    """A folder that is not, or no longer, a saved component."""
+
+
+class NotFinetunedError(TuningError, RuntimeError):
+    """The engine was asked for its model before `finetune()` ran."""
+
+
+class MissingExtraError(TuningError, ImportError):
+    """An optional dependency is missing; the message holds the line that installs it."""
+
+    def __init__(self, wanted: str, library: str, extra: str) -> None:
+        super().__init__(
+            f"{wanted} needs {library}, which is not installed: "
+            f"pip install 'llama-index-tuning[{extra}]'"
+        )

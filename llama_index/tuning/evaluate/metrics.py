@@ -1,0 +1,99 @@
+"""Ranking metrics, one value for each query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_KS = (1, 5, 10)
+METRICS = ("ndcg", "mrr", "hit_rate", "recall", "precision", "map")
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """Metrics of one retriever on one dataset.
+
+    Attributes:
+        query_ids: the queries, in the order of the values.
+        values: metric name, such as `"ndcg@10"`, → one value for each query, from 0 to 1.
+    """
+
+    query_ids: list[str]
+    values: dict[str, NDArray[np.float64]]
+
+    def mean(self) -> dict[str, float]:
+        """Each metric's mean over the queries."""
+        return {name: float(values.mean()) for name, values in self.values.items()}
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> RetrievalScores:
+        """The scores of some of the queries, by position."""
+        ids = [self.query_ids[row] for row in rows]
+        return RetrievalScores(ids, {name: v[np.asarray(rows)] for name, v in self.values.items()})
+
+    def __str__(self) -> str:
+        means = "  ".join(f"{name} {value:.4f}" for name, value in self.mean().items())
+        return f"{means}  (n={len(self.query_ids)})"
+
+
+def score_rankings(
+    query_ids: Sequence[str],
+    rankings: Iterable[Sequence[object]],
+    relevant: Iterable[Iterable[object]],
+    ks: Sequence[int] = DEFAULT_KS,
+) -> RetrievalScores:
+    """nDCG, MRR, hit rate, recall, precision and MAP at each cut-off.
+
+    Binary relevance, as trec_eval has it: the ideal ranking of nDCG holds all relevant
+    documents of the query, and average precision is divided by their number.
+
+    Args:
+        query_ids: names of the queries.
+        rankings: for each query the retrieved documents, best first, without repeats.
+        relevant: for each query its relevant documents, at least one.
+        ks: cut-offs, each at least 1.
+
+    Example:
+        >>> scores = score_rankings(["q1"], [["b", "a"]], [{"a"}], ks=[2])
+        >>> scores.mean()["mrr@2"]
+        0.5
+    """
+    check_ks(ks)
+    depth = max(ks)
+    hits = np.zeros((len(query_ids), depth), dtype=bool)
+    counts = np.zeros(len(query_ids), dtype=np.int64)
+    for row, (ranking, answers) in enumerate(zip(rankings, relevant, strict=True)):
+        wanted = set(answers)
+        counts[row] = len(wanted)
+        found = [document in wanted for document in ranking[:depth]]
+        hits[row, : len(found)] = found
+    return RetrievalScores(list(query_ids), score_hits(hits, counts, ks))
+
+
+def score_hits(
+    hits: NDArray[np.bool_], counts: NDArray[np.int64], ks: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """The metrics from `hits`, shape `(n, depth)`, and the number of relevant documents `(n,)`."""
+    values: dict[str, NDArray[np.float64]] = {}
+    positions = np.arange(1, hits.shape[1] + 1)
+    discounts = 1.0 / np.log2(positions + 1)
+    precisions = np.cumsum(hits, axis=1) / positions
+    for k in ks:
+        top = hits[:, :k]
+        ideal = np.concatenate([[0.0], np.cumsum(discounts[:k])])[np.minimum(counts, k)]
+        first = np.where(top.any(axis=1), top.argmax(axis=1) + 1, np.inf)
+        values[f"ndcg@{k}"] = np.asarray(top @ discounts[:k] / ideal)
+        values[f"mrr@{k}"] = 1.0 / first
+        values[f"hit_rate@{k}"] = top.any(axis=1).astype(np.float64)
+        values[f"recall@{k}"] = top.sum(axis=1) / counts
+        values[f"precision@{k}"] = top.sum(axis=1) / k
+        values[f"map@{k}"] = (precisions[:, :k] * top).sum(axis=1) / counts
+    return values
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Cut-offs must be whole numbers from 1 on."""
+    if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
+        raise ValueError(f"ks must be whole numbers >= 1, got {list(ks)!r}")

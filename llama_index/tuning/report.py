@@ -1,0 +1,134 @@
+"""The report of an engine: base against tuned, with intervals, and the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.tuning.datasets._files import PathLike, write_text_atomic
+from llama_index.tuning.evaluate.bootstrap import Gain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Gains = dict[str, Gain]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneReport:
+    """What a tuning run gained, on queries that it was not trained on.
+
+    `print(report)` shows the table; `to_dict()`, `save_json()`, `save_html()` and `plot()` carry
+    it elsewhere.
+
+    Attributes:
+        title: what was tuned, such as `"embedding adapter (linear, query side)"`.
+        method: how the numbers came about, such as `"5-fold cross-fitting"`.
+        primary: the metric that the gate looks at.
+        gains: metric → base, tuned and the gain's interval, over all measured queries.
+        slices: group of queries → metric → gain, such as documents with and without training
+            queries.
+        accepted: whether `get_finetuned_model()` returns the tuned component.
+        reason: why, in a sentence.
+        data: what was measured on: counts and the dataset's fingerprint.
+        options: the engine's options.
+        seed: the run's seed.
+        seconds: step → seconds.
+        history: training curve, one entry for each epoch of each fold.
+        notes: what a reader should know beside the numbers.
+        versions: library → version.
+    """
+
+    title: str
+    method: str
+    primary: str
+    gains: Gains
+    accepted: bool
+    reason: str
+    slices: dict[str, Gains] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.title}: {'ACCEPTED' if self.accepted else 'BASE KEPT'}", self.reason, ""]
+        for name, gains in self.groups().items():
+            lines += [f"{name} (n={next(iter(gains.values())).n}, {self.method})", *_table(gains)]
+            lines.append("")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines).rstrip()
+
+    def groups(self) -> dict[str, Gains]:
+        """All queries first, then each slice that has any."""
+        return {"all queries": self.gains, **self.slices}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FinetuneReport:
+        """The report that `to_dict` gave."""
+        fields = dict(data)
+        fields["gains"] = _gains(fields["gains"])
+        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
+        return cls(**fields)
+
+    def save_json(self, path: PathLike) -> None:
+        """Write the report as JSON, atomically."""
+        write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2))
+
+    @classmethod
+    def from_json(cls, path: PathLike) -> FinetuneReport:
+        """Load what `save_json` wrote."""
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def save_html(self, path: PathLike) -> None:
+        """Write one HTML page that needs no other file; with the plot where matplotlib is."""
+        from llama_index.tuning._html import render
+
+        write_text_atomic(path, render(self))
+
+    def plot(self) -> Figure:
+        """Gains with their intervals, one panel for each group of queries.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from llama_index.tuning._plots import plot_gains
+
+        return plot_gains(self)
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Package → version of those that are installed, this one first."""
+    found = {}
+    for package in ("llama-index-tuning", "llama-index-core", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _gains(data: Mapping[str, Any]) -> Gains:
+    return {name: Gain(**gain) for name, gain in data.items()}
+
+
+def _table(gains: Gains) -> list[str]:
+    level = next(iter(gains.values())).confidence
+    rows = [f"  {'metric':<14}{'base':>8}{'tuned':>8}{'gain':>9}   {level:.0%} interval"]
+    for name, gain in gains.items():
+        rows.append(
+            f"  {name:<14}{gain.base:>8.4f}{gain.tuned:>8.4f}{gain.mean:>+9.4f}"
+            f"   {gain.low:+.4f} to {gain.high:+.4f}"
+        )
+    return rows

@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
-    from llama_index.tuning.embeddings.index import adapt_index, restore_index
-    from llama_index.tuning.embeddings.options import AdapterOptions
-
     from llama_index.tuning.base import (
         BaseEmbeddingFinetuneEngine,
         BaseEvaluatorFinetuneEngine,
@@ -24,11 +20,15 @@ if TYPE_CHECKING:
         BaseRerankerFinetuneEngine,
         BaseSelectorFinetuneEngine,
     )
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.retrieval import (
         RetrievalDataset as EmbeddingQAFinetuneDataset,
     )
+    from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
+    from llama_index.tuning.embeddings.options import AdapterOptions
     from llama_index.tuning.evaluate.bootstrap import paired_gain
     from llama_index.tuning.evaluate.retrieval import (
         aevaluate_retriever,
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
+    from llama_index.tuning.rerankers.cohere import (
+        CohereRerankerFinetuneEngine,
+        generate_cohere_reranker_finetuning_dataset,
+    )
+    from llama_index.tuning.rerankers.light import LightReranker
+    from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
+    from llama_index.tuning.rerankers.options import LightRerankerOptions
+    from llama_index.tuning.rerankers.retriever import TunedRetriever
 
 __all__ = [
     "AdapterEmbeddingModel",
@@ -48,14 +56,21 @@ __all__ = [
     "BaseLLMFinetuneEngine",
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
+    "CohereRerankerFinetuneEngine",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
+    "LightReranker",
+    "LightRerankerFinetuneEngine",
+    "LightRerankerOptions",
+    "RelevanceDataset",
     "RetrievalDataset",
+    "TunedRetriever",
     "adapt_index",
     "aevaluate_retriever",
     "evaluate_retriever",
     "evaluate_vectors",
+    "generate_cohere_reranker_finetuning_dataset",
     "generate_sentence_queries",
     "get_engine",
     "list_engines",
@@ -73,14 +88,21 @@ _HOMES = {
     "BaseLLMFinetuneEngine": "base",
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
+    "CohereRerankerFinetuneEngine": "rerankers.cohere",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
+    "LightReranker": "rerankers.light",
+    "LightRerankerFinetuneEngine": "rerankers.light_engine",
+    "LightRerankerOptions": "rerankers.options",
+    "RelevanceDataset": "datasets.relevance",
     "RetrievalDataset": "datasets.retrieval",
+    "TunedRetriever": "rerankers.retriever",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
+    "generate_cohere_reranker_finetuning_dataset": "rerankers.cohere",
     "generate_sentence_queries": "generate.sentences",
     "get_engine": "registry",
     "list_engines": "registry",

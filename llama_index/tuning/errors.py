@@ -5,6 +5,7 @@ TuningError
 ├── VectorError         (ValueError)    vectors that are missing, of the wrong size, or not finite
 ├── StoreError          (ValueError)    a vector store that cannot do what was asked
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
+├── HostedEndedError    (RuntimeError)  a vendor no longer does this
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
 └── MissingExtraError   (ImportError)   an optional dependency, with the line that installs it
 
@@ -45,6 +46,10 @@ class StoreError(TuningError, ValueError):
 
 class ArtifactError(TuningError, ValueError):
     """A folder that is not, or no longer, a saved component."""
+
+
+class HostedEndedError(TuningError, RuntimeError):
+    """A vendor no longer tunes this kind of model; the message says what does."""
 
 
 class NotFinetunedError(TuningError, RuntimeError):

@@ -15,6 +15,7 @@ GROUP = "llama_index.tuning.engines"
 
 _BUILT_IN = {
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
+    "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}
 

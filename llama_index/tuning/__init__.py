@@ -42,10 +42,13 @@ if TYPE_CHECKING:
         CohereRerankerFinetuneEngine,
         generate_cohere_reranker_finetuning_dataset,
     )
+    from llama_index.tuning.rerankers.cross_engine import CrossEncoderFinetuneEngine
+    from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
     from llama_index.tuning.rerankers.light import LightReranker
     from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
     from llama_index.tuning.rerankers.options import LightRerankerOptions
     from llama_index.tuning.rerankers.retriever import TunedRetriever
+    from llama_index.tuning.rerankers.tuned import TunedReranker
 
 __all__ = [
     "AdapterEmbeddingModel",
@@ -57,6 +60,8 @@ __all__ = [
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
     "CohereRerankerFinetuneEngine",
+    "CrossEncoderFinetuneEngine",
+    "CrossEncoderOptions",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
@@ -65,6 +70,7 @@ __all__ = [
     "LightRerankerOptions",
     "RelevanceDataset",
     "RetrievalDataset",
+    "TunedReranker",
     "TunedRetriever",
     "adapt_index",
     "aevaluate_retriever",
@@ -89,6 +95,8 @@ _HOMES = {
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
     "CohereRerankerFinetuneEngine": "rerankers.cohere",
+    "CrossEncoderFinetuneEngine": "rerankers.cross_engine",
+    "CrossEncoderOptions": "rerankers.cross_options",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
@@ -97,6 +105,7 @@ _HOMES = {
     "LightRerankerOptions": "rerankers.options",
     "RelevanceDataset": "datasets.relevance",
     "RetrievalDataset": "datasets.retrieval",
+    "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",

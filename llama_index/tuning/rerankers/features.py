@@ -82,8 +82,21 @@ def candidate_features(
     bm25_rank = _ranks(bm25)
     fused = (~missing | missing.all()) / (RRF_K + 1 + score_rank) + 1 / (RRF_K + 1 + bm25_rank)
     columns = [
-        *(score, score - score.max(), _z(score), np.log1p(score_rank), score_rank == 0, missing),
-        *(bm25, bm25 / (bm25.max() or 1.0), _z(bm25), np.log1p(bm25_rank), bm25_rank == 0),
+        *(
+            score,
+            score - score.max(),
+            standard_scores(score),
+            np.log1p(score_rank),
+            score_rank == 0,
+            missing,
+        ),
+        *(
+            bm25,
+            bm25 / (bm25.max() or 1.0),
+            standard_scores(bm25),
+            np.log1p(bm25_rank),
+            bm25_rank == 0,
+        ),
         fused * RRF_K,
         *shares,
         *(_Hits.of(wanted, values).present() @ wanted.weights for values in metadata),
@@ -219,6 +232,7 @@ def _ranks(values: FloatArray) -> FloatArray:
     return ranks
 
 
-def _z(values: FloatArray) -> FloatArray:
+def standard_scores(values: FloatArray) -> FloatArray:
+    """In standard deviations from the list's mean; zeros where all are equal."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)

@@ -176,9 +176,11 @@ def calibrate(ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray
 
 
 def precision_curve(
-    probabilities: FloatArray, relevant: FloatArray, *, least: int = 20
+    probabilities: FloatArray, relevant: FloatArray, *, least: int = 50
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Up to 200 thresholds with at least `least` candidates above, and the precision there."""
+    """Up to 200 thresholds with at least `least` candidates above, and the precision there.
+
+    Fewer could not tell a precision to within ten points."""
     order = np.argsort(-probabilities, kind="stable")
     precision = np.cumsum(relevant[order]) / np.arange(1, len(order) + 1)
     kept = np.arange(min(least, len(order)) - 1, len(order))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         evaluate_retriever,
         evaluate_vectors,
     )
+    from llama_index.tuning.generate.questions import generate_qa_embedding_pairs
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
@@ -56,6 +57,7 @@ __all__ = [
     "aevaluate_retriever",
     "evaluate_retriever",
     "evaluate_vectors",
+    "generate_qa_embedding_pairs",
     "generate_sentence_queries",
     "get_engine",
     "list_engines",
@@ -81,6 +83,7 @@ _HOMES = {
     "aevaluate_retriever": "evaluate.retrieval",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
+    "generate_qa_embedding_pairs": "generate.questions",
     "generate_sentence_queries": "generate.sentences",
     "get_engine": "registry",
     "list_engines": "registry",

@@ -6,6 +6,9 @@ TuningError
 ├── StoreError          (ValueError)    a vector store that cannot do what was asked
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
+├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
+├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
+├── GenerationError     (RuntimeError)  generation stopped; what was finished is in its run file
 └── MissingExtraError   (ImportError)   an optional dependency, with the line that installs it
 
 Plain misuse of an argument stays `ValueError` or `TypeError`.
@@ -49,6 +52,18 @@ class ArtifactError(TuningError, ValueError):
 
 class NotFinetunedError(TuningError, RuntimeError):
     """The engine was asked for its model before `finetune()` ran."""
+
+
+class RunFileError(TuningError, ValueError):
+    """A run file that belongs to another run, is in use by another, or is damaged."""
+
+
+class ReplyError(TuningError, ValueError):
+    """An LLM's reply that does not hold what was asked for."""
+
+
+class GenerationError(TuningError, RuntimeError):
+    """Generation stopped: the first failed item was to end it, or no call can succeed."""
 
 
 class MissingExtraError(TuningError, ImportError):

@@ -37,7 +37,8 @@ class ChatServer:
         seed: of the draw.
 
     After use: `good` counts good replies by prompt, `kinds` requests by what became of them,
-    `tools` requests with tools; `most` is how many ran at once, `busy` the sum of the seconds that requests took.
+    `tools` requests with tools; `most` is how many ran at once, `busy` the sum of the seconds
+    that requests took.
     """
 
     latency: float = 0.0

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         evaluate_retriever,
         evaluate_vectors,
     )
+    from llama_index.tuning.generate.negatives import mine_hard_negatives
     from llama_index.tuning.generate.questions import generate_qa_embedding_pairs
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
@@ -61,6 +62,7 @@ __all__ = [
     "generate_sentence_queries",
     "get_engine",
     "list_engines",
+    "mine_hard_negatives",
     "paired_gain",
     "register_engine",
     "restore_index",
@@ -87,6 +89,7 @@ _HOMES = {
     "generate_sentence_queries": "generate.sentences",
     "get_engine": "registry",
     "list_engines": "registry",
+    "mine_hard_negatives": "generate.negatives",
     "paired_gain": "evaluate.bootstrap",
     "register_engine": "registry",
     "restore_index": "embeddings.index",

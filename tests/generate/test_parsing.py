@@ -10,6 +10,7 @@ from llama_index.tuning.generate.parsing import (
 
 TWO = ["What is a refund?", "How long does it take?"]
 
+# ruff: noqa: E501
 REPLIES = {
     "numbered": "1. What is a refund?\n2. How long does it take?",
     "brackets": "1) What is a refund?\n2) How long does it take?",

@@ -136,11 +136,11 @@ def test_on_failure_fail_raises_and_keeps_what_was_finished(tmp_path):
 
 
 def test_a_wrong_key_ends_the_run_at_once():
-    class Unauthorized(Exception):
+    class WrongKeyError(Exception):
         status_code = 401
 
     def answer(prompt):
-        raise Unauthorized("wrong key sk-secret123")
+        raise WrongKeyError("wrong key sk-secret123")
 
     llm = ScriptedLLM(answer=answer)
     with pytest.raises(GenerationError, match="no call to the LLM can succeed") as caught:
@@ -150,11 +150,11 @@ def test_a_wrong_key_ends_the_run_at_once():
 
 
 def test_a_refused_request_is_not_repeated():
-    class BadRequest(Exception):
+    class TooLongError(Exception):
         status_code = 400
 
     def answer(prompt):
-        raise BadRequest("too long")
+        raise TooLongError("too long")
 
     llm = ScriptedLLM(answer=answer)
     dataset = generate_qa_embedding_pairs(subjects(2), llm)

@@ -149,7 +149,7 @@ class Calls:
             reraise=True,
         )
         try:
-            value = await tries(self._once, q)
+            value: Any = await tries(self._once, q)
         except BudgetSpent:
             raise
         except Exception as exc:  # whatever an LLM's client raises is this item's failure
@@ -274,26 +274,11 @@ async def _consume(
             done.failures.append(exc.failure)
 
 
-def default_llm(llm: LLM | None) -> LLM:
-    """The LLM given, else LlamaIndex's `Settings.llm`."""
-    if llm is not None:
-        return llm
-    from llama_index.core import Settings
-
-    return Settings.llm
-
-
 def check_counts(**counts: int) -> None:
     """Each of them is a whole number from 1 on."""
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-
-
-def check_on_failure(on_failure: str) -> None:
-    """`on_failure` is one of the two words."""
-    if on_failure not in ("continue", "fail"):
-        raise ValueError(f"unknown on_failure {on_failure!r}; choose one of: continue, fail")
 
 
 def _can_structure(llm: LLM, options: CallOptions) -> bool:

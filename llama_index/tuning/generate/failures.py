@@ -42,8 +42,10 @@ class Failure:
 
 @dataclass
 class Outcomes(Generic[R]):
-    """Results by item id, in the items' order; the failures; the ids that a budget left out."""
+    """Results by item id, in the items' order; failures; the ids that a budget left out; the
+    number of requests that were sent."""
 
     results: dict[str, R] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     not_asked: list[str] = field(default_factory=list)
+    requests: int = 0

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._async import run_async
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
-from llama_index.tuning.errors import RunFileError
 from llama_index.tuning.generate.calls import (
     CallOptions,
     Calls,
     OnFailure,
     Question,
     check_counts,
-    check_on_failure,
-    default_llm,
 )
 from llama_index.tuning.generate.duplicates import (
     check_threshold,
@@ -40,7 +34,7 @@ from llama_index.tuning.generate.prompts import (
     styles_of,
 )
 from llama_index.tuning.generate.results import GeneratedDataset, query_id
-from llama_index.tuning.generate.runfile import RunFile, run_path
+from llama_index.tuning.generate.runs import default_llm, run_items, turn
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -111,7 +105,6 @@ def generate_qa_embedding_pairs(
         [['refunds']]
     """
     check_counts(num_questions_per_chunk=num_questions_per_chunk, save_every=save_every)
-    check_on_failure(on_failure)
     check_threshold("near_duplicate", near_duplicate)
     check_template(
         "qa_generate_prompt_tmpl",
@@ -120,7 +113,6 @@ def generate_qa_embedding_pairs(
         optional=["num_questions_per_chunk"],
     )
     corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
-    llm = default_llm(llm)
     writer = _Writer(
         template=qa_generate_prompt_tmpl,
         count=num_questions_per_chunk,
@@ -128,25 +120,22 @@ def generate_qa_embedding_pairs(
         verify=verify,
         styles=styles_of(question_styles),
     )
-    with open_run(output_path, writer.header(llm), sync_every=save_every) as run:
-        calls = Calls(
-            llm,
-            run,
-            num_workers=num_workers,
-            retry_limit=retry_limit,
-            options=options,
-            verbose=verbose,
-        )
-        outcomes = run_async(
-            calls.map(
-                nodes,
-                partial(writer.write, calls),
-                id_of=lambda node: node.node_id,
-                description="Generating questions",
-                show_progress=show_progress,
-                on_failure=on_failure,
-            )
-        )
+    outcomes = run_items(
+        default_llm(llm),
+        nodes,
+        writer.write,
+        id_of=lambda node: node.node_id,
+        header=writer.header(),
+        output_path=output_path,
+        description="Generating questions",
+        num_workers=num_workers,
+        retry_limit=retry_limit,
+        options=options,
+        save_every=save_every,
+        on_failure=on_failure,
+        verbose=verbose,
+        show_progress=show_progress,
+    )
     dataset = _assemble(corpus, outcomes)
     if embed_model is not None:
         _drop_near_duplicates(dataset, embed_model, near_duplicate)
@@ -154,26 +143,6 @@ def generate_qa_embedding_pairs(
     if output_path is not None:
         dataset.save_json(output_path)
     return dataset
-
-
-def open_run(
-    output_path: PathLike | None, header: Mapping[str, Any], *, sync_every: int = 500
-) -> RunFile:
-    """The run file of an output; an output that no run wrote is not written over."""
-    if output_path is None:
-        return RunFile(None, header)
-    path = run_path(output_path)
-    if Path(output_path).exists() and not path.exists():
-        raise RunFileError(
-            f"output_path: {output_path} exists and no run file lies beside it; choose another "
-            "path, it would be overwritten"
-        )
-    return RunFile(path, header, sync_every=sync_every)
-
-
-def model_of(llm: LLM) -> str:
-    """The LLM's class and model name, for a run's header."""
-    return f"{llm.class_name()}/{llm.metadata.model_name}"
 
 
 @dataclass
@@ -195,10 +164,9 @@ class _Writer:
     verify: bool = False
     styles: Mapping[str, str] = field(default_factory=dict)
 
-    def header(self, llm: LLM) -> dict[str, Any]:
+    def header(self) -> dict[str, Any]:
         return {
             "task": "questions",
-            "model": model_of(llm),
             "prompt": self.template,
             "num_questions_per_chunk": self.count,
             "with_answers": self.answers,
@@ -245,13 +213,6 @@ class _Writer:
         )
 
 
-def turn(names: Sequence[str], id_: str) -> str | None:
-    """One of the names, decided by the id alone: the same in every run."""
-    if not names:
-        return None
-    return names[int.from_bytes(hashlib.sha256(id_.encode()).digest()[:4], "big") % len(names)]
-
-
 def _assemble(corpus: dict[str, str], outcomes: Outcomes[Written]) -> GeneratedDataset:
     dataset = GeneratedDataset({}, corpus, {}, failures=outcomes.failures)
     ids: dict[str, str] = {}
@@ -290,6 +251,6 @@ def _drop_near_duplicates(
         rows = near_duplicates(vectors, threshold)
     for row in rows:
         for part in (dataset.queries, dataset.relevant_docs, dataset.answers, dataset.styles):
-            part.pop(ids[row], None)  # type: ignore[attr-defined]
+            part.pop(ids[row], None)
     dataset.counts["near_duplicates"] = len(rows)
     dataset.counts["questions"] = len(dataset.queries)

@@ -26,11 +26,6 @@ FORMAT = 1
 _KIND = "llama-index-tuning run"
 
 
-def run_path(output_path: PathLike) -> Path:
-    """The run file beside an output file."""
-    return Path(f"{os.fspath(output_path)}.run.jsonl")
-
-
 class RunFile:
     """Finished calls by step, id and prompt; a context manager. Without a path, nothing is kept.
 

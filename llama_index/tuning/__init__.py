@@ -35,9 +35,25 @@ if TYPE_CHECKING:
         evaluate_retriever,
         evaluate_vectors,
     )
+    from llama_index.tuning.generate.calls import CallOptions
+    from llama_index.tuning.generate.cross_encoder import (
+        generate_ce_fine_tuning_dataset,
+        generate_synthetic_queries_over_documents,
+    )
+    from llama_index.tuning.generate.heldout import compare_queries
+    from llama_index.tuning.generate.mined import MinedDataset
+    from llama_index.tuning.generate.multihop import generate_multi_hop_queries
     from llama_index.tuning.generate.negatives import mine_hard_negatives
+    from llama_index.tuning.generate.paraphrases import generate_paraphrases
     from llama_index.tuning.generate.questions import generate_qa_embedding_pairs
+    from llama_index.tuning.generate.relevance import (
+        CrossEncoderFinetuningDatasetSample,
+        RelevanceLabels,
+        label_relevance,
+    )
+    from llama_index.tuning.generate.results import GeneratedDataset
     from llama_index.tuning.generate.sentences import generate_sentence_queries
+    from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
 
@@ -50,17 +66,29 @@ __all__ = [
     "BaseLLMFinetuneEngine",
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
+    "CallOptions",
+    "CrossEncoderFinetuningDatasetSample",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
+    "GeneratedDataset",
+    "MinedDataset",
+    "RelevanceLabels",
     "RetrievalDataset",
     "adapt_index",
     "aevaluate_retriever",
+    "compare_queries",
     "evaluate_retriever",
     "evaluate_vectors",
+    "generate_ce_fine_tuning_dataset",
+    "generate_multi_hop_queries",
+    "generate_paraphrases",
     "generate_qa_embedding_pairs",
     "generate_sentence_queries",
+    "generate_synthetic_queries_over_documents",
+    "generate_unanswerable_queries",
     "get_engine",
+    "label_relevance",
     "list_engines",
     "mine_hard_negatives",
     "paired_gain",
@@ -77,17 +105,29 @@ _HOMES = {
     "BaseLLMFinetuneEngine": "base",
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
+    "CallOptions": "generate.calls",
+    "CrossEncoderFinetuningDatasetSample": "generate.relevance",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
+    "GeneratedDataset": "generate.results",
+    "MinedDataset": "generate.mined",
+    "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
+    "compare_queries": "generate.heldout",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
+    "generate_ce_fine_tuning_dataset": "generate.cross_encoder",
+    "generate_multi_hop_queries": "generate.multihop",
+    "generate_paraphrases": "generate.paraphrases",
     "generate_qa_embedding_pairs": "generate.questions",
     "generate_sentence_queries": "generate.sentences",
+    "generate_synthetic_queries_over_documents": "generate.cross_encoder",
+    "generate_unanswerable_queries": "generate.unanswerable",
     "get_engine": "registry",
+    "label_relevance": "generate.relevance",
     "list_engines": "registry",
     "mine_hard_negatives": "generate.negatives",
     "paired_gain": "evaluate.bootstrap",

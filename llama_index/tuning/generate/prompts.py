@@ -91,6 +91,30 @@ Passage: """{context}"""
 
 Reply with one word: "Yes" or "No".'''
 
+DEFAULT_QUERY_DOC_RELEVANCE_PROMPT = '''You decide whether a retrieved document is relevant to \
+a query: whether someone who asks the query would want to read it. Reply with one word, "Yes" or \
+"No".
+
+Query: How long does a refund take?
+Document: """Money that you are owed is back on your card five working days after our decision."""
+Relevant: Yes
+
+Query: How long does a refund take?
+Document: """A card can be returned at any branch. Returning it is free of charge."""
+Relevant: No
+
+Query: {query}
+Document: """{document}"""
+Relevant:'''
+
+DEFAULT_QUERY_GEN_SYSTEM_PROMPT = """You are an expert in {qa_topic} and write questions that \
+users might ask."""
+
+DEFAULT_QUERY_GEN_USER_PROMPT = """Read the document below and write {num_questions_per_chunk} \
+questions that it answers. Reply with the questions, one per line, and nothing else.
+
+Document: {context}"""
+
 GRADED_PROMPT = '''How well does the passage answer the query?
 
 3: it answers the query fully.

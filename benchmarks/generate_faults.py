@@ -4,7 +4,7 @@ A local OpenAI-compatible server answers 429 with Retry-After, 500, nothing at a
 slowly. Two runs: one straight through, for the wall time against the ideal (seconds the server
 was busy ÷ workers); one killed (SIGKILL) five times at random, for what is lost or repeated.
 
-    python -m benchmarks.generate_faults [--nodes 1000] [--workers 16] [--latency 0.4] [--kills 5]
+    python benchmarks/generate_faults.py [--nodes 1000] [--workers 16] [--latency 0.4] [--kills 5]
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.servers import ChatServer, Faults
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.servers import ChatServer, Faults  # noqa: E402
 
 FAULTS = Faults(
     rate_limit=0.05, retry_after=1.0, error=0.05, hang=0.01, garbage=0.03, slow=0.05, slow_factor=3
@@ -76,12 +79,12 @@ def run(server: ChatServer, folder: Path, args: argparse.Namespace, kills: int) 
     command = [sys.executable, "-c", CLIENT, server.base_url, str(path)]
     command += [str(args.nodes), str(args.workers), str(TIMEOUT)]
     for lines in ends:
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, cwd=ROOT)
         while process.poll() is None and _lines(file) < lines:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     last = json.loads(done.stdout)
     found = check(file, path, args.nodes)
     calls = sum(server.kinds.values())

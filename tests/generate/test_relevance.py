@@ -79,7 +79,7 @@ def test_the_old_function_and_its_rows():
     rows = generate_ce_fine_tuning_dataset(
         documents, [QUERIES[0], ""], 1000, llm, top_k=2, embed_model=WordEmbedding()
     )
-    assert [(row.query, row.context, row.score) for row in rows][0] == (
+    assert next((row.query, row.context, row.score) for row in rows) == (
         QUERIES[0],
         "All about subject-0.",
         1,

@@ -1,0 +1,34 @@
+"""From a folder of documents to a tuned adapter, without an LLM and without labels."""
+
+import tempfile
+from pathlib import Path
+from pydoc_data.topics import topics
+
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine, generate_sentence_queries
+from llama_index.tuning.cli._demo import questions_about
+from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.generate.documents import read_passages
+
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    (folder / "docs").mkdir()
+    for topic, text in topics.items():  # Python's own reference, as a folder of text files
+        (folder / "docs" / f"{topic}.txt").write_text(text, encoding="utf-8")
+
+    passages = read_passages(folder / "docs", chunk_size=256, chunk_overlap=40)
+    print(f"{len(passages)} passages; one is {passages[100].node_id}")
+
+    # A sentence of a passage is a query for it.
+    texts = {node.node_id: node.get_content() for node in passages}
+    dataset = generate_sentence_queries(texts, per_document=3)
+    print(f"{len(dataset)} queries; one is {dataset.queries['sentence-100']!r}")
+
+    engine = EmbeddingAdapterFinetuneEngine(
+        dataset,
+        minilm(),
+        val_dataset=questions_about(passages, "held_out"),  # real questions, to measure on
+        model_output_path=str(folder / "adapter"),
+    )
+    print(engine.finetune())
+    model = engine.get_finetuned_model()  # for VectorStoreIndex, retrievers, query engines
+    print(f"a query's vector has {len(model.get_query_embedding('What is a slice?'))} numbers")

@@ -18,15 +18,17 @@ with tempfile.TemporaryDirectory() as name:
     passages = read_passages(folder / "docs", chunk_size=256, chunk_overlap=40)
     print(f"{len(passages)} passages; one is {passages[100].node_id}")
 
+    # Real questions, to measure on only; their corpus is the passages.
+    real = questions_about(passages, "held_out")
+
     # A sentence of a passage is a query for it.
-    texts = {node.node_id: node.get_content() for node in passages}
-    dataset = generate_sentence_queries(texts, per_document=3)
+    dataset = generate_sentence_queries(real.corpus, per_document=3)
     print(f"{len(dataset)} queries; one is {dataset.queries['sentence-100']!r}")
 
     engine = EmbeddingAdapterFinetuneEngine(
         dataset,
         minilm(),
-        val_dataset=questions_about(passages, "held_out"),  # real questions, to measure on
+        val_dataset=real,
         model_output_path=str(folder / "adapter"),
     )
     print(engine.finetune())

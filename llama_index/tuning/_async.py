@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -20,7 +21,11 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     All of them run on one loop in a thread of its own, so that a client's pooled connections
     stay with the loop they were opened on. Ctrl-C cancels the coroutine.
     """
-    future = asyncio.run_coroutine_threadsafe(work, _background_loop())
+    loop = _background_loop()
+    if threading.current_thread() is _worker:  # inside such a coroutine: waiting would be forever
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, work).result()
+    future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()
     except BaseException:

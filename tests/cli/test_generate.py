@@ -15,7 +15,8 @@ def docs(tmp_path):
     folder = tmp_path / "docs" / "more"
     folder.mkdir(parents=True)
     for number in range(4):
-        text = f"The price of subject-{number} is {number} euros a month. Shop {number} sells it all year long."
+        text = f"The price of subject-{number} is {number} euros a month."
+        text += f" Shop {number} sells it all year long."
         (folder / f"{number}.md").write_text(text)
     (folder / ".hidden").write_text("secret")
     return tmp_path / "docs"

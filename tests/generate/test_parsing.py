@@ -139,3 +139,8 @@ def test_grades():
         parse_grade("7", 3)
     with pytest.raises(ReplyError, match="no grade"):
         parse_grade("2.5", 3)
+
+
+def test_half_a_surrogate_pair_can_be_saved():
+    (question,) = parse_questions('["What is \\ud83d?"]', 1)
+    assert question.encode() == b"What is ??"

@@ -91,3 +91,23 @@ def test_two_writers_are_refused(tmp_path):
         pass
     with RunFile(tmp_path / "run.jsonl", HEAD):
         pass
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    path = tmp_path / "run.jsonl"
+    real = os.write
+    with RunFile(path, HEAD) as run:
+        run.put("s", "n1", "p", [1])
+
+        def half(handle, data):
+            if len(data) < 10:
+                raise OSError(28, "No space left on device")
+            return real(handle, data[: len(data) // 2])
+
+        monkeypatch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space left"):
+            run.put("s", "n2", "p", ["x" * 100])
+        monkeypatch.setattr(os, "write", real)
+        run.put("s", "n3", "p", [3])
+    with RunFile(path, HEAD) as run:
+        assert [run.get("s", id_, "p") for id_ in ("n1", "n2", "n3")] == [[1], None, [3]]

@@ -58,6 +58,14 @@ class MinedDataset(RetrievalDataset):
             for doc in self.negatives.get(id_, []):
                 yield query, self.corpus[doc], 0
 
+    def totals(self) -> dict[str, int]:
+        """Queries, negatives, and queries that have none."""
+        return {
+            "queries": len(self),
+            "negatives": sum(map(len, self.negatives.values())),
+            "queries_without": sum(not self.negatives.get(id_) for id_ in self.queries),
+        }
+
     def save_negatives(self, path: PathLike) -> None:
         """`{"query_id": …, "negatives": […]}` as JSON Lines; the rest is saved by `save_json`."""
         rows = (

@@ -22,6 +22,7 @@ from llama_index.tuning.generate.calls import (
     check_counts,
 )
 from llama_index.tuning.generate.duplicates import question_key
+from llama_index.tuning.generate.failures import Outcomes
 from llama_index.tuning.generate.parsing import parse_questions, parse_yes_no
 from llama_index.tuning.generate.prompts import MULTI_HOP_PROMPT, VERIFY_PROMPT
 from llama_index.tuning.generate.results import GeneratedDataset, query_id
@@ -114,24 +115,7 @@ def generate_multi_hop_queries(
         options=options,
         show_progress=show_progress,
     )
-    made = GeneratedDataset({}, corpus, {}, failures=outcomes.failures)
-    seen: set[str] = set()
-    dropped = duplicates = 0
-    for found in outcomes.results.values():
-        dropped += found.dropped
-        for question in found.questions:
-            duplicates += question_key(question) in seen
-            if question_key(question) not in seen:
-                seen.add(question_key(question))
-                id_ = query_id(*found.group, question)
-                made.queries[id_], made.relevant_docs[id_] = question, list(found.group)
-    made.counts = {
-        "groups": len(chosen),
-        "failed": len(outcomes.failures),
-        "questions": len(made),
-        "duplicates": duplicates,
-        "unverified": dropped,
-    }
+    made = _assemble(corpus, outcomes)
     if output_path is not None:
         made.save_json(output_path)
     return made
@@ -182,6 +166,28 @@ class _Writer:
             if enough != (number == 0):
                 return False
         return True
+
+
+def _assemble(corpus: dict[str, str], outcomes: Outcomes[_Found]) -> GeneratedDataset:
+    made = GeneratedDataset({}, corpus, {}, failures=outcomes.failures)
+    seen: set[str] = set()
+    dropped = duplicates = 0
+    for found in outcomes.results.values():
+        dropped += found.dropped
+        for question in found.questions:
+            duplicates += question_key(question) in seen
+            if question_key(question) not in seen:
+                seen.add(question_key(question))
+                id_ = query_id(*found.group, question)
+                made.queries[id_], made.relevant_docs[id_] = question, list(found.group)
+    made.counts = {
+        "groups": len(outcomes.results) + len(outcomes.failures),
+        "failed": len(outcomes.failures),
+        "questions": len(made),
+        "duplicates": duplicates,
+        "unverified": dropped,
+    }
+    return made
 
 
 def _draw(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -109,29 +110,21 @@ def mine_hard_negatives(
     """
     dataset = RetrievalDataset.coerce(dataset)
     check_counts(num_negatives=num_negatives)
-    check_threshold("near_duplicate", near_duplicate)
     if sampling not in ("top", "random"):
         raise ValueError(f"unknown sampling {sampling!r}; choose one of: top, random")
-    if relative_margin is not None and not 0 <= relative_margin < 1:
-        raise ValueError(f"relative_margin must be from 0 to below 1, got {relative_margin}")
-    first, last = check_rank_range(rank_range)
+    rules = _Rules(dataset, check_rank_range(rank_range), relative_margin, near_duplicate)
     space = _Space(dataset, embed_model, vectors, query_vectors, show_progress)
-    rules = _Rules(dataset, (first, last), relative_margin, near_duplicate)
     if retriever is not None:
         found = retrieved(dataset, retriever, node_key, show_progress)
         rules.documents = space.documents() if vectors is not None else None
     else:
         rules.documents = space.documents()
-        found = searched(dataset, space.queries(), rules.documents, last, backend)
-    pools = {one.query_id: list(rules.pool(one)) for one in found}
-    if sampling == "random":
-        draw = random.Random(seed)
-        for pool in pools.values():
-            draw.shuffle(pool)
+        found = searched(dataset, space.queries(), rules.documents, rules.ranks[1], backend)
+    pools = rules.pools(found, seed if sampling == "random" else None)
     mined = MinedDataset(dataset.queries, dataset.corpus, dataset.relevant_docs)
     if llm is None:
         for id_, pool in progress(pools.items(), show_progress, "Choosing", len(pools)):
-            mined.negatives[id_] = list(_first(num_negatives, rules.distinct(id_, pool)))
+            mined.negatives[id_] = list(islice(rules.distinct(id_, pool), num_negatives))
     else:
         outcomes = run_items(
             llm,
@@ -147,15 +140,10 @@ def mine_hard_negatives(
             max_calls=max_calls,
             show_progress=show_progress,
         )
-        mined.negatives.update({id_: outcomes.results.get(id_, []) for id_ in pools})
-        mined.failures.extend(outcomes.failures)
+        mined.negatives = {id_: outcomes.results.get(id_, []) for id_ in pools}
+        mined.failures = outcomes.failures
         rules.counts.update(not_asked=len(outcomes.not_asked), requests=outcomes.requests)
-    mined.counts = {
-        "queries": len(dataset),
-        "negatives": sum(map(len, mined.negatives.values())),
-        "queries_without": sum(not docs for docs in mined.negatives.values()),
-        **rules.counts,
-    }
+    mined.counts = {**mined.totals(), **rules.counts}
     if output_path is not None:
         mined.save_negatives(output_path)
     return mined
@@ -215,9 +203,21 @@ class _Rules:
     documents: FloatArray | None = None
 
     def __post_init__(self) -> None:
+        check_threshold("near_duplicate", self.near_duplicate)
+        if self.margin is not None and not 0 <= self.margin < 1:
+            raise ValueError(f"relative_margin must be from 0 to below 1, got {self.margin}")
         names = ("within_margin", "near_duplicates", "positive_not_retrieved")
         self.counts = Counter(dict.fromkeys(names, 0))
         self._rows: Mapping[str, int] = {}
+
+    def pools(self, found: Iterable[Candidates], seed: int | None) -> dict[str, list[str]]:
+        """Query id → candidates, the best-ranked first, or shuffled where there is a seed."""
+        pools = {one.query_id: list(self.pool(one)) for one in found}
+        if seed is not None:
+            draw = random.Random(seed)
+            for pool in pools.values():
+                draw.shuffle(pool)
+        return pools
 
     def pool(self, found: Candidates) -> Iterator[str]:
         """Candidates by rank and margin, without the relevant ones."""
@@ -256,11 +256,6 @@ class _Rules:
             self._rows = {id_: row for row, id_ in enumerate(self.dataset.corpus)}
         unit = unit_rows(self.documents[[self._rows[id_] for id_ in (doc, *relevant)]])
         return float((unit[1:] @ unit[0]).max()) >= self.near_duplicate
-
-
-def _first(count: int, items: Iterator[str]) -> Iterator[str]:
-    for _, item in zip(range(count), items, strict=False):
-        yield item
 
 
 @dataclass(frozen=True)

@@ -91,20 +91,7 @@ def generate_paraphrases(
     if keep_originals:
         made.queries.update(dataset.queries)
         made.relevant_docs.update({id_: list(d) for id_, d in dataset.relevant_docs.items()})
-    seen = set(map(question_key, dataset.queries.values()))
-    duplicates = 0
-    for source, texts in outcomes.results.items():
-        for text in texts:
-            if question_key(text) in seen:
-                duplicates += 1
-                continue
-            seen.add(question_key(text))
-            id_ = query_id(source, text)
-            made.queries[id_] = text
-            made.relevant_docs[id_] = list(dataset.relevant_docs[source])
-            style = turn(list(writer.styles), source)
-            if style is not None:
-                made.styles[id_] = style
+    duplicates = _add(made, dataset, outcomes.results, list(writer.styles))
     made.counts = {
         "queries": len(dataset),
         "failed": len(outcomes.failures),
@@ -116,6 +103,30 @@ def generate_paraphrases(
     return made
 
 
+def _add(
+    made: GeneratedDataset,
+    dataset: RetrievalDataset,
+    paraphrases: Mapping[str, list[str]],
+    styles: Sequence[str],
+) -> int:
+    """Add what is new; how many were not."""
+    seen = set(map(question_key, dataset.queries.values()))
+    duplicates = 0
+    for source, texts in paraphrases.items():
+        for text in texts:
+            if question_key(text) in seen:
+                duplicates += 1
+                continue
+            seen.add(question_key(text))
+            id_ = query_id(source, text)
+            made.queries[id_] = text
+            made.relevant_docs[id_] = list(dataset.relevant_docs[source])
+            style = turn(styles, dataset.queries[source])
+            if style is not None:
+                made.styles[id_] = style
+    return duplicates
+
+
 @dataclass(frozen=True)
 class _Writer:
     dataset: RetrievalDataset
@@ -123,7 +134,7 @@ class _Writer:
     styles: Mapping[str, str]
 
     async def write(self, calls: Calls, id_: str) -> list[str]:
-        style = turn(list(self.styles), id_)
+        style = turn(list(self.styles), self.dataset.queries[id_])
         prompt = PARAPHRASE_PROMPT.format(
             query=self.dataset.queries[id_],
             count=self.count,

@@ -85,7 +85,7 @@ def parse_pairs(reply: str, limit: int, *, answers: bool = False) -> list[Pair]:
     if pairs is None:
         pairs = list(_from_lines(_FENCE.sub("", text)))
     found: dict[str, Pair] = {}
-    for pair in pairs:
+    for pair in map(_encodable, pairs):
         if _is_text(pair["question"]) and (pair.get("answer") or not answers):
             found.setdefault(pair["question"].casefold(), pair)
     if not found:
@@ -243,6 +243,11 @@ def _bare(text: str) -> str:
     while len(text) > 1 and _PAIRS.get(text[0]) == text[-1]:
         text = text[1:-1].strip()
     return text
+
+
+def _encodable(pair: Pair) -> Pair:
+    """Half of a surrogate pair, which a cut-off JSON reply can hold, becomes a question mark."""
+    return {key: text.encode("utf-8", "replace").decode() for key, text in pair.items()}
 
 
 def _is_text(question: str) -> bool:

@@ -178,7 +178,7 @@ class _Writer:
         from llama_index.core.schema import MetadataMode
 
         context = node.get_content(MetadataMode.NONE)
-        style = turn(list(self.styles), node.node_id)
+        style = turn(list(self.styles), context)
         pairs = await calls.ask(self._question(node.node_id, context, style))
         if not self.verify:
             return Written(pairs, style)

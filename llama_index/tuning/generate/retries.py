@@ -63,7 +63,7 @@ class RetryPolicy:
             asked = min(60.0, self.first_wait * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.5)
         if status_of(error) == 429:
             self.waited += asked
-        return asked
+        return min(asked, LONGEST_WAIT)
 
 
 def hopeless(error: BaseException) -> bool:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _KIND = "llama-index-tuning run"
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
 class RunFile:
@@ -57,7 +58,7 @@ class RunFile:
         if self.path is None:
             return self
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._handle = os.open(self.path, _FLAGS, 0o644)
         try:
             _lock(self._handle, self.path)
             self._load()
@@ -103,8 +104,13 @@ class RunFile:
         if self._handle is None:
             return
         line = memoryview(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        while line:
-            line = line[os.write(self._handle, line) :]
+        start = os.lseek(self._handle, 0, os.SEEK_END)
+        try:
+            while line:
+                line = line[os.write(self._handle, line) :]
+        except OSError:  # the disk is full: no half line for the next one to run into
+            os.ftruncate(self._handle, start)
+            raise
         self._unsynced += 1
         if self._unsynced >= self.sync_every:
             os.fsync(self._handle)

@@ -83,11 +83,11 @@ def default_llm(llm: LLM | None) -> LLM:
     return Settings.llm
 
 
-def turn(names: Sequence[str], id_: str) -> str | None:
-    """One of the names, decided by the id alone: the same in every run."""
+def turn(names: Sequence[str], text: str) -> str | None:
+    """One of the names, decided by the text alone: the same in every run."""
     if not names:
         return None
-    return names[int.from_bytes(hashlib.sha256(id_.encode()).digest()[:4], "big") % len(names)]
+    return names[int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % len(names)]
 
 
 def _beside(output_path: PathLike | None) -> Path | None:

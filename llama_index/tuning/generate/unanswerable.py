@@ -20,7 +20,7 @@ from llama_index.tuning.generate.calls import (
     check_counts,
 )
 from llama_index.tuning.generate.duplicates import question_key
-from llama_index.tuning.generate.failures import Failure
+from llama_index.tuning.generate.failures import Failure, Outcomes
 from llama_index.tuning.generate.parsing import parse_questions, parse_yes_no
 from llama_index.tuning.generate.prompts import (
     OUT_OF_SCOPE_PROMPT,
@@ -164,6 +164,13 @@ def generate_unanswerable_queries(
         options=options,
         show_progress=show_progress,
     )
+    made = _assemble(kind, outcomes)
+    if output_path is not None:
+        made.save_jsonl(output_path)
+    return made
+
+
+def _assemble(kind: Kind, outcomes: Outcomes[tuple[list[str], int]]) -> UnansweredQueries:
     made = UnansweredQueries({}, {}, kind, outcomes.failures)
     seen: set[str] = set()
     asked = answered = 0
@@ -175,14 +182,12 @@ def generate_unanswerable_queries(
                 id_ = query_id(node_id, text)
                 made.queries[id_], made.near[id_] = text, node_id
     made.counts = {
-        "nodes": len(nodes),
+        "nodes": len(outcomes.results) + len(outcomes.failures),
         "failed": len(outcomes.failures),
         "queries": len(made),
         "duplicates": asked - answered - len(made),
         "answered": answered,
     }
-    if output_path is not None:
-        made.save_jsonl(output_path)
     return made
 
 
@@ -199,7 +204,7 @@ class _Writer:
         from llama_index.core.schema import MetadataMode
 
         context = node.get_content(MetadataMode.NONE)
-        style = turn(list(self.styles), node.node_id)
+        style = turn(list(self.styles), context)
         prompt = _PROMPTS[self.kind].format(
             context=context,
             count=self.count,

@@ -9,11 +9,13 @@ from llama_index.tuning.cli._demo import questions_about
 from llama_index.tuning.cli.models import minilm
 from llama_index.tuning.generate.documents import read_passages
 
+SUBJECTS = ("compound", "types", "string-methods", "typesseq", "debugger", "formatstrings")
+
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     (folder / "docs").mkdir()
-    for topic, text in topics.items():  # Python's own reference, as a folder of text files
-        (folder / "docs" / f"{topic}.txt").write_text(text, encoding="utf-8")
+    for subject in SUBJECTS:  # of Python's own reference, as a folder of text files
+        (folder / "docs" / f"{subject}.txt").write_text(topics[subject], encoding="utf-8")
 
     passages = read_passages(folder / "docs", chunk_size=256, chunk_overlap=40)
     print(f"{len(passages)} passages; one is {passages[100].node_id}")

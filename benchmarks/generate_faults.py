@@ -4,7 +4,7 @@ A local OpenAI-compatible server answers 429 with Retry-After, 500, nothing at a
 slowly. Two runs: one straight through, for the wall time against the ideal (seconds the server
 was busy ÷ workers); one killed (SIGKILL) five times at random, for what is lost or repeated.
 
-    python benchmarks/generate_faults.py [--nodes 1000] [--workers 16] [--latency 0.4] [--kills 5]
+    python benchmarks/generate_faults.py [--nodes 1000] [--workers 16] [--latency 1] [--kills 5]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.servers import ChatServer, Faults  # noqa: E402
 FAULTS = Faults(
     rate_limit=0.05, retry_after=1.0, error=0.05, hang=0.01, garbage=0.03, slow=0.05, slow_factor=3
 )
-TIMEOUT = 3.0
+TIMEOUT = 5.0
 
 CLIENT = """
 import json, logging, sys, time
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--latency", type=float, default=0.4)
+    parser.add_argument("--latency", type=float, default=1.0)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

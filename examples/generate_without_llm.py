@@ -1,4 +1,7 @@
-"""From a folder of documents to a tuned adapter, without an LLM and without labels."""
+"""From a folder of documents to a tuned adapter, without an LLM and without labels.
+
+The report says, on real questions, what it gained; without them it is cross-fitted on sentences.
+"""
 
 import tempfile
 from pathlib import Path
@@ -32,7 +35,11 @@ with tempfile.TemporaryDirectory() as name:
         minilm(),
         val_dataset=real,
         model_output_path=str(folder / "adapter"),
+        # On these documents sentences alone show no gain on real questions, and the gate would
+        # keep the base model; this takes the tuned one all the same.
+        accept="always",
     )
     print(engine.finetune())
     model = engine.get_finetuned_model()  # for VectorStoreIndex, retrievers, query engines
-    print(f"a query's vector has {len(model.get_query_embedding('What is a slice?'))} numbers")
+    size = len(model.get_query_embedding("What is a slice?"))
+    print(f"{model.class_name()}: a query's vector has {size} numbers")

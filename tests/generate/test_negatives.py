@@ -109,6 +109,13 @@ def small(**relevant):
     )
 
 
+def test_vectors_take_near_duplicates_out_of_a_retrievers_answer_too():
+    retriever = Fixed(("a", 1.0), ("b", 0.5), ("c", 0.4))
+    vectors = np.array([[1, 0], [1, 0.01], [0, 1], [0, 1]], dtype=np.float32)
+    mined = mine_hard_negatives(small(q="a"), retriever, vectors=vectors)
+    assert mined.negatives == {"q": ["c"]}
+
+
 def test_margin_is_relative_to_the_best_relevant_document():
     retriever = Fixed(("b", 0.99), ("a", 1.0), ("c", 0.96), ("d", 0.94))
     assert mine_hard_negatives(small(q="a"), retriever).negatives == {"q": ["d"]}
@@ -182,6 +189,11 @@ def test_saved_and_loaded(tmp_path):
             {"vectors": np.eye(4), "query_vectors": np.ones((3, 4))},
             VectorError,
             "query_vectors must have shape",
+        ),
+        (
+            {"vectors": {"a": [1.0, 0.0]}, "query_vectors": np.ones((1, 2))},
+            ValueError,
+            "3 documents have no vector; pass an embed_model",
         ),
         ({"vectors": np.eye(3), "query_vectors": np.ones((1, 3))}, VectorError, "vectors must"),
         ({"retriever": Fixed(("x", 1.0))}, DatasetError, "none of the retrieved nodes"),

@@ -14,6 +14,7 @@ import numpy as np
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 from llama_index.tuning.errors import VectorError
 from llama_index.tuning.evaluate.search import FloatArray, unit_rows
 from llama_index.tuning.generate.calls import CallOptions, Calls, Question, check_counts
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
     from llama_index.core.schema import NodeWithScore
-
-    from llama_index.tuning.embeddings.vectors import Embedder
 
 Sampling = Literal["top", "random"]
 
@@ -167,8 +166,6 @@ class _Space:
         self.show_progress = show_progress
 
     def documents(self) -> FloatArray:
-        from llama_index.tuning.embeddings.vectors import document_vectors
-
         if self.vectors is None and self.embed_model is None:
             raise ValueError("pass a retriever, or vectors, or an embed_model to make them")
         return document_vectors(self.dataset.corpus, self.vectors, self._embedder())
@@ -185,11 +182,24 @@ class _Space:
         return array
 
     def _embedder(self) -> Embedder:
-        from llama_index.tuning.embeddings.vectors import Embedder
+        if self.embed_model is None:
+            return _NoModel()
+        return Embedder(self.embed_model, show_progress=self.show_progress)
 
-        if self.embed_model is None and self.query_vectors is None:
-            raise ValueError("embed_model is needed to embed the queries; or pass query_vectors")
-        return Embedder(self.embed_model, show_progress=self.show_progress)  # type: ignore[arg-type]
+
+class _NoModel(Embedder):
+    """Stands where no model was given; asked for vectors, it says so."""
+
+    def __init__(self) -> None:
+        pass
+
+    def documents(self, texts: Sequence[str]) -> FloatArray:
+        raise ValueError(f"{len(texts)} documents have no vector; pass an embed_model for them")
+
+    def queries(self, texts: Sequence[str]) -> FloatArray:
+        raise ValueError(
+            f"embed_model is needed to embed the {len(texts)} queries; or pass query_vectors"
+        )
 
 
 @dataclass

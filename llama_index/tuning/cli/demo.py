@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +45,7 @@ def demo(
         show_progress=not json,
     )
     report = engine.finetune()
-    shutil.copy(out / "adapter" / "report.html", out / "report.html")
+    report.save_html(out / "report.html")
     if json:
         print_json(report.to_dict())
         return

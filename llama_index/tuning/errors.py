@@ -7,6 +7,9 @@ TuningError
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
 ├── HostedEndedError    (RuntimeError)  a vendor no longer does this
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
+├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
+├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
+├── GenerationError     (RuntimeError)  generation stopped; what was finished is in its run file
 └── MissingExtraError   (ImportError)   an optional dependency, with the line that installs it
 
 Plain misuse of an argument stays `ValueError` or `TypeError`.
@@ -54,6 +57,18 @@ class HostedEndedError(TuningError, RuntimeError):
 
 class NotFinetunedError(TuningError, RuntimeError):
     """The engine was asked for its model before `finetune()` ran."""
+
+
+class RunFileError(TuningError, ValueError):
+    """A run file that belongs to another run, is in use by another, or is damaged."""
+
+
+class ReplyError(TuningError, ValueError):
+    """An LLM's reply that does not hold what was asked for."""
+
+
+class GenerationError(TuningError, RuntimeError):
+    """Generation stopped: the first failed item was to end it, or no call can succeed."""
 
 
 class MissingExtraError(TuningError, ImportError):

@@ -64,11 +64,12 @@ def tune(
         show_progress=not json,
     )
     report = engine.finetune()
+    report.save_html(out / "report.html")
     if json:
         print_json(report.to_dict())
     else:
         print_report(report)
-        console.print(f"saved to {out} (report.json and report.html beside it)", soft_wrap=True)
+        console.print(f"saved to {out} (with report.json and report.html)", soft_wrap=True)
 
 
 @app.command("evaluate")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._async import run_async as run_async
 from llama_index.tuning._progress import progress
 from llama_index.tuning.embeddings.cache import VectorCache
 from llama_index.tuning.embeddings.identity import vector_space
@@ -191,14 +192,6 @@ def check_matrix(
             row = start + int(bad[0])
             fault = "is all zeros" if squares[bad[0]] == 0 else "holds NaN or infinite values"
             raise VectorError(f"{names[row] if names else f'row {row} of the vectors'} {fault}")
-
-
-def run_async(work: Awaitable[T]) -> T:
-    """Run a coroutine to its end, from inside a running event loop (a notebook) too."""
-    from llama_index.core.async_utils import asyncio_run
-
-    result: T = asyncio_run(work)  # type: ignore[arg-type]
-    return result
 
 
 def _whole_array(source: Any, rows: int) -> FloatArray | None:

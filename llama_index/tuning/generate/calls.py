@@ -1,0 +1,287 @@
+"""Calls to an LLM: concurrent, retried, kept in the run's file, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception
+
+from llama_index.tuning._progress import progress
+from llama_index.tuning.errors import GenerationError
+from llama_index.tuning.generate.failures import Failure, Outcomes
+from llama_index.tuning.generate.retries import (
+    BudgetSpent,
+    RetryPolicy,
+    hopeless,
+    retry_after,
+    status_of,
+)
+from llama_index.tuning.generate.runfile import RunFile
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+    from pydantic import BaseModel
+
+logger = logging.getLogger(__name__)
+
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+
+OnFailure = Literal["continue", "fail"]
+
+_WAITING = 4
+"""Items begun for each worker: while one waits for its next try, another uses the worker."""
+_LIMITS_IN_A_ROW = 3
+"""So many rate limits without a reply in between hold up every worker, not one call only."""
+_MISSES = 3
+"""Structured output is given up after so many unusable replies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """How calls to an LLM are made, beyond how many and how often."""
+
+    retry_wait: float = 1.0
+    """Seconds before the second try; doubled each time. A server's `Retry-After` goes first."""
+    timeout: float | None = 300.0
+    """Seconds that one call may take; `None` leaves it to the LLM."""
+    structured: bool | None = None
+    """Ask by function calling; by default where the LLM says that it can."""
+
+    def __post_init__(self) -> None:
+        if self.retry_wait < 0:
+            raise ValueError(f"retry_wait must be >= 0 seconds, got {self.retry_wait}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout must be > 0 seconds, got {self.timeout}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask an LLM.
+
+    Args:
+        step: what it is for; with `id`, its place in the run's file.
+        id: of the item it is about.
+        prompt: the text.
+        parse: reply → JSON value; raises `ReplyError`, then the call is tried again.
+        schema: gives the model of a structured reply, whose JSON `parse` reads too.
+        any_id: an answer to the same prompt under another id will do.
+    """
+
+    step: str
+    id: str
+    prompt: str
+    parse: Callable[[str], Any]
+    schema: Callable[[], type[BaseModel]] | None = None
+    any_id: bool = False
+
+
+class CallFailed(Exception):  # noqa: N818 - ends one item, never seen by callers
+    """An item's call failed for good."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Calls:
+    """Asks one LLM, at most `num_workers` at a time.
+
+    Args:
+        llm: any `LLM`; its asynchronous methods are used.
+        run: where finished calls are kept and looked up.
+        num_workers: concurrent calls.
+        retry_limit: how often one call may fail; waiting for a rate limit is not counted.
+        options: see `CallOptions`.
+        max_calls: requests that may be sent, tries included.
+        verbose: log each failure as a warning.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        run: RunFile,
+        *,
+        num_workers: int = 8,
+        retry_limit: int = 3,
+        options: CallOptions | None = None,
+        max_calls: int | None = None,
+        verbose: bool = True,
+    ) -> None:
+        check_counts(num_workers=num_workers, retry_limit=retry_limit)
+        if max_calls is not None and max_calls < 0:
+            raise ValueError(f"max_calls must be >= 0, got {max_calls}")
+        self.llm = llm
+        self.run = run
+        self.num_workers = num_workers
+        self.retry_limit = retry_limit
+        self.options = options or CallOptions()
+        self.max_calls = max_calls
+        self.verbose = verbose
+        self.sent = 0
+        self._structured = _can_structure(llm, self.options)
+        self._misses = 0
+        self._limits = 0
+        self._quiet_until = 0.0
+
+    async def ask(self, question: Question) -> Any:
+        """The parsed reply, from the run's file where it is there already.
+
+        Raises:
+            CallFailed: it failed for good, which is noted in the file.
+            BudgetSpent: it would have gone over `max_calls`.
+            GenerationError: no call can succeed (a wrong key, no credit).
+        """
+        q = question
+        known = self.run.get(q.step, q.id, q.prompt, any_id=q.any_id)
+        if known is not None:
+            return known
+        policy = RetryPolicy(self.retry_limit, self.options.retry_wait)
+        tries = AsyncRetrying(
+            retry=retry_if_exception(policy.again),
+            stop=policy.stop,
+            wait=policy.wait,
+            reraise=True,
+        )
+        try:
+            value: Any = await tries(self._once, q)
+        except BudgetSpent:
+            raise
+        except Exception as exc:  # whatever an LLM's client raises is this item's failure
+            if hopeless(exc):
+                raise GenerationError(
+                    f"no call to the LLM can succeed: {Failure.of(q.id, q.step, exc, 1).message}"
+                ) from exc
+            failure = Failure.of(q.id, q.step, exc, policy.failed + policy.limited)
+            self.run.fail(q.step, q.id, q.prompt, failure.to_dict())
+            level = logging.WARNING if self.verbose else logging.DEBUG
+            logger.log(level, "%s of %r failed: %s", q.step, q.id, failure.message)
+            raise CallFailed(failure) from exc
+        self.run.put(q.step, q.id, q.prompt, value)
+        return value
+
+    async def _once(self, question: Question) -> Any:
+        while True:
+            async with self._slots:
+                pause = self._quiet_until - time.monotonic()
+                if pause <= 0:
+                    return await self._request(question)
+            await asyncio.sleep(pause)
+
+    async def _request(self, question: Question) -> Any:
+        try:
+            value = await self._reply(question)
+        except Exception as exc:
+            self._note_limit(exc)
+            raise
+        self._limits = 0
+        return value
+
+    async def _reply(self, question: Question) -> Any:
+        if self._structured and question.schema is not None:
+            try:
+                return question.parse(await self._structured_reply(question))
+            except ValueError as exc:
+                self._misses += 1
+                logger.debug("no structured reply, asking for text: %s", exc)
+                if self._misses == _MISSES and self.options.structured is None:
+                    logger.info("structured replies are unusable; asking for text from here on")
+                    self._structured = False
+        self._spend()
+        reply = await self._in_time(self.llm.acomplete(question.prompt))
+        return question.parse(reply.text or "")
+
+    async def _structured_reply(self, question: Question) -> str:
+        from llama_index.core.prompts import PromptTemplate
+
+        assert question.schema is not None
+        self._spend()
+        found = await self._in_time(
+            self.llm.astructured_predict(
+                question.schema(), PromptTemplate("{request}"), request=question.prompt
+            )
+        )
+        text: str = found.model_dump_json()
+        return text
+
+    async def _in_time(self, reply: Awaitable[R]) -> R:
+        return await asyncio.wait_for(reply, self.options.timeout)
+
+    def _spend(self) -> None:
+        if self.max_calls is not None and self.sent >= self.max_calls:
+            raise BudgetSpent
+        self.sent += 1
+
+    def _note_limit(self, error: Exception) -> None:
+        if status_of(error) != 429:
+            return
+        self._limits += 1
+        if self._limits >= _LIMITS_IN_A_ROW:
+            pause = retry_after(error) or self.options.retry_wait
+            self._quiet_until = max(self._quiet_until, time.monotonic() + min(pause, 60.0))
+
+    async def map(
+        self,
+        items: Sequence[I],
+        work: Callable[[I], Awaitable[R]],
+        *,
+        id_of: Callable[[I], str],
+        description: str,
+        show_progress: bool = False,
+        on_failure: OnFailure = "continue",
+    ) -> Outcomes[R]:
+        """`work` on every item, concurrently; failures are data, or end it (`"fail"`)."""
+        self._slots = asyncio.Semaphore(self.num_workers)
+        done: Outcomes[R] = Outcomes()
+        queue = iter(progress(items, show_progress, description, len(items)))
+        tasks = [
+            asyncio.create_task(_consume(queue, work, id_of, done, on_failure))
+            for _ in range(min(self.num_workers * _WAITING, len(items)))
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        order = {id_of(item): place for place, item in enumerate(items)}
+        done.results = dict(sorted(done.results.items(), key=lambda pair: order[pair[0]]))
+        return done
+
+
+async def _consume(
+    queue: Iterator[I],
+    work: Callable[[I], Awaitable[R]],
+    id_of: Callable[[I], str],
+    done: Outcomes[R],
+    on_failure: OnFailure,
+) -> None:
+    for item in queue:
+        try:
+            done.results[id_of(item)] = await work(item)
+        except BudgetSpent:
+            done.not_asked.append(id_of(item))
+        except CallFailed as exc:
+            if on_failure == "fail":
+                raise GenerationError(
+                    f"{exc.failure.step} of {exc.failure.id!r} failed after "
+                    f"{exc.failure.attempts} tries: {exc.failure.message}"
+                ) from exc
+            done.failures.append(exc.failure)
+
+
+def check_counts(**counts: int) -> None:
+    """Each of them is a whole number from 1 on."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def _can_structure(llm: LLM, options: CallOptions) -> bool:
+    if options.structured is not None:
+        return options.structured
+    return bool(llm.metadata.is_function_calling_model)

@@ -1,0 +1,292 @@
+"""Hard negatives: documents that a search ranks high for a query and that do not answer it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from llama_index.tuning._progress import progress
+from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
+from llama_index.tuning.errors import VectorError
+from llama_index.tuning.evaluate.search import FloatArray, unit_rows
+from llama_index.tuning.generate.calls import CallOptions, Calls, Question, check_counts
+from llama_index.tuning.generate.candidates import (
+    Backend,
+    Candidates,
+    check_rank_range,
+    retrieved,
+    searched,
+)
+from llama_index.tuning.generate.duplicates import check_threshold, same_text
+from llama_index.tuning.generate.mined import MinedDataset
+from llama_index.tuning.generate.parsing import parse_yes_no
+from llama_index.tuning.generate.prompts import NEGATIVE_PROMPT
+from llama_index.tuning.generate.runs import run_items
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.llms import LLM
+    from llama_index.core.schema import NodeWithScore
+
+Sampling = Literal["top", "random"]
+
+_SAME_TEXT = 0.8
+"""Share of three-word runs from which on two documents count as the same text."""
+
+
+def mine_hard_negatives(
+    dataset: RetrievalDataset,
+    retriever: BaseRetriever | None = None,
+    *,
+    embed_model: BaseEmbedding | None = None,
+    vectors: Any = None,
+    query_vectors: FloatArray | None = None,
+    num_negatives: int = 5,
+    rank_range: Sequence[int] = (1, 100),
+    relative_margin: float | None = 0.05,
+    near_duplicate: float | None = 0.95,
+    sampling: Sampling = "top",
+    seed: int = 0,
+    llm: LLM | None = None,
+    output_path: PathLike | None = None,
+    max_calls: int | None = None,
+    num_workers: int = 8,
+    retry_limit: int = 3,
+    options: CallOptions | None = None,
+    node_key: Callable[[NodeWithScore], str] | None = None,
+    backend: Backend = "auto",
+    show_progress: bool = False,
+) -> MinedDataset:
+    """Hard negatives for each query, from the app's own retriever or from vectors.
+
+    Left out are relevant documents, copies of them, and documents that score nearly as high as
+    the best relevant one, which are often relevant but not labelled (NV-Retriever, Moreira et
+    al. 2024). Where a retriever's answer lacks the relevant document, everything in it scores
+    higher: with a margin, such a query has no negatives.
+
+    Args:
+        dataset: queries, corpus and relevant documents.
+        retriever: what the app uses; its own top k is the depth. Without it, exact search over
+            vectors.
+        embed_model: for vectors that are not given.
+        vectors: of documents, wherever they are: an index, a vector store, an array or a path
+            of one (rows in the corpus' order), a dictionary. See `document_vectors`.
+        query_vectors: shape `(queries, dim)`, in the dataset's order.
+        num_negatives: at most so many for each query.
+        rank_range: first and last rank, from 1, relevant documents counted.
+        relative_margin: a negative scores at most `best - margin * |best|`, where `best` is the
+            query's best relevant document; `None` for no such rule.
+        near_duplicate: cosine to a relevant document from which on a document is left out, where
+            there are vectors; documents in the same words are in any case.
+        sampling: `"top"` takes the hardest, `"random"` draws among all that qualify.
+        seed: of the draw.
+        llm: asked whether each negative answers the query after all; then the next one is taken.
+        output_path: where the negatives are written (`save_negatives`); the checks are kept in
+            a run file beside it, and none is repeated when started again.
+        max_calls: requests to the LLM; queries beyond them get no negatives.
+        num_workers: concurrent checks.
+        retry_limit: how often a check may fail.
+        options: see `CallOptions`.
+        node_key: the corpus id of a retrieved node, where that is not its node id.
+        backend: of the search over vectors: see `nearest`.
+        show_progress: show bars.
+
+    Example:
+        >>> import numpy as np
+        >>> dataset = RetrievalDataset({"q": "Fee?"}, {"a": "5 euros", "b": "Free"}, {"q": ["a"]})
+        >>> documents, query = np.eye(2, dtype=np.float32), np.array([[0.9, 0.3]], np.float32)
+        >>> mine_hard_negatives(dataset, vectors=documents, query_vectors=query).negatives
+        {'q': ['b']}
+    """
+    dataset = RetrievalDataset.coerce(dataset)
+    check_counts(num_negatives=num_negatives)
+    if sampling not in ("top", "random"):
+        raise ValueError(f"unknown sampling {sampling!r}; choose one of: top, random")
+    rules = _Rules(dataset, check_rank_range(rank_range), relative_margin, near_duplicate)
+    space = _Space(dataset, embed_model, vectors, query_vectors, show_progress)
+    if retriever is not None:
+        found = retrieved(dataset, retriever, node_key, show_progress)
+        rules.documents = space.documents() if vectors is not None else None
+    else:
+        rules.documents = space.documents()
+        found = searched(dataset, space.queries(), rules.documents, rules.ranks[1], backend)
+    pools = rules.pools(found, seed if sampling == "random" else None)
+    mined = MinedDataset(dataset.queries, dataset.corpus, dataset.relevant_docs)
+    if llm is None:
+        for id_, pool in progress(pools.items(), show_progress, "Choosing", len(pools)):
+            mined.negatives[id_] = list(islice(rules.distinct(id_, pool), num_negatives))
+    else:
+        outcomes = run_items(
+            llm,
+            list(pools),
+            _Checker(mined, pools, rules, num_negatives).choose,
+            id_of=str,
+            header={"task": "negatives", "prompt": NEGATIVE_PROMPT},
+            output_path=output_path,
+            description="Checking negatives",
+            num_workers=num_workers,
+            retry_limit=retry_limit,
+            options=options,
+            max_calls=max_calls,
+            show_progress=show_progress,
+        )
+        mined.negatives = {id_: outcomes.results.get(id_, []) for id_ in pools}
+        mined.failures = outcomes.failures
+        rules.counts.update(not_asked=len(outcomes.not_asked), requests=outcomes.requests)
+    mined.counts = {**mined.totals(), **rules.counts}
+    if output_path is not None:
+        mined.save_negatives(output_path)
+    return mined
+
+
+class _Space:
+    """Where vectors come from, computed on use."""
+
+    def __init__(
+        self,
+        dataset: RetrievalDataset,
+        embed_model: BaseEmbedding | None,
+        vectors: Any,
+        query_vectors: FloatArray | None,
+        show_progress: bool,
+    ) -> None:
+        self.dataset = dataset
+        self.embed_model = embed_model
+        self.vectors = vectors
+        self.query_vectors = query_vectors
+        self.show_progress = show_progress
+
+    def documents(self) -> FloatArray:
+        if self.vectors is None and self.embed_model is None:
+            raise ValueError("pass a retriever, or vectors, or an embed_model to make them")
+        return document_vectors(self.dataset.corpus, self.vectors, self._embedder())
+
+    def queries(self) -> FloatArray:
+        if self.query_vectors is None:
+            return self._embedder().queries(list(self.dataset.queries.values()))
+        array = np.asarray(self.query_vectors, dtype=np.float32)
+        if array.ndim != 2 or len(array) != len(self.dataset):
+            raise VectorError(
+                f"query_vectors must have shape (queries, dim) with one row for each of the "
+                f"{len(self.dataset)} queries, got {array.shape}"
+            )
+        return array
+
+    def _embedder(self) -> Embedder:
+        if self.embed_model is None:
+            return _NoModel()
+        return Embedder(self.embed_model, show_progress=self.show_progress)
+
+
+class _NoModel(Embedder):
+    """Stands where no model was given; asked for vectors, it says so."""
+
+    def __init__(self) -> None:
+        pass
+
+    def documents(self, texts: Sequence[str]) -> FloatArray:
+        raise ValueError(f"{len(texts)} documents have no vector; pass an embed_model for them")
+
+    def queries(self, texts: Sequence[str]) -> FloatArray:
+        raise ValueError(
+            f"embed_model is needed to embed the {len(texts)} queries; or pass query_vectors"
+        )
+
+
+@dataclass
+class _Rules:
+    """Which candidates may be negatives, with counts of why the others may not."""
+
+    dataset: RetrievalDataset
+    ranks: tuple[int, int]
+    margin: float | None
+    near_duplicate: float | None
+    documents: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        check_threshold("near_duplicate", self.near_duplicate)
+        if self.margin is not None and not 0 <= self.margin < 1:
+            raise ValueError(f"relative_margin must be from 0 to below 1, got {self.margin}")
+        names = ("within_margin", "near_duplicates", "positive_not_retrieved")
+        self.counts = Counter(dict.fromkeys(names, 0))
+        self._rows: Mapping[str, int] = {}
+
+    def pools(self, found: Iterable[Candidates], seed: int | None) -> dict[str, list[str]]:
+        """Query id → candidates, the best-ranked first, or shuffled where there is a seed."""
+        pools = {one.query_id: list(self.pool(one)) for one in found}
+        if seed is not None:
+            draw = random.Random(seed)
+            for pool in pools.values():
+                draw.shuffle(pool)
+        return pools
+
+    def pool(self, found: Candidates) -> Iterator[str]:
+        """Candidates by rank and margin, without the relevant ones."""
+        relevant = set(self.dataset.relevant_docs[found.query_id])
+        highest = self._highest(found)
+        for rank, (doc, score) in enumerate(found.ranked, start=1):
+            if doc in relevant or not self.ranks[0] <= rank <= self.ranks[1]:
+                continue
+            if highest is not None and (score is None or score > highest):
+                self.counts["within_margin"] += 1
+                continue
+            yield doc
+
+    def distinct(self, query_id: str, pool: Sequence[str]) -> Iterator[str]:
+        """Those that are not copies of a relevant document, examined one by one on demand."""
+        relevant = self.dataset.relevant_docs[query_id]
+        texts = [self.dataset.corpus[doc] for doc in relevant]
+        for doc in pool:
+            if self._close(doc, relevant) or same_text(self.dataset.corpus[doc], texts, _SAME_TEXT):
+                self.counts["near_duplicates"] += 1
+            else:
+                yield doc
+
+    def _highest(self, found: Candidates) -> float | None:
+        if self.margin is None:
+            return None
+        if found.positive is None:
+            self.counts["positive_not_retrieved"] += 1
+            return -np.inf
+        return found.positive - self.margin * abs(found.positive)
+
+    def _close(self, doc: str, relevant: Sequence[str]) -> bool:
+        if self.documents is None or self.near_duplicate is None:
+            return False
+        if not self._rows:
+            self._rows = {id_: row for row, id_ in enumerate(self.dataset.corpus)}
+        unit = unit_rows(self.documents[[self._rows[id_] for id_ in (doc, *relevant)]])
+        return float((unit[1:] @ unit[0]).max()) >= self.near_duplicate
+
+
+@dataclass(frozen=True)
+class _Checker:
+    """Asks an LLM about candidates, one after the other, until there are enough."""
+
+    mined: MinedDataset
+    pools: Mapping[str, list[str]]
+    rules: _Rules
+    enough: int
+
+    async def choose(self, calls: Calls, query_id: str) -> list[str]:
+        kept: list[str] = []
+        for doc in self.rules.distinct(query_id, self.pools[query_id]):
+            prompt = NEGATIVE_PROMPT.format(
+                query=self.mined.queries[query_id], context=self.mined.corpus[doc]
+            )
+            if await calls.ask(Question("negative", f"{query_id}/{doc}", prompt, parse_yes_no)):
+                self.rules.counts["false_negatives"] += 1
+                continue
+            kept.append(doc)
+            if len(kept) == self.enough:
+                break
+        return kept

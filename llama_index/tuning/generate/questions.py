@@ -1,0 +1,256 @@
+"""Questions from passages, by an LLM."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning.generate.calls import (
+    CallOptions,
+    Calls,
+    OnFailure,
+    Question,
+    check_counts,
+)
+from llama_index.tuning.generate.duplicates import (
+    check_threshold,
+    near_duplicates,
+    question_key,
+)
+from llama_index.tuning.generate.failures import Outcomes
+from llama_index.tuning.generate.parsing import parse_pairs, parse_yes_no
+from llama_index.tuning.generate.prompts import (
+    DEFAULT_QA_GENERATE_PROMPT_TMPL,
+    STYLE,
+    VERIFY_PROMPT,
+    WITH_ANSWERS,
+    check_template,
+    styles_of,
+)
+from llama_index.tuning.generate.results import GeneratedDataset, query_id
+from llama_index.tuning.generate.runs import default_llm, run_items, turn
+
+if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.llms import LLM
+    from llama_index.core.schema import BaseNode
+
+logger = logging.getLogger(__name__)
+
+
+def generate_qa_embedding_pairs(
+    nodes: Sequence[BaseNode],
+    llm: LLM | None = None,
+    qa_generate_prompt_tmpl: str = DEFAULT_QA_GENERATE_PROMPT_TMPL,
+    num_questions_per_chunk: int = 2,
+    retry_limit: int = 3,
+    on_failure: OnFailure = "continue",
+    save_every: int = 500,
+    output_path: PathLike | None = None,
+    verbose: bool = True,
+    *,
+    num_workers: int = 8,
+    with_answers: bool = False,
+    verify: bool = False,
+    question_styles: Sequence[str] | Mapping[str, str] | None = None,
+    embed_model: BaseEmbedding | None = None,
+    near_duplicate: float = 0.95,
+    options: CallOptions | None = None,
+    show_progress: bool = False,
+) -> GeneratedDataset:
+    """Questions that each passage answers, written by an LLM.
+
+    With `output_path` the run is durable: every finished call is kept in
+    `<output_path>.run.jsonl` at once, and the same call made again – after an error, Ctrl-C or
+    kill -9 – goes on from there. A file of another run (model, prompt, options) is refused.
+
+    Args:
+        nodes: the passages. Their whole text as an index embeds it becomes the corpus; the LLM
+            sees it without metadata.
+        llm: `Settings.llm` by default.
+        qa_generate_prompt_tmpl: with `{context_str}` and, optionally, `{num_questions_per_chunk}`.
+        num_questions_per_chunk: how many to ask for; no more are taken from a reply.
+        retry_limit: how often a call may fail; waiting for a rate limit does not count.
+        on_failure: `"continue"` keeps a failed node in `failures`; `"fail"` raises.
+        save_every: finished calls between two flushes of the run file to the disk itself. Each
+            is written at once; this only matters where the machine loses power.
+        output_path: where the dataset is written as JSON; no file by default.
+        verbose: log each failure as a warning.
+        num_workers: concurrent calls.
+        with_answers: ask for an answer to each question too (`question_answers()`).
+        verify: ask the LLM whether each question is answered by its passage; drop it if not.
+        question_styles: how the queries shall look: names of `QUESTION_STYLES`, or a mapping of
+            a persona's name → instruction. Nodes take turns in them.
+        embed_model: drops near-duplicates: questions whose cosine to an earlier one reaches
+            `near_duplicate`. The same question of two passages is one query relevant to both.
+        near_duplicate: that cosine.
+        options: see `CallOptions`.
+        show_progress: show a bar.
+
+    Returns:
+        A retrieval dataset with `answers`, `styles`, `failures` and `counts`.
+
+    Example:
+        >>> from llama_index.core.llms import MockLLM
+        >>> from llama_index.core.schema import TextNode
+        >>> node = TextNode(text="Refunds take five days.", id_="refunds")
+        >>> dataset = generate_qa_embedding_pairs([node], MockLLM(), "How long? {context_str}")
+        >>> list(dataset.relevant_docs.values())
+        [['refunds']]
+    """
+    check_counts(num_questions_per_chunk=num_questions_per_chunk, save_every=save_every)
+    check_threshold("near_duplicate", near_duplicate)
+    check_template(
+        "qa_generate_prompt_tmpl",
+        qa_generate_prompt_tmpl,
+        "context_str",
+        optional=["num_questions_per_chunk"],
+    )
+    corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
+    writer = _Writer(
+        template=qa_generate_prompt_tmpl,
+        count=num_questions_per_chunk,
+        answers=with_answers,
+        verify=verify,
+        styles=styles_of(question_styles),
+    )
+    outcomes = run_items(
+        default_llm(llm),
+        nodes,
+        writer.write,
+        id_of=lambda node: node.node_id,
+        header=writer.header(),
+        output_path=output_path,
+        description="Generating questions",
+        num_workers=num_workers,
+        retry_limit=retry_limit,
+        options=options,
+        save_every=save_every,
+        on_failure=on_failure,
+        verbose=verbose,
+        show_progress=show_progress,
+    )
+    dataset = _assemble(corpus, outcomes)
+    if embed_model is not None:
+        _drop_near_duplicates(dataset, embed_model, near_duplicate)
+    logger.info("generated questions: %s", dataset.counts)
+    if output_path is not None:
+        dataset.save_json(output_path)
+    return dataset
+
+
+@dataclass
+class Written:
+    """What came of one node: pairs kept, and what was left out."""
+
+    pairs: list[dict[str, str]]
+    style: str | None = None
+    unverified: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Writer:
+    """Writes the questions of one node."""
+
+    template: str
+    count: int
+    answers: bool = False
+    verify: bool = False
+    styles: Mapping[str, str] = field(default_factory=dict)
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "task": "questions",
+            "prompt": self.template,
+            "num_questions_per_chunk": self.count,
+            "with_answers": self.answers,
+            "verify": self.verify,
+            "question_styles": dict(self.styles),
+        }
+
+    async def write(self, calls: Calls, node: BaseNode) -> Written:
+        from llama_index.core.schema import MetadataMode
+
+        context = node.get_content(MetadataMode.NONE)
+        style = turn(list(self.styles), context)
+        pairs = await calls.ask(self._question(node.node_id, context, style))
+        if not self.verify:
+            return Written(pairs, style)
+        kept = []
+        for number, pair in enumerate(pairs):
+            check = Question(
+                "verify",
+                f"{node.node_id}#{number}",
+                VERIFY_PROMPT.format(context=context, question=pair["question"]),
+                parse_yes_no,
+                any_id=True,
+            )
+            if await calls.ask(check):
+                kept.append(pair)
+        return Written(kept, style, len(pairs) - len(kept))
+
+    def _question(self, node_id: str, context: str, style: str | None) -> Question:
+        from llama_index.tuning.generate import schemas
+
+        prompt = self.template.format(context_str=context, num_questions_per_chunk=self.count)
+        if style is not None:
+            prompt += STYLE.format(instruction=self.styles[style])
+        if self.answers:
+            prompt += WITH_ANSWERS
+        return Question(
+            "questions",
+            node_id,
+            prompt,
+            partial(parse_pairs, limit=self.count, answers=self.answers),
+            schemas.answered_question_list if self.answers else schemas.question_list,
+            any_id=True,
+        )
+
+
+def _assemble(corpus: dict[str, str], outcomes: Outcomes[Written]) -> GeneratedDataset:
+    dataset = GeneratedDataset({}, corpus, {}, failures=outcomes.failures)
+    ids: dict[str, str] = {}
+    counts = Counter(nodes=len(corpus), failed=len(outcomes.failures))
+    for node_id, written in outcomes.results.items():
+        counts["unverified"] += written.unverified
+        for pair in written.pairs:
+            key = question_key(pair["question"])
+            if key in ids:
+                counts["duplicates"] += 1
+                docs = dataset.relevant_docs[ids[key]]
+                docs.extend([node_id] if node_id not in docs else [])
+                continue
+            id_ = ids[key] = query_id(node_id, pair["question"])
+            dataset.queries[id_] = pair["question"]
+            dataset.relevant_docs[id_] = [node_id]
+            if "answer" in pair:
+                dataset.answers[id_] = pair["answer"]
+            if written.style is not None:
+                dataset.styles[id_] = written.style
+    counts["questions"] = len(dataset.queries)
+    names = ("nodes", "failed", "questions", "duplicates", "unverified")
+    dataset.counts = {name: counts[name] for name in names}
+    return dataset
+
+
+def _drop_near_duplicates(
+    dataset: GeneratedDataset, embed_model: BaseEmbedding, threshold: float
+) -> None:
+    from llama_index.tuning.embeddings.vectors import Embedder
+
+    ids = list(dataset.queries)
+    rows: list[int] = []
+    if ids:
+        vectors = Embedder(embed_model).queries(list(dataset.queries.values()))
+        rows = near_duplicates(vectors, threshold)
+    for row in rows:
+        for part in (dataset.queries, dataset.relevant_docs, dataset.answers, dataset.styles):
+            part.pop(ids[row], None)
+    dataset.counts["near_duplicates"] = len(rows)
+    dataset.counts["questions"] = len(dataset.queries)

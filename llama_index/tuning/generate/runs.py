@@ -1,0 +1,103 @@
+"""One run: items worked on concurrently, with a file that keeps every finished call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llama_index.tuning._async import run_async
+from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning.errors import RunFileError
+from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure
+from llama_index.tuning.generate.failures import Outcomes
+from llama_index.tuning.generate.runfile import RunFile
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+
+
+def run_items(
+    llm: LLM,
+    items: Sequence[I],
+    work: Callable[[Calls, I], Awaitable[R]],
+    *,
+    id_of: Callable[[I], str],
+    header: Mapping[str, Any],
+    output_path: PathLike | None,
+    description: str,
+    num_workers: int,
+    retry_limit: int,
+    options: CallOptions | None,
+    max_calls: int | None = None,
+    save_every: int = 500,
+    on_failure: OnFailure = "continue",
+    verbose: bool = True,
+    show_progress: bool = False,
+) -> Outcomes[R]:
+    """`work` on every item, with `Calls` to ask through.
+
+    Args:
+        id_of: an item's id, distinct.
+        header: what the run is, beside the model: prompt and options that decide its results.
+        output_path: of the result; the run file lies beside it.
+    """
+    if on_failure not in ("continue", "fail"):
+        raise ValueError(f"unknown on_failure {on_failure!r}; choose one of: continue, fail")
+    head = {**header, "model": f"{llm.class_name()}/{llm.metadata.model_name}"}
+    with RunFile(_beside(output_path), head, sync_every=save_every) as run:
+        calls = Calls(
+            llm,
+            run,
+            num_workers=num_workers,
+            retry_limit=retry_limit,
+            options=options,
+            max_calls=max_calls,
+            verbose=verbose,
+        )
+        outcomes = run_async(
+            calls.map(
+                items,
+                partial(work, calls),
+                id_of=id_of,
+                description=description,
+                show_progress=show_progress,
+                on_failure=on_failure,
+            )
+        )
+    outcomes.requests = calls.sent
+    return outcomes
+
+
+def default_llm(llm: LLM | None) -> LLM:
+    """The LLM given, else LlamaIndex's `Settings.llm`."""
+    if llm is not None:
+        return llm
+    from llama_index.core import Settings
+
+    return Settings.llm
+
+
+def turn(names: Sequence[str], text: str) -> str | None:
+    """One of the names, decided by the text alone: the same in every run."""
+    if not names:
+        return None
+    return names[int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % len(names)]
+
+
+def _beside(output_path: PathLike | None) -> Path | None:
+    """The run file of an output; an output that no run wrote is not written over."""
+    if output_path is None:
+        return None
+    path = Path(f"{output_path}.run.jsonl")
+    if Path(output_path).exists() and not path.exists():
+        raise RunFileError(
+            f"output_path: {output_path} exists and no run file lies beside it; choose another "
+            "path, it would be overwritten"
+        )
+    return path

@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from llama_index.tuning.cli import adapter as adapter_commands
+from llama_index.tuning.cli.app import run
+from tests.conftest import rotated_problem
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    dataset, model = rotated_problem()
+    train, test = dataset.split(0.3, seed=1)
+    train.save_json(tmp_path / "train.json")
+    test.save_json(tmp_path / "test.json")
+    monkeypatch.setattr(adapter_commands, "embedding_model", lambda name: model)
+    return tmp_path
+
+
+def test_tune_then_evaluate(files, capsys):
+    out = files / "adapter"
+    assert run(["adapter", "tune", str(files / "train.json"), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "accepted" in shown
+    assert "ndcg@10" in shown
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    command = ["adapter", "evaluate", str(files / "test.json"), "--adapter", str(out), "--json"]
+    assert run(command) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["tuned"]["ndcg@10"] > scores["base"]["ndcg@10"]
+    assert scores["gain_interval"]["ndcg@10"][0] > 0
+
+
+def test_json_is_all_that_is_printed(files, capsys):
+    command = ["adapter", "tune", str(files / "train.json"), "--out", str(files / "a"), "--json"]
+    assert run(command) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["accepted"] is True
+    assert report["data"]["labelled"]["queries"] > 100
+
+
+def test_evaluate_without_an_adapter_shows_the_base(files, capsys):
+    assert run(["adapter", "evaluate", str(files / "test.json")]) == 0
+    assert "base" in capsys.readouterr().out
+
+
+def test_engines_are_listed(capsys):
+    assert run(["engines", "--json"]) == 0
+    assert "embedding-adapter" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["adapter", "tune", "missing.json", "--out", "x"], "'missing.json' does not exist"),
+        (["adapter", "tune", "{train}"], "Missing option '--out'"),
+        (["adapter", "tune", "{train}", "--out", "x", "--lr", "1"], "No such option"),
+        (["adapter", "tune", "{train}", "--out", "x", "--side", "left"], "unknown side 'left'"),
+        (["adapter", "tune", "{bad}", "--out", "x"], "is not valid JSON, or is truncated"),
+        (["adapter", "evaluate", "{train}", "--adapter", "{folder}"], "holds no adapter"),
+        (["tune"], "No such command 'tune'"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(files, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(files)
+    (files / "bad.json").write_text("{")
+    (files / "empty").mkdir()
+    places = {"train": "train.json", "bad": "bad.json", "folder": "empty"}
+    assert run([argument.format(**places) for argument in arguments]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert words in shown.err
+    assert shown.err.count("\n") == 1
+    assert not (files / "x").exists()
+
+
+def test_the_command_is_installed_and_helps():
+    done = subprocess.run(
+        [sys.executable, "-c", "from llama_index.tuning.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    for command in ("demo", "engines", "adapter"):
+        assert command in done.stdout

@@ -111,6 +111,7 @@ def _arguments(
         report_to=[],
         use_cpu=options.device == "cpu",
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
     )
 
 
@@ -120,7 +121,7 @@ def _with_lora(model: Any, options: CrossEncoderOptions) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as exc:
-        raise MissingExtraError("lora_rank", "peft", "llm") from exc
+        raise MissingExtraError("lora_rank", "peft", "lora") from exc
     config = LoraConfig(
         r=options.lora_rank,
         lora_alpha=2 * options.lora_rank,

@@ -23,7 +23,9 @@ from llama_index.tuning.rerankers.crossfit import ranking_scores
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0]).parse_args()
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--only-adapter", action="store_true", help="leave out the plain model")
+    args = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     base = model()
     train, test = lyft_and_uber(args.data)
@@ -39,7 +41,8 @@ def main() -> None:
         tuned = engine.get_finetuned_model()
         plain = evaluate_retriever(retriever_for(test, base, args.cache, 30), test)
         print(f"{'retriever':34} ndcg@10 {plain.mean()['ndcg@10']:.3f}")
-        for name, embed in (("no adapter", base), ("adapter", tuned)):
+        models = [("no adapter", base), ("adapter", tuned)][args.only_adapter :]
+        for name, embed in models:
             shown(name, evaluate_retriever(retriever_for(test, embed, args.cache, 30), test), plain)
             for fused in (False, True):
                 given = problem(train, test, embed, args.cache, fused)

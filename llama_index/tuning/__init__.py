@@ -24,6 +24,10 @@ if TYPE_CHECKING:
         BaseRerankerFinetuneEngine,
         BaseSelectorFinetuneEngine,
     )
+    from llama_index.tuning.collect.callbacks import OpenAIFineTuningHandler
+    from llama_index.tuning.collect.recorder import FinetuningRecorder
+    from llama_index.tuning.datasets.chat import ChatDataset
+    from llama_index.tuning.datasets.judgments import JudgmentDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.retrieval import (
         RetrievalDataset as EmbeddingQAFinetuneDataset,
@@ -48,9 +52,13 @@ __all__ = [
     "BaseLLMFinetuneEngine",
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
+    "ChatDataset",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
+    "FinetuningRecorder",
+    "JudgmentDataset",
+    "OpenAIFineTuningHandler",
     "RetrievalDataset",
     "adapt_index",
     "aevaluate_retriever",
@@ -73,9 +81,13 @@ _HOMES = {
     "BaseLLMFinetuneEngine": "base",
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
+    "ChatDataset": "datasets.chat",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
+    "FinetuningRecorder": "collect.recorder",
+    "JudgmentDataset": "datasets.judgments",
+    "OpenAIFineTuningHandler": "collect.callbacks",
     "RetrievalDataset": "datasets.retrieval",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",

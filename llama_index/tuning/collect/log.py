@@ -133,8 +133,6 @@ class TrafficLog:
             self._fd, self._size = _take_segment(self.path, self._max_bytes)
             self._known.clear()
             self._torn = self._size > 0 and _last_byte(self._fd) != b"\n"
-            if self._size == 0:
-                self._held.insert(0, _encode({"kind": "header", "format": FORMAT}))
 
     def _write(self) -> None:
         if self._timer is not None:
@@ -143,7 +141,9 @@ class TrafficLog:
         if not self._held or self._fd is None:
             return
         lines, self._held = self._held, []
-        data = b"".join([b"\n", *lines] if self._torn else lines)
+        torn = [b"\n"] if self._torn else []
+        header = [] if self._size else [_encode({"kind": "header", "format": FORMAT})]
+        data = b"".join([*torn, *header, *lines])
         try:
             written = 0
             while written < len(data):

@@ -151,7 +151,11 @@ class FinetuningRecorder:
             chosen_trace.reset(token)
 
     def last_trace_id(self) -> str:
-        """The trace id of the request that this thread or task made last."""
+        """The trace id of the request that this thread or task made last.
+
+        An agent or workflow runs in a context of its own, which this cannot see: put it in
+        `with recorder.trace() as trace_id:`.
+        """
         trace = last_trace.get()
         if trace is None:
             raise RuntimeError("no request was made in this thread or task yet")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
 from inspect import BoundArguments
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ _KINDS = {
     "evaluation": (BaseEvaluator, {"evaluate", "aevaluate"}),
 }
 _REORDERS_ONLY = {"LongContextReorder"}
+_kinds_seen: dict[tuple[type, str], str | None] = {}
 
 
 @dataclass(slots=True)
@@ -176,12 +176,14 @@ def _trace_id(span_id: str, parent_id: str | None, tags: dict[str, Any] | None) 
     return chosen_trace.get() or (str(tagged) if tagged else None) or parent_id or span_id
 
 
-@lru_cache(maxsize=4096)
-def _kind(cls: Any, method: str) -> str | None:
-    for kind, (base, methods) in _KINDS.items():
-        if method in methods and issubclass(cls, base):
-            return None if cls.__name__ in _REORDERS_ONLY else kind
-    return None
+def _kind(cls: type, method: str) -> str | None:
+    key = (cls, method)
+    if key not in _kinds_seen:
+        found = (
+            k for k, (base, names) in _KINDS.items() if method in names and issubclass(cls, base)
+        )
+        _kinds_seen[key] = None if cls.__name__ in _REORDERS_ONLY else next(found, None)
+    return _kinds_seen[key]
 
 
 def _note(kind: str, given: dict[str, Any]) -> dict[str, Any]:

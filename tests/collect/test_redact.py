@@ -37,8 +37,9 @@ def test_ordinary_words_stay(text):
 
 
 def test_every_text_in_a_record_is_masked_and_keys_and_numbers_stay():
-    record = {"a@b.de": ["x@y.de", {"n": 1, "none": None}], "t": ("z@y.de",)}
+    record = {"a@b.de": ["x@y.de", {"n": 1, "none": None}], "t": ("z@y.de",), "id": "i@y.de"}
     assert redacted(record, mask_secrets) == {
         "a@b.de": ["[EMAIL]", {"n": 1, "none": None}],
         "t": ["[EMAIL]"],
+        "id": "i@y.de",
     }

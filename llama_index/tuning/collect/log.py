@@ -18,6 +18,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llama_index.tuning.collect.redact import (
+    Redact,
+    mask_secrets,
+    may_hold_secrets,
+    redacted,
+)
 from llama_index.tuning.errors import DatasetError
 
 if sys.platform != "win32":  # there, a process starts a segment of its own instead of locking one
@@ -57,6 +63,7 @@ class TrafficLog:
         flush_seconds: the longest that a held-back record waits.
         fsync: also wait for the disk at each flush, so that a loss of power takes nothing.
         max_bytes: size at which a new segment begins.
+        redact: applied to every text before it is written; None writes them as they are.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class TrafficLog:
         flush_seconds: float = 1.0,
         fsync: bool = False,
         max_bytes: int = 64 * 2**20,
+        redact: Redact | None = None,
     ) -> None:
         for name, value in {"flush_every": flush_every, "max_bytes": max_bytes}.items():
             if value < 1:
@@ -76,7 +84,7 @@ class TrafficLog:
         self.path = Path(path)
         self.lost = 0
         self._flush_every, self._flush_seconds = flush_every, flush_seconds
-        self._fsync, self._max_bytes = fsync, max_bytes
+        self._fsync, self._max_bytes, self._redact = fsync, max_bytes, redact
         self._start_anew()
         _open_logs.add(self)
 
@@ -90,12 +98,12 @@ class TrafficLog:
 
     def append(self, record: dict[str, Any], attachments: Iterable[Attachment] = ()) -> None:
         """Append one record, behind those of its attachments that the segment lacks."""
-        line = _encode(record)
+        line = self._encode(record)
         with self._lock:
             try:
                 self._ready()
                 news = [item for item in attachments if self._known.get(item.id) != item.stamp]
-                lines = [_encode(item.make()) for item in news]
+                lines = [self._encode(item.make()) for item in news]
                 self._held += [*lines, line]
                 self._known.update({item.id: item.stamp for item in news})
             except OSError:
@@ -121,6 +129,17 @@ class TrafficLog:
                 os.close(self._fd)
             self._fd = None
 
+    def _encode(self, record: dict[str, Any]) -> bytes:
+        text = _to_json(record)
+        redact = self._redact
+        if redact is not None and (redact is not mask_secrets or may_hold_secrets(text)):
+            record = redacted(record, redact)
+            text = _to_json(record)
+        try:
+            return f"{text}\n".encode()
+        except UnicodeEncodeError:  # half of a surrogate pair has no UTF-8: it is written escaped
+            return json.dumps(record, default=str).encode() + b"\n"
+
     def _ready(self) -> None:
         if self._fd is not None and self._size >= self._max_bytes:
             self._write()
@@ -142,7 +161,7 @@ class TrafficLog:
             return
         lines, self._held = self._held, []
         torn = [b"\n"] if self._torn else []
-        header = [] if self._size else [_encode({"kind": "header", "format": FORMAT})]
+        header = [] if self._size else [self._encode({"kind": "header", "format": FORMAT})]
         data = b"".join([*torn, *header, *lines])
         try:
             written = 0
@@ -230,13 +249,6 @@ def _check_header(file: Path, record: Any) -> None:
         raise DatasetError(
             f"{file} has format {record.get('format')!r}; this version reads format {FORMAT}"
         )
-
-
-def _encode(record: dict[str, Any]) -> bytes:
-    try:
-        return _to_json(record).encode() + b"\n"
-    except UnicodeEncodeError:  # half of a surrogate pair: valid JSON only when escaped
-        return json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode

@@ -20,20 +20,20 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index.tuning.collect.events import Events, EventTap
 from llama_index.tuning.collect.log import PathLike, TrafficLog
 from llama_index.tuning.collect.records import node_attachments
-from llama_index.tuning.collect.redact import Redact, mask_secrets, redacted
+from llama_index.tuning.collect.redact import Redact, mask_secrets
 from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, chosen_trace, last_trace
 from llama_index.tuning.collect.traffic import Teacher, Traffic, Where
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
     from llama_index.core.schema import NodeWithScore
-    from llama_index.tuning.datasets.relevance import RelevanceDataset
-    from llama_index.tuning.datasets.routing import RoutingDataset
     from typing_extensions import Self
 
     from llama_index.tuning.datasets.chat import ChatDataset
     from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
 
 logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
@@ -58,8 +58,8 @@ class FinetuningRecorder:
         flush_seconds: the longest that a held-back record waits.
         fsync: wait for the disk at each flush.
         max_bytes: size at which a new file begins.
-        redact: applied to every text before it is written; the default masks API keys and
-            e-mail addresses. None writes texts as they are.
+        redact: applied to every text before it is written, ids aside; the default masks API
+            keys and e-mail addresses. None writes texts as they are.
         sample: share of the requests that are recorded, each whole or not at all, 0 to 1.
 
     Example:
@@ -92,8 +92,9 @@ class FinetuningRecorder:
             flush_seconds=flush_seconds,
             fsync=fsync,
             max_bytes=max_bytes,
+            redact=redact,
         )
-        self._redact, self._sample = redact, sample
+        self._sample = sample
         spans = Spans(self)
         self._events = Events(self, spans)
         self._event_tap, self._span_tap = EventTap(events=self._events), SpanTap()
@@ -220,7 +221,7 @@ class FinetuningRecorder:
             return
         body = dict(record)
         head = {"kind": body.pop("kind"), "trace": span.trace, "span": span.id}
-        head["seconds"] = round(perf_counter() - span.started, 6)
+        head["seconds"] = int((perf_counter() - span.started) * 1e6) / 1e6
         self._append(head, body, nodes)
 
     def forget(self, span_id: str) -> None:
@@ -230,10 +231,8 @@ class FinetuningRecorder:
     def _append(
         self, head: dict[str, Any], body: dict[str, Any], nodes: Sequence[NodeWithScore]
     ) -> None:
-        head["time"] = round(time.time(), 6)
-        if self._redact is not None:
-            body = redacted(body, self._redact)
-        self._log.append({**head, **body}, node_attachments(nodes, self._redact))
+        head["time"] = time.time()
+        self._log.append({**head, **body}, node_attachments(nodes))
 
     def traffic(self) -> Traffic:
         """Everything recorded so far, by all processes that share the path."""

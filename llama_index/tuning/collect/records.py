@@ -24,7 +24,6 @@ from llama_index.core.schema import MetadataMode, QueryBundle, TextNode
 from llama_index.core.tools import BaseTool
 
 from llama_index.tuning.collect.log import Attachment
-from llama_index.tuning.collect.redact import Redact
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import EvaluationResult
@@ -144,10 +143,10 @@ def scored(nodes: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
     ]
 
 
-def node_attachments(nodes: Sequence[NodeWithScore], redact: Redact | None) -> list[Attachment]:
+def node_attachments(nodes: Sequence[NodeWithScore]) -> list[Attachment]:
     """The nodes' texts, as an index embeds them; made only where they were not written yet."""
     return [
-        Attachment(node.node_id, _raw_text(node), partial(_node_record, node, redact))
+        Attachment(node.node_id, _raw_text(node), partial(_node_record, node))
         for node in (item.node for item in nodes)
     ]
 
@@ -156,9 +155,8 @@ def _raw_text(node: BaseNode) -> str:
     return node.text if isinstance(node, TextNode) else node.get_content()
 
 
-def _node_record(node: BaseNode, redact: Redact | None) -> dict[str, Any]:
-    text = node.get_content(MetadataMode.EMBED)
-    return {"kind": "node", "id": node.node_id, "text": redact(text) if redact else text}
+def _node_record(node: BaseNode) -> dict[str, Any]:
+    return {"kind": "node", "id": node.node_id, "text": node.get_content(MetadataMode.EMBED)}
 
 
 def choice_record(choice: ToolMetadata) -> dict[str, Any]:

@@ -11,9 +11,12 @@ Redact = Callable[[str], str]
 _KEY = re.compile(
     r"\b(?:sk-[\w-]{16,}|gh[pousr]_\w{20,}|hf_\w{20,}|xox[abprs]-[\w-]{10,}"
     r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}"
-    r"|(?P<name>(?i:bearer +|(?:api|access|secret)[ _-]?key[\"']?\s*[:=]\s*[\"']?))"
+    r"|(?P<name>(?:[Bb]earer|BEARER) +"
+    r"|(?i:api|access|secret)[ _-]?(?:key|Key|KEY)[\"']?\s*[:=]\s*[\"']?)"
     r"(?=[\w.~+/-]*\d)[\w.~+/-]{12,}=*)"
 )
+_NAMES = {"kind", "trace", "span", "id", "tool_call_id"}
+_SIGNS = ("key", "Key", "KEY", "earer ", "EARER ")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
@@ -39,20 +42,23 @@ def _may_hold_key(text: str) -> bool:
         ("-" in text and ("sk-" in text or "xox" in text))
         or ("_" in text and ("hf_" in text or "gh" in text))
         or (len(text) >= 16 and ("AKIA" in text or "AIza" in text))
-        or (len(text) >= 16 and _names_key(text.lower()))
+        or (len(text) >= 16 and any(sign in text for sign in _SIGNS))
     )
 
 
-def _names_key(lowered: str) -> bool:
-    return "key" in lowered or "bearer " in lowered
+def may_hold_secrets(text: str) -> bool:
+    """Whether `mask_secrets` could change a text, or one in its JSON; never wrongly no."""
+    return "@" in text or _may_hold_key(text)
 
 
 def redacted(value: Any, redact: Redact) -> Any:
-    """Plain data with `redact` applied to every string in it, keys aside."""
+    """Plain data with `redact` applied to every string in it; keys and ids stay as they are."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {key: redacted(item, redact) for key, item in value.items()}
+        return {
+            key: item if key in _NAMES else redacted(item, redact) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [redacted(item, redact) for item in value]
     return value

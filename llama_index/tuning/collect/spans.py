@@ -132,41 +132,50 @@ class SpanTap(BaseSpanHandler[BaseSpan]):
         """The name of this handler."""
         return "FinetuningRecorderSpans"
 
-    def new_span(
+    def span_enter(
         self,
         id_: str,
         bound_args: BoundArguments,
         instance: Any | None = None,
-        parent_span_id: str | None = None,
+        parent_id: str | None = None,
         tags: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> BaseSpan | None:
-        """A span has begun."""
-        self.spans.enter(id_, bound_args.arguments, instance, parent_span_id, tags)
-        return None
+    ) -> None:
+        """A span has begun; the base class would keep it a second time."""
+        self.spans.enter(id_, bound_args.arguments, instance, parent_id, tags)
 
-    def prepare_to_exit_span(
+    def span_exit(
         self,
         id_: str,
         bound_args: BoundArguments,
         instance: Any | None = None,
         result: Any | None = None,
         **kwargs: Any,
-    ) -> BaseSpan | None:
+    ) -> None:
         """A span has ended."""
         self.spans.exit(id_, result)
-        return None
 
-    def prepare_to_drop_span(
+    def span_drop(
         self,
         id_: str,
         bound_args: BoundArguments,
         instance: Any | None = None,
         err: BaseException | None = None,
         **kwargs: Any,
-    ) -> BaseSpan | None:
+    ) -> None:
         """A span has failed."""
         self.spans.drop(id_)
+
+    def new_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """None: the spans are kept by `Spans`."""
+        return None
+
+    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """None: the spans are kept by `Spans`."""
+        return None
+
+    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """None: the spans are kept by `Spans`."""
         return None
 
 

@@ -206,6 +206,18 @@ async def test_a_watched_judges_verdict_is_recorded_once_with_its_own_llm(record
         )
 
 
+async def test_a_watched_rerankers_own_async_method_is_recorded(recorder, scripted):
+    reranker = LLMRerank(llm=scripted("Doc: 2, Relevance: 9"), top_n=1)
+    assert recorder.watch(reranker) is reranker
+    given = [NodeWithScore(node=TextNode(id_=id_, text=id_), score=0.5) for id_ in "ab"]
+    await reranker.apostprocess_nodes(given, QueryBundle("q"))
+    reranker.postprocess_nodes(given, QueryBundle("q"))
+    assert [row["ranked"] for row in rows(recorder, "rerank")] == [[{"id": "b", "score": 9.0}]] * 2
+    assert reranker.model_dump()["top_n"] == 1
+    with pytest.raises(TypeError, match="must be an evaluator or a node postprocessor, got str"):
+        recorder.watch("judge")
+
+
 def test_a_faithfulness_judges_own_queries_are_marked_as_its_own(recorder, scripted):
     judge = recorder.watch(FaithfulnessEvaluator(llm=scripted("YES")))
     judge.evaluate(query="q", response="r", contexts=["c"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -23,7 +23,7 @@ _begun: ContextVar[tuple[str, ...]] = ContextVar("begun_llm_events", default=())
 class _Call:
     messages: list[ChatMessage]
     settings: dict[str, Any]
-    around: str | None
+    inside: list[str] = field(default_factory=list)
     response: ChatMessage | None = None
     ended: bool = False
 
@@ -74,11 +74,11 @@ class OpenAIFineTuningHandler(BaseCallbackHandler):
             payload.get(EventPayload.SERIALIZED) or {},
         )
         with self._lock:
-            running = [
-                id_ for id_ in _begun.get() if id_ in self._calls and not self._calls[id_].ended
-            ]
-            around = running[-1] if running else None
-            self._calls[event_id] = _Call(messages, settings, around)
+            begun = [id_ for id_ in _begun.get() if id_ in self._calls]
+            running = [id_ for id_ in begun if not self._calls[id_].ended]
+            if running:
+                self._calls[running[-1]].inside.append(event_id)
+            self._calls[event_id] = _Call(messages, settings)
         _begun.set((*running, event_id))
         return event_id
 
@@ -101,10 +101,9 @@ class OpenAIFineTuningHandler(BaseCallbackHandler):
                 del self._calls[event_id]
                 return
             # chat() answered through complete() ends with the same answer twice: keep the outer.
-            inner = [id_ for id_, other in self._calls.items() if other.around == event_id]
-            for id_ in inner:
-                said = self._calls[id_].response
-                if said is not None and said.content == call.response.content:
+            for id_ in call.inside:
+                inner = self._calls.get(id_)
+                if inner and inner.response and inner.response.content == call.response.content:
                     del self._calls[id_]
 
     def get_finetuning_events(self) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+from llama_index.core.evaluation import BaseEvaluator
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index.tuning.collect.events import Events, EventTap
@@ -25,7 +27,6 @@ from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, chosen_tr
 from llama_index.tuning.collect.traffic import Teacher, Traffic, Where
 
 if TYPE_CHECKING:
-    from llama_index.core.evaluation import BaseEvaluator
     from llama_index.core.schema import NodeWithScore
     from typing_extensions import Self
 
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
 
 Result = TypeVar("Result")
-Evaluator = TypeVar("Evaluator", bound="BaseEvaluator")
+Component = TypeVar("Component", bound=BaseEvaluator | BaseNodePostprocessor)
 
 
 class FinetuningRecorder:
@@ -173,6 +174,8 @@ class FinetuningRecorder:
     ) -> None:
         """Record what a user thought of a request; the last feedback on it counts.
 
+        Feedback on a request that `sample=` left out is left out too.
+
         Args:
             trace_id: the request, from `trace()` or `last_trace_id()`.
             score: the higher the better; above 0 counts as liked where no other limit is set.
@@ -187,16 +190,26 @@ class FinetuningRecorder:
         if self.samples(trace_id):
             self.safely(self._append, {"kind": "feedback", "trace": trace_id}, body, ())
 
-    def watch(self, evaluator: Evaluator) -> Evaluator:
-        """Make this evaluator's verdicts visible to recorders; returns the same object.
+    def watch(self, component: Component) -> Component:
+        """Make a component visible that LlamaIndex announces to nobody; returns the same object.
 
-        LlamaIndex tells nobody when an evaluator runs, so each is named once. Routers,
-        retrievers, re-rankers and LLMs need no such call.
+        Needed once for each evaluator, and for re-rankers with an async method of their own
+        (`LLMRerank`) where they are awaited. Routers, retrievers, other re-rankers and LLMs need
+        no such call.
         """
-        if "aevaluate" not in vars(evaluator):
-            spanned = dispatcher.span(evaluator.aevaluate)
-            evaluator.aevaluate = spanned  # type: ignore[method-assign]
-        return evaluator
+        if isinstance(component, BaseEvaluator):
+            name = "aevaluate"
+        elif isinstance(component, BaseNodePostprocessor):
+            name = "_apostprocess_nodes"
+        else:
+            raise TypeError(
+                "component must be an evaluator or a node postprocessor, "
+                f"got {type(component).__name__}"
+            )
+        if name not in vars(component):
+            # Not setattr(): postprocessors are pydantic models, which take fields only.
+            object.__setattr__(component, name, dispatcher.span(getattr(component, name)))
+        return component
 
     def samples(self, trace: str) -> bool:
         """Whether a request is recorded; the same in every process."""

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from llama_index.tuning.collect.log import PathLike, read_log
 
 if TYPE_CHECKING:
-    from llama_index.tuning.datasets.relevance import RelevanceDataset
-    from llama_index.tuning.datasets.routing import RoutingDataset
-
     from llama_index.tuning.datasets.chat import ChatDataset
     from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
 
 KINDS = ("llm", "retrieval", "rerank", "selection", "evaluation", "query")
 

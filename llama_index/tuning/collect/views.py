@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
-    from llama_index.tuning.datasets.relevance import RelevanceDataset
-    from llama_index.tuning.datasets.routing import RoutingDataset
-
     from llama_index.tuning.collect.traffic import Record, Teacher, Traffic, Where
     from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
 
 
 def retrieval_dataset(

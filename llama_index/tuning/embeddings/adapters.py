@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,17 @@ class Adapter:
     def map_queries(self, vectors: FloatArray) -> FloatArray:
         """Query vectors, `(rows, dim)`, as they go to the vector store."""
         return self._apply(vectors)
+
+    def map_query(self, vector: list[float]) -> list[float]:
+        """One query vector: `map_queries` without the cost of a matrix."""
+        given = np.array(vector, dtype=np.float32)
+        if given.shape[0] != self.dim:
+            return self.map_queries(given[None])[0].tolist()  # type: ignore[no-any-return]
+        mapped = self.map(given)
+        if self.normalise:
+            length = math.sqrt(mapped @ mapped)
+            mapped = mapped / np.float32(length) if length > 0 else mapped
+        return mapped.tolist()  # type: ignore[no-any-return]
 
     def map_documents(self, vectors: FloatArray) -> FloatArray:
         """Document vectors, `(rows, dim)`; unchanged for a query-side adapter."""

@@ -47,8 +47,9 @@ def test_a_full_segment_is_followed_by_the_next_and_each_holds_its_attachments(t
     for n in range(20):
         log.append({"kind": "x", "n": n}, [text])
     assert numbers(log.path) == list(range(20))
+    (tmp_path / "a-2026.jsonl").write_text("another log")
     files = segments(log.path)
-    assert [file.name for file in files][:3] == ["a.jsonl", "a-2.jsonl", "a-3.jsonl"]
+    assert [file.name for file in files][:3] == ["a.jsonl", "a.part2.jsonl", "a.part3.jsonl"]
     assert all(file.read_text().count('"node"') == 1 for file in files)
 
 

@@ -1,7 +1,7 @@
 """An append-only JSON Lines log that threads, tasks and processes share, and a kill leaves whole.
 
 Every process holds a file (a *segment*) of its own under a lock, so lines of two processes never
-mix: the first takes `traffic.jsonl`, the next ones `traffic-2.jsonl`, `traffic-3.jsonl`, …; a
+mix: the first takes `traffic.jsonl`, the next ones `traffic.part2.jsonl`, …; a
 segment that has grown too large is left for the next free number. Readers take them all.
 """
 
@@ -200,8 +200,8 @@ def segments(path: PathLike) -> list[Path]:
     first = Path(path)
     rest = [
         (int(number), file)
-        for file in first.parent.glob(f"{first.stem}-*{first.suffix}")
-        if (number := file.stem[len(first.stem) + 1 :]).isdecimal()
+        for file in first.parent.glob(f"{first.stem}.part*{first.suffix}")
+        if (number := file.stem[len(first.stem) + len(".part") :]).isdecimal()
     ]
     return [file for file in (first, *(file for _, file in sorted(rest))) if file.is_file()]
 
@@ -257,7 +257,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=s
 def _take_segment(path: Path, max_bytes: int) -> tuple[int, int]:
     """(file descriptor, size) of the first segment that is free and not full."""
     for number in itertools.count(1):
-        file = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        file = path if number == 1 else path.with_name(f"{path.stem}.part{number}{path.suffix}")
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         if sys.platform == "win32":
             flags |= os.O_EXCL

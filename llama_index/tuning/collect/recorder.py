@@ -53,7 +53,7 @@ class FinetuningRecorder:
 
     Args:
         path: the log, such as `"traffic.jsonl"`; more processes and rotation add
-            `traffic-2.jsonl`, …
+            `traffic.part2.jsonl`, …
         flush_every: records to hold back before the operating system gets them; with 1, a kill
             of the process loses none.
         flush_seconds: the longest that a held-back record waits.

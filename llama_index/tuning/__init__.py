@@ -20,6 +20,10 @@ if TYPE_CHECKING:
         BaseRerankerFinetuneEngine,
         BaseSelectorFinetuneEngine,
     )
+    from llama_index.tuning.collect.callbacks import OpenAIFineTuningHandler
+    from llama_index.tuning.collect.recorder import FinetuningRecorder
+    from llama_index.tuning.datasets.chat import ChatDataset
+    from llama_index.tuning.datasets.judgments import JudgmentDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.retrieval import (
         RetrievalDataset as EmbeddingQAFinetuneDataset,
@@ -66,12 +70,16 @@ __all__ = [
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
     "CallOptions",
+    "ChatDataset",
     "CrossEncoderFinetuningDatasetSample",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
+    "FinetuningRecorder",
     "GeneratedDataset",
+    "JudgmentDataset",
     "MinedDataset",
+    "OpenAIFineTuningHandler",
     "RelevanceLabels",
     "RetrievalDataset",
     "adapt_index",
@@ -105,12 +113,16 @@ _HOMES = {
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
     "CallOptions": "generate.calls",
+    "ChatDataset": "datasets.chat",
     "CrossEncoderFinetuningDatasetSample": "generate.relevance",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
+    "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
+    "JudgmentDataset": "datasets.judgments",
     "MinedDataset": "generate.mined",
+    "OpenAIFineTuningHandler": "collect.callbacks",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",
     "adapt_index": "embeddings.index",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from llama_index.tuning.cli import adapter, demo, generate
+from llama_index.tuning.cli import adapter, collect, demo, generate
 from llama_index.tuning.cli.output import console, print_json
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.registry import list_engines
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(generate.app, name="generate")
+app.add_typer(collect.app, name="collect")
 
 
 @app.command("engines")

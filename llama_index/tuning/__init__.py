@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.collect.recorder import FinetuningRecorder
     from llama_index.tuning.datasets.chat import ChatDataset
     from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.retrieval import (
         RetrievalDataset as EmbeddingQAFinetuneDataset,
@@ -59,6 +60,17 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
+    from llama_index.tuning.rerankers.cohere import (
+        CohereRerankerFinetuneEngine,
+        generate_cohere_reranker_finetuning_dataset,
+    )
+    from llama_index.tuning.rerankers.cross_engine import CrossEncoderFinetuneEngine
+    from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
+    from llama_index.tuning.rerankers.light import LightReranker
+    from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
+    from llama_index.tuning.rerankers.options import LightRerankerOptions
+    from llama_index.tuning.rerankers.retriever import TunedRetriever
+    from llama_index.tuning.rerankers.tuned import TunedReranker
 
 __all__ = [
     "AdapterEmbeddingModel",
@@ -71,23 +83,33 @@ __all__ = [
     "BaseSelectorFinetuneEngine",
     "CallOptions",
     "ChatDataset",
+    "CohereRerankerFinetuneEngine",
+    "CrossEncoderFinetuneEngine",
     "CrossEncoderFinetuningDatasetSample",
+    "CrossEncoderOptions",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
     "FinetuningRecorder",
     "GeneratedDataset",
     "JudgmentDataset",
+    "LightReranker",
+    "LightRerankerFinetuneEngine",
+    "LightRerankerOptions",
     "MinedDataset",
     "OpenAIFineTuningHandler",
+    "RelevanceDataset",
     "RelevanceLabels",
     "RetrievalDataset",
+    "TunedReranker",
+    "TunedRetriever",
     "adapt_index",
     "aevaluate_retriever",
     "compare_queries",
     "evaluate_retriever",
     "evaluate_vectors",
     "generate_ce_fine_tuning_dataset",
+    "generate_cohere_reranker_finetuning_dataset",
     "generate_multi_hop_queries",
     "generate_paraphrases",
     "generate_qa_embedding_pairs",
@@ -114,23 +136,33 @@ _HOMES = {
     "BaseSelectorFinetuneEngine": "base",
     "CallOptions": "generate.calls",
     "ChatDataset": "datasets.chat",
+    "CohereRerankerFinetuneEngine": "rerankers.cohere",
+    "CrossEncoderFinetuneEngine": "rerankers.cross_engine",
     "CrossEncoderFinetuningDatasetSample": "generate.relevance",
+    "CrossEncoderOptions": "rerankers.cross_options",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
     "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
     "JudgmentDataset": "datasets.judgments",
+    "LightReranker": "rerankers.light",
+    "LightRerankerFinetuneEngine": "rerankers.light_engine",
+    "LightRerankerOptions": "rerankers.options",
     "MinedDataset": "generate.mined",
     "OpenAIFineTuningHandler": "collect.callbacks",
+    "RelevanceDataset": "datasets.relevance",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",
+    "TunedReranker": "rerankers.tuned",
+    "TunedRetriever": "rerankers.retriever",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
     "compare_queries": "generate.heldout",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
     "generate_ce_fine_tuning_dataset": "generate.cross_encoder",
+    "generate_cohere_reranker_finetuning_dataset": "rerankers.cohere",
     "generate_multi_hop_queries": "generate.multihop",
     "generate_paraphrases": "generate.paraphrases",
     "generate_qa_embedding_pairs": "generate.questions",

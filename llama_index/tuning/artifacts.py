@@ -109,20 +109,29 @@ def read_config(path: PathLike, kind: str) -> dict[str, Any]:
 
 def read_tensors(path: PathLike) -> dict[str, NDArray[np.float32]]:
     """The weights of a component: float32, finite."""
+    tensors = read_arrays(path)
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise ArtifactError(
+                f"{Path(path) / WEIGHTS}: {name} must be float32, got {tensor.dtype}"
+            )
+    return tensors
+
+
+def read_arrays(path: PathLike, file_name: str = WEIGHTS) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file of a component, of any type; numbers are finite."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    file = Path(path) / WEIGHTS
+    file = Path(path) / file_name
     try:
-        tensors = load_file(file)
+        tensors: dict[str, NDArray[Any]] = load_file(file)
     except FileNotFoundError:
-        raise ArtifactError(f"{path} has no {WEIGHTS}") from None
+        raise ArtifactError(f"{path} has no {file_name}") from None
     except (SafetensorError, ValueError, KeyError, TypeError) as exc:
         raise ArtifactError(f"{file} is not a safetensors file, or is truncated: {exc}") from exc
     for name, tensor in tensors.items():
-        if tensor.dtype != np.float32:
-            raise ArtifactError(f"{file}: {name} must be float32, got {tensor.dtype}")
-        if not np.isfinite(tensor).all():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise ArtifactError(f"{file}: {name} holds NaN or infinite values")
     return tensors
 

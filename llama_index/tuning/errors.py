@@ -5,6 +5,7 @@ TuningError
 ├── VectorError         (ValueError)    vectors that are missing, of the wrong size, or not finite
 ├── StoreError          (ValueError)    a vector store that cannot do what was asked
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
+├── HostedEndedError    (RuntimeError)  a vendor no longer does this
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
 ├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
@@ -48,6 +49,10 @@ class StoreError(TuningError, ValueError):
 
 class ArtifactError(TuningError, ValueError):
     """A folder that is not, or no longer, a saved component."""
+
+
+class HostedEndedError(TuningError, RuntimeError):
+    """A vendor no longer tunes this kind of model; the message says what does."""
 
 
 class NotFinetunedError(TuningError, RuntimeError):

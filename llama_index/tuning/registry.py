@@ -14,7 +14,9 @@ from llama_index.tuning.base import BaseFinetuneEngine
 GROUP = "llama_index.tuning.engines"
 
 _BUILT_IN = {
+    "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
+    "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}
 

@@ -1,0 +1,61 @@
+"""Embedding adapter and light re-ranker, each alone and together: train on Lyft, test on Uber.
+
+The re-ranker is trained on the candidates of the retriever that it is used with. 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+from _data import arguments, lyft_and_uber, model
+from _retrievers import retriever_for
+from reranker_quality import engine_for, problem
+
+from llama_index.tuning import (
+    EmbeddingAdapterFinetuneEngine,
+    evaluate_retriever,
+    paired_gain,
+)
+from llama_index.tuning.evaluate import RetrievalScores
+from llama_index.tuning.rerankers.crossfit import ranking_scores
+
+
+def main() -> None:
+    args = arguments(__doc__.splitlines()[0]).parse_args()
+    warnings.simplefilter("ignore", UserWarning)
+    base = model()
+    train, test = lyft_and_uber(args.data)
+    with tempfile.TemporaryDirectory() as folder:
+        engine = EmbeddingAdapterFinetuneEngine(
+            train,
+            base,
+            model_output_path=str(Path(folder) / "adapter"),
+            vector_cache=args.cache,
+            accept="always",
+        )
+        engine.finetune()
+        tuned = engine.get_finetuned_model()
+        plain = evaluate_retriever(retriever_for(test, base, args.cache, 30), test)
+        print(f"{'retriever':34} ndcg@10 {plain.mean()['ndcg@10']:.3f}")
+        for name, embed in (("no adapter", base), ("adapter", tuned)):
+            shown(name, evaluate_retriever(retriever_for(test, embed, args.cache, 30), test), plain)
+            for fused in (False, True):
+                given = problem(train, test, embed, args.cache, fused)
+                reranking = engine_for(given)
+                reranking.finetune()
+                ranker = reranking.get_finetuned_model().ranker
+                scores = [ranker.scores(item.features) for item in given.lists]
+                what = "light re-ranker" + (", fused with BM25" if fused else "")
+                shown(f"{name} + {what}", ranking_scores(given.lists, scores), plain)
+
+
+def shown(name: str, scores: RetrievalScores, plain: RetrievalScores) -> None:
+    """One line with the gain over the plain retriever."""
+    gain = paired_gain(plain.values["ndcg@10"], scores.values["ndcg@10"], confidence=0.95)
+    print(f"{name:34} ndcg@10 {gain.tuned:.3f} ({gain.low:+.3f} to {gain.high:+.3f})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`reranker tune` and `reranker evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import typer
+
+from llama_index.tuning.cli.models import HELP, embedding_model
+from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
+from llama_index.tuning.datasets import RetrievalDataset
+
+if TYPE_CHECKING:
+    from llama_index.tuning.rerankers.retriever import TunedRetriever
+
+app = typer.Typer(
+    help="Tune and measure light re-rankers.", no_args_is_help=True, rich_markup_mode=None
+)
+
+_DATA = typer.Argument(help="Dataset: a JSON file, or a BEIR folder.", exists=True)
+_CORPUS = typer.Option(None, help="Corpus file, where the splits share one.", exists=True)
+_CACHE = typer.Option(None, help="File that keeps vectors between runs.")
+_DEPTH = typer.Option(30, help="Candidates to re-rank for each query.")
+_JSON = typer.Option(False, "--json", help="Print JSON.")
+
+
+@app.command("tune")
+def tune(
+    data: Path = _DATA,
+    out: Path = typer.Option(..., help="Folder for the tuned re-ranker."),
+    model: str = typer.Option("minilm", help=HELP),
+    corpus: Path | None = _CORPUS,
+    split: str = typer.Option("train", help="Split of a BEIR folder."),
+    validation: Path | None = typer.Option(
+        None, help="Dataset to measure on; cross-fitting without.", exists=True
+    ),
+    depth: int = _DEPTH,
+    bm25: bool = typer.Option(True, help="Widen candidates by BM25, as TunedRetriever does."),
+    language: str = typer.Option("english", help="Whose stemmer and stop words; or none."),
+    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
+    seed: int = typer.Option(0, help="Seed of the run."),
+    vector_cache: Path | None = _CACHE,
+    json: bool = _JSON,
+) -> None:
+    """Tune a light re-ranker; the folder OUT loads with LightReranker.load(OUT)."""
+    from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
+    from llama_index.tuning.rerankers.options import LightRerankerOptions
+
+    train = RetrievalDataset.load(data, corpus=corpus, split=split)
+    held_out = RetrievalDataset.load(validation, corpus=corpus) if validation else None
+    retriever = _retriever(train, model, depth, vector_cache, language, held_out)
+    engine = LightRerankerFinetuneEngine(
+        train,
+        retriever if bm25 else retriever.retriever,
+        val_dataset=held_out,
+        options=LightRerankerOptions(language=language, depth=depth, seed=seed),
+        accept=cast(Literal["gain"], accept),
+        show_progress=not json,
+    )
+    report = engine.finetune()
+    cast(Any, engine.get_finetuned_model()).save(out)
+    report.save_json(out / "report.json")
+    report.save_html(out / "report.html")
+    if json:
+        print_json(report.to_dict())
+    else:
+        print_report(report)
+        console.print(f"saved to {out} (report.json and report.html beside it)", soft_wrap=True)
+
+
+@app.command("evaluate")
+def evaluate(
+    data: Path = _DATA,
+    reranker: Path | None = typer.Option(
+        None, help="Folder of a tuned re-ranker; the package's default without.", exists=True
+    ),
+    model: str = typer.Option("minilm", help=HELP),
+    corpus: Path | None = _CORPUS,
+    split: str = typer.Option("test", help="Split of a BEIR folder."),
+    depth: int = _DEPTH,
+    vector_cache: Path | None = _CACHE,
+    json: bool = _JSON,
+) -> None:
+    """Measure retriever, fusion with BM25, and the re-ranker over it, on a dataset."""
+    from llama_index.tuning.evaluate import evaluate_retriever, paired_gain
+    from llama_index.tuning.rerankers.light import LightReranker
+    from llama_index.tuning.rerankers.measuring import SHOWN
+
+    dataset = RetrievalDataset.load(data, corpus=corpus, split=split)
+    light = LightReranker.load(reranker) if reranker else LightReranker()
+    fused = _retriever(dataset, model, depth, vector_cache, light.analyzer.language)
+    ways = {
+        "retriever": fused.retriever,
+        "fusion": fused,
+        "re-ranked": fused.with_reranker(light),
+    }
+    columns = {
+        name: evaluate_retriever(way, dataset, show_progress=not json) for name, way in ways.items()
+    }
+    before, after = columns["retriever"], columns["re-ranked"]
+    gains = {name: paired_gain(before.values[name], after.values[name]) for name in SHOWN}
+    if json:
+        means = {name: scores.mean() for name, scores in columns.items()}
+        intervals = {name: [gain.low, gain.high] for name, gain in gains.items()}
+        print_json({"queries": len(dataset), **means, "gain_interval": intervals})
+    else:
+        print_scores(columns, {})
+        console.print("re-ranked against the retriever:")
+        print_scores(columns, gains)
+
+
+def _retriever(
+    dataset: RetrievalDataset,
+    model: str,
+    depth: int,
+    cache: Path | None,
+    language: str,
+    *others: RetrievalDataset | None,
+) -> TunedRetriever:
+    """An exact vector retriever over the corpus, fused with BM25, without a re-ranker."""
+    from llama_index.core import VectorStoreIndex
+
+    from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
+    from llama_index.tuning.rerankers.bm25 import BM25Index
+    from llama_index.tuning.rerankers.retriever import TunedRetriever
+    from llama_index.tuning.rerankers.words import Analyzer
+
+    embed_model = embedding_model(model)
+    corpus = dict(dataset.corpus)
+    for other in others:
+        corpus |= other.corpus if other else {}
+    nodes = RetrievalDataset({}, corpus, {}).to_nodes()
+    vectors = document_vectors(corpus, None, Embedder(embed_model, cache=cache))
+    for node, vector in zip(nodes, vectors, strict=True):
+        node.embedding = vector.tolist()
+    index = VectorStoreIndex(nodes, embed_model=embed_model)
+    words = BM25Index(Analyzer(language))
+    words.add(corpus)
+    return TunedRetriever(
+        index.as_retriever(similarity_top_k=max(depth, 100)),
+        nodes,
+        reranker=None,
+        depth=depth,
+        top_k=depth,
+        index=words,
+    )

@@ -1,0 +1,64 @@
+"""What a retriever finds for each query, as plain data."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llama_index.tuning._progress import progress
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.schema import NodeWithScore
+
+
+class Found(NamedTuple):
+    """A node that was found, and the retriever's score where it gave one."""
+
+    node_id: str
+    text: str
+    score: float | None
+    metadata: Mapping[str, Any]
+
+
+def find_candidates(
+    queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
+) -> list[list[Found]]:
+    """Each query's nodes, in the retriever's order, each node once."""
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    # A retriever that re-ranks shows what it re-ranks through `candidates`.
+    find = getattr(retriever, "candidates", retriever.retrieve)
+    if num_workers > 1:
+        from llama_index.core.async_utils import asyncio_run
+
+        afind = getattr(retriever, "acandidates", retriever.aretrieve)
+        answers: list[Any] = asyncio_run(_concurrently(queries, afind, num_workers))
+    else:
+        answers = [find(query) for query in progress(queries, show_progress, "Retrieving")]
+    return [_found(nodes) for nodes in answers]
+
+
+async def _concurrently(queries: Sequence[str], find: Any, num_workers: int) -> list[Any]:
+    slots = asyncio.Semaphore(num_workers)
+
+    async def one(query: str) -> Any:
+        async with slots:
+            return await find(query)
+
+    return list(await asyncio.gather(*map(one, queries)))
+
+
+def _found(nodes: Sequence[NodeWithScore]) -> list[Found]:
+    from llama_index.core.schema import MetadataMode
+
+    first: dict[str, Found] = {}
+    for item in nodes:
+        text = item.node.get_content(MetadataMode.EMBED)
+        if text.strip():  # a node without text (an image) is nothing to compare
+            known = item.score is not None and math.isfinite(item.score)
+            found = Found(item.node.node_id, text, item.score if known else None, item.metadata)
+            first.setdefault(found.node_id, found)
+    return list(first.values())

@@ -1,0 +1,326 @@
+"""Queries with the texts that were found for them, and how relevant each one is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llama_index.tuning.datasets._candidates import find_candidates
+from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets._relevance_checks import list_faults
+from llama_index.tuning.datasets._sources import from_feedback, from_labels, from_samples
+from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.errors import DatasetError
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A text that was found for a query.
+
+    Attributes:
+        node_id: the node's id.
+        text: what the re-ranker reads.
+        score: how relevant it is, from 0 (not at all); 1, or a grade, or a teacher's score.
+        retrieval_score: what the retriever gave it; `None` where the retriever did not find it.
+        metadata: the node's metadata, for features that are made of it.
+    """
+
+    node_id: str
+    text: str
+    score: float
+    retrieval_score: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RelevanceList:
+    """A query's candidates, in the order in which they were found.
+
+    Attributes:
+        query_id: the query's id.
+        query: its text.
+        candidates: each node once; none where the retriever came back with nothing.
+        missed: ids of relevant nodes that are not among the candidates; they count against every
+            ranking of this list.
+    """
+
+    query_id: str
+    query: str
+    candidates: Sequence[Candidate]
+    missed: Sequence[str] = ()
+
+    @property
+    def relevant(self) -> list[str]:
+        """Ids of all relevant nodes, found or missed."""
+        found = [candidate.node_id for candidate in self.candidates if candidate.score > 0]
+        return [*found, *self.missed]
+
+    def top(self, depth: int) -> RelevanceList:
+        """The first `depth` candidates; relevant ones behind them become missed."""
+        lost = [c.node_id for c in self.candidates[depth:] if c.score > 0]
+        return RelevanceList(
+            self.query_id, self.query, self.candidates[:depth], [*self.missed, *lost]
+        )
+
+
+class RelevancePair(NamedTuple):
+    """One candidate of one query."""
+
+    query: str
+    text: str
+    score: float
+    node_id: str
+
+
+@dataclass
+class RelevanceDataset:
+    """What a re-ranker learns from: for each query a list of candidates with their relevance.
+
+    Lists come from the app's own retriever, from labels, from users' feedback or from the old
+    package's samples.
+
+    Args:
+        lists: one list for each query.
+
+    Raises:
+        DatasetError: naming every fault with the ids concerned.
+
+    Example:
+        >>> dataset = RelevanceDataset.from_labels(
+        ...     queries={"q1": "reset password"},
+        ...     corpus={"d1": "Click 'Forgot password'.", "d2": "Fees."},
+        ...     labels={"q1": {"d1": 1, "d2": 0}},
+        ... )
+        >>> dataset.pairs()[0].score
+        1.0
+    """
+
+    lists: list[RelevanceList]
+
+    def __post_init__(self) -> None:
+        faults = list_faults(self.lists)
+        if faults:
+            raise DatasetError("the relevance dataset has faults:", faults)
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.lists)
+
+    def pairs(self) -> list[RelevancePair]:
+        """Every candidate of every query, one by one."""
+        return [
+            RelevancePair(item.query, candidate.text, candidate.score, candidate.node_id)
+            for item in self.lists
+            for candidate in item.candidates
+        ]
+
+    def trainable(self) -> list[RelevanceList]:
+        """The lists with something to learn: two candidates of different relevance."""
+        return [item for item in self.lists if len({c.score for c in item.candidates}) > 1]
+
+    def top(self, depth: int) -> RelevanceDataset:
+        """Each list's first `depth` candidates."""
+        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+            raise ValueError(f"depth must be a whole number >= 1, got {depth!r}")
+        return _unchecked([item.top(depth) for item in self.lists])
+
+    def subset(self, query_ids: Iterable[str]) -> RelevanceDataset:
+        """The lists of these queries."""
+        by_id = {item.query_id: item for item in self.lists}
+        ids = list(query_ids)
+        unknown = [f"unknown query id {id_!r}" for id_ in ids if id_ not in by_id]
+        if unknown:
+            raise DatasetError("cannot take a subset:", unknown)
+        return _unchecked([by_id[id_] for id_ in ids])
+
+    def groups(self) -> list[list[int]]:
+        """Positions of lists that must stay together: the same text or a shared relevant node.
+
+        A node that is relevant to more than a tenth of the queries (at least ten) ties nothing
+        together.
+        """
+        parent = list(range(len(self.lists)))
+
+        def root(i: int) -> int:
+            while parent[i] != i:
+                parent[i] = parent[parent[i]]
+                i = parent[i]
+            return i
+
+        holders: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for i, item in enumerate(self.lists):
+            holders["text", normalise(item.query)].append(i)
+            for node_id in item.relevant:
+                holders["node", node_id].append(i)
+        common = max(10, len(self.lists) // 10)
+        for (kind, _), members in holders.items():
+            if kind == "text" or len(members) <= common:
+                for other in members[1:]:
+                    parent[root(other)] = root(members[0])
+        found: dict[int, list[int]] = defaultdict(list)
+        for i in range(len(self.lists)):
+            found[root(i)].append(i)
+        return list(found.values())
+
+    def fingerprint(self) -> str:
+        """A short hash of the content, written into reports and artifacts."""
+        digest = hashlib.sha256()
+        for item in sorted(self.to_rows(), key=lambda row: str(row["query_id"])):
+            digest.update(json.dumps(item, ensure_ascii=False, sort_keys=True).encode())
+        return digest.hexdigest()[:16]
+
+    def to_rows(self) -> Iterator[dict[str, Any]]:
+        """One plain object for each query."""
+        for item in self.lists:
+            candidates = [
+                {
+                    "node_id": c.node_id,
+                    "text": c.text,
+                    "score": c.score,
+                    **({} if c.retrieval_score is None else {"retrieval_score": c.retrieval_score}),
+                    **({"metadata": dict(c.metadata)} if c.metadata else {}),
+                }
+                for c in item.candidates
+            ]
+            row = {"query_id": item.query_id, "query": item.query, "candidates": candidates}
+            yield {**row, "missed": list(item.missed)} if item.missed else row
+
+    def save_jsonl(self, path: PathLike) -> None:
+        """Write one line for each query, atomically."""
+        lines = (json.dumps(row, ensure_ascii=False, default=str) for row in self.to_rows())
+        write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+
+    @classmethod
+    def from_jsonl(cls, path: PathLike) -> RelevanceDataset:
+        """Load what `save_jsonl` wrote."""
+        return cls([_list_of(row, f"{path}, line {n}") for n, row in read_json_lines(path)])
+
+    @classmethod
+    def from_retriever(
+        cls,
+        dataset: RetrievalDataset,
+        retriever: BaseRetriever,
+        *,
+        depth: int | None = None,
+        num_workers: int = 1,
+        show_progress: bool = False,
+    ) -> RelevanceDataset:
+        """What the app's own retriever finds for a dataset's queries.
+
+        Args:
+            dataset: queries and their relevant documents, by node id.
+            retriever: what the app uses, at the depth at which it is deployed. A
+                `TunedRetriever` gives its candidates before re-ranking.
+            depth: keep so many of each list; all by default.
+            num_workers: queries under way at once, through the retriever's async method.
+            show_progress: show a bar.
+        """
+        dataset = RetrievalDataset.coerce(dataset)
+        found = find_candidates(
+            list(dataset.queries.values()), retriever, num_workers, show_progress
+        )
+        lists = []
+        for (query_id, query), nodes in zip(dataset.queries.items(), found, strict=True):
+            relevant = dict.fromkeys(dataset.relevant_docs[query_id])
+            candidates = [
+                Candidate(id_, text, float(id_ in relevant), score, metadata)
+                for id_, text, score, metadata in nodes
+            ]
+            shown = {candidate.node_id for candidate in candidates}
+            missed = [id_ for id_ in relevant if id_ not in shown]
+            lists.append(RelevanceList(query_id, query, candidates, missed))
+        whole = cls(lists)
+        return whole if depth is None else whole.top(depth)
+
+    @classmethod
+    def from_labels(
+        cls,
+        queries: Mapping[str, str],
+        corpus: Mapping[str, str],
+        labels: Mapping[str, Mapping[str, float]],
+    ) -> RelevanceDataset:
+        """From a person's or an LLM's labels.
+
+        Args:
+            queries: query id → text.
+            corpus: node id → text.
+            labels: query id → node id → how relevant, from 0. The order is kept as the
+                candidates' order.
+        """
+        return cls([_list_of(row, "labels") for row in from_labels(queries, corpus, labels)])
+
+    @classmethod
+    def from_feedback(
+        cls, records: Iterable[Mapping[str, Any]], *, corpus: Mapping[str, str] | None = None
+    ) -> RelevanceDataset:
+        """From what users of the app did, as plain records.
+
+        Args:
+            records: one for each answered query: `query`; `nodes`, a list of objects with
+                `node_id`, `text` (unless in `corpus`) and, where known, `score` (the
+                retriever's); and `relevant`, the ids that helped (clicked, cited, voted up).
+                Optional `irrelevant`: ids that did not; then nodes in neither list are left
+                out. Records without a `relevant` node are left out.
+            corpus: node id → text, for records that hold ids only.
+        """
+        return cls([_list_of(row, "records") for row in from_feedback(records, corpus or {})])
+
+    @classmethod
+    def from_samples(cls, samples: Iterable[Any]) -> RelevanceDataset:
+        """From the old package's `CrossEncoderFinetuningDatasetSample`s.
+
+        Args:
+            samples: objects or dictionaries with `query`, `context` and `score`. Contexts of
+                one query make one list.
+        """
+        return cls([_list_of(row, "samples") for row in from_samples(samples)])
+
+    @classmethod
+    def coerce(cls, data: Any) -> RelevanceDataset:
+        """Take this class, or a list of the old package's samples."""
+        if isinstance(data, cls):
+            return data
+        if isinstance(data, (list, tuple)):
+            return cls.from_samples(data)
+        raise TypeError(
+            "dataset must be a RelevanceDataset, a RetrievalDataset (with a retriever) or a list "
+            f"of samples with query, context and score; got {type(data).__name__}"
+        )
+
+
+def _list_of(row: Mapping[str, Any], where: str) -> RelevanceList:
+    try:
+        candidates = [
+            Candidate(
+                node_id=item["node_id"],
+                text=item["text"],
+                score=_number(item["score"]),
+                retrieval_score=_number(item.get("retrieval_score")),
+                metadata=item.get("metadata") or {},
+            )
+            for item in row["candidates"]
+        ]
+        return RelevanceList(row["query_id"], row["query"], candidates, row.get("missed") or [])
+    except KeyError as exc:
+        raise DatasetError(f"{where}: the key {exc} is missing") from None
+    except (TypeError, AttributeError) as exc:
+        raise DatasetError(f"{where} is not a list of candidates: {exc}") from exc
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, (int, bool)) else value
+
+
+def _unchecked(lists: list[RelevanceList]) -> RelevanceDataset:
+    # Parts of a dataset that was validated already.
+    dataset = object.__new__(RelevanceDataset)
+    dataset.lists = lists
+    return dataset

@@ -1,0 +1,85 @@
+"""Cohere's hosted re-ranker tuning is over; its file format is still useful."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llama_index.tuning.base import BaseRerankerFinetuneEngine
+from llama_index.tuning.datasets._files import PathLike, write_text_atomic
+from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.errors import DatasetError, HostedEndedError
+from llama_index.tuning.report import FinetuneReport
+
+ENDED = (
+    "Cohere ended the tuning of hosted re-rankers on 15 September 2025. Tune one of your own: "
+    "LightRerankerFinetuneEngine (seconds, no transformer) or CrossEncoderFinetuneEngine, both in "
+    "llama_index.tuning"
+)
+
+
+class CohereRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
+    """The old package's name; Cohere takes no tuning jobs any more, and this says so.
+
+    Raises:
+        HostedEndedError: always, pointing to the engines that work.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise HostedEndedError(ENDED)
+
+    def finetune(self) -> FinetuneReport:
+        """Never reached: the constructor raises."""
+        raise HostedEndedError(ENDED)
+
+    def get_finetuned_model(self, **model_kwargs: Any) -> Any:
+        """Never reached: the constructor raises."""
+        raise HostedEndedError(ENDED)
+
+
+def generate_cohere_reranker_finetuning_dataset(
+    dataset: RelevanceDataset,
+    finetune_dataset_file_path: PathLike,
+    *,
+    num_negatives: int | None = None,
+) -> int:
+    """Write Cohere's lines: `query`, `relevant_passages`, `hard_negatives`.
+
+    Args:
+        dataset: lists with a relevant candidate each; those without one are left out.
+        finetune_dataset_file_path: the JSON Lines file.
+        num_negatives: hard negatives a line, the first of each list; all by default.
+
+    Returns:
+        The number of lines.
+
+    Raises:
+        DatasetError: no list has a relevant candidate.
+
+    Example:
+        >>> import tempfile
+        >>> data = RelevanceDataset.from_labels(
+        ...     {"q": "fees?"}, {"a": "Fees", "b": "Cats"}, {"q": {"a": 1, "b": 0}}
+        ... )
+        >>> generate_cohere_reranker_finetuning_dataset(data, tempfile.mktemp())
+        1
+    """
+    if num_negatives is not None and num_negatives < 0:
+        raise ValueError(f"num_negatives must be >= 0, got {num_negatives}")
+    data = RelevanceDataset.coerce(dataset)
+    lines = []
+    for item in data.lists:
+        relevant = [c.text for c in item.candidates if c.score > 0]
+        negatives = [c.text for c in item.candidates if c.score == 0]
+        if relevant:
+            row = {
+                "query": item.query,
+                "relevant_passages": relevant,
+                "hard_negatives": negatives[:num_negatives],
+            }
+            lines.append(json.dumps(row, ensure_ascii=False))
+    if not lines:
+        raise DatasetError("there is nothing to write: no query has a relevant candidate")
+    write_text_atomic(Path(finetune_dataset_file_path), "".join(f"{line}\n" for line in lines))
+    return len(lines)

@@ -1,0 +1,291 @@
+"""Trains and measures a cross-encoder on the app's own candidates."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llama_index.tuning.artifacts import check_writable
+from llama_index.tuning.base import BaseRerankerFinetuneEngine
+from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.errors import DatasetError, NotFinetunedError
+from llama_index.tuning.gate import Accept, check_accept, decide
+from llama_index.tuning.report import FinetuneReport, installed_versions
+from llama_index.tuning.rerankers.baselines import base_lines
+from llama_index.tuning.rerankers.candidates import FeatureMaker, retrieval_score
+from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
+from llama_index.tuning.rerankers.cross_training import train
+from llama_index.tuning.rerankers.crossfit import ndcg
+from llama_index.tuning.rerankers.features import FloatArray
+from llama_index.tuning.rerankers.fitting import FeatureList, calibrate
+from llama_index.tuning.rerankers.light import LightReranker, default_ranker
+from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
+from llama_index.tuning.rerankers.ranker import LightRanker
+from llama_index.tuning.rerankers.statistics import WordStatistics
+from llama_index.tuning.rerankers.tuned import TunedReranker, fuse, list_logits, load_cross_encoder
+from llama_index.tuning.rerankers.words import Analyzer
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
+
+
+class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
+    """Tunes a cross-encoder: slower and larger than the light re-ranker, so try that one first.
+
+    Queries are split three ways, those about one node kept together: to train, to decide (early
+    stopping by nDCG@10, the weight of the retriever's score, calibration), and to measure.
+
+    Args:
+        dataset: a `RelevanceDataset`, the old package's samples, or a `RetrievalDataset` with
+            `retriever`.
+        model_id: a cross-encoder or encoder, by Hugging Face name or folder.
+        model_output_path: folder of the tuned re-ranker; checkpoints lie beside it.
+        batch_size: pairs a batch; for losses on lists an eighth as many lists.
+        val_dataset: queries to measure on, instead of a part of `dataset`.
+        loss: a loss object of sentence-transformers, instead of `options.loss`.
+        epochs: passes over the training queries.
+        show_progress_bar: show bars.
+        evaluation_steps: steps between two looks at the deciding queries.
+        retriever: finds the candidates of a `RetrievalDataset`, as deployed.
+        options: how to train.
+        base_reranker: what the app re-ranks with today.
+        accept: `"gain"`, or `"always"` to take the tuned one whatever was measured.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        model_id: str = "cross-encoder/ms-marco-MiniLM-L-12-v2",
+        model_output_path: str = "exp_finetune",
+        batch_size: int = 10,
+        val_dataset: Any = None,
+        loss: Any = None,
+        epochs: int = 2,
+        show_progress_bar: bool = False,
+        evaluation_steps: int = 50,
+        *,
+        retriever: BaseRetriever | None = None,
+        options: CrossEncoderOptions | None = None,
+        base_reranker: BaseNodePostprocessor | None = None,
+        accept: Accept = "gain",
+    ) -> None:
+        check_accept(accept)
+        for name, value in (
+            ("batch_size", batch_size),
+            ("epochs", epochs),
+            ("evaluation_steps", evaluation_steps),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+        self.dataset, self.val_dataset, self.retriever = dataset, val_dataset, retriever
+        self.model_id, self.model_output_path = model_id, model_output_path
+        self.batch_size, self.epochs, self.evaluation_steps = batch_size, epochs, evaluation_steps
+        self.loss, self.show_progress_bar = loss, show_progress_bar
+        self.options = options or CrossEncoderOptions()
+        self.base_reranker, self.accept = base_reranker, accept
+        self._report: FinetuneReport | None = None
+        self._comparison: Comparison | None = None
+        self._tuned: TunedReranker | None = None
+
+    def finetune(self) -> FinetuneReport:
+        """Collect candidates, train, decide, measure and save."""
+        check_writable(self.model_output_path)
+        started = time.perf_counter()
+        teach, decide_on, measured = self._parts()
+        model = self._new_model()
+        history = train(
+            model,
+            teach.lists,
+            decide_on.lists,
+            Path(f"{self.model_output_path}.checkpoints"),
+            self.options,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            evaluation_steps=self.evaluation_steps,
+            loss=self.loss,
+            show_progress=self.show_progress_bar,
+        )
+        trained = time.perf_counter()
+        weight, calibration = self._decided(model, decide_on)
+        comparison = self._compared(model, measured, weight, calibration)
+        verdict = decide(PRIMARY, comparison.gains[PRIMARY], accept=self.accept)
+        report = FinetuneReport(
+            title=f"cross-encoder ({Path(self.model_id).name})",
+            method="held-out queries" if self.val_dataset is None else "validation set",
+            primary=PRIMARY,
+            gains=comparison.gains,
+            slices=comparison.slices,
+            accepted=verdict.accepted,
+            reason=f"{verdict.reason}; base: {comparison.base.name}",
+            data={
+                "training_queries": len(teach),
+                "deciding_queries": len(decide_on),
+                "fingerprint": teach.fingerprint(),
+                "fusion_weight": weight,
+            },
+            options={**asdict(self.options), "epochs": self.epochs, "batch_size": self.batch_size},
+            seed=self.options.seed,
+            seconds={"training": trained - started, "measuring": time.perf_counter() - trained},
+            history=history,
+            notes=comparison.notes,
+            versions=installed_versions("sentence-transformers", "transformers", "torch"),
+        )
+        self._comparison, self._report = comparison, report
+        self._tuned = TunedReranker(
+            model, fusion_weight=weight, calibration=calibration, details=self._details(report)
+        )
+        if int(os.environ.get("RANK", "0")) == 0:  # of several processes, one writes
+            self._tuned.save(self.model_output_path)
+            report.save_json(Path(self.model_output_path) / "report.json")
+        return report
+
+    def get_finetuned_model(self, **model_kwargs: Any) -> BaseNodePostprocessor:
+        """The tuned re-ranker, or the best base where no gain was shown.
+
+        Args:
+            **model_kwargs: `top_n`, `min_score`, `keep_retrieval_score`.
+
+        Raises:
+            NotFinetunedError: `finetune()` did not run.
+        """
+        if self._report is None or self._tuned is None or self._comparison is None:
+            raise NotFinetunedError("call finetune() first; there is no tuned re-ranker yet")
+        if self._report.accepted:
+            tuned = self._tuned
+            return TunedReranker(
+                tuned.model,
+                fusion_weight=tuned.fusion_weight,
+                calibration=tuned._calibration,
+                details=tuned.details,
+                **model_kwargs,
+            )
+        base = self._comparison.base
+        logger.warning(
+            'the base is kept (%s): %s; accept="always" would override it',
+            base.name,
+            self._report.reason,
+        )
+        if base.reranker is not None:
+            return base.reranker
+        details = {"name": base.name, "accepted": False, "reason": self._report.reason}
+        return LightReranker(replace(base.ranker, details=details), **model_kwargs)
+
+    def _new_model(self) -> Any:
+        from transformers import set_seed
+
+        set_seed(self.options.seed)  # an encoder gets a new head
+        model = load_cross_encoder(
+            self.model_id,
+            device=self.options.device,
+            trust_remote_code=self.options.trust_remote_code,
+        )
+        if self.options.max_length is not None:
+            model.max_seq_length = self.options.max_length
+        return model
+
+    def _parts(self) -> tuple[RelevanceDataset, RelevanceDataset, RelevanceDataset]:
+        """Queries to train on, to decide by, and to measure on."""
+        data = self._candidates(self.dataset)
+        share = self.options.held_out
+        data, decide_on = split_lists(data, share, self.options.seed)
+        if self.val_dataset is not None:
+            return data, decide_on, self._candidates(self.val_dataset)
+        data, measured = split_lists(data, share / (1 - share), self.options.seed + 1)
+        return data, decide_on, measured
+
+    def _candidates(self, data: Any) -> RelevanceDataset:
+        if hasattr(data, "relevant_docs"):
+            if self.retriever is None:
+                raise ValueError("a RetrievalDataset needs retriever=, whose candidates are used")
+            dataset = RetrievalDataset.coerce(data)
+            data = RelevanceDataset.from_retriever(dataset, self.retriever)
+        return RelevanceDataset.coerce(data)
+
+    def _scores(self, model: Any, dataset: RelevanceDataset, weight: float) -> list[FloatArray]:
+        logits = list_logits(model, dataset.lists, 32)
+        return [
+            fuse(scores, [retrieval_score(c) for c in item.candidates], weight)
+            for item, scores in zip(dataset.lists, logits, strict=True)
+        ]
+
+    def _decided(self, model: Any, dataset: RelevanceDataset) -> tuple[float, LightRanker]:
+        """The fusion weight with the best nDCG@10, and the calibration, on deciding queries."""
+        cut = dataset.top(self.options.depth)
+        lists = _maker(cut).lists(cut)
+        logits = list_logits(model, cut.lists, 32)
+        given = [[retrieval_score(c) for c in item.candidates] for item in cut.lists]
+
+        def fused(weight: float) -> list[FloatArray]:
+            return [fuse(s, r, weight) for s, r in zip(logits, given, strict=True)]
+
+        means = [float(np.mean(ndcg(lists, fused(weight)))) for weight in WEIGHTS]
+        weight = WEIGHTS[int(np.argmax(means))]
+        scored = [(s, i.relevance) for s, i in zip(fused(weight), lists, strict=True) if len(s)]
+        return weight, calibrate(LightRanker.fixed("calibration"), scored)
+
+    def _compared(
+        self, model: Any, measured: RelevanceDataset, weight: float, calibration: LightRanker
+    ) -> Comparison:
+        depths = [self.options.depth, *self.options.depths]
+        longest = max(len(item.candidates) for item in measured.lists)
+        whole = measured.top(min(longest, max(depths)))
+        logits = list_logits(model, whole.lists, 32)
+        given = [[retrieval_score(c) for c in item.candidates] for item in whole.lists]
+
+        def scores(lists: Sequence[FeatureList]) -> list[FloatArray]:
+            return [
+                fuse(s[: len(item.relevance)], r[: len(item.relevance)], weight)
+                for s, r, item in zip(logits, given, lists, strict=True)
+            ]
+
+        lines = base_lines(default_ranker(), self.base_reranker)
+        return compare(whole, _maker(whole), scores, lines, self.options, tuned=calibration)
+
+    def _details(self, report: FinetuneReport) -> dict[str, Any]:
+        return {
+            "model_id": Path(self.model_id).name,
+            "accepted": report.accepted,
+            "reason": report.reason,
+            "fingerprint": report.data["fingerprint"],
+            "versions": report.versions,
+        }
+
+
+def split_lists(
+    dataset: RelevanceDataset, share: float, seed: int
+) -> tuple[RelevanceDataset, RelevanceDataset]:
+    """Two parts without a shared query text or relevant node; `share` goes to the second."""
+    groups = dataset.groups()
+    if len(groups) < 2:
+        raise DatasetError(
+            f"all {len(dataset)} queries hang together through shared texts or relevant nodes; "
+            "some must be held out"
+        )
+    np.random.default_rng(seed).shuffle(groups)
+    held: list[int] = []
+    for group in groups[:-1]:
+        if len(held) >= share * len(dataset):
+            break
+        held += group
+    ids = [item.query_id for item in dataset.lists]
+    rest = [id_ for row, id_ in enumerate(ids) if row not in set(held)]
+    return dataset.subset(rest), dataset.subset([ids[row] for row in sorted(held)])
+
+
+def _maker(dataset: RelevanceDataset) -> FeatureMaker:
+    analyzer = Analyzer()
+    texts = {pair.text for pair in dataset.pairs()}
+    return FeatureMaker(analyzer, WordStatistics.of(map(analyzer.codes, texts)))

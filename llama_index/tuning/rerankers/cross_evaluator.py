@@ -1,0 +1,35 @@
+"""The ranking metric that early stopping looks at; imported while training only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from llama_index.tuning.datasets.relevance import RelevanceList
+from llama_index.tuning.evaluate.metrics import score_rankings
+from llama_index.tuning.rerankers.tuned import list_logits
+
+METRIC = "ndcg@10"
+
+
+class RankingEvaluator(BaseEvaluator):
+    """nDCG@10 on queries that are not trained on."""
+
+    def __init__(self, lists: Sequence[RelevanceList]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
+        self.lists = lists
+        self.primary_metric = METRIC
+
+    def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
+        """The metric, as the trainer wants it."""
+        scores = list_logits(model, self.lists, 32)
+        rankings = [
+            [item.candidates[i].node_id for i in np.argsort(-given, kind="stable")]
+            for item, given in zip(self.lists, scores, strict=True)
+        ]
+        ids = [item.query_id for item in self.lists]
+        relevant = [item.relevant for item in self.lists]
+        return {METRIC: score_rankings(ids, rankings, relevant, [10]).mean()[METRIC]}

@@ -1,0 +1,101 @@
+"""Scores of queries that were not trained on, with every choice made inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llama_index.tuning.evaluate.metrics import RetrievalScores, score_hits
+from llama_index.tuning.rerankers.features import FloatArray
+from llama_index.tuning.rerankers.fitting import FeatureList, IntArray, Loss, Rows, fit
+from llama_index.tuning.rerankers.ranker import LightRanker
+
+INNER_FOLDS = 3
+FREEDOMS = (0.03, 0.3, 3.0)
+"""How far weights may move from the prior; the cross-fitted best is taken."""
+
+
+def fold_numbers(groups: Sequence[Sequence[int]], folds: int, seed: int) -> IntArray:
+    """A fold for each list, groups kept together, folds of about equal size."""
+    count = min(folds, len(groups))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    sizes = np.zeros(count, dtype=np.int64)
+    numbers = np.zeros(sum(map(len, groups)), dtype=np.int64)
+    for group in sorted((groups[i] for i in order), key=len, reverse=True):
+        fold = int(sizes.argmin())
+        numbers[list(group)] = fold
+        sizes[fold] += len(group)
+    return numbers
+
+
+def choose_freedom(
+    lists: Sequence[FeatureList], fold: IntArray, prior: LightRanker, loss: Loss
+) -> float:
+    """The freedom whose rankers, cross-fitted, order best by nDCG@10.
+
+    Of those that are about as good, the one that stays nearer to the prior.
+    """
+    merged = fold % INNER_FOLDS  # outer folds become inner ones, groups still kept together
+    if len(np.unique(merged)) < 2:
+        return FREEDOMS[0]
+    means = []
+    for freedom in FREEDOMS:
+        scores = held_out_scores(lists, merged, prior, loss, freedom)
+        means.append(float(ndcg(lists, scores).mean()))
+    best = max(means)
+    return next(f for f, mean in zip(FREEDOMS, means, strict=True) if mean >= best - 0.001)
+
+
+def held_out_scores(
+    lists: Sequence[FeatureList], fold: IntArray, prior: LightRanker, loss: Loss, freedom: float
+) -> list[FloatArray]:
+    """Each list's scores by a ranker fitted on the other folds."""
+    scores: list[FloatArray] = [np.zeros(0)] * len(lists)
+    for number in np.unique(fold):
+        ranker = fit_rows(lists, np.flatnonzero(fold != number), prior, loss, freedom)
+        for row in np.flatnonzero(fold == number).tolist():
+            scores[row] = ranker.scores(lists[row].features)
+    return scores
+
+
+def fold_rankers(
+    lists: Sequence[FeatureList], fold: IntArray, prior: LightRanker, loss: Loss
+) -> list[LightRanker]:
+    """For each fold a ranker that never saw it, its freedom chosen without it."""
+    rankers = []
+    for number in range(int(fold.max()) + 1):
+        rows = np.flatnonzero(fold != number)
+        rest = [lists[row] for row in rows.tolist()]
+        freedom = choose_freedom(rest, np.unique(fold[rows], return_inverse=True)[1], prior, loss)
+        rankers.append(fit_rows(lists, rows, prior, loss, freedom))
+    return rankers
+
+
+def fit_rows(
+    lists: Sequence[FeatureList], rows: Rows, prior: LightRanker, loss: Loss, freedom: float
+) -> LightRanker:
+    """Fitted on some lists; the prior where none of them teaches anything."""
+    usable = [lists[row] for row in rows if lists[row].trainable]
+    return fit(usable, prior, loss=loss, freedom=freedom) if usable else prior
+
+
+def ranking_scores(
+    lists: Sequence[FeatureList], scores: Sequence[FloatArray], ks: Sequence[int] = (1, 5, 10)
+) -> RetrievalScores:
+    """Metrics of the lists in the order of these scores; missed nodes count as not found."""
+    depth = max(ks)
+    hits = np.zeros((len(lists), depth), dtype=bool)
+    counts = np.zeros(len(lists), dtype=np.int64)
+    for row, (item, given) in enumerate(zip(lists, scores, strict=True)):
+        top = np.argsort(-given, kind="stable")[:depth]
+        hits[row, : len(top)] = item.relevance[top] > 0
+        counts[row] = np.count_nonzero(item.relevance > 0) + item.missed
+    measured = counts > 0  # a list without any relevant node measures nothing
+    ids = [str(row) for row in np.flatnonzero(measured)]
+    return RetrievalScores(ids, score_hits(hits[measured], counts[measured], ks))
+
+
+def ndcg(lists: Sequence[FeatureList], scores: Sequence[FloatArray]) -> FloatArray:
+    """nDCG@10 of each measured list."""
+    return ranking_scores(lists, scores, (10,)).values["ndcg@10"]

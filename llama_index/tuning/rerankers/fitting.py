@@ -1,0 +1,191 @@
+"""How the light re-ranker is fitted: convex losses by Newton's method, chosen by cross-fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.rerankers.features import FloatArray
+from llama_index.tuning.rerankers.ranker import LightRanker, sigmoid, softmax_logits
+
+IntArray = NDArray[np.int64]
+Loss = Literal["listwise", "pairwise"]
+Rows = Sequence[int] | IntArray
+
+STEPS = 30
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureList:
+    """One query's candidates as numbers.
+
+    Attributes:
+        features: shape `(n, F)`.
+        relevance: how relevant each is, shape `(n,)`, from 0.
+        missed: number of relevant nodes that are not in the list.
+    """
+
+    features: FloatArray
+    relevance: FloatArray
+    missed: int = 0
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is an order to learn."""
+        return bool(len(self.relevance) > 1 and np.ptp(self.relevance) > 0)
+
+
+class ListwiseLoss:
+    """Cross-entropy between the relevance in a list and the softmax of its scores.
+
+    ListNet's top-one loss (Cao et al. 2007).
+    """
+
+    def __init__(self, lists: Sequence[FeatureList], standard: Sequence[FloatArray]) -> None:
+        sizes = [len(x) for x in standard]
+        self.x = np.concatenate(standard)
+        self.targets = np.concatenate([item.relevance / item.relevance.sum() for item in lists])
+        self.starts = np.cumsum([0, *sizes[:-1]])
+        self.owner = np.repeat(np.arange(len(sizes)), sizes)
+
+    def value(self, weights: FloatArray) -> float:
+        """The loss, summed over queries."""
+        scores = self.x @ weights
+        top = np.maximum.reduceat(scores, self.starts)
+        total = np.add.reduceat(np.exp(scores - top[self.owner]), self.starts)
+        return float((top + np.log(total)).sum() - self.targets @ scores)
+
+    def derivatives(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Gradient `(F,)` and Hessian `(F, F)`."""
+        scores = self.x @ weights
+        share = np.exp(scores - np.maximum.reduceat(scores, self.starts)[self.owner])
+        share /= np.add.reduceat(share, self.starts)[self.owner]
+        weighted = self.x * share[:, None]
+        means = np.add.reduceat(weighted, self.starts)
+        return self.x.T @ (share - self.targets), self.x.T @ weighted - means.T @ means
+
+
+class PairwiseLoss:
+    """Logistic loss on each pair of differently relevant candidates; a query weighs one."""
+
+    def __init__(self, lists: Sequence[FeatureList], standard: Sequence[FloatArray]) -> None:
+        pairs = [np.nonzero(item.relevance[:, None] > item.relevance[None]) for item in lists]
+        both = list(zip(standard, pairs, strict=True))
+        self.x = np.concatenate([x[better] - x[worse] for x, (better, worse) in both])
+        self.share = np.concatenate([np.full(len(b), 1 / len(b)) for b, _ in pairs])
+
+    def value(self, weights: FloatArray) -> float:
+        """The loss, summed over queries."""
+        return float(np.logaddexp(0, -self.x @ weights) @ self.share)
+
+    def derivatives(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Gradient `(F,)` and Hessian `(F, F)`."""
+        wrong = sigmoid(-self.x @ weights)
+        curve = self.x * (self.share * wrong * (1 - wrong))[:, None]
+        return -self.x.T @ (self.share * wrong), self.x.T @ curve
+
+
+LOSSES: dict[Loss, type[ListwiseLoss] | type[PairwiseLoss]] = {
+    "listwise": ListwiseLoss,
+    "pairwise": PairwiseLoss,
+}
+
+
+def fit(
+    lists: Sequence[FeatureList],
+    prior: LightRanker,
+    *,
+    loss: Loss = "listwise",
+    freedom: float = 1.0,
+) -> LightRanker:
+    """The ranker that minimises loss + |w − w₀|² / (2 · freedom).
+
+    Args:
+        lists: trainable ones.
+        prior: gives w₀ and the scale of the features; metadata features are scaled here.
+        loss: `"listwise"` or `"pairwise"`.
+        freedom: how far the weights may move from the prior's; more with more queries.
+    """
+    mean, scale = prior.mean.astype(np.float64), prior.scale.astype(np.float64)
+    standard = [(item.features - mean) / scale for item in lists]
+    objective = LOSSES[loss](lists, standard)
+    start = prior.weights.astype(np.float64)
+    weights = start.copy()
+    current = objective.value(weights)
+    for _ in range(STEPS):
+        gradient, hessian = objective.derivatives(weights)
+        gradient = gradient + (weights - start) / freedom
+        step = np.linalg.solve(hessian + np.eye(len(start)) / freedom, gradient)
+        length = 1.0
+        while True:  # halve the step until the loss falls
+            tried = weights - length * step
+            value = objective.value(tried) + ((tried - start) ** 2).sum() / (2 * freedom)
+            if value <= current or length < 1e-4:
+                break
+            length /= 2
+        weights, previous, current = tried, current, value
+        if previous - current < TOLERANCE * max(1.0, abs(current)):
+            break
+    none = np.zeros(0, np.float32)
+    fitted = weights.astype(np.float32)
+    return replace(prior, weights=fitted, calibration=none, thresholds=none, precisions=none)
+
+
+def standardised(lists: Sequence[FeatureList], prior: LightRanker) -> LightRanker:
+    """The prior, with the mean and scale that these lists have wherever its weight is zero."""
+    features = np.concatenate([item.features for item in lists])
+    spread = features.std(axis=0)
+    free = (prior.weights == 0) & (spread > 1e-9)
+    return replace(
+        prior,
+        mean=np.where(free, features.mean(axis=0), prior.mean).astype(np.float32),
+        scale=np.where(free, spread, prior.scale).astype(np.float32),
+    )
+
+
+def calibrate(ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray]]) -> LightRanker:
+    """Probabilities from out-of-fold scores, by logistic regression (Platt 1999).
+
+    Args:
+        ranker: the ranker that the calibration is for.
+        scored: for each query the candidates' out-of-fold scores and their relevance.
+    """
+    from scipy.optimize import minimize
+
+    x = np.concatenate(
+        [np.column_stack([softmax_logits(s), s, np.ones(len(s))]) for s, _ in scored]
+    )
+    y = np.concatenate([relevance > 0 for _, relevance in scored]).astype(np.float64)
+
+    def loss(w: FloatArray) -> tuple[float, FloatArray]:
+        z = x @ w
+        return float(np.mean(np.logaddexp(0, z) - y * z)), x.T @ (sigmoid(z) - y) / len(y)
+
+    bounds = [(0.0, None), (0.0, None), (None, None)]
+    found = minimize(loss, np.array([0.5, 0.0, -1.0]), jac=True, bounds=bounds, method="L-BFGS-B")
+    calibrated = replace(ranker, calibration=found.x.astype(np.float32))
+    thresholds, precisions = precision_curve(
+        np.concatenate([calibrated.probabilities(s) for s, _ in scored]), y
+    )
+    return replace(calibrated, thresholds=thresholds, precisions=precisions)
+
+
+def precision_curve(
+    probabilities: FloatArray, relevant: FloatArray, *, least: int = 50
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Up to 200 thresholds with at least `least` candidates above, and the precision there.
+
+    Fewer could not tell a precision to within ten points."""
+    order = np.argsort(-probabilities, kind="stable")
+    precision = np.cumsum(relevant[order]) / np.arange(1, len(order) + 1)
+    kept = np.arange(min(least, len(order)) - 1, len(order))
+    if len(kept) > 200:
+        kept = kept[np.unique(np.geomspace(1, len(kept), 200).astype(int)) - 1]
+    kept = kept[::-1]
+    thresholds = probabilities[order][kept]
+    return thresholds.astype(np.float32), precision[kept].astype(np.float32)

@@ -1,0 +1,15 @@
+"""Which embedding model a retriever asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+
+from llama_index.tuning.embeddings.identity import base_name
+
+
+def embedding_name(retriever: Any) -> str | None:
+    """The name of a vector retriever's embedding model; `None` where it has none."""
+    model = getattr(retriever, "_embed_model", None)
+    return base_name(model) if isinstance(model, BaseEmbedding) else None

@@ -1,0 +1,273 @@
+"""The light re-ranker that an app uses: no transformer, milliseconds, NumPy alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.features import FloatArray, candidate_features
+from llama_index.tuning.rerankers.ranker import LightRanker
+from llama_index.tuning.rerankers.serving import (
+    check_min_score,
+    check_top_n,
+    node_scores,
+    node_text,
+    query_text,
+    ranked,
+)
+from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
+from llama_index.tuning.rerankers.words import Analyzer
+
+logger = logging.getLogger(__name__)
+
+KIND = "light_reranker"
+STATISTICS = "words.safetensors"
+DEFAULT = Path(__file__).parent / "_default"
+CACHED_TEXTS = 20_000
+
+
+class LightReranker(BaseNodePostprocessor):
+    """Orders an app's nodes anew by what it already has: scores, ranks and shared words.
+
+    Works untuned (`LightReranker()`), with weights that come with the package; better tuned on
+    the app's own questions by `LightRerankerFinetuneEngine`. Each node's new score is the
+    probability that it is relevant. The retriever's score moves to its metadata.
+
+    Args:
+        ranker: the weights; those that come with the package by default.
+        analyzer: splits texts into words; English by default.
+        statistics: how common each word is in the app's corpus (`with_nodes` finds out); by
+            default the nodes at hand are counted.
+        top_n: nodes to return; all by default.
+        min_score: leave out nodes with a lower probability (`min_score_for` finds one).
+        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`.
+        callback_manager: for LlamaIndex's callbacks.
+
+    Example:
+        >>> from llama_index.core.schema import NodeWithScore, TextNode
+        >>> nodes = [NodeWithScore(node=TextNode(text=t), score=0.5) for t in ("Fees", "Refunds")]
+        >>> reranker = LightReranker(top_n=1)
+        >>> reranker.postprocess_nodes(nodes, query_str="How do I get a refund?")[0].text
+        'Refunds'
+    """
+
+    top_n: int | None = Field(default=None, description="Nodes to return; all where None.")
+    min_score: float | None = Field(default=None, description="Lowest probability to return.")
+    keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
+    fingerprint: str = Field(description="Changes with the weights.")
+
+    _ranker: LightRanker = PrivateAttr()
+    _analyzer: Analyzer = PrivateAttr()
+    _statistics: WordStatistics | None = PrivateAttr()
+    _codes: Any = PrivateAttr()
+
+    def __init__(
+        self,
+        ranker: LightRanker | None = None,
+        analyzer: Analyzer | None = None,
+        statistics: WordStatistics | None = None,
+        *,
+        top_n: int | None = None,
+        min_score: float | None = None,
+        keep_retrieval_score: bool = True,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        check_top_n(top_n)
+        check_min_score(min_score)
+        ranker = ranker or default_ranker()
+        if min_score is not None and not ranker.calibration.size:
+            raise ValueError("min_score needs calibrated weights, those of a tuned re-ranker")
+        super().__init__(
+            top_n=top_n,
+            min_score=min_score,
+            keep_retrieval_score=keep_retrieval_score,
+            fingerprint=ranker.fingerprint,
+            callback_manager=callback_manager or CallbackManager(),
+        )
+        self._ranker = ranker
+        self._analyzer = analyzer or Analyzer()
+        self._statistics = statistics
+        self._codes = lru_cache(maxsize=CACHED_TEXTS)(self._analyzer.codes)
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "LightReranker"
+
+    @property
+    def ranker(self) -> LightRanker:
+        """The weights."""
+        return self._ranker
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """What splits texts into words."""
+        return self._analyzer
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """How it came about, as the engine noted it."""
+        return dict(self._ranker.details)
+
+    def min_score_for(self, precision: float) -> float:
+        """The `min_score` at which that share of the returned nodes was relevant, out of fold."""
+        return self._ranker.min_score_for(precision)
+
+    def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
+        """The same re-ranker with the words of this corpus counted; it needs no labels."""
+        texts = [node.get_content(MetadataMode.EMBED) for node in nodes]
+        return self.with_statistics(WordStatistics.of(map(self._analyzer.codes, texts)))
+
+    def with_statistics(self, statistics: WordStatistics) -> LightReranker:
+        """The same re-ranker with these word counts."""
+        return LightReranker(
+            self._ranker,
+            self._analyzer,
+            statistics,
+            top_n=self.top_n,
+            min_score=self.min_score,
+            keep_retrieval_score=self.keep_retrieval_score,
+            callback_manager=self.callback_manager,
+        )
+
+    def rank(
+        self,
+        query: str,
+        nodes: Sequence[NodeWithScore],
+        *,
+        scores: Sequence[float] | None = None,
+        statistics: Statistics | None = None,
+    ) -> list[NodeWithScore]:
+        """The nodes in the new order, cut by `top_n` and `min_score`.
+
+        Args:
+            query: the question.
+            nodes: candidates, in the order in which they were found.
+            scores: the retriever's scores, NaN where it did not find a node; the nodes' own by
+                default.
+            statistics: how common words are; what the re-ranker has by default.
+        """
+        if not nodes:
+            return []
+        features = self._features(query, nodes, scores or node_scores(nodes), statistics)
+        raw = self._ranker.scores(features)
+        final = self._ranker.probabilities(raw) if self._ranker.calibration.size else raw
+        return ranked(
+            nodes,
+            np.argsort(-raw, kind="stable").tolist(),
+            final.tolist(),
+            top_n=self.top_n,
+            min_score=self.min_score,
+            keep_retrieval_score=self.keep_retrieval_score,
+        )
+
+    def _features(
+        self,
+        query: str,
+        nodes: Sequence[NodeWithScore],
+        scores: Sequence[float],
+        statistics: Statistics | None,
+    ) -> FloatArray:
+        documents = [self._codes(node_text(item)) for item in nodes]
+        metadata = [
+            [self._codes(str(item.metadata.get(key) or "")) for item in nodes]
+            for key in self._ranker.metadata_keys
+        ]
+        known = statistics or self._statistics or WordStatistics.of(documents)
+        return candidate_features(self._analyzer.query(query), documents, scores, known, metadata)
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = query_text(query_bundle)
+        payload: dict[str, Any] = {EventPayload.NODES: nodes, EventPayload.QUERY_STR: query}
+        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+            found = self.rank(query, nodes)
+            event.on_end(payload={EventPayload.NODES: found})
+        return found
+
+    def save(self, path: PathLike) -> None:
+        """Save a folder that `load` reads; nothing in it is pickled."""
+        with artifacts.replacing_folder(path) as folder:
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        statistics = self._statistics
+        counted = statistics and {
+            "documents": statistics.documents,
+            "mean_length": statistics.mean_length,
+        }
+        config = {
+            "features": list(self._ranker.features),
+            "analyzer": self._analyzer.to_dict(),
+            "statistics": counted,
+            "details": dict(self._ranker.details),
+        }
+        artifacts.write_component(folder, KIND, config, self._ranker.tensors(), _CARD)
+        if statistics is not None:
+            save_file(statistics.to_arrays(), folder / STATISTICS)
+
+    @classmethod
+    def load(cls, path: PathLike, **arguments: Any) -> LightReranker:
+        """Load what `save` wrote.
+
+        Args:
+            path: the folder.
+            **arguments: those of the constructor after `statistics`, such as `top_n`.
+
+        Raises:
+            ArtifactError: no light re-ranker, a damaged one, or one of another version.
+        """
+        config = artifacts.read_config(path, KIND)
+        details = config.get("details") or {}
+        ranker = LightRanker.from_tensors(
+            config.get("features"), artifacts.read_tensors(path), details
+        )
+        try:
+            analyzer = Analyzer(**(config.get("analyzer") or {}))
+        except (TypeError, ValueError) as exc:
+            raise ArtifactError(f"{path}: the analyzer's settings are damaged: {exc}") from exc
+        statistics = None
+        if config.get("statistics"):
+            arrays = artifacts.read_arrays(path, STATISTICS)
+            statistics = WordStatistics.from_arrays(config["statistics"], arrays)
+        if details.get("accepted") is False:
+            logger.warning(
+                "%s: the gate kept the base when this re-ranker was tuned (%s)",
+                path,
+                details.get("reason", "no reason recorded"),
+            )
+        return cls(ranker, analyzer, statistics, **arguments)
+
+
+@lru_cache(maxsize=1)
+def default_ranker() -> LightRanker:
+    """The weights that come with the package."""
+    config = artifacts.read_config(DEFAULT, KIND)
+    return LightRanker.from_tensors(
+        config["features"], artifacts.read_tensors(DEFAULT), config["details"]
+    )
+
+
+_CARD = """# A light re-ranker
+
+Made by llama-index-tuning. Use it with
+
+    from llama_index.tuning import LightReranker
+    reranker = LightReranker.load("this folder", top_n=5)
+
+`words.safetensors`, where it is, counts how many documents hold each word, by hashes of words.
+"""

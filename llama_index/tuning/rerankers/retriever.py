@@ -1,0 +1,303 @@
+"""The app's retriever and BM25 together, then a re-ranker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, QueryType
+from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.core.storage.docstore.types import BaseDocumentStore
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.embeddings.identity import same_name
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.bm25 import BM25Index
+from llama_index.tuning.rerankers.features import RRF_K
+from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
+from llama_index.tuning.rerankers.identity import embedding_name
+from llama_index.tuning.rerankers.light import LightReranker
+from llama_index.tuning.rerankers.words import Analyzer
+
+KIND = "tuned_retriever"
+BM25_FILE, IDS_FILE, NODES_FILE, RERANKER = "bm25.safetensors", "ids.json", "nodes.json", "reranker"
+
+
+class TunedRetriever(BaseRetriever):
+    """The app's retriever and BM25 fused by reciprocal rank, then a re-ranker.
+
+    A re-ranker alone can only order what was retrieved; here candidates are widened by those
+    that share words with the query. Goes wherever a retriever goes, such as
+    `RetrieverQueryEngine.from_args(retriever)`.
+
+    Args:
+        retriever: the app's; let its top k be about `depth` or more.
+        nodes: the nodes that it searches, for BM25; or give `docstore`.
+        docstore: where the nodes are, such as `index.docstore`; it is read, and written only by
+            `insert_nodes` and `delete_nodes`.
+        reranker: orders the fused candidates; the untuned `LightReranker` by default, `None`
+            for fusion alone.
+        top_k: nodes to return.
+        depth: candidates to re-rank.
+        pool: BM25's candidates for the fusion.
+        rrf_k: constant of the fusion; the larger, the less the first places count.
+        index: BM25 over the nodes, where it was built before.
+        callback_manager: for LlamaIndex's callbacks.
+
+    Example:
+        >>> from llama_index.core import MockEmbedding, VectorStoreIndex
+        >>> from llama_index.core.schema import TextNode
+        >>> nodes = [TextNode(id_=str(i), text=t) for i, t in enumerate(["Fees", "Refunds"])]
+        >>> index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+        >>> retriever = TunedRetriever(index.as_retriever(similarity_top_k=2), nodes, top_k=1)
+        >>> retriever.retrieve("When is a refund paid?")[0].text
+        'Refunds'
+    """
+
+    def __init__(
+        self,
+        retriever: BaseRetriever,
+        nodes: Sequence[BaseNode] | None = None,
+        *,
+        docstore: BaseDocumentStore | None = None,
+        reranker: BaseNodePostprocessor | str | None = "default",
+        top_k: int = 10,
+        depth: int = 30,
+        pool: int = 100,
+        rrf_k: int = RRF_K,
+        index: BM25Index | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        if not isinstance(retriever, BaseRetriever):
+            raise TypeError(f"retriever must be a BaseRetriever, got {type(retriever).__name__}")
+        if (nodes is None) == (docstore is None):
+            raise ValueError("pass nodes or docstore, one of the two")
+        for name, value in (("top_k", top_k), ("depth", depth), ("pool", pool), ("rrf_k", rrf_k)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        super().__init__(callback_manager=callback_manager)
+        self.retriever = retriever
+        self.reranker = _reranker(reranker)
+        self.top_k, self.depth, self.pool, self.rrf_k = top_k, depth, pool, rrf_k
+        self._owns_nodes = docstore is None
+        self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
+        if nodes is not None:
+            self.docstore.add_documents(nodes)
+        self.index = index or self._built(nodes or list(self.docstore.docs.values()))
+        _check_words(self.reranker, self.index)
+
+    def _built(self, nodes: Sequence[BaseNode]) -> BM25Index:
+        light = self.reranker
+        index = BM25Index(light.analyzer if isinstance(light, LightReranker) else Analyzer())
+        index.add({node.node_id: _text(node) for node in nodes})
+        return index
+
+    def with_reranker(self, reranker: BaseNodePostprocessor | None) -> TunedRetriever:
+        """The same retriever, sharing nodes and index, with another re-ranker."""
+        other = object.__new__(TunedRetriever)
+        other.__dict__.update(self.__dict__)
+        other.reranker = _reranker(reranker)
+        _check_words(other.reranker, self.index)
+        return other
+
+    def insert_nodes(self, nodes: Sequence[BaseNode]) -> None:
+        """Add nodes to the docstore and to BM25, without a rebuild; known ids are replaced.
+
+        The app's own retriever is not touched: insert there too.
+        """
+        self.docstore.add_documents(nodes, allow_update=True)
+        self.index.add({node.node_id: _text(node) for node in nodes})
+
+    def delete_nodes(self, node_ids: Iterable[str]) -> None:
+        """Remove nodes from the docstore and from BM25, without a rebuild."""
+        ids = list(node_ids)
+        for id_ in ids:
+            self.docstore.delete_document(id_, raise_error=False)
+        self.index.delete(ids)
+
+    def candidates(self, query: QueryType) -> list[NodeWithScore]:
+        """What is re-ranked: fused nodes, best first, with the app's retriever's scores.
+
+        The score is `None` where only BM25 found the node.
+        """
+        bundle = QueryBundle(query) if isinstance(query, str) else query
+        found = self.retriever.retrieve(bundle)
+        return self._fuse(found, self.index.search(bundle.query_str, self.pool))
+
+    async def acandidates(self, query: QueryType) -> list[NodeWithScore]:
+        """`candidates`, with BM25's search in a thread beside the app's retriever."""
+        bundle = QueryBundle(query) if isinstance(query, str) else query
+        found, words = await asyncio.gather(
+            self.retriever.aretrieve(bundle),
+            asyncio.to_thread(self.index.search, bundle.query_str, self.pool),
+        )
+        return await asyncio.to_thread(self._fuse, found, words)
+
+    def _fuse(
+        self, found: Sequence[NodeWithScore], words: Sequence[tuple[str, float]]
+    ) -> list[NodeWithScore]:
+        ours: dict[str, NodeWithScore] = {}
+        for item in found:
+            ours.setdefault(item.node.node_id, item)
+        order = reciprocal_rank_fusion([list(ours), [id_ for id_, _ in words]], k=self.rrf_k)
+        order = order[: self.depth]
+        fetched = self.docstore.get_nodes(
+            [id_ for id_ in order if id_ not in ours], raise_error=False
+        )
+        others = {node.node_id: NodeWithScore(node=node) for node in fetched}
+        both = {**others, **ours}
+        return [both[id_] for id_ in order if id_ in both]
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return self._ranked(query_bundle, self.candidates(query_bundle))
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        nodes = await self.acandidates(query_bundle)
+        if self.reranker is None or isinstance(self.reranker, LightReranker):
+            return await asyncio.to_thread(self._ranked, query_bundle, nodes)
+        scored = self._fusion_scores(nodes)
+        return (await self.reranker.apostprocess_nodes(scored, query_bundle))[: self.top_k]
+
+    def _ranked(self, bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        if isinstance(self.reranker, LightReranker):
+            ranked = self.reranker.rank(bundle.query_str, nodes, statistics=self.index)
+        elif self.reranker is None:
+            ranked = self._fusion_scores(nodes)
+        else:
+            ranked = self.reranker.postprocess_nodes(self._fusion_scores(nodes), bundle)
+        return ranked[: self.top_k]
+
+    def _fusion_scores(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+        # Scores fall with the fused rank, so that what follows sees this order.
+        return [
+            NodeWithScore(node=item.node, score=1 / (self.rrf_k + rank))
+            for rank, item in enumerate(nodes, start=1)
+        ]
+
+    def save(self, path: PathLike) -> None:
+        """Save settings, the BM25 index and the light re-ranker to a folder.
+
+        Nodes are saved where they were given as `nodes`; a docstore of the app's is not.
+
+        Raises:
+            TypeError: the re-ranker is not a `LightReranker` or `None`; save it by itself.
+        """
+        if self.reranker is not None and not isinstance(self.reranker, LightReranker):
+            raise TypeError(
+                f"a {type(self.reranker).__name__} is not saved with the retriever: save it by "
+                "itself, and set it after loading with with_reranker()"
+            )
+        from safetensors.numpy import save_file
+
+        settings = {name: getattr(self, name) for name in ("top_k", "depth", "pool", "rrf_k")}
+        config = {
+            "settings": settings,
+            "analyzer": self.index.analyzer.to_dict(),
+            "base_model": embedding_name(self.retriever),
+            "nodes": self._owns_nodes,
+            "reranker": self.reranker is not None,
+        }
+        with artifacts.replacing_folder(path) as folder:
+            artifacts.write_component(folder, KIND, config, {}, _CARD)
+            save_file(self.index.to_arrays(), folder / BM25_FILE)
+            (folder / IDS_FILE).write_text(json.dumps(self.index.ids), encoding="utf-8")
+            if self._owns_nodes:
+                self.docstore.persist(str(folder / NODES_FILE))
+            if self.reranker is not None:
+                (folder / RERANKER).mkdir()
+                self.reranker._write(folder / RERANKER)
+
+    @classmethod
+    def load(
+        cls,
+        path: PathLike,
+        retriever: BaseRetriever,
+        *,
+        docstore: BaseDocumentStore | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> TunedRetriever:
+        """Load what `save` wrote.
+
+        Args:
+            path: the folder.
+            retriever: the app's, with the embedding model that it had.
+            docstore: where the nodes are, unless they were saved too.
+            callback_manager: for LlamaIndex's callbacks.
+
+        Raises:
+            ArtifactError: no tuned retriever, a damaged one, or another embedding model.
+        """
+        config = artifacts.read_config(path, KIND)
+        _check_model(path, config.get("base_model"), embedding_name(retriever))
+        light = LightReranker.load(Path(path) / RERANKER) if config.get("reranker") else None
+        try:
+            index = BM25Index.from_arrays(
+                Analyzer(**config["analyzer"]),
+                json.loads((Path(path) / IDS_FILE).read_text(encoding="utf-8")),
+                artifacts.read_arrays(path, BM25_FILE),
+            )
+            loaded = cls(
+                retriever,
+                docstore=docstore or _saved_nodes(path, bool(config["nodes"])),
+                reranker=light,
+                index=index,
+                callback_manager=callback_manager,
+                **config["settings"],
+            )
+        except ArtifactError:
+            raise
+        except (KeyError, TypeError, ValueError, OSError) as exc:
+            raise ArtifactError(f"{path} is damaged: {exc}") from exc
+        loaded._owns_nodes = docstore is None
+        return loaded
+
+
+def _reranker(given: BaseNodePostprocessor | str | None) -> BaseNodePostprocessor | None:
+    if given == "default":
+        return LightReranker()
+    if given is not None and not isinstance(given, BaseNodePostprocessor):
+        raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
+    return given
+
+
+def _text(node: BaseNode) -> str:
+    return node.get_content(MetadataMode.EMBED)
+
+
+def _check_words(reranker: BaseNodePostprocessor | None, index: BM25Index) -> None:
+    if isinstance(reranker, LightReranker):
+        ours, theirs = index.analyzer.to_dict(), reranker.analyzer.to_dict()
+        if ours != theirs:
+            raise ValueError(
+                f"the re-ranker splits words by {theirs}, the BM25 index by {ours}; build the "
+                "retriever with this re-ranker, or tune one with the retriever"
+            )
+
+
+def _check_model(path: PathLike, saved: str | None, given: str | None) -> None:
+    if saved and given and not same_name(saved, given):
+        raise ArtifactError(
+            f"{path} was saved with a retriever of the embedding model {saved!r}, not {given!r}; "
+            "its re-ranker was tuned on that model's scores"
+        )
+
+
+def _saved_nodes(path: PathLike, saved: bool) -> BaseDocumentStore:
+    if not saved:
+        raise ValueError(f"{path} holds no nodes: pass docstore=, such as index.docstore")
+    return SimpleDocumentStore.from_persist_path(str(Path(path) / NODES_FILE))
+
+
+_CARD = """# A tuned retriever
+
+Made by llama-index-tuning. Use it with
+
+    from llama_index.tuning import TunedRetriever
+    retriever = TunedRetriever.load("this folder", index.as_retriever(similarity_top_k=30))
+"""

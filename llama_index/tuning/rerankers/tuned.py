@@ -1,0 +1,261 @@
+"""A cross-encoder as an app's re-ranker: fused with the retriever's score, and calibrated."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from numpy.typing import ArrayLike
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.datasets.relevance import RelevanceList
+from llama_index.tuning.errors import ArtifactError, MissingExtraError
+from llama_index.tuning.rerankers.features import FloatArray, standard_scores
+from llama_index.tuning.rerankers.ranker import LightRanker
+from llama_index.tuning.rerankers.serving import (
+    check_min_score,
+    check_top_n,
+    node_scores,
+    node_text,
+    query_text,
+    ranked,
+)
+
+logger = logging.getLogger(__name__)
+
+KIND = "cross_encoder"
+
+
+class TunedReranker(BaseNodePostprocessor):
+    """Orders nodes by a cross-encoder, fused with what the retriever said.
+
+    Made by `CrossEncoderFinetuneEngine`; its folder also loads in LlamaIndex's own
+    `SentenceTransformerRerank`. A new score is the probability that a node is relevant, where
+    the re-ranker was calibrated.
+
+    Args:
+        model: a folder or name of a cross-encoder, or anything with its `predict`.
+        top_n: nodes to return; all by default.
+        min_score: leave out nodes with a lower probability.
+        fusion_weight: share of the retriever's score, 0 (none) to 1 (nothing else), both in
+            standard deviations of the list; what was learnt by default.
+        batch_size: pairs a batch.
+        device: where the model runs; chosen by sentence-transformers by default.
+        trust_remote_code: run code that a model brings along.
+        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`.
+        callback_manager: for LlamaIndex's callbacks.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+
+    Example:
+        >>> from llama_index.core.schema import NodeWithScore, TextNode
+        >>> class Length:
+        ...     def predict(self, pairs, **_):
+        ...         return [len(text) for _, text in pairs]
+        >>> nodes = [NodeWithScore(node=TextNode(text=t), score=0.5) for t in ("a", "longer")]
+        >>> TunedReranker(Length(), top_n=1).postprocess_nodes(nodes, query_str="?")[0].text
+        'longer'
+    """
+
+    top_n: int | None = Field(default=None, description="Nodes to return; all where None.")
+    min_score: float | None = Field(default=None, description="Lowest probability to return.")
+    fusion_weight: float = Field(default=0.0, description="Share of the retriever's score.")
+    batch_size: int = Field(default=32, description="Pairs a batch.")
+    keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
+
+    _model: Any = PrivateAttr()
+    _calibration: LightRanker = PrivateAttr()
+    _details: dict[str, Any] = PrivateAttr()
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        top_n: int | None = None,
+        min_score: float | None = None,
+        fusion_weight: float | None = None,
+        batch_size: int = 32,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        keep_retrieval_score: bool = True,
+        callback_manager: CallbackManager | None = None,
+        calibration: LightRanker | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        check_top_n(top_n)
+        check_min_score(min_score)
+        if fusion_weight is not None and not 0 <= fusion_weight <= 1:
+            raise ValueError(f"fusion_weight must be between 0 and 1, got {fusion_weight}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        calibration = calibration or LightRanker.fixed("not calibrated")
+        if min_score is not None and not calibration.calibration.size:
+            raise ValueError("min_score needs a calibrated re-ranker, that of an engine")
+        super().__init__(
+            top_n=top_n,
+            min_score=min_score,
+            fusion_weight=fusion_weight or 0.0,
+            batch_size=batch_size,
+            keep_retrieval_score=keep_retrieval_score,
+            callback_manager=callback_manager or CallbackManager(),
+        )
+        self._model = (
+            model
+            if hasattr(model, "predict")
+            else load_cross_encoder(model, device=device, trust_remote_code=trust_remote_code)
+        )
+        self._calibration = calibration
+        self._details = details or {}
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "TunedReranker"
+
+    @property
+    def model(self) -> Any:
+        """The cross-encoder."""
+        return self._model
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """How it came about, as the engine noted it."""
+        return dict(self._details)
+
+    def min_score_for(self, precision: float) -> float:
+        """The `min_score` at which that share of the returned nodes was relevant."""
+        return self._calibration.min_score_for(precision)
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = query_text(query_bundle)
+        if not nodes:
+            return []
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: self.top_n,
+        }
+        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+            pairs = [(query, node_text(item)) for item in nodes]
+            logits = predict(self._model, pairs, self.batch_size)
+            raw = fuse(logits, node_scores(nodes), self.fusion_weight)
+            calibrated = self._calibration.calibration.size
+            final = self._calibration.probabilities(raw) if calibrated else raw
+            found = ranked(
+                nodes,
+                np.argsort(-raw, kind="stable").tolist(),
+                final.tolist(),
+                top_n=self.top_n,
+                min_score=self.min_score,
+                keep_retrieval_score=self.keep_retrieval_score,
+            )
+            event.on_end(payload={EventPayload.NODES: found})
+        return found
+
+    def save(self, path: PathLike) -> None:
+        """Save a folder that `load` and `SentenceTransformerRerank(model=path)` read."""
+        arrays = {name: array.tolist() for name, array in self._calibration.tensors().items()}
+        kept = {name: arrays[name] for name in ("calibration", "thresholds", "precisions")}
+        config = {"fusion_weight": self.fusion_weight, "details": self._details, **kept}
+        with artifacts.replacing_folder(path) as folder:
+            artifacts.write_component(folder, KIND, config, {}, "")
+            self._model.save_pretrained(str(folder))
+
+    @classmethod
+    def load(cls, path: PathLike, **arguments: Any) -> TunedReranker:
+        """Load what `save` wrote.
+
+        Args:
+            path: the folder.
+            **arguments: those of the constructor, such as `top_n` and `device`.
+
+        Raises:
+            ArtifactError: no cross-encoder of this package, or a damaged one.
+        """
+        config = artifacts.read_config(path, KIND)
+        try:
+            curve = [np.asarray(config[name], np.float32) for name in ("thresholds", "precisions")]
+            calibration = np.asarray(config["calibration"], np.float32)
+            learnt = float(config["fusion_weight"])
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ArtifactError(f"{path}: the settings are damaged: {exc!r}") from exc
+        details = config.get("details") or {}
+        if details.get("accepted") is False:
+            logger.warning("%s: the gate kept the base: %s", path, details.get("reason"))
+        return cls(
+            str(Path(path)),
+            calibration=replace(
+                LightRanker.fixed("calibration"),
+                calibration=calibration,
+                thresholds=curve[0],
+                precisions=curve[1],
+            ),
+            details=details,
+            **{"fusion_weight": learnt, **arguments},
+        )
+
+
+def load_cross_encoder(model: Any, *, device: str | None, trust_remote_code: bool) -> Any:
+    """A sentence-transformers cross-encoder with one output."""
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as exc:
+        raise MissingExtraError(
+            "a cross-encoder", "sentence-transformers", "sentence-transformers"
+        ) from exc
+    try:
+        return CrossEncoder(
+            str(model), num_labels=1, device=device, trust_remote_code=trust_remote_code
+        )
+    except (OSError, json.JSONDecodeError) as exc:
+        raise ArtifactError(f"{model} holds no cross-encoder that loads: {exc}") from exc
+
+
+def predict(model: Any, pairs: Sequence[tuple[str, str]], batch_size: int) -> FloatArray:
+    """The model's raw outputs, shape `(n,)`.
+
+    Raises:
+        ArtifactError: it gives something else than one finite number a pair.
+    """
+    options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": False}
+    if hasattr(model, "activation_fn"):
+        from torch.nn import Identity
+
+        options["activation_fn"] = Identity()
+    scores = np.asarray(model.predict(list(pairs), **options), dtype=np.float64)
+    if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
+        raise ArtifactError(
+            f"the cross-encoder must give one finite number for each of {len(pairs)} pairs, got "
+            f"shape {scores.shape}{'' if np.isfinite(scores).all() else ' with NaN or infinity'}"
+        )
+    return scores
+
+
+def list_logits(model: Any, lists: Sequence[RelevanceList], batch_size: int) -> list[FloatArray]:
+    """The model's outputs for each candidate of each list."""
+    pairs = [(item.query, c.text) for item in lists for c in item.candidates]
+    scores = predict(model, pairs, batch_size) if pairs else np.zeros(0)
+    ends = np.cumsum([len(item.candidates) for item in lists])
+    return np.split(scores, ends[:-1])
+
+
+def fuse(logits: FloatArray, retrieval: ArrayLike, weight: float) -> FloatArray:
+    """Both scores in standard deviations of the list, mixed; a missing one counts as the least."""
+    given = np.asarray(retrieval, dtype=np.float64)
+    known = np.isfinite(given)
+    if not known.any() or weight == 0:
+        return logits
+    given = np.where(known, given, given[known].min())
+    return (1 - weight) * standard_scores(logits) + weight * standard_scores(given)

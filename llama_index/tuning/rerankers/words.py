@@ -1,0 +1,157 @@
+"""Text → words, in any script: what BM25 and the light re-ranker compare."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.rerankers._stop_words import STOP_WORDS
+
+Codes = NDArray[np.uint32]
+
+NO_LANGUAGE = "none"
+_PIECES = 200_000
+_LONGEST = 40
+
+# Thai, Lao, Myanmar, Khmer, Kana, Bopomofo and Han are written without spaces between words.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31a0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Vowel signs and the tatweel that Arabic and Hebrew writers may put or leave out.
+_OPTIONAL = re.compile("[\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]")
+_ASCII_WORDS = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+")
+_PLAIN_WORDS = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
+
+
+class Analyzer:
+    """Splits texts into stemmed words.
+
+    Words are what Unicode calls letters and digits, with case, width and optional vowel signs
+    removed; a number keeps its points and commas. Scripts without spaces give overlapping pairs
+    of characters. Answers are the same for queries and documents.
+
+    Args:
+        language: whose stemmer and stop words to use, such as `"english"`, `"german"` or
+            `"arabic"` (those of Snowball); `"none"` leaves words as they are.
+        stop_words: words to leave out of queries, instead of the language's list.
+
+    Raises:
+        ValueError: an unknown language, naming those there are.
+
+    Example:
+        >>> Analyzer("english").words("Running costs rose 1,250.50 dollars")
+        ['run', 'cost', 'rose', '1,250.50', 'dollar']
+        >>> Analyzer("none").words("机器学习")
+        ['机器', '器学', '学习']
+    """
+
+    def __init__(
+        self, language: str = "english", *, stop_words: Sequence[str] | None = None
+    ) -> None:
+        listed = STOP_WORDS.get(language, "").split() if stop_words is None else stop_words
+        if isinstance(listed, str) or not all(isinstance(word, str) for word in listed):
+            raise TypeError(f"stop_words must be a list of words, got {stop_words!r}")
+        self.language = language
+        self.stop_words = list(stop_words) if stop_words is not None else None
+        self._stem = _stemmer(language)
+        self._known = _Pieces(self.words)
+        self._stops = frozenset(stem for word in listed for stem in self.words(word))
+
+    def words(self, text: str) -> list[str]:
+        """The text's words, in order."""
+        return [self._stem(word) for word in _split(text)]
+
+    def codes(self, text: str) -> Codes:
+        """The text's words as numbers, shape `(words,)`: equal words, equal numbers."""
+        # Most pieces between spaces were seen before: one look-up each.
+        pieces = map(self._known.__getitem__, text.split())
+        return np.fromiter(chain.from_iterable(pieces), dtype=np.uint32)
+
+    def query(self, text: str) -> list[str]:
+        """The words of a query: without stop words, unless it has no others."""
+        words = self.words(text)
+        return [word for word in words if word not in self._stops] or words
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arguments that make this analyzer."""
+        return {"language": self.language, "stop_words": self.stop_words}
+
+
+class _Pieces(dict[str, tuple[int, ...]]):
+    """What stands between two spaces → its words' codes; forgets all when it grows too large."""
+
+    def __init__(self, words: Callable[[str], list[str]]) -> None:
+        super().__init__()
+        self._words = words
+
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        codes = tuple(map(code, self._words(piece)))
+        if len(piece) <= _LONGEST:
+            if len(self) >= _PIECES:
+                self.clear()
+            self[piece] = codes
+        return codes
+
+
+def code(word: str) -> int:
+    """A word's number, the same everywhere; two words in four thousand million share one."""
+    return crc32(word.encode())
+
+
+def languages() -> list[str]:
+    """The languages that have a stemmer, and `"none"`."""
+    import Stemmer
+
+    return [NO_LANGUAGE, *sorted(Stemmer.algorithms())]
+
+
+def is_number(word: str) -> bool:
+    """Whether a word begins with a digit."""
+    return word[:1].isdigit()
+
+
+def _stemmer(language: str) -> Any:
+    if language == NO_LANGUAGE:
+        return str
+    import Stemmer
+
+    try:
+        return Stemmer.Stemmer(language).stemWord
+    except (KeyError, TypeError):
+        known = ", ".join(languages())
+        raise ValueError(f"unknown language {language!r}; choose one of: {known}") from None
+
+
+def _split(text: str) -> list[str]:
+    if text.isascii():
+        return _ASCII_WORDS.findall(text.lower())
+    plain = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold())
+    special, words_and_runs = _unicode_patterns()
+    if not special.search(plain):
+        return _PLAIN_WORDS.findall(plain)
+    words: list[str] = []
+    for run, word in words_and_runs.findall(plain):
+        if word:
+            words.append(word)
+        elif len(run) == 1:
+            words.append(run)
+        else:
+            words.extend(run[i : i + 2] for i in range(len(run) - 1))
+    return words
+
+
+@cache
+def _unicode_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    # Python's \w leaves out combining marks, which would cut Indic words apart.
+    marks = "".join(chr(c) for c in range(0x300, 0xFE30) if unicodedata.category(chr(c))[0] == "M")
+    word = rf"\d+(?:[.,]\d+)+|(?:(?![{_UNSPACED}])(?:[^\W_]|[{marks}]))+"
+    return re.compile(f"[{_UNSPACED}{marks}]"), re.compile(rf"([{_UNSPACED}]+)|({word})")

@@ -1,0 +1,42 @@
+import json
+
+import pytest
+
+from llama_index.tuning import LightReranker
+from llama_index.tuning.cli import reranker as command
+from llama_index.tuning.cli.app import run
+
+from ..conftest import TableEmbedding
+from ..rerankers.conftest import shop
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "embedding_model", lambda _: TableEmbedding())
+    shop().save_json(tmp_path / "data.json")
+    return tmp_path
+
+
+def test_tune_saves_a_reranker_that_evaluate_measures(files, capsys):
+    data, out = str(files / "data.json"), files / "out"
+    assert run(["reranker", "tune", data, "--out", str(out), "--depth", "10", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gains"]["ndcg@10"]["tuned"] > 0.5
+    assert LightReranker.load(out)
+    assert (out / "report.html").exists()
+    assert run(["reranker", "evaluate", data, "--reranker", str(out), "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["re-ranked"]["ndcg@10"] > measured["retriever"]["ndcg@10"]
+
+
+def test_tables_are_printed_without_json(files, capsys):
+    assert run(["reranker", "evaluate", str(files / "data.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "fusion" in printed
+    assert "re-ranked" in printed
+
+
+def test_a_wrong_choice_is_one_line(files, capsys):
+    data = str(files / "data.json")
+    assert run(["reranker", "tune", data, "--out", str(files / "o"), "--language", "x"]) == 1
+    assert "unknown language 'x'" in capsys.readouterr().err

@@ -1,0 +1,309 @@
+"""A cross-encoder of one tiny layer and a vocabulary of the corpus' words."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from llama_index.tuning import (
+    CrossEncoderFinetuneEngine,
+    CrossEncoderOptions,
+    RelevanceDataset,
+    TunedReranker,
+)
+from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError
+from llama_index.tuning.registry import get_engine
+from llama_index.tuning.rerankers.cross_engine import split_lists
+from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
+from llama_index.tuning.rerankers.tuned import fuse
+
+from .conftest import NoisyRetriever, shop
+
+pytest.importorskip("sentence_transformers")
+ON_CPU = {"device": "cpu", "learning_rate": 1e-3}
+
+
+class Overlap:
+    """Scores pairs by shared words."""
+
+    def predict(self, pairs, **_):
+        return [len({*q.lower().split()} & {*t.lower().split()}) for q, t in pairs]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    data = shop()
+    texts = [*data.corpus.values(), *data.queries.values()]
+    words = sorted({w for text in texts for w in re.findall(r"\w+|[^\w\s]", text.lower())})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: i for i, word in enumerate([*special, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=64, **names
+    ).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_labels=1,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def data(shop_data):
+    return RelevanceDataset.from_retriever(shop_data, NoisyRetriever(shop_data, k=8))
+
+
+def engine(data, tiny, path, options=None, **arguments):
+    settings = CrossEncoderOptions(**{**ON_CPU, "max_steps": 6, **(options or {})})
+    return CrossEncoderFinetuneEngine(
+        data, tiny, str(path), evaluation_steps=3, options=settings, **arguments
+    )
+
+
+def nodes():
+    texts = ("Fees are due.", "refund is paid", "Cats sleep.")
+    return [
+        NodeWithScore(node=TextNode(id_=str(i), text=text), score=0.9 - 0.1 * i)
+        for i, text in enumerate(texts)
+    ]
+
+
+def ids(found):
+    return [item.node.node_id for item in found]
+
+
+def test_serving_orders_cuts_and_keeps_the_retrieval_score():
+    reranker = TunedReranker(Overlap(), top_n=2)
+    found = reranker.postprocess_nodes(nodes(), query_str="when is a refund paid")
+    assert ids(found) == ["1", "0"]
+    assert found[0].metadata["retrieval_score"] == pytest.approx(0.8)
+    again = asyncio.run(reranker.apostprocess_nodes(nodes(), query_str="when is a refund paid"))
+    assert ids(again) == ids(found)
+    assert reranker.postprocess_nodes([], query_str="x") == []
+
+
+def test_the_fusion_weight_goes_from_one_to_the_other():
+    query = "when is a refund paid"
+    only = TunedReranker(Overlap(), fusion_weight=1.0).postprocess_nodes(nodes(), query_str=query)
+    assert ids(only) == ["0", "1", "2"]
+    logits = np.array([0.0, 1.0, 0.5])
+    assert fuse(logits, [np.nan, np.nan, np.nan], 0.5) is logits
+    assert fuse(logits, [3.0, np.nan, 1.0], 1.0).argmax() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top_n": 0}, "top_n must be a whole number >= 1"),
+        ({"fusion_weight": 2}, "fusion_weight must be between 0 and 1, got 2"),
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"min_score": 0.5}, "min_score needs a calibrated re-ranker"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TunedReranker(Overlap(), **arguments)
+
+
+def test_a_missing_query_and_odd_outputs_are_named():
+    class Odd:
+        def predict(self, pairs, **_):
+            return [float("nan")] * len(pairs)
+
+    with pytest.raises(ValueError, match="a re-ranker needs the query"):
+        TunedReranker(Overlap()).postprocess_nodes(nodes())
+    with pytest.raises(ArtifactError, match="one finite number for each of 3 pairs"):
+        TunedReranker(Odd()).postprocess_nodes(nodes(), query_str="x")
+
+
+def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tmp_path):
+    from llama_index.core.postprocessor import SentenceTransformerRerank
+
+    tuning = engine(data, tiny, tmp_path / "out", accept="always")
+    report = tuning.finetune()
+    assert {"against no re-ranker", "against default light re-ranker"} <= set(report.slices)
+    tuned = tuning.get_finetuned_model(top_n=3)
+    again = TunedReranker.load(tmp_path / "out", top_n=3, device="cpu")
+    query = "what do the refund rules say"
+    one = tuned.postprocess_nodes(nodes(), query_str=query)
+    other = again.postprocess_nodes(nodes(), query_str=query)
+    assert ids(one) == ids(other)
+    assert [i.score for i in one] == pytest.approx([i.score for i in other], abs=1e-5)
+    assert again.fusion_weight == tuned.fusion_weight
+    stock = SentenceTransformerRerank(
+        model=str(tmp_path / "out"), top_n=3, device="cpu", trust_remote_code=False
+    )
+    assert len(stock.postprocess_nodes(nodes(), query_str=query)) == 3
+
+
+def test_the_gate_keeps_the_base(data, tiny, tmp_path):
+    tuning = engine(data, tiny, tmp_path / "out", {"max_steps": 3})
+    report = tuning.finetune()
+    assert not report.accepted
+    kept = tuning.get_finetuned_model(top_n=2)
+    assert kept.details["name"] in report.reason
+
+
+@pytest.mark.parametrize("loss", ["lambda", "listnet", "ranknet", "margin_mse", "adr_mse"])
+def test_every_loss_trains(data, tiny, tmp_path, loss):
+    options = {"loss": loss, "max_steps": 2}
+    assert engine(data, tiny, tmp_path / loss, options).finetune().history
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's, about transformers 6
+def test_lora_is_merged_when_saved(data, tiny, tmp_path):
+    pytest.importorskip("peft")
+    tuning = engine(data, tiny, tmp_path / "out", {"lora_rank": 2}, accept="always")
+    tuning.finetune()
+    again = TunedReranker.load(tmp_path / "out", device="cpu")
+    tuned = tuning.get_finetuned_model()
+    query = "what do the refund rules say"
+    assert [i.score for i in tuned.postprocess_nodes(nodes(), query_str=query)] == pytest.approx(
+        [i.score for i in again.postprocess_nodes(nodes(), query_str=query)], abs=1e-5
+    )
+
+
+def test_resuming_equals_never_having_stopped(data, tiny, tmp_path):
+    from safetensors.numpy import load_file
+
+    whole = engine(data, tiny, tmp_path / "whole", {"max_steps": 6})
+    whole.finetune()
+    script = textwrap.dedent(
+        """
+        import os, sys
+        import transformers
+        from llama_index.tuning import CrossEncoderFinetuneEngine, CrossEncoderOptions
+        from llama_index.tuning import RelevanceDataset
+        def die(self, args, state, control, **_):
+            if state.global_step == 3:
+                os.kill(os.getpid(), 9)
+        transformers.EarlyStoppingCallback.on_step_begin = die
+        data = RelevanceDataset.from_jsonl(sys.argv[1])
+        options = CrossEncoderOptions(device='cpu', learning_rate=1e-3, max_steps=6)
+        CrossEncoderFinetuneEngine(
+            data, sys.argv[2], sys.argv[3], evaluation_steps=3, options=options
+        ).finetune()
+        """
+    )
+    data.save_jsonl(tmp_path / "data.jsonl")
+    out = tmp_path / "killed"
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "data.jsonl"), tiny, str(out)],
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    assert (tmp_path / "killed.checkpoints" / "checkpoint-3").is_dir()
+    engine(data, tiny, out, {"max_steps": 6, "resume": True}).finetune()
+    one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "killed"))
+    for name, weights in one.items():
+        np.testing.assert_array_equal(weights, other[name])
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(data, tiny, tmp_path):
+    data.save_jsonl(tmp_path / "data.jsonl")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\n"
+        "from llama_index.tuning import *\n"
+        "data = RelevanceDataset.from_jsonl(sys.argv[1])\n"
+        "options = CrossEncoderOptions(device='cpu', max_steps=4)\n"
+        "CrossEncoderFinetuneEngine(\n"
+        "    data, sys.argv[2], sys.argv[3], evaluation_steps=2, options=options\n"
+        ").finetune()\n"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *(str(script), str(tmp_path / "data.jsonl"), tiny, str(tmp_path / "out")),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert TunedReranker.load(tmp_path / "out", device="cpu").details["model_id"]
+
+
+def test_rows_hold_hard_and_random_negatives_and_their_weight(data):
+    options = CrossEncoderOptions(hard_negatives=2, random_negatives=1)
+    lists = graded_lists(data.lists, options)
+    assert all(len(texts) <= 4 for _, texts, _ in lists)
+    rows = training_rows(lists, "bce")
+    assert positive_weight(rows["label"]) == pytest.approx(
+        rows["label"].count(0.0) / rows["label"].count(1.0)
+    )
+    triplets = training_rows([("q", ["a", "b", "c"], [3.0, 1.0, 0.0])], "margin_mse")
+    assert triplets["label"] == [2.0, 3.0, 1.0]
+
+
+def test_parts_share_no_relevant_node(data):
+    train, held = split_lists(data, 0.3, 0)
+    assert not {n for i in train.lists for n in i.relevant} & {
+        n for i in held.lists for n in i.relevant
+    }
+    assert len(train) + len(held) == len(data)
+
+
+def test_misuse_is_named(data, shop_data, tiny, tmp_path):
+    with pytest.raises(NotFinetunedError, match=r"call finetune\(\) first"):
+        engine(data, tiny, tmp_path / "x").get_finetuned_model()
+    with pytest.raises(ValueError, match="a RetrievalDataset needs retriever="):
+        engine(shop_data, tiny, tmp_path / "x").finetune()
+    with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
+        engine(data, tiny, tmp_path / "x", epochs=0)
+    one = RelevanceDataset.from_labels({"q": "x"}, {"a": "A", "b": "B"}, {"q": {"a": 1, "b": 0}})
+    with pytest.raises(DatasetError, match="all 1 queries hang together"):
+        engine(one, tiny, tmp_path / "x").finetune()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(ArtifactError, match="exists and is not a saved component"):
+        engine(data, tiny, tmp_path / "mine").finetune()
+
+
+def test_damaged_folders_are_refused(tmp_path):
+    (tmp_path / "tuning.json").write_text('{"format": 1, "kind": "cross_encoder"}')
+    with pytest.raises(ArtifactError, match="the settings are damaged"):
+        TunedReranker.load(tmp_path)
+    with pytest.raises(ArtifactError, match="is not a folder"):
+        TunedReranker.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"loss": "hinge"}, "unknown loss 'hinge'; choose one of: bce, lambda"),
+        ({"warmup": 2}, "warmup must be between 0 and 1, got 2"),
+        ({"held_out": 0.5}, r"held_out must be between 0\.01 and 0\.4"),
+        ({"learning_rate": 0}, "learning_rate must be above 0"),
+        ({"patience": 0}, "patience must be >= 1, got 0"),
+        ({"hard_negatives": 0, "random_negatives": 0}, "must not both be 0"),
+    ],
+)
+def test_options_check_themselves(fields, message):
+    with pytest.raises(ValueError, match=message):
+        CrossEncoderOptions(**fields)
+
+
+def test_the_registry_knows_it():
+    assert get_engine("cross-encoder") is CrossEncoderFinetuneEngine

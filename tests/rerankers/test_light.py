@@ -1,0 +1,198 @@
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+
+from llama_index.tuning import LightReranker
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.ranker import LightRanker, retriever_order
+from llama_index.tuning.rerankers.words import Analyzer
+
+TEXTS = ("Fees are due in May.", "A refund is paid within ten days.", "Cats sleep.")
+
+
+def nodes(texts=TEXTS, scores=(0.5, 0.5, 0.5)):
+    return [
+        NodeWithScore(node=TextNode(id_=str(i), text=text), score=score)
+        for i, (text, score) in enumerate(zip(texts, scores, strict=True))
+    ]
+
+
+def order(found):
+    return [item.node.node_id for item in found]
+
+
+def test_the_default_puts_the_node_that_answers_first():
+    found = LightReranker().postprocess_nodes(nodes(), query_str="When are refunds paid?")
+    assert order(found)[0] == "1"
+    assert all(0 <= item.score <= 1 for item in found)
+    assert [item.score for item in found] == sorted((i.score for i in found), reverse=True)
+
+
+def test_async_gives_the_same_without_blocking_the_loop():
+    async def both():
+        reranker = LightReranker(top_n=2)
+        tick = asyncio.create_task(asyncio.sleep(0))
+        found = await reranker.apostprocess_nodes(nodes(), query_str="refund")
+        await tick
+        return found, reranker.postprocess_nodes(nodes(), query_str="refund")
+
+    one, other = asyncio.run(both())
+    assert [(i.node.node_id, i.score) for i in one] == [(i.node.node_id, i.score) for i in other]
+    assert len(one) == 2
+
+
+def test_the_retrieval_score_is_kept_out_of_what_models_read():
+    given = nodes(scores=(0.9, 0.8, 0.7))
+    found = LightReranker(top_n=1).postprocess_nodes(given, query_str="refund paid")[0]
+    assert found.metadata["retrieval_score"] == 0.8
+    assert "0.8" not in found.node.get_content(MetadataMode.LLM)
+    assert "0.8" not in found.node.get_content(MetadataMode.EMBED)
+    assert given[1].metadata == {}
+    plain = LightReranker(keep_retrieval_score=False)
+    assert plain.postprocess_nodes(given, query_str="refund")[0].metadata == {}
+
+
+def test_min_score_leaves_out_improbable_nodes():
+    everything = LightReranker().postprocess_nodes(nodes(), query_str="When are refunds paid?")
+    limit = (everything[0].score + everything[1].score) / 2
+    found = LightReranker(min_score=limit).postprocess_nodes(
+        nodes(), query_str="When are refunds paid?"
+    )
+    assert order(found) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top_n": 0}, "top_n must be a whole number >= 1, or None for all; got 0"),
+        ({"top_n": 2.5}, "top_n must be a whole number"),
+        ({"top_n": True}, "top_n must be a whole number"),
+        ({"min_score": 1.5}, "min_score is a probability from 0 to 1, got 1.5"),
+        ({"ranker": retriever_order(), "min_score": 0.5}, "min_score needs calibrated weights"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LightReranker(**arguments)
+
+
+def test_a_missing_query_is_named():
+    with pytest.raises(ValueError, match="a re-ranker needs the query"):
+        LightReranker().postprocess_nodes(nodes())
+
+
+def test_odd_nodes_are_ranked_too():
+    odd = [
+        NodeWithScore(node=ImageNode(id_="image", image="x"), score=0.4),
+        NodeWithScore(node=TextNode(id_="none", text="A refund."), score=None),
+        NodeWithScore(node=TextNode(id_="nan", text="Fees."), score=float("nan")),
+        NodeWithScore(node=TextNode(id_="blank", text=""), score=0.2),
+    ]
+    found = LightReranker().postprocess_nodes(odd, query_str="refund")
+    assert sorted(order(found)) == ["blank", "image", "nan", "none"]
+    assert LightReranker().postprocess_nodes([], query_str="refund") == []
+    assert len(LightReranker().postprocess_nodes(nodes(), query_str="???")) == 3
+    assert len(LightReranker().postprocess_nodes(nodes(), query_str="")) == 3
+
+
+def test_nodes_without_scores_keep_their_order_as_rank():
+    keeps = LightReranker(retriever_order())
+    found = keeps.postprocess_nodes(nodes(scores=(None, None, None)), query_str="refund")
+    assert order(found) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("language", "texts", "query"),
+    [
+        ("german", ("Gebühren im Mai", "Häuser verkaufen", "Katzen"), "Wie verkauft man ein Haus?"),
+        ("none", ("猫在睡觉", "如何申请退款", "天气很好"), "退款怎么申请"),
+        ("arabic", ("الرسوم", "المدرسة الكبيرة", "القطط"), "أين المدارس الكبيرة؟"),
+    ],
+)
+def test_other_languages_and_scripts(language, texts, query):
+    reranker = LightReranker(analyzer=Analyzer(language))
+    found = reranker.postprocess_nodes(nodes((texts[0], texts[2], texts[1])), query_str=query)
+    assert found[0].text == texts[1]
+
+
+def test_counting_the_corpus_changes_what_is_rare():
+    corpus = [TextNode(text=f"refund number {i}") for i in range(30)] + [TextNode(text="paid")]
+    reranker = LightReranker().with_nodes(corpus)
+    texts = ("refund refund", "paid once", "cats")
+    assert order(reranker.postprocess_nodes(nodes(texts), query_str="refund paid"))[0] == "1"
+
+
+def test_it_comes_back_from_its_folder(tmp_path):
+    corpus = [item.node for item in nodes()] * 2
+    reranker = LightReranker(analyzer=Analyzer("german", stop_words=["the"])).with_nodes(corpus)
+    reranker.save(tmp_path / "r")
+    again = LightReranker.load(tmp_path / "r", top_n=2)
+    assert again.analyzer.to_dict() == {"language": "german", "stop_words": ["the"]}
+    one = reranker.postprocess_nodes(nodes(), query_str="refund paid")[:2]
+    other = again.postprocess_nodes(nodes(), query_str="refund paid")
+    assert [(i.node.node_id, round(i.score, 6)) for i in one] == [
+        (i.node.node_id, round(i.score, 6)) for i in other
+    ]
+    assert again.fingerprint == reranker.fingerprint
+
+
+def test_damaged_folders_are_refused(tmp_path):
+    reranker = LightReranker().with_nodes([item.node for item in nodes()])
+    path = tmp_path / "r"
+    with pytest.raises(ArtifactError, match="is not a folder"):
+        LightReranker.load(path)
+    for name, content, message in (
+        ("model.safetensors", b"", "not a safetensors file, or is truncated"),
+        ("words.safetensors", b"x", "not a safetensors file, or is truncated"),
+        ("tuning.json", b"{", "not valid JSON"),
+        ("tuning.json", b'{"format": 1, "kind": "embedding_adapter"}', "holds a 'embedding_adap"),
+        ("tuning.json", b'{"format": 1, "kind": "light_reranker"}', "trained on other features"),
+        ("tuning.json", b'{"format": 9}', "has format 9"),
+    ):
+        reranker.save(path)
+        (path / name).write_bytes(content)
+        with pytest.raises(ArtifactError, match=message):
+            LightReranker.load(path)
+    reranker.save(path)
+    (path / "words.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"has no words\.safetensors"):
+        LightReranker.load(path)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    ranker = retriever_order()
+    tensors = ranker.tensors()
+    for name, value, message in (
+        ("weights", tensors["weights"][:3], "do not fit its 20 features"),
+        ("scale", tensors["scale"] * 0, "do not fit its 20 features"),
+        ("calibration", tensors["weights"][:2], "must have 3 numbers or none"),
+        ("thresholds", tensors["weights"][:2], "differ in length"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            LightRanker.from_tensors(ranker.features, {**tensors, name: value}, {})
+    with pytest.raises(ArtifactError, match="incomplete"):
+        LightRanker.from_tensors(ranker.features, {"mean": tensors["mean"]}, {})
+
+
+def test_precision_that_was_never_reached_is_named():
+    with pytest.raises(ValueError, match="precision must be between 0 and 1, got 2"):
+        LightReranker().min_score_for(2)
+    with pytest.raises(ValueError, match=r"no threshold reached precision 0\.99"):
+        LightReranker(retriever_order()).min_score_for(0.99)
+
+
+def test_serving_imports_no_heavy_library():
+    code = (
+        "import sys\n"
+        "from llama_index.core.schema import NodeWithScore, TextNode\n"
+        "from llama_index.tuning import LightReranker\n"
+        "nodes = [NodeWithScore(node=TextNode(text='a'))]\n"
+        "LightReranker().postprocess_nodes(nodes, query_str='a')\n"
+        "print(*{'torch', 'sklearn', 'scipy', 'transformers', 'sentence_transformers', 'openai',\n"
+        "  'llama_index.tuning.rerankers.fitting'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,170 @@
+import logging
+
+import numpy as np
+import pytest
+
+from llama_index.tuning import (
+    LightReranker,
+    LightRerankerFinetuneEngine,
+    LightRerankerOptions,
+    RelevanceDataset,
+    RetrievalDataset,
+    TunedRetriever,
+)
+from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
+from llama_index.tuning.errors import DatasetError, NotFinetunedError
+from llama_index.tuning.registry import get_engine
+
+from .conftest import NoisyRetriever, shop
+
+
+def test_it_gains_over_every_baseline_that_looks_at_less(shop_data, noisy):
+    engine = LightRerankerFinetuneEngine(shop_data, noisy, accept="always")
+    report = engine.finetune()
+    assert {"against no re-ranker", "against reciprocal rank fusion"} <= set(report.slices)
+    assert report.slices["against no re-ranker"]["ndcg@10"].low > 0
+    reranker = engine.get_finetuned_model(top_n=3)
+    text = next(iter(shop_data.queries.values()))
+    assert len(reranker.postprocess_nodes(noisy.retrieve(text), query_str=text)) == 3
+    assert reranker.details["accepted"]
+
+
+def test_the_gate_keeps_the_best_baseline_on_shuffled_labels(caplog):
+    data = shop(n=60)
+    rng = np.random.default_rng(1)
+    wrong = {id_: [f"d{rng.integers(60)}"] for id_ in data.queries}
+    shuffled = RetrievalDataset(data.queries, data.corpus, wrong)
+    engine = LightRerankerFinetuneEngine(shuffled, NoisyRetriever(data, k=30))
+    report = engine.finetune()
+    assert not report.accepted
+    with caplog.at_level(logging.WARNING):
+        kept = engine.get_finetuned_model()
+    assert "the base is kept" in caplog.text
+    assert isinstance(kept, LightReranker)
+    assert kept.details["name"] in report.reason
+
+
+def test_the_same_seed_gives_the_same_weights(shop_data, noisy):
+    def once():
+        engine = LightRerankerFinetuneEngine(shop_data, noisy, accept="always")
+        engine.finetune()
+        return engine.get_finetuned_model().fingerprint
+
+    assert once() == once()
+
+
+def test_it_measures_on_a_validation_set(shop_data):
+    train, val = shop_data.split(0.4, by="document")
+    engine = LightRerankerFinetuneEngine(train, NoisyRetriever(shop_data), val_dataset=val)
+    report = engine.finetune()
+    assert report.method == "validation set"
+    assert report.gains["ndcg@10"].n == len(val)
+
+
+def test_it_trains_on_the_candidates_of_a_tuned_retriever(shop_data, noisy):
+    retriever = TunedRetriever(noisy, noisy.nodes, depth=20)
+    engine = LightRerankerFinetuneEngine(shop_data, retriever, accept="always")
+    report = engine.finetune()
+    tuned = retriever.with_reranker(engine.get_finetuned_model())
+    text = next(iter(shop_data.queries.values()))
+    assert tuned.retrieve(text)[0].node.node_id == "d0"
+    assert any("10 candidates" in name for name in report.slices)
+
+
+@pytest.mark.parametrize("loss", ["listwise", "pairwise"])
+@pytest.mark.parametrize("start", ["default", "zero"])
+def test_losses_and_starts_all_learn(shop_data, noisy, loss, start):
+    options = LightRerankerOptions(loss=loss, start=start, folds=3)
+    engine = LightRerankerFinetuneEngine(shop_data, noisy, options=options, accept="always")
+    assert engine.finetune().gains["ndcg@10"].tuned > 0.8
+
+
+def test_metadata_becomes_a_feature():
+    rng = np.random.default_rng(0)
+    lists = []
+    for i in range(60):
+        kinds = [str(k) for k in rng.permutation(["tax", "loan", "card"])]
+        wanted = kinds[int(rng.integers(3))]
+        candidates = [
+            Candidate(f"d{i}-{k}", "same text", float(k == wanted), 0.5, {"kind": k}) for k in kinds
+        ]
+        lists.append(RelevanceList(f"q{i}", f"about {wanted}", candidates))
+    data = RelevanceDataset(lists)
+    options = LightRerankerOptions(metadata_keys=("kind",))
+    engine = LightRerankerFinetuneEngine(data, options=options)
+    report = engine.finetune()
+    assert report.accepted
+    assert report.gains["ndcg@10"].tuned == pytest.approx(1.0)
+    assert engine.get_finetuned_model().ranker.metadata_keys == ["kind"]
+
+
+def test_the_apps_own_reranker_is_a_baseline(shop_data, noisy):
+    own = LightReranker()
+    engine = LightRerankerFinetuneEngine(shop_data, noisy, base_reranker=own)
+    report = engine.finetune()
+    ours, default = (
+        report.slices[f"against {name}"]["ndcg@10"].base
+        for name in ("base re-ranker", "default light re-ranker")
+    )
+    assert ours == pytest.approx(default, abs=0.05)
+
+
+def test_probabilities_are_calibrated_on_held_out_queries(shop_data):
+    train, test = shop(n=150).split(0.5, by="document")
+    retriever = NoisyRetriever(train, found=0.7)
+    retriever.answers |= NoisyRetriever(test).answers
+    engine = LightRerankerFinetuneEngine(train, retriever, accept="always")
+    engine.finetune()
+    reranker = engine.get_finetuned_model()
+    probabilities, relevant = [], []
+    for id_, text in test.queries.items():
+        for item in reranker.postprocess_nodes(retriever.retrieve(text), query_str=text):
+            probabilities.append(item.score)
+            relevant.append(item.node.node_id in test.relevant_docs[id_])
+    assert abs(np.mean(probabilities) - np.mean(relevant)) < 0.03
+
+
+def test_no_model_before_finetune(shop_data, noisy):
+    with pytest.raises(NotFinetunedError, match=r"call finetune\(\) first"):
+        LightRerankerFinetuneEngine(shop_data, noisy).get_finetuned_model()
+
+
+def test_misuse_is_named(shop_data, noisy, tiny_dataset):
+    with pytest.raises(ValueError, match="pass retriever=, whose candidates are re-ranked"):
+        LightRerankerFinetuneEngine(shop_data).finetune()
+    with pytest.raises(ValueError, match="unknown accept 'maybe'"):
+        LightRerankerFinetuneEngine(shop_data, noisy, accept="maybe")
+    with pytest.raises(TypeError, match="dataset must be a RelevanceDataset"):
+        LightRerankerFinetuneEngine(3).finetune()
+    only_yes = RelevanceDataset.from_labels({"q": "x"}, {"a": "A"}, {"q": {"a": 1}})
+    with pytest.raises(DatasetError, match="there is nothing to learn: no query has both"):
+        LightRerankerFinetuneEngine(only_yes).finetune()
+    one = RelevanceDataset.from_labels({"q": "x"}, {"a": "A", "b": "B"}, {"q": {"a": 1, "b": 0}})
+    with pytest.raises(DatasetError, match="all 1 queries hang together"):
+        LightRerankerFinetuneEngine(one).finetune()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"loss": "hinge"}, ValueError, "unknown loss 'hinge'; choose one of: listwise, pairwise"),
+        ({"start": "x"}, ValueError, "unknown start 'x'; choose one of: default, zero"),
+        ({"folds": 1}, ValueError, "folds must be a whole number >= 2, got 1"),
+        ({"depth": 1}, ValueError, "depth must be a whole number >= 2, got 1"),
+        ({"depths": (0,)}, ValueError, "depths must be a whole number >= 1, got 0"),
+        ({"metadata_keys": "kind"}, TypeError, "metadata_keys must be a tuple of keys"),
+    ],
+)
+def test_options_check_themselves(fields, error, message):
+    with pytest.raises(error, match=message):
+        LightRerankerOptions(**fields)
+
+
+def test_ten_queries_are_enough_to_run(shop_data, noisy):
+    few = shop_data.subset(list(shop_data.queries)[:20:2])
+    report = LightRerankerFinetuneEngine(few, noisy).finetune()
+    assert report.gains["ndcg@10"].n == 10
+
+
+def test_the_registry_knows_it():
+    assert get_engine("light-reranker") is LightRerankerFinetuneEngine

@@ -1,0 +1,176 @@
+import asyncio
+
+import pytest
+from llama_index.core import MockEmbedding, Settings, VectorStoreIndex
+from llama_index.core.llms import MockLLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from llama_index.tuning import LightReranker, TunedRetriever, evaluate_retriever
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.words import Analyzer
+
+
+class Reverse(BaseNodePostprocessor):
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return nodes[::-1]
+
+
+@pytest.fixture
+def nodes():
+    texts = ["Fees are due in May.", "A refund is paid within ten days.", "Cats sleep.", "Dogs."]
+    return [TextNode(id_=str(i), text=text) for i, text in enumerate(texts)]
+
+
+@pytest.fixture
+def index(nodes):
+    return VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+
+
+def ids(found):
+    return [item.node.node_id for item in found]
+
+
+def test_bm25_finds_what_the_retriever_does_not(index, nodes):
+    base = index.as_retriever(similarity_top_k=1)
+    retriever = TunedRetriever(base, nodes, top_k=2)
+    query = "When is a refund paid?"
+    missed = [node for node in ("1",) if node not in ids(base.retrieve(query))]
+    assert missed == ["1"]
+    assert ids(retriever.retrieve(query))[0] == "1"
+    scores = {item.node.node_id: item.score for item in retriever.candidates(query)}
+    assert scores["1"] is None
+    assert any(score is not None for score in scores.values())
+
+
+def test_async_gives_the_same(index, nodes):
+    retriever = TunedRetriever(index.as_retriever(similarity_top_k=2), nodes)
+    one = retriever.retrieve("refund paid")
+    other = asyncio.run(retriever.aretrieve("refund paid"))
+    assert [(i.node.node_id, i.score) for i in one] == [(i.node.node_id, i.score) for i in other]
+
+
+def test_it_drops_into_a_query_engine(index, nodes):
+    Settings.llm = MockLLM()
+    engine = RetrieverQueryEngine.from_args(
+        TunedRetriever(index.as_retriever(), nodes, top_k=1), llm=MockLLM()
+    )
+    assert ids(engine.query("refund paid").source_nodes) == ["1"]
+
+
+def test_the_docstore_of_an_index_is_enough(index):
+    retriever = TunedRetriever(index.as_retriever(), docstore=index.docstore)
+    assert ids(retriever.retrieve("refund paid"))[0] == "1"
+
+
+def test_nodes_come_and_go_without_a_rebuild(index, nodes):
+    retriever = TunedRetriever(index.as_retriever(similarity_top_k=1), nodes, top_k=3)
+    retriever.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])
+    assert ids(retriever.retrieve("When do vouchers expire?"))[0] == "new"
+    retriever.insert_nodes([TextNode(id_="new", text="Coupons expire.")])
+    assert ids(retriever.retrieve("coupons"))[0] == "new"
+    retriever.delete_nodes(["new", "1", "unknown"])
+    assert "new" not in ids(retriever.retrieve("coupons"))
+    assert "1" not in ids(retriever.retrieve("refund paid"))
+
+
+def test_fusion_alone_and_any_postprocessor(index, nodes):
+    base = index.as_retriever(similarity_top_k=4)
+    fused = TunedRetriever(base, nodes, reranker=None).retrieve("cats sleep")
+    assert [item.score for item in fused] == sorted((i.score for i in fused), reverse=True)
+    reverse = TunedRetriever(base, nodes, reranker=Reverse())
+    assert ids(reverse.retrieve("cats sleep")) == ids(fused)[::-1]
+    assert ids(asyncio.run(reverse.aretrieve("cats sleep"))) == ids(fused)[::-1]
+
+
+def test_top_k_and_depth_cut(index, nodes):
+    base = index.as_retriever(similarity_top_k=4)
+    assert len(TunedRetriever(base, nodes, top_k=2).retrieve("cats")) == 2
+    assert len(TunedRetriever(base, nodes, depth=3).retrieve("cats")) == 3
+    limited = TunedRetriever(base, nodes, reranker=LightReranker(top_n=1))
+    assert len(limited.retrieve("cats")) == 1
+
+
+@pytest.mark.parametrize("name", ["top_k", "depth", "pool", "rrf_k"])
+def test_sizes_start_at_one(index, nodes, name):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number >= 1, got 0"):
+        TunedRetriever(index.as_retriever(), nodes, **{name: 0})
+
+
+def test_misuse_is_named(index, nodes):
+    base = index.as_retriever()
+    with pytest.raises(TypeError, match="retriever must be a BaseRetriever, got str"):
+        TunedRetriever("x", nodes)
+    with pytest.raises(ValueError, match="pass nodes or docstore, one of the two"):
+        TunedRetriever(base)
+    with pytest.raises(TypeError, match="reranker must be a node postprocessor"):
+        TunedRetriever(base, nodes, reranker=3)
+    german = LightReranker(analyzer=Analyzer("german"))
+    with pytest.raises(ValueError, match="the re-ranker splits words by"):
+        TunedRetriever(base, nodes).with_reranker(german)
+    assert TunedRetriever(base, nodes, reranker=german).index.analyzer.language == "german"
+
+
+def test_a_retriever_that_finds_nothing_leaves_bm25(nodes):
+    empty = VectorStoreIndex([], embed_model=MockEmbedding(embed_dim=4)).as_retriever()
+    retriever = TunedRetriever(empty, nodes)
+    assert ids(retriever.retrieve("refund")) == ["1"]
+    assert retriever.retrieve("zebra") == []
+
+
+def test_it_comes_back_from_its_folder(tmp_path, index, nodes):
+    base = index.as_retriever(similarity_top_k=2)
+    retriever = TunedRetriever(base, nodes, top_k=2, depth=3)
+    retriever.delete_nodes(["2"])
+    retriever.save(tmp_path / "r")
+    again = TunedRetriever.load(tmp_path / "r", base)
+    assert (again.top_k, again.depth) == (2, 3)
+    assert ids(again.retrieve("refund paid")) == ids(retriever.retrieve("refund paid"))
+    again.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])
+    assert ids(again.retrieve("vouchers"))[0] == "new"
+    again.save(tmp_path / "r")
+    assert "new" in TunedRetriever.load(tmp_path / "r", base).index
+
+
+def test_an_apps_docstore_is_not_saved_but_asked_for(tmp_path, index):
+    base = index.as_retriever()
+    TunedRetriever(base, docstore=index.docstore, reranker=None).save(tmp_path / "r")
+    with pytest.raises(ValueError, match="holds no nodes: pass docstore="):
+        TunedRetriever.load(tmp_path / "r", base)
+    again = TunedRetriever.load(tmp_path / "r", base, docstore=index.docstore)
+    assert again.reranker is None
+    assert "1" in ids(again.retrieve("refund"))
+
+
+def test_another_embedding_model_is_refused(tmp_path, index, nodes):
+    TunedRetriever(index.as_retriever(), nodes).save(tmp_path / "r")
+    named = MockEmbedding(embed_dim=4, model_name="other")
+    other = VectorStoreIndex(nodes, embed_model=named).as_retriever()
+    config = (tmp_path / "r" / "tuning.json").read_text()
+    (tmp_path / "r" / "tuning.json").write_text(config.replace('"unknown"', '"mine"'))
+    with pytest.raises(ArtifactError, match="embedding model 'mine', not 'other'"):
+        TunedRetriever.load(tmp_path / "r", other)
+
+
+def test_damaged_folders_are_refused(tmp_path, index, nodes):
+    path = tmp_path / "r"
+    base = index.as_retriever()
+    for name, content, message in (
+        ("bm25.safetensors", b"x", "not a safetensors file"),
+        ("ids.json", b"[", "is damaged"),
+        ("ids.json", b'["a"]', "do not fit each other"),
+        ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'analyzer'"),
+    ):
+        TunedRetriever(base, nodes).save(path)
+        (path / name).write_bytes(content)
+        with pytest.raises(ArtifactError, match=message):
+            TunedRetriever.load(path, base)
+
+
+def test_it_is_measured_like_any_retriever(noisy, shop_data):
+    tuned = TunedRetriever(noisy, noisy.nodes)
+    before = evaluate_retriever(noisy, shop_data).mean()["ndcg@10"]
+    after = evaluate_retriever(tuned, shop_data).mean()["ndcg@10"]
+    assert after > before + 0.1
+    assert isinstance(tuned.retrieve("refund rules")[0], NodeWithScore)

@@ -5,6 +5,7 @@ TuningError
 ├── VectorError         (ValueError)    vectors that are missing, of the wrong size, or not finite
 ├── StoreError          (ValueError)    a vector store that cannot do what was asked
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
+├── OutOfScopeError     (ValueError)    a query that belongs to none of a router's choices
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
 └── MissingExtraError   (ImportError)   an optional dependency, with the line that installs it
 
@@ -45,6 +46,10 @@ class StoreError(TuningError, ValueError):
 
 class ArtifactError(TuningError, ValueError):
     """A folder that is not, or no longer, a saved component."""
+
+
+class OutOfScopeError(TuningError, ValueError):
+    """A query belongs to none of a router's choices, and its fallback is `"error"`."""
 
 
 class NotFinetunedError(TuningError, RuntimeError):

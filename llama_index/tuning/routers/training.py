@@ -1,0 +1,259 @@
+"""Training a router: settings chosen by cross-fitting, then one fit on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.routers.lexicon import Lexicon
+from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, fit
+from llama_index.tuning.routers.material import (
+    Material,
+    query_rows,
+    stratified_folds,
+    training_rows,
+)
+from llama_index.tuning.routers.model import probabilities
+from llama_index.tuning.routers.options import RouterOptions
+
+TAUS = (20.0, 5.0, 80.0)
+WORDS_SCALE = 0.5
+MAX_TERMS = 1000
+NOISE_TO_ACT = 0.02
+"""Share of wrong labels from which suspicious ones are weighed down."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What cross-fitting chooses: the prior's variance, and whether words are used."""
+
+    tau: float
+    words: bool = False
+
+
+@dataclass(eq=False)
+class CrossFit:
+    """Scores of examples by models that did not train on them.
+
+    Attributes:
+        examples: which examples were scored.
+        folds: the fold of each, shape `(n,)`.
+        logits: of each setting tried, shape `(n, choices)`.
+        losses: of each setting, one value for each example.
+        chosen: the setting with the smallest loss.
+        solutions: of each setting and fold, to start the next run from.
+    """
+
+    examples: IntArray
+    folds: IntArray
+    logits: dict[Setting, FloatArray] = field(default_factory=dict)
+    losses: dict[Setting, NDArray[np.float64]] = field(default_factory=dict)
+    chosen: Setting = field(default_factory=lambda: Setting(TAUS[0]))
+    solutions: dict[tuple[Setting, int], Solution] = field(default_factory=dict)
+
+    def honest(self) -> FloatArray:
+        """Logits of each example under the setting that the *other* folds chose."""
+        found = np.empty_like(self.logits[self.chosen])
+        for fold in np.unique(self.folds):
+            inside = self.folds == fold
+            best = min(self.losses, key=lambda s: float(self.losses[s][~inside].mean()))
+            found[inside] = self.logits[best][inside]
+        return found
+
+
+def cross_fit(
+    material: Material,
+    options: RouterOptions,
+    *,
+    known: Setting | None = None,
+    starts: dict[tuple[Setting, int], Solution] | None = None,
+    steps: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> CrossFit:
+    """Score each in-scope example by a model of the other folds; choose the setting.
+
+    Args:
+        material: the data.
+        options: the options.
+        known: a setting chosen before; the search is left out then.
+        starts: solutions to start from.
+        steps: wraps the folds, for a progress bar.
+    """
+    fold_of = stratified_folds(material, _fold_count(material, options), options.seed)
+    examples = np.flatnonzero(fold_of >= 0)
+    found = CrossFit(examples, fold_of[examples])
+    first = _settings(options) if known is None else [known]
+    folds = np.unique(found.folds)
+    for fold in steps(folds.tolist()):
+        for setting in first:
+            _score(material, options, found, setting, int(fold), starts or {})
+    best = _finish(material, found)
+    if known is None and options.words == "auto":
+        for fold in folds:
+            _score(material, options, found, Setting(best.tau, True), int(fold), starts or {})
+        best = _finish(material, found)
+    found.chosen = best
+    return found
+
+
+def fit_all(
+    material: Material, options: RouterOptions, setting: Setting, start: Solution | None = None
+) -> tuple[Solution, Lexicon | None]:
+    """The final fit, on every in-scope example."""
+    lexicon = _lexicon(material, material.in_scope, setting)
+    rows = training_rows(
+        material,
+        material.in_scope,
+        lexicon,
+        balanced=options.balanced,
+        description_weight=options.description_weight,
+    )
+    return fit(rows, material.choices, setting.tau, start=start), lexicon
+
+
+def sharpness_of(logits: FloatArray, targets: Targets) -> float:
+    """The factor on the logits that makes their probabilities calibrated (Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar
+
+    if logits.shape[1] < 2:
+        return 1.0
+    done = minimize_scalar(
+        lambda log: float(targets.losses(logits, float(np.exp(log))).mean()),
+        bounds=(-3.0, 3.0),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    return float(np.exp(done.x))
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The right choices of some examples, in rows of their own."""
+
+    owner: IntArray
+    labels: IntArray
+    size: int
+
+    @classmethod
+    def of(cls, material: Material, examples: IntArray) -> Targets:
+        place = np.full(len(material.dataset), -1)
+        place[examples] = np.arange(len(examples))
+        keep = place[material.owner] >= 0
+        return cls(place[material.owner[keep]], material.labels[keep], len(examples))
+
+    def losses(self, logits: FloatArray, sharpness: float) -> NDArray[np.float64]:
+        """Log loss of each example; of an example with several choices, their mean."""
+        likely = np.maximum(probabilities(logits, sharpness)[self.owner, self.labels], 1e-12)
+        total = np.bincount(self.owner, weights=-np.log(likely), minlength=self.size)
+        counts = np.bincount(self.owner, minlength=self.size)
+        mean: NDArray[np.float64] = total / np.maximum(counts, 1)
+        return mean
+
+    def correct(self, predicted: IntArray) -> NDArray[np.bool_]:
+        """Whether the predicted choice is one of the right ones."""
+        right = np.zeros(self.size, dtype=bool)
+        right[self.owner[predicted[self.owner] == self.labels]] = True
+        return right
+
+
+def trust(material: Material, found: CrossFit) -> tuple[FloatArray, float]:
+    """How far each label is to be trusted, and the estimated share of wrong labels.
+
+    Expectation-maximisation of a mixture: a label is either drawn from the held-out model's
+    probabilities, or, with the noise rate, anything.
+    """
+    targets = Targets.of(material, found.examples)
+    logits = found.logits[found.chosen]
+    likely = probabilities(logits, sharpness_of(logits, targets))[targets.owner, targets.labels]
+    noise, guess = 0.05, 1 / material.choices
+    sound = np.ones(len(likely), dtype=np.float64)
+    for _ in range(50):
+        sound = (1 - noise) * likely / ((1 - noise) * likely + noise * guess)
+        noise = float(np.clip((1 - sound).mean(), 1e-6, 0.5))
+    factors = np.ones(len(material.labels), dtype=np.float32)
+    factors[np.isin(material.owner, found.examples)] = sound
+    return factors, noise
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+def one_thread() -> object:
+    """A context in which matrix products use one thread, where threadpoolctl is installed.
+
+    With several and a busy neighbour they wait for each other: 0.1 s became 12 s.
+    """
+    try:
+        import threadpoolctl  # noqa: F401
+    except ImportError:
+        return nullcontext()
+    return _one_thread()
+
+
+def _settings(options: RouterOptions) -> list[Setting]:
+    words = options.words is True
+    taus = TAUS if options.tau == "auto" else (float(options.tau),)
+    return [Setting(tau, words) for tau in taus]
+
+
+def _fold_count(material: Material, options: RouterOptions) -> int:
+    counts = np.bincount(material.labels, minlength=material.choices)
+    typical = int(np.median(counts[counts > 0])) if (counts > 0).any() else 2
+    return max(2, min(options.folds, typical))
+
+
+def _lexicon(material: Material, examples: IntArray, setting: Setting) -> Lexicon | None:
+    if not setting.words:
+        return None
+    texts = material.texts(examples)
+    built = Lexicon.build(texts, scale=WORDS_SCALE, max_terms=MAX_TERMS)
+    return built if len(built) else None
+
+
+def _score(
+    material: Material,
+    options: RouterOptions,
+    found: CrossFit,
+    setting: Setting,
+    fold: int,
+    starts: dict[tuple[Setting, int], Solution],
+) -> None:
+    """Fit without one fold, score it, and keep both."""
+    inside = found.folds == fold
+    train = found.examples[~inside]
+    lexicon = _lexicon(material, train, setting)
+    rows = training_rows(
+        material,
+        train,
+        lexicon,
+        balanced=options.balanced,
+        description_weight=options.description_weight,
+    )
+    start = starts.get((setting, fold))
+    near = [s for (s, at), s_ in found.solutions.items() if at == fold and s_ is not None]
+    if start is None and near:
+        start = found.solutions[near[0], fold]
+    if start is not None and lexicon is not None:
+        start = Solution(start.weight, start.bias, None, 0)
+    solution = fit(rows, material.choices, setting.tau, start=start)
+    found.solutions[setting, fold] = solution
+    scores = found.logits.setdefault(
+        setting, np.zeros((len(found.examples), material.choices), dtype=np.float32)
+    )
+    scores[inside] = solution.logits(query_rows(material, found.examples[inside], lexicon))
+
+
+def _finish(material: Material, found: CrossFit) -> Setting:
+    targets = Targets.of(material, found.examples)
+    for setting, logits in found.logits.items():
+        if setting not in found.losses:
+            found.losses[setting] = targets.losses(logits, sharpness_of(logits, targets))
+    return min(found.losses, key=lambda setting: float(found.losses[setting].mean()))

@@ -8,6 +8,8 @@ import torch
 from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer, TwoLayerNN
 from torch import Tensor, nn
 
+from llama_index.tuning.embeddings.adapters import TorchMap, VectorMap
+
 
 class LowRankLayer(BaseAdapter):
     """`x + U D x`, with `D` random and `U` zero at first (LoRA; Hu et al. 2021).
@@ -49,4 +51,15 @@ def two_layer(dim: int, hidden: int) -> TwoLayerNN:
         module.residual_weight.fill_(1.0)
         module.linear2.weight.zero_()
         module.linear2.bias.zero_()
+    return module
+
+
+def module_of_map(served: VectorMap) -> BaseAdapter:
+    """The trainable form of a served map, with its weights."""
+    if isinstance(served, TorchMap):
+        custom: BaseAdapter = served.module
+        return custom
+    classes = {"linear": LinearLayer, "low_rank": LowRankLayer, "two_layer": TwoLayerNN}
+    module: BaseAdapter = classes[served.kind](**served.config())
+    module.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in served.state().items()})
     return module

@@ -33,6 +33,10 @@ class RetrievalScores:
         ids = [self.query_ids[row] for row in rows]
         return RetrievalScores(ids, {name: v[np.asarray(rows)] for name, v in self.values.items()})
 
+    def only(self, metrics: Sequence[str]) -> RetrievalScores:
+        """Some of the metrics, in this order."""
+        return RetrievalScores(self.query_ids, {name: self.values[name] for name in metrics})
+
     def __str__(self) -> str:
         means = "  ".join(f"{name} {value:.4f}" for name, value in self.mean().items())
         return f"{means}  (n={len(self.query_ids)})"

@@ -1,0 +1,50 @@
+"""A custom adapter: your own torch network, here three layers with a residual connection."""
+
+import tempfile
+
+import torch
+from llama_index.embeddings.adapter import BaseAdapter
+
+from llama_index.tuning import AdapterEmbeddingModel, EmbeddingAdapterFinetuneEngine
+from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.cli.models import minilm
+
+
+class ResidualNetwork(BaseAdapter):
+    """`x + f(x)`; the last layer starts at zero, so that it starts as the base model."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.dim, self.hidden = dim, hidden
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(dim, hidden),
+            torch.nn.GELU(),
+            torch.nn.Linear(hidden, hidden),
+            torch.nn.GELU(),
+            torch.nn.Linear(hidden, dim),
+        )
+        torch.nn.init.zeros_(self.layers[-1].weight)
+        torch.nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, embed: torch.Tensor) -> torch.Tensor:
+        mapped: torch.Tensor = embed + self.layers(embed)
+        return mapped
+
+    def get_config_dict(self) -> dict[str, int]:
+        return {"dim": self.dim, "hidden": self.hidden}
+
+
+base = minilm()
+train = questions_about(reference_nodes(), "train")
+
+with tempfile.TemporaryDirectory() as folder:
+    engine = EmbeddingAdapterFinetuneEngine(
+        train,
+        base,
+        adapter_model=ResidualNetwork(384, 64),
+        model_output_path=f"{folder}/adapter",
+        accept="always",  # to show loading; the gate would keep the base where no gain is shown
+    )
+    print(engine.finetune())
+    model = AdapterEmbeddingModel(base, f"{folder}/adapter", adapter_cls=ResidualNetwork)
+    print(model.get_query_embedding("how do I sort a dictionary by value")[:4])

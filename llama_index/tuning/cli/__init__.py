@@ -1,0 +1,19 @@
+"""The command line: thin commands over the library."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """`llama-index-tuning …`: parse, call the library, print; an error is one line, exit code 1."""
+    try:
+        from llama_index.tuning.cli.app import run
+    except ImportError as exc:
+        print(
+            f"error: the command line needs {exc.name}, which is not installed: "
+            "pip install 'llama-index-tuning[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    sys.exit(run(sys.argv[1:]))

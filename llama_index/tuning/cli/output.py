@@ -1,0 +1,66 @@
+"""How commands print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llama_index.tuning.evaluate import Gain, RetrievalScores
+from llama_index.tuning.report import FinetuneReport
+
+console = Console(highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output, for machines."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_report(report: FinetuneReport) -> None:
+    """The verdict and one table for each group of queries."""
+    state = "[green]accepted[/]" if report.accepted else "[yellow]base kept[/]"
+    console.print(f"[bold]{report.title}[/]: {state}", soft_wrap=True)
+    console.print(report.reason, markup=False, soft_wrap=True)
+    for name, gains in report.groups().items():
+        n = next(iter(gains.values())).n
+        console.print(_gain_table(f"{name} (n={n}, {report.method})", gains))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def print_scores(columns: Mapping[str, RetrievalScores], gains: Mapping[str, Gain]) -> None:
+    """Metrics side by side; with `gains`, the difference and its interval."""
+    if gains:
+        console.print(_gain_table(f"n={next(iter(gains.values())).n}", gains))
+        return
+    table = Table(title=f"n={len(next(iter(columns.values())).query_ids)}", title_justify="left")
+    table.add_column("metric")
+    for name in columns:
+        table.add_column(name, justify="right")
+    means = {name: scores.mean() for name, scores in columns.items()}
+    for metric in next(iter(means.values())):
+        table.add_row(metric, *(f"{mean[metric]:.4f}" for mean in means.values()))
+    console.print(table)
+
+
+def _gain_table(title: str, gains: Mapping[str, Gain]) -> Table:
+    level = next(iter(gains.values())).confidence
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for column in ("base", "tuned", "gain", f"{level:.0%} interval"):
+        table.add_column(column, justify="right")
+    for name, gain in gains.items():
+        colour = "green" if gain.low >= 0 else "red" if gain.high < 0 else ""
+        shown = f"{gain.mean:+.4f}"
+        table.add_row(
+            name,
+            f"{gain.base:.4f}",
+            f"{gain.tuned:.4f}",
+            f"[{colour}]{shown}[/]" if colour else shown,
+            f"{gain.low:+.4f} to {gain.high:+.4f}",
+        )
+    return table

@@ -1,0 +1,106 @@
+"""How an adapter is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+AdapterKind = Literal["linear", "low_rank", "two_layer"]
+Side = Literal["query", "both"]
+Start = Literal["whitened", "identity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterOptions:
+    """How an adapter is trained; the defaults are the recipe that the README measures.
+
+    Example:
+        >>> AdapterOptions(adapter="low_rank", rank=32).side
+        'query'
+    """
+
+    adapter: AdapterKind = "linear"
+    """Form of the map; a module handed to the engine takes precedence."""
+    rank: int = 64
+    """Rank of `adapter="low_rank"`."""
+    hidden: int = 256
+    """Hidden units of `adapter="two_layer"`."""
+    bias: bool = False
+    """Whether `adapter="linear"` adds a constant vector."""
+    side: Side = "query"
+    """Whether queries alone are mapped, or documents by the same map too."""
+    start: Start = "whitened"
+    """Where training starts: the closed-form map of `whitening.py`, or the identity."""
+    start_strength: float = 0.3
+    """Largest weight, from 0 to below 0.5, of each measured covariance in the whitened start."""
+    prior_pairs: float = 0.75
+    """Pairs for each dimension at which a measured covariance gets half that weight."""
+    learning_rate: float = 3e-4
+    """Of AdamW."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    scale: float = 20.0
+    """Factor on the cosines in the softmax, the inverse of the temperature."""
+    batch_size: int = 1024
+    """Queries in a step."""
+    max_epochs: int = 16
+    """Largest number of passes over the queries."""
+    patience: int = 6
+    """Passes without a better score on the inner split after which training stops."""
+    folds: int = 5
+    """Folds of the cross-fitting."""
+    inner_share: float = 0.2
+    """Share of the training queries, from 0 to 0.5, that decide when to stop."""
+    unlabelled_weight: float = 0.5
+    """Weight, from 0 to 1, of the sentence pairs beside the labelled ones."""
+    max_unlabelled: int = 5000
+    """At most so many sentence pairs are used, drawn at random."""
+    max_documents: int = 20_000
+    """Above this, training sees the relevant, the mined and some random documents only."""
+    documents_per_step: int = 4096
+    """Documents in the softmax of a step; all, where there are no more."""
+    mined_negatives: int = 100
+    """Nearest documents of each query that are mined where not all documents are used."""
+    seed: int = 0
+    """The same seed on the same machine gives the same weights."""
+
+    def __post_init__(self) -> None:
+        _one_of("adapter", self.adapter, get_args(AdapterKind))
+        _one_of("side", self.side, get_args(Side))
+        _one_of("start", self.start, get_args(Start))
+        if not isinstance(self.bias, bool):
+            raise TypeError(f"bias must be True or False, got {self.bias!r}")
+        for name in ("rank", "hidden", "batch_size", "max_epochs", "patience"):
+            _whole(name, getattr(self, name), 1)
+        for name in ("max_unlabelled", "max_documents", "documents_per_step"):
+            _whole(name, getattr(self, name), 1)
+        _whole("folds", self.folds, 2)
+        _whole("mined_negatives", self.mined_negatives, 0)
+        _whole("seed", self.seed, 0)
+        for name in ("learning_rate", "scale"):
+            _between(name, getattr(self, name), 0, float("inf"), "above 0", open_low=True)
+        for name in ("weight_decay", "prior_pairs"):
+            _between(name, getattr(self, name), 0, float("inf"), "0 or more")
+        _between("inner_share", self.inner_share, 0, 0.5, "above 0 and at most 0.5", open_low=True)
+        _between("unlabelled_weight", self.unlabelled_weight, 0, 1, "from 0 to 1")
+        _between("start_strength", self.start_strength, 0, 0.49, "from 0 to 0.49")
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(choices)}")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+
+
+def _between(
+    name: str, value: object, low: float, high: float, rule: str, *, open_low: bool = False
+) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Infinity and NaN fail too: no comparison below holds for NaN.
+    inside = number and low <= value <= high and value != float("inf")  # type: ignore[operator]
+    if not inside or (open_low and value == low):
+        raise ValueError(f"{name} must be a number {rule}, got {value!r}")

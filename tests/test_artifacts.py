@@ -1,0 +1,82 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.errors import ArtifactError
+
+
+def write(folder, **config):
+    artifacts.write_component(folder, "thing", config, {"w": np.ones(3, np.float32)}, "# Thing")
+
+
+def saved(path, **config):
+    with artifacts.replacing_folder(path) as folder:
+        write(folder, **config)
+    return path
+
+
+def test_a_component_comes_back(tmp_path):
+    path = saved(tmp_path / "a" / "thing", answer=42)
+    assert artifacts.read_config(path, "thing")["answer"] == 42
+    assert artifacts.read_tensors(path)["w"].tolist() == [1, 1, 1]
+    assert (path / "README.md").read_text() == "# Thing"
+
+
+def test_a_failed_save_leaves_the_old_component_and_no_litter(tmp_path):
+    path = saved(tmp_path / "thing", answer=1)
+    with pytest.raises(OSError, match="No space left"), artifacts.replacing_folder(path) as folder:
+        write(folder, answer=2)
+        raise OSError(28, "No space left on device")
+    assert artifacts.read_config(path, "thing")["answer"] == 1
+    assert os.listdir(tmp_path) == ["thing"]
+    saved(path, answer=3)
+    assert artifacts.read_config(path, "thing")["answer"] == 3
+    assert os.listdir(tmp_path) == ["thing"]
+
+
+def test_a_folder_with_something_else_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ArtifactError, match=r"not a saved component \(it holds thesis.tex\)"):
+        saved(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="is a file or a link"):
+        saved(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "must hold a JSON object"),
+        ('{"format": 99, "kind": "thing"}', "has format 99; this version reads format 1"),
+        ('{"format": 1, "kind": "router"}', "holds a 'router', not a 'thing'"),
+    ],
+)
+def test_a_bad_config_is_named(tmp_path, config, words):
+    path = saved(tmp_path / "thing")
+    (path / "tuning.json").write_text(config)
+    with pytest.raises(ArtifactError, match=words):
+        artifacts.read_config(path, "thing")
+
+
+def test_weights_are_checked(tmp_path):
+    path = saved(tmp_path / "thing")
+    good = (path / "model.safetensors").read_bytes()
+    for bad in (good[:-4], b"", b"\x80\x04pickle", good.replace(b"F32", b"I32")):
+        (path / "model.safetensors").write_bytes(bad)
+        with pytest.raises(ArtifactError):
+            artifacts.read_tensors(path)
+    (path / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"has no model.safetensors"):
+        artifacts.read_tensors(path)
+
+
+def test_a_file_name_in_the_config_is_never_followed(tmp_path):
+    (tmp_path / "secret").write_text("x")
+    path = saved(tmp_path / "thing", weights="../secret", files=["/etc/passwd"])
+    config = artifacts.read_config(path, "thing")
+    assert json.dumps(config).count("secret") == 1
+    assert artifacts.read_tensors(path)["w"].tolist() == [1, 1, 1]

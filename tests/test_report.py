@@ -1,0 +1,54 @@
+import re
+
+import pytest
+
+from llama_index.tuning import FinetuneReport
+from llama_index.tuning.evaluate import Gain
+
+GAIN = Gain(base=0.64, tuned=0.66, low=0.012, high=0.03, n=668, confidence=0.9)
+
+
+@pytest.fixture
+def report():
+    return FinetuneReport(
+        title="embedding adapter <linear>",
+        method="5-fold cross-fitting",
+        primary="ndcg@10",
+        gains={"ndcg@10": GAIN, "mrr@10": GAIN},
+        slices={"documents without training queries": {"ndcg@10": GAIN, "mrr@10": GAIN}},
+        accepted=True,
+        reason="the gain is shown",
+        notes=["a note"],
+        data={"queries": 668},
+    )
+
+
+def test_the_table_holds_what_a_reader_needs(report):
+    text = str(report)
+    assert text.startswith("embedding adapter <linear>: ACCEPTED\nthe gain is shown")
+    assert "all queries (n=668, 5-fold cross-fitting)" in text
+    assert re.search(r"ndcg@10 +0\.6400 +0\.6600 +\+0\.0200 +\+0\.0120 to \+0\.0300", text)
+    assert text.endswith("note: a note")
+
+
+def test_json_comes_back_equal(report, tmp_path):
+    report.save_json(tmp_path / "report.json")
+    assert FinetuneReport.from_json(tmp_path / "report.json") == report
+
+
+def test_html_is_one_page_with_the_plot_and_escapes_text(report, tmp_path):
+    report.save_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "embedding adapter &lt;linear&gt;" in page
+    assert "<linear>" not in page
+    assert page.count("<svg") == 1
+    assert "<script" not in page
+    assert "Accepted" in page
+
+
+def test_the_plot_has_a_panel_for_each_group(report):
+    axes = report.plot().axes
+    assert [a.get_title() for a in axes] == [
+        "all queries (n=668)",
+        "documents without training queries (n=668)",
+    ]

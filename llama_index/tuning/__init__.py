@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.retrieval import (
         RetrievalDataset as EmbeddingQAFinetuneDataset,
     )
+    from llama_index.tuning.datasets.routing import RoutingDataset
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
     from llama_index.tuning.evaluate.bootstrap import paired_gain
     from llama_index.tuning.evaluate.retrieval import (
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
+    from llama_index.tuning.routers.engine import RouterFinetuneEngine
+    from llama_index.tuning.routers.options import RouterOptions
+    from llama_index.tuning.routers.selector import TunedSelector
+    from llama_index.tuning.routers.tools import TunedToolRetriever
 
 __all__ = [
     "AdapterEmbeddingModel",
@@ -52,6 +57,11 @@ __all__ = [
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
     "RetrievalDataset",
+    "RouterFinetuneEngine",
+    "RouterOptions",
+    "RoutingDataset",
+    "TunedSelector",
+    "TunedToolRetriever",
     "adapt_index",
     "aevaluate_retriever",
     "evaluate_retriever",
@@ -77,6 +87,11 @@ _HOMES = {
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
     "RetrievalDataset": "datasets.retrieval",
+    "RouterFinetuneEngine": "routers.engine",
+    "RouterOptions": "routers.options",
+    "RoutingDataset": "datasets.routing",
+    "TunedSelector": "routers.selector",
+    "TunedToolRetriever": "routers.tools",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
     "evaluate_retriever": "evaluate.retrieval",

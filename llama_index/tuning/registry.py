@@ -15,6 +15,7 @@ GROUP = "llama_index.tuning.engines"
 
 _BUILT_IN = {
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
+    "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}
 

@@ -126,8 +126,8 @@ def training_rows(
         extra = np.full(len(described), description_weight, dtype=np.float32)
         weights = np.concatenate([weights, extra])
         if lexicon:
-            descriptions = list(material.dataset.choices.values())
-            texts += [descriptions[row] for row in described]
+            choices = list(material.dataset.choices.items())
+            texts += [f"{choices[row][0]} {choices[row][1]}" for row in described]
     if balanced:
         totals = np.bincount(labels, weights=weights, minlength=material.choices)
         used = totals > 0

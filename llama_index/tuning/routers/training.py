@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,8 @@ from llama_index.tuning.routers.model import probabilities
 from llama_index.tuning.routers.options import RouterOptions
 
 TAUS = (20.0, 5.0, 80.0)
-WORDS_SCALE = 0.5
+WORDS = (0.5, 1.0, 2.0)
+"""Lengths of the words' features beside the vector's, which is 1; tried while they help."""
 MAX_TERMS = 1000
 NOISE_TO_ACT = 0.02
 """Share of wrong labels from which suspicious ones are weighed down."""
@@ -29,10 +30,10 @@ NOISE_TO_ACT = 0.02
 
 @dataclass(frozen=True)
 class Setting:
-    """What cross-fitting chooses: the prior's variance, and whether words are used."""
+    """What cross-fitting chooses: the prior's variance, and how much words count."""
 
     tau: float
-    words: bool = False
+    words: float = 0.0
 
 
 @dataclass(eq=False)
@@ -45,7 +46,7 @@ class CrossFit:
         logits: of each setting tried, shape `(n, choices)`.
         losses: of each setting, one value for each example.
         chosen: the setting with the smallest loss.
-        solutions: of each setting and fold, to start the next run from.
+        solutions: the last weights of each fold, to start its next fit from.
     """
 
     examples: IntArray
@@ -53,7 +54,7 @@ class CrossFit:
     logits: dict[Setting, FloatArray] = field(default_factory=dict)
     losses: dict[Setting, NDArray[np.float64]] = field(default_factory=dict)
     chosen: Setting = field(default_factory=lambda: Setting(TAUS[0]))
-    solutions: dict[tuple[Setting, int], Solution] = field(default_factory=dict)
+    solutions: dict[int, Solution] = field(default_factory=dict)
 
     def honest(self) -> FloatArray:
         """Logits of each example under the setting that the *other* folds chose."""
@@ -70,7 +71,6 @@ def cross_fit(
     options: RouterOptions,
     *,
     known: Setting | None = None,
-    starts: dict[tuple[Setting, int], Solution] | None = None,
     steps: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> CrossFit:
     """Score each in-scope example by a model of the other folds; choose the setting.
@@ -79,7 +79,6 @@ def cross_fit(
         material: the data.
         options: the options.
         known: a setting chosen before; the search is left out then.
-        starts: solutions to start from.
         steps: wraps the folds, for a progress bar.
     """
     fold_of = stratified_folds(material, _fold_count(material, options), options.seed)
@@ -89,12 +88,16 @@ def cross_fit(
     folds = np.unique(found.folds)
     for fold in steps(folds.tolist()):
         for setting in first:
-            _score(material, options, found, setting, int(fold), starts or {})
+            _score(material, options, found, setting, int(fold))
     best = _finish(material, found)
-    if known is None and options.words == "auto":
+    for scale in WORDS if known is None and options.words else ():
+        if Setting(best.tau, scale) in found.losses:
+            continue
         for fold in folds:
-            _score(material, options, found, Setting(best.tau, True), int(fold), starts or {})
+            _score(material, options, found, Setting(best.tau, scale), int(fold))
         best = _finish(material, found)
+        if best.words != scale:
+            break
     found.chosen = best
     return found
 
@@ -179,29 +182,17 @@ def trust(material: Material, found: CrossFit) -> tuple[FloatArray, float]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Matrix products use one thread: several, with a busy neighbour, wait for each other."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
         yield
 
 
-def one_thread() -> object:
-    """A context in which matrix products use one thread, where threadpoolctl is installed.
-
-    With several and a busy neighbour they wait for each other: 0.1 s became 12 s.
-    """
-    try:
-        import threadpoolctl  # noqa: F401
-    except ImportError:
-        return nullcontext()
-    return _one_thread()
-
-
 def _settings(options: RouterOptions) -> list[Setting]:
-    words = options.words is True
     taus = TAUS if options.tau == "auto" else (float(options.tau),)
-    return [Setting(tau, words) for tau in taus]
+    return [Setting(tau, WORDS[0] if options.words is True else 0.0) for tau in taus]
 
 
 def _fold_count(material: Material, options: RouterOptions) -> int:
@@ -214,7 +205,7 @@ def _lexicon(material: Material, examples: IntArray, setting: Setting) -> Lexico
     if not setting.words:
         return None
     texts = material.texts(examples)
-    built = Lexicon.build(texts, scale=WORDS_SCALE, max_terms=MAX_TERMS)
+    built = Lexicon.build(texts, scale=setting.words, max_terms=MAX_TERMS)
     return built if len(built) else None
 
 
@@ -224,7 +215,6 @@ def _score(
     found: CrossFit,
     setting: Setting,
     fold: int,
-    starts: dict[tuple[Setting, int], Solution],
 ) -> None:
     """Fit without one fold, score it, and keep both."""
     inside = found.folds == fold
@@ -237,14 +227,9 @@ def _score(
         balanced=options.balanced,
         description_weight=options.description_weight,
     )
-    start = starts.get((setting, fold))
-    near = [s for (s, at), s_ in found.solutions.items() if at == fold and s_ is not None]
-    if start is None and near:
-        start = found.solutions[near[0], fold]
-    if start is not None and lexicon is not None:
-        start = Solution(start.weight, start.bias, None, 0)
-    solution = fit(rows, material.choices, setting.tau, start=start)
-    found.solutions[setting, fold] = solution
+    begin = found.solutions.get(fold)
+    solution = fit(rows, material.choices, setting.tau, start=begin)
+    found.solutions[fold] = Solution(solution.weight, solution.bias, None, 0)
     scores = found.logits.setdefault(
         setting, np.zeros((len(found.examples), material.choices), dtype=np.float32)
     )

@@ -25,7 +25,9 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def dataset(folder: Path, name: str, *splits: str) -> RetrievalDataset:
     """One dataset of one or several splits over the shared corpus."""
     parts = [
-        RetrievalDataset.from_json(folder / name / f"{split}.json", corpus=folder / name / "corpus.json")
+        RetrievalDataset.from_json(
+            folder / name / f"{split}.json", corpus=folder / name / "corpus.json"
+        )
         for split in splits
     ]
     queries = {id_: text for part in parts for id_, text in part.queries.items()}

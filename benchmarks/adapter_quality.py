@@ -26,7 +26,7 @@ def main() -> None:
     header = f"{'set and variant':<46}{'base':>7}{'tuned':>7}  gain, 90 % interval"
     print(header)
 
-    def run(name, taught, measured, seed=0, **engine_arguments):
+    def run(name, taught, measured, seed=0, **engine_arguments) -> None:
         options = AdapterOptions(seed=seed, **engine_arguments.pop("options", {}))
         with tempfile.TemporaryDirectory() as folder:
             engine = EmbeddingAdapterFinetuneEngine(
@@ -54,7 +54,13 @@ def main() -> None:
 
     for seed in range(args.seeds):
         run(f"Lyft → Uber, labels, seed {seed}", train, test, seed)
-        run(f"Lyft → Uber, + Uber's sentences, seed {seed}", train, test, seed, unlabelled=test.corpus)
+        run(
+            f"Lyft → Uber, + Uber's sentences, seed {seed}",
+            train,
+            test,
+            seed,
+            unlabelled=test.corpus,
+        )
     both = {"side": "both"}
     run("Lyft → Uber, labels, both sides", train, test, options=both)
     run("Lyft → Uber, + sentences, both sides", train, test, options=both, unlabelled=test.corpus)

@@ -27,9 +27,14 @@ def test_a_component_comes_back(tmp_path):
 
 def test_a_failed_save_leaves_the_old_component_and_no_litter(tmp_path):
     path = saved(tmp_path / "thing", answer=1)
-    with pytest.raises(OSError, match="No space left"), artifacts.replacing_folder(path) as folder:
-        write(folder, answer=2)
-        raise OSError(28, "No space left on device")
+
+    def save_without_space():
+        with artifacts.replacing_folder(path) as folder:
+            write(folder, answer=2)
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        save_without_space()
     assert artifacts.read_config(path, "thing")["answer"] == 1
     assert os.listdir(tmp_path) == ["thing"]
     saved(path, answer=3)

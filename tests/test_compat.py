@@ -21,9 +21,10 @@ def old_dataset():
 def test_our_engine_is_an_instance_of_the_old_base_class_and_takes_the_old_dataset(
     old_dataset, tmp_path
 ):
-    import llama_index.tuning.compat
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.finetuning.types import BaseEmbeddingFinetuneEngine
+
+    import llama_index.tuning.compat
     from llama_index.tuning import EmbeddingAdapterFinetuneEngine
 
     _, model = rotated_problem()
@@ -48,6 +49,7 @@ def test_old_files_load_unchanged(old_dataset, tmp_path):
 def test_a_folder_of_the_old_engine_serves_the_same_vectors(old_dataset, tmp_path):
     import numpy as np
     from llama_index.finetuning import EmbeddingAdapterFinetuneEngine as OldEngine
+
     from llama_index.tuning import AdapterEmbeddingModel
 
     _, model = rotated_problem()
@@ -63,6 +65,7 @@ def test_a_folder_of_the_old_engine_serves_the_same_vectors(old_dataset, tmp_pat
 
 def test_the_cross_fitted_engine_beats_the_old_one_on_its_own_data(old_dataset, tmp_path):
     from llama_index.finetuning import EmbeddingAdapterFinetuneEngine as OldEngine
+
     from llama_index.tuning import EmbeddingAdapterFinetuneEngine
     from llama_index.tuning.embeddings.adapters import Adapter
     from llama_index.tuning.embeddings.measure import measure_adapter

@@ -41,7 +41,8 @@ print("torch" in sys.modules)
 """
     make = f"""
 import numpy as np
-from llama_index.tuning.embeddings.adapters import Adapter, LinearMap
+from llama_index.tuning.embeddings.adapters import Adapter
+from llama_index.tuning.embeddings.maps import LinearMap
 Adapter(LinearMap(np.eye(4, dtype=np.float32))).save({str(tmp_path / "a")!r})
 """
     run(make)

@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
-    from llama_index.tuning.embeddings.index import adapt_index, restore_index
-    from llama_index.tuning.embeddings.options import AdapterOptions
-
     from llama_index.tuning.base import (
         BaseEmbeddingFinetuneEngine,
         BaseEvaluatorFinetuneEngine,
@@ -29,7 +25,10 @@ if TYPE_CHECKING:
         RetrievalDataset as EmbeddingQAFinetuneDataset,
     )
     from llama_index.tuning.datasets.routing import RoutingDataset
+    from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
+    from llama_index.tuning.embeddings.options import AdapterOptions
     from llama_index.tuning.evaluate.bootstrap import paired_gain
     from llama_index.tuning.evaluate.retrieval import (
         aevaluate_retriever,

@@ -19,12 +19,13 @@ def locked(file: Path, refusal: Exception) -> Iterator[None]:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as handle:
-        if not _take(handle):
+        if not take_lock(handle):
             raise refusal
         yield
 
 
-def _take(handle: IO[str]) -> bool:
+def take_lock(handle: IO[str]) -> bool:
+    """Lock an open file without waiting; False where somebody else holds it."""
     try:
         if sys.platform == "win32":
             import msvcrt

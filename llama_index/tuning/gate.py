@@ -12,6 +12,8 @@ Accept = Literal["gain", "always"]
 
 MIN_QUERIES = 10
 """Below this many measured queries an interval means nothing, and nothing is shown."""
+MIN_GAIN = 0.003
+"""A smaller gain is not worth a change, however sure it is."""
 MIN_SLICE = 20
 """A slice of the queries is guarded from this size on."""
 
@@ -29,7 +31,8 @@ def decide(
 ) -> Verdict:
     """Accept the tuned component where its gain is shown and no slice of the queries loses.
 
-    Shown: the lower end of the gain's interval is not below zero, and the gain is above zero.
+    Shown: the lower end of the gain's interval is not below zero, and the gain is at least
+    `MIN_GAIN`.
     A slice loses where its whole interval is below zero.
 
     Args:
@@ -65,8 +68,10 @@ def check_accept(accept: str) -> None:
 def _objection(primary: str, gain: Gain, slices: Mapping[str, Gain]) -> str | None:
     if gain.n < MIN_QUERIES:
         return f"no gain is shown: {gain.n} measured queries are fewer than {MIN_QUERIES}"
-    if gain.mean <= 0 or gain.low < 0:
+    if gain.low < 0 or gain.mean <= 0:
         return f"no gain is shown: {describe(primary, gain)}"
+    if gain.mean < MIN_GAIN:
+        return f"the gain is below {MIN_GAIN}: {describe(primary, gain)}"
     for name, part in slices.items():
         if part.n >= MIN_SLICE and part.high < 0:
             return f"{name} lose: {describe(primary, part)}"

@@ -154,7 +154,7 @@ def test_split_by_document_keeps_answers_apart_and_is_seeded():
 
 
 def test_split_refuses_what_cannot_be_split(tiny_dataset):
-    with pytest.raises(ValueError, match="test_size must be between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"test_size must be between 0 and 1, got 1\.5"):
         tiny_dataset.split(1.5)
     with pytest.raises(ValueError, match="unknown by 'node'; choose one of: query, document"):
         tiny_dataset.split(by="node")

@@ -8,12 +8,8 @@ from llama_index.embeddings.adapter import AdapterEmbeddingModel as StockModel
 from llama_index.embeddings.adapter import BaseAdapter, LinearLayer
 from llama_index.embeddings.adapter.utils import TwoLayerNN
 
-from llama_index.tuning.embeddings.adapters import (
-    Adapter,
-    LinearMap,
-    identity_adapter,
-    map_of_module,
-)
+from llama_index.tuning.embeddings.adapters import Adapter, identity_adapter
+from llama_index.tuning.embeddings.maps import LinearMap, map_of_module
 from llama_index.tuning.embeddings.modules import LowRankLayer, linear_layer, two_layer
 from llama_index.tuning.errors import ArtifactError, VectorError
 

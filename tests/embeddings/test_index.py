@@ -21,8 +21,9 @@ from llama_index.vector_stores.chroma import ChromaVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 
-from llama_index.tuning.embeddings.adapters import Adapter, LinearMap
+from llama_index.tuning.embeddings.adapters import Adapter
 from llama_index.tuning.embeddings.index import adapt_index, restore_index
+from llama_index.tuning.embeddings.maps import LinearMap
 from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.stores import open_store
 from llama_index.tuning.errors import ArtifactError, StoreError, VectorError
@@ -449,8 +450,8 @@ def test_a_store_that_cannot_be_rewritten_is_named_before_anything_happens(backu
 
 HOLD_THE_LOCK = """
 import sys, pathlib
-from llama_index.tuning.embeddings.index import _locked
-with _locked(pathlib.Path(sys.argv[1])):
+from llama_index.tuning.embeddings.backup import locked_backup
+with locked_backup(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -486,8 +487,9 @@ KILLED = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
-from llama_index.tuning.embeddings import index, stores
-from llama_index.tuning.embeddings.adapters import Adapter, LinearMap
+from llama_index.tuning.embeddings import backup, index, stores
+from llama_index.tuning.embeddings.adapters import Adapter
+from llama_index.tuning.embeddings.maps import LinearMap
 
 kind, root, points = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 if kind == "chroma":
@@ -527,7 +529,7 @@ def die(*_, **__):
 def arm(point):
     what, nth = point
     home, name = {
-        "backing up": (index, "_write_durably"),
+        "backing up": (backup, "_write_durably"),
         "before the backup counts": (os, "rename"),
         "after the backup counts": (os, "rename"),
         "before a batch": (type(stores.open_store(opened_store)), "_write"),

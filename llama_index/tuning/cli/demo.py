@@ -68,7 +68,9 @@ def _ask(
     for model in (base, tuned):
         retriever = index.as_retriever(similarity_top_k=10, embed_model=model)
         found = {id_: retriever.retrieve(text) for id_, text in held_out.queries.items()}
-        ranks.append({id_: _rank(nodes, held_out.relevant_docs[id_]) for id_, nodes in found.items()})
+        ranks.append(
+            {id_: _rank(nodes, held_out.relevant_docs[id_]) for id_, nodes in found.items()}
+        )
     before, after = ranks
     best = max(held_out.queries, key=lambda id_: 1 / after[id_] - 1 / before[id_])
     console.print(f"\nThe held-out question that gained most: “{held_out.queries[best]}”")
@@ -79,9 +81,7 @@ def _ask(
     console.print(f"  {answer[:160]} …", markup=False, style="dim")
 
 
-def _index(
-    model: BaseEmbedding, dataset: RetrievalDataset, vector_cache: Path
-) -> VectorStoreIndex:
+def _index(model: BaseEmbedding, dataset: RetrievalDataset, vector_cache: Path) -> VectorStoreIndex:
     from llama_index.core import VectorStoreIndex
 
     from llama_index.tuning.embeddings.vectors import Embedder, document_vectors

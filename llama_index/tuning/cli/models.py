@@ -22,7 +22,7 @@ def embedding_model(name: str) -> BaseEmbedding:
         return minilm()
     if name.startswith("openai:"):
         try:
-            from llama_index.embeddings.openai import OpenAIEmbedding  # type: ignore[import-not-found,unused-ignore]
+            from llama_index.embeddings.openai import OpenAIEmbedding  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError as exc:
             raise ImportError(
                 f"--model {name} needs: pip install llama-index-embeddings-openai"

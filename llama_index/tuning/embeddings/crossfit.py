@@ -33,7 +33,7 @@ class Fitted:
     Attributes:
         adapter: in evaluation mode, on the CPU.
         epochs: passes it was trained for.
-        scores: nDCG@10 on the inner split after each pass, the start first.
+        scores: log-likelihood of the inner split after each pass, the start first.
     """
 
     adapter: BaseAdapter
@@ -241,10 +241,11 @@ def working_set(
     unlabelled: Pairs | None = None,
     mined: IntArray | None = None,
 ) -> tuple[Pairs, FloatArray, Pairs | None]:
-    """The documents that training looks at, as unit vectors in memory, and the pairs renumbered to match.
+    """Training's documents, as unit vectors in memory, and the pairs renumbered to match.
 
     All documents up to `options.max_documents`; above, the relevant ones, then those that are
-    near the most queries, then random ones. Relevant documents are always kept.
+    near the most queries (of as many as can fill the set), then random ones. Relevant documents
+    are always kept.
     """
     if unlabelled is not None:
         unlabelled = _drawn(unlabelled, options)
@@ -254,7 +255,9 @@ def working_set(
     relevant = [pairs.flat()[1]] + ([unlabelled.flat()[1]] if unlabelled is not None else [])
     chosen = np.unique(np.concatenate(relevant))
     if mined is None and options.mined_negatives:
-        mined, _ = top_k(pairs.vectors, documents, options.mined_negatives)
+        asking = np.random.default_rng([options.seed, 4]).permutation(len(pairs))
+        asking = asking[: max(1, limit // options.mined_negatives)]
+        mined, _ = top_k(pairs.vectors[asking], documents, options.mined_negatives)
     if mined is not None:
         near, counts = np.unique(mined, return_counts=True)
         near = near[np.argsort(-counts, kind="stable")]

@@ -17,8 +17,9 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.tuning import artifacts
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.embeddings.adapters import Adapter, identity_adapter, map_of_module
+from llama_index.tuning.embeddings.adapters import Adapter, identity_adapter
 from llama_index.tuning.embeddings.identity import base_name
+from llama_index.tuning.embeddings.maps import map_of_module
 from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.options import AdapterOptions
 from llama_index.tuning.embeddings.problem import Data, Problem, check_data, embed_problem

@@ -1,52 +1,39 @@
 """Rewrite the vectors of an index with an adapter's document map, and take it back.
 
-The originals are on disk, whole and checked, before the first vector in the store changes:
-
-    backup/lock                       held by the process at work
-    backup/originals/journal.json     whose vectors, for which adapter, how far
-    backup/originals/part-000000.safetensors …
-
-`originals` appears by one rename. What is still to do is read from the store itself, by comparing
-its vectors with the originals, so that a call after a kill, or on a simple store that was loaded
-again without having been persisted, does exactly what is missing.
+The originals are on disk, whole and checked, before the first vector in the store changes (see
+`backup.py`). What is still to do is read from the store itself, by comparing its vectors with the
+originals, so that a call after a kill, or on a simple store that was loaded again without having
+been persisted, does exactly what is missing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
-import shutil
-import sys
 import time
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._progress import progress
+from llama_index.tuning.embeddings.backup import Backup, Staging, begun, locked_backup
 from llama_index.tuning.embeddings.stores import (
     FloatArray,
     StoredVectors,
     check_finite,
     open_store,
 )
-from llama_index.tuning.errors import ArtifactError, StoreError, VectorError
+from llama_index.tuning.errors import StoreError, VectorError
 from llama_index.tuning.evaluate.search import unit_rows
 
 logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 BoolArray = NDArray[np.bool_]
-State = Literal["mapping", "mapped", "restoring", "restored"]
 
-_FORMAT = 1
-_KIND = "vector_backup"
 _ROUNDING = 1e-6  # a store that scales vectors gives them back within this, relative
 _SAME_DIRECTION = 1e-3  # float16 stores included
 
@@ -151,7 +138,8 @@ def adapt_index(
         >>> import numpy as np, tempfile
         >>> from llama_index.core.schema import TextNode
         >>> from llama_index.core.vector_stores import SimpleVectorStore
-        >>> from llama_index.tuning.embeddings.adapters import Adapter, LinearMap
+        >>> from llama_index.tuning.embeddings.adapters import Adapter
+        >>> from llama_index.tuning.embeddings.maps import LinearMap
         >>> store = SimpleVectorStore()
         >>> _ = store.add([TextNode(id_="a", text="…", embedding=[1.0, 0.0])])
         >>> turn = Adapter(LinearMap(np.array([[0, -1], [1, 0]], np.float32)), side="both")
@@ -166,9 +154,9 @@ def adapt_index(
     store = open_store(index)
     store.check_writable()
     folder = Path(backup)
-    with _locked(folder):
-        if _begun(folder):
-            saved = _Backup.open(folder)
+    with locked_backup(folder):
+        if begun(folder):
+            saved = Backup.open(folder)
             _check_adaptable(saved, store, adapter)
         else:
             backed_up = _take_backup(folder, store, adapter, batch_size, show_progress)
@@ -202,10 +190,10 @@ def restore_index(index: object, backup: PathLike, *, show_progress: bool = Fals
     store = open_store(index)
     store.check_writable()
     folder = Path(backup)
-    if not _begun(folder):
+    if not begun(folder):
         raise StoreError(f"{folder} holds no backup of vectors")
-    with _locked(folder):
-        saved = _Backup.open(folder)
+    with locked_backup(folder):
+        saved = Backup.open(folder)
         _check_restorable(saved, store)
         saved.set_state("restoring")
         result = _restore_store(saved, store, started, show_progress)
@@ -232,7 +220,7 @@ def _check_arguments(adapter: DocumentMap, batch_size: int) -> None:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
-def _check_adaptable(saved: _Backup, store: StoredVectors, adapter: DocumentMap) -> None:
+def _check_adaptable(saved: Backup, store: StoredVectors, adapter: DocumentMap) -> None:
     if saved.state in ("restoring", "restored"):
         raise StoreError(
             f"{saved.folder} was used to restore the originals ({saved.state}); finish that with "
@@ -257,11 +245,11 @@ def _check_adaptable(saved: _Backup, store: StoredVectors, adapter: DocumentMap)
 
 def _take_backup(
     folder: Path, store: StoredVectors, adapter: DocumentMap, batch_size: int, show: bool
-) -> _Backup | None:
+) -> Backup | None:
     """All vectors of a store, checked and durable; nothing is left behind where one is bad."""
     ids = list(dict.fromkeys(store.ids()))
     logger.info("backing up %d vectors of %s to %s", len(ids), store.name, folder)
-    with _Staging(folder) as staging:
+    with Staging(folder) as staging:
         starts = range(0, len(ids), batch_size)
         for start in progress(starts, show, "back up vectors"):
             found, originals = store.get(ids[start : start + batch_size])
@@ -271,11 +259,11 @@ def _take_backup(
             if not staging.parts:
                 _map(adapter, found, originals)  # refuses before anything has changed
             staging.add(found, originals)
-        return staging.finish(store, adapter) if staging.parts else None
+        return staging.finish(store, adapter.fingerprint) if staging.parts else None
 
 
 def _map_store(
-    saved: _Backup, store: StoredVectors, adapter: DocumentMap, started: float, show: bool
+    saved: Backup, store: StoredVectors, adapter: DocumentMap, started: float, show: bool
 ) -> AdaptResult:
     mapped = skipped = changed = missing = 0
     known: set[str] = set()
@@ -326,7 +314,7 @@ def _compare(
     return rows, todo, done
 
 
-def _check_restorable(saved: _Backup, store: StoredVectors) -> None:
+def _check_restorable(saved: Backup, store: StoredVectors) -> None:
     _check_collection(saved, store)
     if not any(store.get(ids)[0] for ids, _ in saved.parts()):
         raise StoreError(
@@ -335,7 +323,7 @@ def _check_restorable(saved: _Backup, store: StoredVectors) -> None:
 
 
 def _restore_store(
-    saved: _Backup, store: StoredVectors, started: float, show: bool
+    saved: Backup, store: StoredVectors, started: float, show: bool
 ) -> RestoreResult:
     restored = skipped = missing = 0
     largest = 0.0
@@ -359,7 +347,7 @@ def _restore_store(
     )
 
 
-def _check_collection(saved: _Backup, store: StoredVectors) -> None:
+def _check_collection(saved: Backup, store: StoredVectors) -> None:
     if saved.store != store.fingerprint:
         raise StoreError(
             f"{saved.folder} is the backup of another store: {saved.store}, not "
@@ -409,202 +397,3 @@ def _tell(store: StoredVectors, result: AdaptResult | RestoreResult) -> None:
 
 def _since(started: float) -> float:
     return time.monotonic() - started
-
-
-@dataclass
-class _Backup:
-    """The originals of one store: read in parts, never rewritten; only the journal changes."""
-
-    folder: Path
-    store: str
-    adapter: str
-    dim: int
-    state: State
-    crcs: list[int]
-
-    @classmethod
-    def open(cls, folder: Path) -> _Backup:
-        file = _journal(_originals(folder))
-        try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            if (told["kind"], told["format"]) != (_KIND, _FORMAT):
-                raise ArtifactError(
-                    f"{file} has kind {told['kind']!r} and format {told['format']!r}; this version "
-                    f"reads {_KIND!r} of format {_FORMAT}"
-                )
-            return cls(
-                folder, told["store"], told["adapter"], told["dim"], told["state"], told["crc32"]
-            )
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            if isinstance(exc, ArtifactError):
-                raise
-            raise ArtifactError(f"{file} is damaged: {exc!r}") from exc
-
-    def set_state(self, state: State) -> None:
-        if state == self.state:
-            return
-        self.state = state
-        file = _journal(_originals(self.folder))
-        draft = file.with_suffix(".new")
-        _write_durably(draft, self.journal())
-        os.replace(draft, file)
-        _sync_folder(file.parent)
-
-    def journal(self) -> bytes:
-        told: dict[str, Any] = {
-            "kind": _KIND,
-            "format": _FORMAT,
-            "state": self.state,
-            "store": self.store,
-            "adapter": self.adapter,
-            "dim": self.dim,
-            "crc32": self.crcs,
-        }
-        return json.dumps(told, indent=1).encode()
-
-    def parts(self) -> Iterator[tuple[list[str], FloatArray]]:
-        """Ids and originals, shape `(rows, dim)`, part by part."""
-        for number in range(len(self.crcs)):
-            yield self._part(number)
-
-    def _part(self, number: int) -> tuple[list[str], FloatArray]:
-        from safetensors.numpy import load
-
-        file = _part_file(_originals(self.folder), number)
-        try:
-            data = file.read_bytes()
-        except OSError as exc:
-            raise ArtifactError(f"{file}: originals cannot be read: {exc}") from exc
-        if zlib.crc32(data) != self.crcs[number]:
-            raise ArtifactError(f"{file} is damaged: its checksum is not the journal's")
-        tensors = load(data)
-        return json.loads(tensors["ids"].tobytes()), tensors["vectors"]
-
-
-class _Staging:
-    """A backup in the making; leaves nothing unless it is finished."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._draft = folder / "originals.new"
-        self.parts: list[int] = []
-        self._dim = 0
-
-    def __enter__(self) -> _Staging:
-        shutil.rmtree(self._draft, ignore_errors=True)  # of a call that was killed
-        self._draft.mkdir()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._draft, ignore_errors=True)
-
-    def add(self, ids: list[str], vectors: FloatArray) -> None:
-        from safetensors.numpy import save
-
-        if self._dim not in (0, vectors.shape[1]):
-            raise VectorError(
-                f"the store holds vectors of different dimensions: {self._dim} and "
-                f"{vectors.shape[1]} (id {ids[0]!r})"
-            )
-        self._dim = vectors.shape[1]
-        names = np.frombuffer(json.dumps(ids).encode(), np.uint8)
-        data = save({"ids": names, "vectors": np.ascontiguousarray(vectors)})
-        _write_durably(_part_file(self._draft, len(self.parts)), data)
-        self.parts.append(zlib.crc32(data))
-
-    def finish(self, store: StoredVectors, adapter: DocumentMap) -> _Backup:
-        saved = _Backup(
-            self._folder, store.fingerprint, adapter.fingerprint, self._dim, "mapping", self.parts
-        )
-        _write_durably(_journal(self._draft), saved.journal())
-        _sync_folder(self._draft)
-        os.rename(self._draft, _originals(self._folder))
-        _sync_folder(self._folder)
-        _sync_folder(self._folder.absolute().parent)
-        return saved
-
-
-def _begun(folder: Path) -> bool:
-    return _originals(folder).exists()
-
-
-def _originals(folder: Path) -> Path:
-    return folder / "originals"
-
-
-def _journal(originals: Path) -> Path:
-    return originals / "journal.json"
-
-
-def _part_file(originals: Path, number: int) -> Path:
-    return originals / f"part-{number:06d}.safetensors"
-
-
-def _write_durably(file: Path, data: bytes) -> None:
-    with file.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return  # Windows has no such call
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process dies."""
-    new = not folder.exists()
-    if not new:
-        _check_ours(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "lock"
-    with file.open("a+") as lock:
-        if not _take(lock) or not _is_still(file, lock):
-            raise StoreError(f"backup folder {folder} is in use by another call or process")
-        try:
-            yield
-        finally:
-            if [entry.name for entry in folder.iterdir()] == ["lock"]:  # nothing was backed up
-                with contextlib.suppress(OSError):
-                    file.unlink()
-                    if new:
-                        folder.rmdir()
-
-
-def _check_ours(folder: Path) -> None:
-    if not folder.is_dir():
-        raise StoreError(f"backup must be a folder, {folder} is a file")
-    others = {entry.name for entry in folder.iterdir()} - {"lock", "originals", "originals.new"}
-    if others and not _begun(folder):
-        raise StoreError(
-            f"backup folder {folder} holds other files ({sorted(others)[0]}, …); name a new one"
-        )
-
-
-def _is_still(file: Path, lock: IO[str]) -> bool:
-    """False where the one who held the lock before has removed the file."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(lock.fileno()), file.stat())
-    return False
-
-
-def _take(lock: IO[str]) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

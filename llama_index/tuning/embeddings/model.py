@@ -12,8 +12,9 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.embeddings.adapters import Adapter, FloatArray, Side
+from llama_index.tuning.embeddings.adapters import Adapter, Side
 from llama_index.tuning.embeddings.identity import base_name, same_name
+from llama_index.tuning.embeddings.maps import FloatArray
 from llama_index.tuning.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class AdapterEmbeddingModel(BaseEmbedding):
     Example:
         >>> import numpy as np
         >>> from llama_index.core import MockEmbedding
-        >>> from llama_index.tuning.embeddings.adapters import Adapter, LinearMap
+        >>> from llama_index.tuning.embeddings.adapters import Adapter
+        >>> from llama_index.tuning.embeddings.maps import LinearMap
         >>> turn = Adapter(LinearMap(np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)))
         >>> model = AdapterEmbeddingModel(MockEmbedding(embed_dim=2), turn)
         >>> len(model.get_query_embedding("any question"))

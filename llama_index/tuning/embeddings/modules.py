@@ -8,7 +8,7 @@ import torch
 from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer, TwoLayerNN
 from torch import Tensor, nn
 
-from llama_index.tuning.embeddings.adapters import TorchMap, VectorMap
+from llama_index.tuning.embeddings.maps import TorchMap, VectorMap
 
 
 class LowRankLayer(BaseAdapter):

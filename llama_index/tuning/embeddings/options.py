@@ -45,7 +45,7 @@ class AdapterOptions:
     """Queries in a step."""
     max_epochs: int = 16
     """Largest number of passes over the queries."""
-    patience: int = 6
+    patience: int = 4
     """Passes without a better score on the inner split after which training stops."""
     folds: int = 5
     """Folds of the cross-fitting."""
@@ -59,8 +59,8 @@ class AdapterOptions:
     """Above this, training sees the relevant, the mined and some random documents only."""
     documents_per_step: int = 4096
     """Documents in the softmax of a step; all, where there are no more."""
-    mined_negatives: int = 100
-    """Nearest documents of each query that are mined where not all documents are used."""
+    mined_negatives: int = 20
+    """Nearest documents of a query that are mined where not all documents are used."""
     seed: int = 0
     """The same seed on the same machine gives the same weights."""
 

@@ -1,10 +1,10 @@
 """What survives a kill: vectors, finished folds, and a checkpoint that loads.
 
-    <folder>/lock               held by the run
-    <folder>/vectors.sqlite     vectors embedded so far, where the user named no cache
-    <folder>/fold-0.safetensors weights of a finished fold, with the run that it belongs to
-    <folder>/step_400/          loadable adapters, as often as `checkpoint_save_steps` says
-    <folder>/interrupted/       a loadable adapter, left by Ctrl-C
+<folder>/lock               held by the run
+<folder>/vectors.sqlite     vectors embedded so far, where the user named no cache
+<folder>/fold-0.safetensors weights of a finished fold, with the run that it belongs to
+<folder>/step_400/          loadable adapters, as often as `checkpoint_save_steps` says
+<folder>/interrupted/       a loadable adapter, left by Ctrl-C
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ class RunFolder:
         """Hold the lock; after success the folder goes, unless it is to be kept."""
         busy = TuningError(f"another run is at work on {self.path}; give each run its own output")
         with locked(self.path / "lock", busy):
-            yield self
+            try:
+                yield self
+            except BaseException:
+                if [entry.name for entry in self.path.iterdir()] == ["lock"]:
+                    shutil.rmtree(self.path)  # it failed before there was anything to keep
+                raise
             if self.keep:
                 for fold in self.path.glob("fold-*.safetensors"):
                     fold.unlink()
@@ -64,7 +69,7 @@ class RunFolder:
         found: dict[int, tuple[State, int]] = {}
         for file in sorted(self.path.glob("fold-*.safetensors")):
             try:
-                with safe_open(file, framework="pt") as saved:  # type: ignore[no-untyped-call]
+                with safe_open(file, framework="pt") as saved:
                     head = saved.metadata() or {}
                     if head.get("run") == run:
                         state = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118

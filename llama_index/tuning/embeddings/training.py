@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from llama_index.tuning.embeddings.whitening import Whitening, whitening
 
 State = dict[str, Tensor]
 MAP_BLOCK = 8192
+SCORE_BLOCK = 256
 SMALL = 4_000_000
 """Cosines in one pass up to which a single thread trains."""
 
@@ -29,7 +31,7 @@ class Epoch:
 
     Attributes:
         number: passes done; 0 is the start.
-        score: nDCG@10 on the inner split, `None` without one.
+        score: mean log-likelihood of the inner split, `None` without one.
         best: weights of the best pass so far (the last one without an inner split).
     """
 
@@ -44,7 +46,8 @@ class Training:
 
     Attributes:
         epochs: passes after which the weights were taken.
-        scores: nDCG@10 on the inner split after each pass, the start first; empty without one.
+        scores: log-likelihood of the inner split after each pass, the start first; empty
+            without one.
     """
 
     epochs: int
@@ -75,8 +78,8 @@ def train_adapter(
 ) -> Training:
     """Train `adapter` in place: softmax over documents, relevant ones sharing the target.
 
-    Stops where nDCG@10 on `validation` no longer rises and restores the best weights; without
-    `validation` it makes `epochs` passes (`options.max_epochs` by default).
+    Stops where the log-likelihood of `validation` no longer rises and restores the best weights;
+    without `validation` it makes `epochs` passes (`options.max_epochs` by default).
 
     Args:
         adapter: maps `(batch, dim)` to `(batch, dim)`.
@@ -107,9 +110,9 @@ def train_adapter(
                 run.one_pass(sources)
             score = None
             if validation is not None:
-                score = ndcg(adapter, validation, documents, options, device=device)
+                score = log_likelihood(adapter, validation, documents, options, device=device)
                 scores.append(score)
-            if score is None or score > max(scores[:-1], default=-1.0):
+            if score is None or score > max(scores[:-1], default=-math.inf):
                 best, best_epoch = _copy(adapter), number
             if on_epoch is not None:
                 on_epoch(Epoch(number, score, best))
@@ -152,7 +155,7 @@ def map_vectors(adapter: BaseAdapter, vectors: FloatArray, *, device: str = "cpu
     return np.concatenate(parts) if parts else vectors
 
 
-def ndcg(
+def log_likelihood(
     adapter: BaseAdapter,
     pairs: Pairs,
     documents: FloatArray,
@@ -160,27 +163,28 @@ def ndcg(
     *,
     device: str = "cpu",
 ) -> float:
-    """Mean nDCG@10 of `pairs` over `documents` under the adapter, for early stopping."""
+    """Mean logarithm of the softmax's mass on the relevant documents; at most 0.
+
+    It ranks passes as nDCG@10 does but with less noise: on a hundred queries nDCG@10 moves by
+    whole ranks.
+    """
     adapter.to(device)
     training = adapter.training
     adapter.eval()
+    mass: list[Tensor] = []
     with torch.no_grad():
         against = torch.from_numpy(documents).to(device)
         if options.side == "both":
             against = normalize(adapter(against), dim=1)
-        depth = min(10, len(against))
-        found = [
-            (adapter(block.to(device)) @ against.T).topk(depth).indices.cpu()
-            for block in torch.split(torch.from_numpy(np.ascontiguousarray(pairs.vectors)), 1024)
-        ]
+        for first in range(0, len(pairs), SCORE_BLOCK):
+            part = pairs.take(np.arange(first, min(first + SCORE_BLOCK, len(pairs))))
+            queries = normalize(adapter(torch.from_numpy(part.vectors).to(device)), dim=1)
+            chances = (options.scale * (queries @ against.T)).softmax(1)
+            owners, rows = (torch.from_numpy(side).to(device) for side in part.flat())
+            found = torch.zeros(len(part), device=device)
+            mass.append(found.index_add(0, owners, chances[owners, rows]))
     adapter.train(training)
-    owners, rows = pairs.flat()
-    top = torch.cat(found).numpy().astype(np.int64)
-    size = len(documents)
-    hits = np.isin(np.arange(len(pairs))[:, None] * size + top, owners * size + rows)
-    discounts = 1.0 / np.log2(np.arange(2, depth + 2))
-    counts = np.minimum(np.bincount(owners, minlength=len(pairs)), depth)
-    return float((hits @ discounts / np.cumsum(discounts)[counts - 1]).mean())
+    return float(torch.cat(mass).clamp_min(1e-12).log().mean())
 
 
 class _Source:

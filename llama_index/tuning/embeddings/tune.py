@@ -50,7 +50,7 @@ class Tuning:
         run: RunFolder,
         device: str,
     ) -> None:
-        self.make = lambda: make(problem.dim)
+        self.make: Callable[[], BaseAdapter] = lambda: make(problem.dim)
         self.problem, self.options, self.run, self.device = problem, options, run, device
         self.fitted: Fitted | CrossFit | None = None
         self.history: list[dict[str, float]] = []

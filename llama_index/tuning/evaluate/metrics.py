@@ -89,11 +89,11 @@ def score_hits(
         ideal = np.concatenate([[0.0], np.cumsum(discounts[:k])])[np.minimum(counts, k)]
         first = np.where(top.any(axis=1), top.argmax(axis=1) + 1, np.inf)
         values[f"ndcg@{k}"] = np.asarray(top @ discounts[:k] / ideal)
-        values[f"mrr@{k}"] = 1.0 / first
+        values[f"mrr@{k}"] = np.asarray(1.0 / first)
         values[f"hit_rate@{k}"] = top.any(axis=1).astype(np.float64)
         values[f"recall@{k}"] = top.sum(axis=1) / counts
         values[f"precision@{k}"] = top.sum(axis=1) / k
-        values[f"map@{k}"] = (precisions[:, :k] * top).sum(axis=1) / counts
+        values[f"map@{k}"] = np.asarray((precisions[:, :k] * top).sum(axis=1) / counts)
     return values
 
 

@@ -12,6 +12,9 @@ from llama_index.tuning.errors import DatasetError
 
 # A sentence ends at a mark before a space, at a CJK mark, or at a blank line or line break.
 _ENDS = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\s*\n\s*")
+# Text taken from PDF and HTML loses the space: "… each year.The company". Only sentences that
+# are too long are cut there, since "collections.OrderedDict" looks the same.
+_GLUED = re.compile(r"(?<=[a-z0-9)\]\"”][.!?])(?=[A-Z“•])")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 
 
@@ -51,7 +54,7 @@ def generate_sentence_queries(
     texts: dict[str, str] = {}
     sources: dict[str, dict[str, None]] = {}
     for id_, document in documents.items():
-        chosen = [s for s in sentences(document) if min_words <= _words(s) <= max_words]
+        chosen = [s for s in sentences(document, max_words) if min_words <= _words(s) <= max_words]
         if per_document is not None and len(chosen) > per_document:
             chosen = draw.sample(chosen, per_document)
         for sentence in chosen:
@@ -69,10 +72,12 @@ def generate_sentence_queries(
     )
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences and headings of a text, in order."""
-    parts = (part.strip() for part in _ENDS.split(text))
-    return [" ".join(part.split()) for part in parts if part]
+def sentences(text: str, max_words: int = 40) -> list[str]:
+    """The sentences and headings of a text, in order; glued ones apart where they are too long."""
+    found: list[str] = []
+    for part in _ENDS.split(text):
+        found += _GLUED.split(part) if _words(part) > max_words else [part]
+    return [" ".join(part.split()) for part in found if part.strip()]
 
 
 def _words(sentence: str) -> int:

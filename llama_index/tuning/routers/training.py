@@ -24,8 +24,8 @@ TAUS = (20.0, 5.0, 80.0)
 WORDS = (0.5, 1.0, 2.0)
 """Lengths of the words' features beside the vector's, which is 1; tried while they help."""
 MAX_TERMS = 1000
-NOISE_TO_ACT = 0.02
-"""Share of wrong labels from which suspicious ones are weighed down."""
+NOISE_TO_ACT = 0.05
+"""Share of labels that look wrong from which they are weighed down: some always do."""
 
 
 @dataclass(frozen=True)
@@ -163,22 +163,27 @@ class Targets:
 
 
 def trust(material: Material, found: CrossFit) -> tuple[FloatArray, float]:
-    """How far each label is to be trusted, and the estimated share of wrong labels.
+    """How far each label is to be trusted, and the share of labels that look wrong.
 
-    Expectation-maximisation of a mixture: a label is either drawn from the held-out model's
-    probabilities, or, with the noise rate, anything.
+    A label looks wrong where held-out models find another choice as likely as they usually find
+    that choice for its own examples (confident learning, Northcutt et al. 2021). It then counts
+    by how likely it is beside the other choice.
     """
     targets = Targets.of(material, found.examples)
     logits = found.logits[found.chosen]
-    likely = probabilities(logits, sharpness_of(logits, targets))[targets.owner, targets.labels]
-    noise, guess = 0.05, 1 / material.choices
-    sound = np.ones(len(likely), dtype=np.float64)
-    for _ in range(50):
-        sound = (1 - noise) * likely / ((1 - noise) * likely + noise * guess)
-        noise = float(np.clip((1 - sound).mean(), 1e-6, 0.5))
+    chances = probabilities(logits, sharpness_of(logits, targets))
+    own = chances[targets.owner, targets.labels]
+    totals = np.bincount(targets.labels, weights=own, minlength=material.choices)
+    counts = np.bincount(targets.labels, minlength=material.choices)
+    usual = np.where(counts > 0, totals / np.maximum(counts, 1), np.inf)
+    wanted = np.zeros(chances.shape, dtype=bool)
+    wanted[targets.owner, targets.labels] = True
+    rival = np.where((chances >= usual) & ~wanted, chances, 0).max(axis=1)[targets.owner]
+    wrong = rival > own
     factors = np.ones(len(material.labels), dtype=np.float32)
-    factors[np.isin(material.owner, found.examples)] = sound
-    return factors, noise
+    inside = np.isin(material.owner, found.examples)
+    factors[inside] = np.where(wrong, np.maximum(own / np.maximum(rival, 1e-9), 0.01), 1)
+    return factors, float(wrong.mean())
 
 
 @contextmanager

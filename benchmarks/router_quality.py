@@ -41,13 +41,16 @@ def router(train: Material, test: Material) -> np.ndarray:
 def semantic_router(train: Material, test: Material) -> np.ndarray:
     from semantic_router import Route
     from semantic_router.encoders import DenseEncoder
-    from semantic_router.routers import SemanticRouter
+    from semantic_router.routers import IndexedRouter
 
-    known = dict(zip(train.dataset.queries, train.vectors.tolist(), strict=True))
+    known = {
+        text: vector
+        for part in (test, train)
+        for text, vector in zip(part.dataset.queries, part.vectors.tolist(), strict=True)
+    }
 
     class Known(DenseEncoder):
         name: str = "known"
-        score_threshold: float = 0.0
 
         def __call__(self, docs: list[str]) -> list[list[float]]:
             return [known[text] for text in docs]
@@ -57,8 +60,8 @@ def semantic_router(train: Material, test: Material) -> np.ndarray:
     for label, query in zip(train.labels, train.dataset.queries, strict=True):
         texts[names[label]].append(query)
     routes = [Route(name=name, utterances=found) for name, found in texts.items() if found]
-    made = SemanticRouter(encoder=Known(), routes=routes, auto_sync="local")
-    found = [made(vector=vector.tolist()).name for vector in test.vectors]
+    made = IndexedRouter(Known(), routes)
+    found = [made(text).name for text in test.dataset.queries]
     return np.array([names.index(name) if name in names else -1 for name in found])
 
 
@@ -91,10 +94,13 @@ def main() -> None:
                     try:
                         with one_thread():
                             found = METHODS[method](train, sets.test)
-                    except ImportError:
+                    except ImportError as exc:
+                        print(f"{name:<20}{count or 'all':>6}  {method:<16} skipped: {exc}")
                         break
                     spent = time.process_time() - began
-                    rows.append(((found == truth).mean() * 100, macro_f1(truth, found) * 100, spent))
+                    rows.append(
+                        ((found == truth).mean() * 100, macro_f1(truth, found) * 100, spent)
+                    )
                 if rows:
                     mean = np.mean(rows, axis=0)
                     print(

@@ -28,7 +28,7 @@ class Oracle(BaseSelector):
 
     def _select(self, choices, query):
         self.calls += 1
-        names = [choice.name for choice in choices]
+        names = [(choice.name or choice.description).split()[-1] for choice in choices]
         index = names.index(self.table[query.query_str])
         return SelectorResult(selections=[SingleSelection(index=index, reason="oracle")])
 
@@ -51,9 +51,7 @@ def test_the_stock_rule_is_what_the_stock_selector_answers(tuned_world):
     dataset, model, _, report = tuned_world
     stock = EmbeddingSingleSelector(model)
     choices = [f"all about {name}" for name in NAMES]
-    right = [
-        NAMES[stock.select(choices, e.query).ind] == e.choices[0] for e in dataset.examples
-    ]
+    right = [NAMES[stock.select(choices, e.query).ind] == e.choices[0] for e in dataset.examples]
     assert report.gains["accuracy"].base == pytest.approx(np.mean(right))
 
 
@@ -161,9 +159,7 @@ def test_a_deferral_selector_is_measured_on_the_least_certain_queries_only():
     dataset, model = world(noise=1.6, per_choice=20)
     oracle = Oracle({e.query: e.choices[0] for e in dataset.examples})
     options = RouterOptions(accept="always", target_accuracy=0.95, words=False)
-    engine = RouterFinetuneEngine(
-        dataset, model, options=options, defer_to=oracle, max_deferred=30
-    )
+    engine = RouterFinetuneEngine(dataset, model, options=options, defer_to=oracle, max_deferred=30)
     report = engine.finetune()
     assert oracle.calls == 30
     shares = {point.share: point.accuracy for point in report.deferral}
@@ -200,7 +196,8 @@ def test_serving_imports_neither_torch_nor_scikit_learn(selector, tmp_path):
 import sys
 from llama_index.core import MockEmbedding
 from llama_index.tuning import TunedSelector
-selector = TunedSelector.load({str(tmp_path / "router")!r}, MockEmbedding(embed_dim=8, model_name="table"))
+model = MockEmbedding(embed_dim=8, model_name="table")
+selector = TunedSelector.load({str(tmp_path / "router")!r}, model)
 selector.select(list(selector.choices), "anything")
 print(*{{"torch", "sklearn", "scipy"}} & set(sys.modules))
 """

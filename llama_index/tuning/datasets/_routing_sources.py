@@ -28,8 +28,10 @@ def example(row: Any, place: str) -> RoutingExample:
         raise DatasetError(f"{place} must have label or labels, one of the two")
     labels = row.get("label") if "label" in row else row["labels"]
     several = "labels" in row and not isinstance(labels, str)
-    if labels is not None and not isinstance(labels, str) and not (
-        several and isinstance(labels, Sequence)
+    if (
+        labels is not None
+        and not isinstance(labels, str)
+        and not (several and isinstance(labels, Sequence))
     ):
         raise DatasetError(f"{place}: a label must be a string or null, got {labels!r}")
     return RoutingExample(row["query"], names(labels), row.get("weight", 1.0))
@@ -89,7 +91,9 @@ def from_selections(
         if missing:
             raise DatasetError(f"{place} lacks {', '.join(missing)}")
         offered = _offered(record["choices"], place)
-        choices.update({name: text for name, text in offered.items() if text or name not in choices})
+        choices.update(
+            {name: text for name, text in offered.items() if text or name not in choices}
+        )
         selected = _selected(record["selected"], list(offered), place)
         rated, labels = _feedback(record.get("feedback"), selected, place)
         weight = correction_weight if rated else unrated_weight
@@ -125,7 +129,9 @@ def _selected(given: Any, offered: Sequence[str], place: str) -> tuple[str, ...]
         elif isinstance(item, str) and item in offered:
             found.append(item)
         else:
-            raise DatasetError(f"{place}: selected {item!r} is not one of the {len(offered)} choices")
+            raise DatasetError(
+                f"{place}: selected {item!r} is not one of the {len(offered)} choices"
+            )
     return tuple(dict.fromkeys(found))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def terms(text: str) -> list[str]:
     words = _WORDS.findall(text[:MAX_CHARACTERS].lower())
     if _WIDE.search(text):
         words = [part for word in words for part in (word if _WIDE.search(word) else [word])]
-    return words + [f"{one} {two}" for one, two in zip(words, words[1:], strict=False)]
+    return words + [f"{one} {two}" for one, two in pairwise(words)]
 
 
 class Lexicon:

@@ -222,3 +222,14 @@ def probabilities(logits: FloatArray, sharpness: float) -> FloatArray:
     np.exp(scaled, out=scaled)
     found: FloatArray = scaled / scaled.sum(axis=-1, keepdims=True)
     return found
+
+
+def top_two(logits: FloatArray, sharpness: float) -> tuple[int, float, float]:
+    """The best choice, its probability, and its margin over the next; logits `(choices,)`."""
+    best = int(logits.argmax())
+    scaled = logits - logits[best]
+    scaled *= np.float32(sharpness)
+    np.exp(scaled, out=scaled)
+    total = float(scaled.sum())
+    scaled[best] = 0.0
+    return best, 1 / total, (1 - float(scaled.max())) / total

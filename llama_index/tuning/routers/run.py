@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def _kept(material: Material, options: RouterOptions) -> Kept:
     order = np.argsort(material.labels, kind="stable")
     bounds = np.searchsorted(material.labels[order], np.arange(material.choices + 1))
     rows, ends = [], [0]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds.tolist()):
         own = material.owner[order[start:stop]]
         if len(own) > options.keep_examples:
             own = np.sort(draw.choice(own, options.keep_examples, replace=False))
@@ -223,4 +224,3 @@ def _start(before: Run | None) -> Solution | None:
         return None
     # The words' weights start anew: more examples are another vocabulary.
     return Solution(before.solution.weight, before.solution.bias, None, 0)
-

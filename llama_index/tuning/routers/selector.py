@@ -26,7 +26,7 @@ from llama_index.tuning.embeddings.identity import base_name, same_name
 from llama_index.tuning.errors import ArtifactError, OutOfScopeError
 from llama_index.tuning.routers.artifact import load_router, save_router
 from llama_index.tuning.routers.clauses import clauses as split_clauses
-from llama_index.tuning.routers.model import FloatArray, RouterModel, probabilities
+from llama_index.tuning.routers.model import FloatArray, RouterModel, probabilities, top_two
 from llama_index.tuning.routers.offers import (
     Key,
     Offer,
@@ -107,7 +107,9 @@ class TunedSelector(BaseSelector):
         if defer_to is not None and not isinstance(defer_to, BaseSelector):
             raise TypeError(f"defer_to must be a BaseSelector, got {type(defer_to).__name__}")
         if fallback is not None and (not isinstance(fallback, str) or not fallback.strip()):
-            raise ValueError(f"fallback must be a choice's name, 'all' or 'error', got {fallback!r}")
+            raise ValueError(
+                f"fallback must be a choice's name, 'all' or 'error', got {fallback!r}"
+            )
         if clauses and not multi:
             raise ValueError("clauses=True goes with multi=True: a clause may add a choice")
         name = base_name(embed_model)
@@ -138,9 +140,7 @@ class TunedSelector(BaseSelector):
         """Name → description of the choices that it knows."""
         return dict(self._model.choices)
 
-    def predict(
-        self, query: str, choices: Sequence[MetadataType] | None = None
-    ) -> Prediction:
+    def predict(self, query: str, choices: Sequence[MetadataType] | None = None) -> Prediction:
         """Rank the choices given, or all that it knows; nothing is deferred."""
         offer = self._own if choices is None else self._offer(_wrapped(choices))
         vector = self._model.unit(self._embed_model.get_query_embedding(_checked(query)))
@@ -243,9 +243,7 @@ class TunedSelector(BaseSelector):
             return self._deferred().select(choices, query)
         return found
 
-    async def _aselect(
-        self, choices: Sequence[ToolMetadata], query: QueryBundle
-    ) -> SelectorResult:
+    async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
         text = _checked(query.query_str)
         offer = await self._aoffer(choices)
         embed = self._embed_model.aget_query_embedding
@@ -262,23 +260,20 @@ class TunedSelector(BaseSelector):
     def _parts(self, text: str) -> list[str]:
         return [text, *split_clauses(text)] if self.clauses else [text]
 
-    def _answer(
-        self, offer: Offer, vectors: list[FloatArray], text: str
-    ) -> SelectorResult | None:
+    def _answer(self, offer: Offer, vectors: list[FloatArray], text: str) -> SelectorResult | None:
         """The selection; `None` where it is to be deferred."""
         model = self._model
         scores = offer.scores(model, vectors[0], text)
-        chances = probabilities(scores, model.sharpness)
-        best = int(scores.argmax())
-        margin = _margin(chances)
+        best, chance, margin = top_two(scores, model.sharpness)
         if scores[best] < model.threshold and self.fallback is not None:
             return self._outside(offer, float(scores[best]))
         if self.defer_to is not None and margin < model.margin:
             return None
         if not self.multi:
             return SelectorResult(
-                selections=[self._selection(offer, best, float(chances[best]), margin, vectors[0])]
+                selections=[self._selection(offer, best, chance, margin, vectors[0])]
             )
+        chances = probabilities(scores, model.sharpness)
         for part, vector in zip(self._parts(text)[1:], vectors[1:], strict=True):
             apart = offer.scores(model, vector, part)
             if apart.max() >= model.threshold:
@@ -331,7 +326,7 @@ class TunedSelector(BaseSelector):
             [offer.names[row] for row in order],
             [float(chances[row]) for row in order],
             bool(scores[best] < self._model.threshold),
-            _margin(chances),
+            top_two(scores, self._model.sharpness)[2],
             float(scores[best]),
             self._nearest(offer, best, vector),
         )
@@ -376,13 +371,6 @@ class TunedSelector(BaseSelector):
     def _replace(self, model: RouterModel) -> None:
         self._model, self._own = model, own_offer(model)
         self._offers.clear()
-
-
-def _margin(chances: FloatArray) -> float:
-    if len(chances) < 2:
-        return 1.0
-    top = np.partition(chances, -2)
-    return float(top[-1] - top[-2])
 
 
 def _wrapped(choices: Sequence[MetadataType]) -> list[ToolMetadata]:

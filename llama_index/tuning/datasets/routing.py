@@ -251,8 +251,7 @@ class RoutingDataset:
     def from_router(cls, router: Any, pairs: Iterable[tuple[str, Labels]] = ()) -> RoutingDataset:
         """The choices of a `RouterQueryEngine` or `RouterRetriever`, with given examples.
 
-        `llama_index.tuning.generate.routing.generate_routing_examples` makes examples where there are
-        none.
+        `generate.routing.generate_routing_examples` makes examples where there are none.
         """
         return cls.from_metadata(sources.metadata_of(router), pairs)
 

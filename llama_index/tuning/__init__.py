@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.judgments import JudgmentDataset
     from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
-    from llama_index.tuning.datasets.retrieval import (
-        RetrievalDataset as EmbeddingQAFinetuneDataset,
-    )
+    from llama_index.tuning.datasets.retrieval import RetrievalDataset as EmbeddingQAFinetuneDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
     from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
     from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
@@ -71,6 +70,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.rerankers.options import LightRerankerOptions
     from llama_index.tuning.rerankers.retriever import TunedRetriever
     from llama_index.tuning.rerankers.tuned import TunedReranker
+    from llama_index.tuning.routers.engine import RouterFinetuneEngine
+    from llama_index.tuning.routers.options import RouterOptions
+    from llama_index.tuning.routers.selector import TunedSelector
+    from llama_index.tuning.routers.tools import TunedToolRetriever
 
 __all__ = [
     "AdapterEmbeddingModel",
@@ -101,8 +104,13 @@ __all__ = [
     "RelevanceDataset",
     "RelevanceLabels",
     "RetrievalDataset",
+    "RouterFinetuneEngine",
+    "RouterOptions",
+    "RoutingDataset",
     "TunedReranker",
     "TunedRetriever",
+    "TunedSelector",
+    "TunedToolRetriever",
     "adapt_index",
     "aevaluate_retriever",
     "compare_queries",
@@ -154,8 +162,13 @@ _HOMES = {
     "RelevanceDataset": "datasets.relevance",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",
+    "RouterFinetuneEngine": "routers.engine",
+    "RouterOptions": "routers.options",
+    "RoutingDataset": "datasets.routing",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
+    "TunedSelector": "routers.selector",
+    "TunedToolRetriever": "routers.tools",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
     "compare_queries": "generate.heldout",

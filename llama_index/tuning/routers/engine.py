@@ -202,8 +202,8 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
             found = evaluate_selector(self.base_selector, asked, show_progress=self.show_progress)
             number = {name: row for row, name in enumerate(material.dataset.choices)}
             scores = np.zeros((len(asked), material.choices), dtype=np.float32)
-            for row, names in enumerate(found.selected):
-                for rank, name in enumerate(names):
+            for row, chosen in enumerate(found.selected):
+                for rank, name in enumerate(chosen):
                     scores[row, number[name]] = 1 / (rank + 1)
             return scores
         described = material.described.copy()
@@ -229,8 +229,9 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
 
             self.embed_model = Settings.embed_model
         if not isinstance(self.embed_model, BaseEmbedding):
-            kind = type(self.embed_model).__name__
-            raise TypeError(f"embed_model must be a BaseEmbedding, got {kind}")
+            raise TypeError(
+                f"embed_model must be a BaseEmbedding, got {type(self.embed_model).__name__}"
+            )
         return self.embed_model
 
 

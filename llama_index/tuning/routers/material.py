@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from llama_index.tuning.routers.linear import FloatArray, IntArray, Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-    from llama_index.tuning.embeddings.vectors import Embedder
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +90,15 @@ class Material:
         return Material.of(data, self.vectors[examples], self.described)
 
 
-def embed(dataset: RoutingDataset, embedder: Embedder) -> tuple[FloatArray, FloatArray]:
+class Embeds(Protocol):
+    """What `embed` needs of an `Embedder`."""
+
+    def queries(self, texts: list[str], /) -> FloatArray: ...
+
+    def documents(self, texts: list[str], /) -> FloatArray: ...
+
+
+def embed(dataset: RoutingDataset, embedder: Embeds) -> tuple[FloatArray, FloatArray]:
     """Vectors of queries and of descriptions, unit length; each distinct text once."""
     vectors = unit_rows(embedder.queries(dataset.queries))
     described = np.zeros((len(dataset.choices), vectors.shape[1]), dtype=np.float32)

@@ -102,8 +102,9 @@ class TunedSelector(BaseSelector):
         defer_to: BaseSelector | None = None,
     ) -> None:
         if not isinstance(embed_model, BaseEmbedding):
-            kind = type(embed_model).__name__
-            raise TypeError(f"embed_model must be a BaseEmbedding, got {kind}")
+            raise TypeError(
+                f"embed_model must be a BaseEmbedding, got {type(embed_model).__name__}"
+            )
         if defer_to is not None and not isinstance(defer_to, BaseSelector):
             raise TypeError(f"defer_to must be a BaseSelector, got {type(defer_to).__name__}")
         if fallback is not None and (not isinstance(fallback, str) or not fallback.strip()):

@@ -72,7 +72,6 @@ def main() -> None:
         run(name, taught, measured)
         run(f"{name}, + sentences", taught, measured, unlabelled=taught.corpus)
         run(f"{name}, both sides", taught, measured, options=both)
-        run(f"{name}, sentences alone", None, measured, unlabelled=taught.corpus)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def main() -> None:
                 f"{before:.2f} GB before, {_peak():.2f} GB after: {found[backend].counts}"
             )
         same = sum(
-            found["faiss"].negatives[id_] == found["exact"].negatives[id_] for id_ in dataset.queries
+            found["faiss"].negatives[id_] == found["exact"].negatives[id_]
+            for id_ in dataset.queries
         )
         print(f"both backends give the same negatives for {same} of {len(dataset)} queries")
         print(f"equal to brute force: {check(found['faiss'], queries, documents)} of 50 queries")

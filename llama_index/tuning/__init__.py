@@ -20,11 +20,14 @@ if TYPE_CHECKING:
         BaseRerankerFinetuneEngine,
         BaseSelectorFinetuneEngine,
     )
+    from llama_index.tuning.collect.callbacks import OpenAIFineTuningHandler
+    from llama_index.tuning.collect.recorder import FinetuningRecorder
+    from llama_index.tuning.datasets.chat import ChatDataset
+    from llama_index.tuning.datasets.judgments import JudgmentDataset
     from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
-    from llama_index.tuning.datasets.retrieval import (
-        RetrievalDataset as EmbeddingQAFinetuneDataset,
-    )
+    from llama_index.tuning.datasets.retrieval import RetrievalDataset as EmbeddingQAFinetuneDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
     from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
     from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
@@ -67,6 +70,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.rerankers.options import LightRerankerOptions
     from llama_index.tuning.rerankers.retriever import TunedRetriever
     from llama_index.tuning.rerankers.tuned import TunedReranker
+    from llama_index.tuning.routers.engine import RouterFinetuneEngine
+    from llama_index.tuning.routers.options import RouterOptions
+    from llama_index.tuning.routers.selector import TunedSelector
+    from llama_index.tuning.routers.tools import TunedToolRetriever
 
 __all__ = [
     "AdapterEmbeddingModel",
@@ -78,6 +85,7 @@ __all__ = [
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
     "CallOptions",
+    "ChatDataset",
     "CohereRerankerFinetuneEngine",
     "CrossEncoderFinetuneEngine",
     "CrossEncoderFinetuningDatasetSample",
@@ -85,16 +93,24 @@ __all__ = [
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
+    "FinetuningRecorder",
     "GeneratedDataset",
+    "JudgmentDataset",
     "LightReranker",
     "LightRerankerFinetuneEngine",
     "LightRerankerOptions",
     "MinedDataset",
+    "OpenAIFineTuningHandler",
     "RelevanceDataset",
     "RelevanceLabels",
     "RetrievalDataset",
+    "RouterFinetuneEngine",
+    "RouterOptions",
+    "RoutingDataset",
     "TunedReranker",
     "TunedRetriever",
+    "TunedSelector",
+    "TunedToolRetriever",
     "adapt_index",
     "aevaluate_retriever",
     "compare_queries",
@@ -127,6 +143,7 @@ _HOMES = {
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
     "CallOptions": "generate.calls",
+    "ChatDataset": "datasets.chat",
     "CohereRerankerFinetuneEngine": "rerankers.cohere",
     "CrossEncoderFinetuneEngine": "rerankers.cross_engine",
     "CrossEncoderFinetuningDatasetSample": "generate.relevance",
@@ -134,16 +151,24 @@ _HOMES = {
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
+    "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
+    "JudgmentDataset": "datasets.judgments",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
     "LightRerankerOptions": "rerankers.options",
     "MinedDataset": "generate.mined",
+    "OpenAIFineTuningHandler": "collect.callbacks",
     "RelevanceDataset": "datasets.relevance",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",
+    "RouterFinetuneEngine": "routers.engine",
+    "RouterOptions": "routers.options",
+    "RoutingDataset": "datasets.routing",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
+    "TunedSelector": "routers.selector",
+    "TunedToolRetriever": "routers.tools",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
     "compare_queries": "generate.heldout",

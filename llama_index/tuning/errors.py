@@ -6,6 +6,7 @@ TuningError
 ├── StoreError          (ValueError)    a vector store that cannot do what was asked
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
 ├── HostedEndedError    (RuntimeError)  a vendor no longer does this
+├── OutOfScopeError     (ValueError)    a query that belongs to none of a router's choices
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
 ├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
@@ -53,6 +54,10 @@ class ArtifactError(TuningError, ValueError):
 
 class HostedEndedError(TuningError, RuntimeError):
     """A vendor no longer tunes this kind of model; the message says what does."""
+
+
+class OutOfScopeError(TuningError, ValueError):
+    """A query belongs to none of a router's choices, and its fallback is `"error"`."""
 
 
 class NotFinetunedError(TuningError, RuntimeError):

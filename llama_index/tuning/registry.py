@@ -17,6 +17,7 @@ _BUILT_IN = {
     "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
+    "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}
 

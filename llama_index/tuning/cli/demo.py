@@ -11,13 +11,15 @@ import typer
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import minilm
 from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.embeddings.measure import measure_adapter
+from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
-    from llama_index.core.schema import NodeWithScore
 
     from llama_index.tuning.datasets import RetrievalDataset
+    from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 
 
 def demo(
@@ -26,6 +28,7 @@ def demo(
 ) -> None:
     """Tune MiniLM on questions about Python's language reference and show what was gained."""
     from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 
     started = time.perf_counter()
     nodes = reference_nodes()
@@ -50,7 +53,9 @@ def demo(
         print_json(report.to_dict())
         return
     print_report(report)
-    _ask(engine.embed_model, engine.get_finetuned_model(), held_out, out / "vectors.sqlite")
+    tuned = engine.get_finetuned_model()
+    if isinstance(tuned, AdapterEmbeddingModel):
+        _ask(engine.embed_model, tuned, held_out, out / "vectors.sqlite")
     console.print(
         f"\nreport with plot: {out / 'report.html'}   adapter: {out / 'adapter'}   "
         f"({time.perf_counter() - started:.0f} s)",
@@ -59,39 +64,30 @@ def demo(
 
 
 def _ask(
-    base: BaseEmbedding, tuned: BaseEmbedding, held_out: RetrievalDataset, vector_cache: Path
+    base: BaseEmbedding, tuned: AdapterEmbeddingModel, held_out: RetrievalDataset, cache: Path
 ) -> None:
     """The held-out question that gained most, through a `VectorStoreIndex`, before and after."""
-    index = _index(base, held_out, vector_cache)
-    ranks = []
-    for model in (base, tuned):
+    scores, _ = measure_adapter(held_out, base, tuned.adapter, vector_cache=cache)
+    gained = scores["tuned"].values["mrr@10"] - scores["base"].values["mrr@10"]
+    best = scores["base"].query_ids[int(gained.argmax())]
+    question, relevant = held_out.queries[best], held_out.relevant_docs[best]
+    console.print(f"\nThe held-out question that gained most: “{question}”", markup=False)
+    index = _index(base, held_out, cache)
+    for name, model in (("base", base), ("tuned", tuned)):
         retriever = index.as_retriever(similarity_top_k=10, embed_model=model)
-        found = {id_: retriever.retrieve(text) for id_, text in held_out.queries.items()}
-        ranks.append(
-            {id_: _rank(nodes, held_out.relevant_docs[id_]) for id_, nodes in found.items()}
-        )
-    before, after = ranks
-    best = max(held_out.queries, key=lambda id_: 1 / after[id_] - 1 / before[id_])
-    console.print(f"\nThe held-out question that gained most: “{held_out.queries[best]}”")
-    for name, rank in (("base", before[best]), ("tuned", after[best])):
-        place = f"at rank {rank:.0f}" if rank <= 10 else "not among the first 10"
-        console.print(f"  {name:<6} the right passage is {place}")
-    answer = held_out.corpus[held_out.relevant_docs[best][0]]
-    console.print(f"  {answer[:160]} …", markup=False, style="dim")
+        ids = [found.node.node_id for found in retriever.retrieve(question)]
+        places = [place for place, id_ in enumerate(ids, 1) if id_ in relevant]
+        place = f"at rank {places[0]}" if places else "not among the first 10"
+        console.print(f"  {name:<6} the passage that answers it is {place}")
+    passage = " ".join(held_out.corpus[relevant[0]].split())
+    console.print(f"  {passage[:160]} …", markup=False, style="dim", soft_wrap=True)
 
 
-def _index(model: BaseEmbedding, dataset: RetrievalDataset, vector_cache: Path) -> VectorStoreIndex:
+def _index(model: BaseEmbedding, dataset: RetrievalDataset, cache: Path) -> VectorStoreIndex:
     from llama_index.core import VectorStoreIndex
 
-    from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
-
     nodes = dataset.to_nodes()
-    vectors = document_vectors(dataset.corpus, None, Embedder(model, cache=vector_cache))
+    vectors = document_vectors(dataset.corpus, None, Embedder(model, cache=cache))
     for node, vector in zip(nodes, vectors, strict=True):
         node.embedding = vector.tolist()
     return VectorStoreIndex(nodes, embed_model=model)
-
-
-def _rank(nodes: list[NodeWithScore], relevant: list[str]) -> float:
-    places = [place for place, found in enumerate(nodes, 1) if found.node.node_id in relevant]
-    return min(places, default=float("inf"))

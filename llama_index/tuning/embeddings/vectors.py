@@ -76,7 +76,7 @@ class Embedder:
             missing = sorted((t for t in distinct if t not in known), key=len, reverse=True)
             steps = list(_chunks(missing, self.model.embed_batch_size * BATCHES_A_STEP))
             vectors: Sequence[Vector]
-            for step in progress(steps, self.show_progress, f"Embedding {kind}s"):
+            for step in progress(steps, self.show_progress and bool(steps), f"Embedding ({kind})"):
                 if self.num_workers > 1:
                     vectors = run_async(self._concurrently(step, aembed))
                 else:

@@ -90,9 +90,9 @@ def score_hits(
         first = np.where(top.any(axis=1), top.argmax(axis=1) + 1, np.inf)
         values[f"ndcg@{k}"] = np.asarray(top @ discounts[:k] / ideal)
         values[f"mrr@{k}"] = np.asarray(1.0 / first)
-        values[f"hit_rate@{k}"] = top.any(axis=1).astype(np.float64)
-        values[f"recall@{k}"] = top.sum(axis=1) / counts
-        values[f"precision@{k}"] = top.sum(axis=1) / k
+        values[f"hit_rate@{k}"] = np.asarray(top.any(axis=1), dtype=np.float64)
+        values[f"recall@{k}"] = np.asarray(top.sum(axis=1) / counts)
+        values[f"precision@{k}"] = np.asarray(top.sum(axis=1) / k)
         values[f"map@{k}"] = np.asarray((precisions[:, :k] * top).sum(axis=1) / counts)
     return values
 

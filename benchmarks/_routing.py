@@ -1,0 +1,66 @@
+"""Routing sets with their vectors, for the router benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.datasets.routing import RoutingDataset
+from llama_index.tuning.embeddings.vectors import Embedder
+from llama_index.tuning.routers.material import Material, embed
+from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.run import Clock, Run, train
+
+
+@dataclass
+class Sets:
+    """Train and test of one routing set, embedded."""
+
+    train: Material
+    test: Material
+
+
+def arguments(doc: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path(".cache/router_vectors.sqlite"))
+    return parser
+
+
+def load(args: argparse.Namespace, name: str) -> Sets:
+    embedder = Embedder(minilm(), cache=args.cache, show_progress=True)
+    parts = []
+    for split in ("train", "test"):
+        data = RoutingDataset.from_jsonl(args.data / name / f"{split}.jsonl")
+        parts.append(Material.of(data, *embed(data, embedder)))
+    return Sets(*parts)
+
+
+def shots(material: Material, count: int, seed: int) -> Material:
+    """So many examples of each choice; all where `count` is 0."""
+    if not count:
+        return material
+    draw = np.random.default_rng(seed)
+    rows = [
+        draw.permutation(np.flatnonzero(material.labels == choice))[:count]
+        for choice in range(material.choices)
+    ]
+    return material.subset(np.sort(np.concatenate(rows)))
+
+
+def tuned(material: Material, options: RouterOptions | None = None) -> tuple[Run, Clock]:
+    clock = Clock()
+    return train(material, options or RouterOptions(), clock), clock
+
+
+def only(material: Material, choices: np.ndarray) -> Material:
+    """The examples of some choices, and no other choice."""
+    names = list(material.dataset.choices)
+    kept = {names[row]: material.dataset.choices[names[row]] for row in choices}
+    rows = np.flatnonzero(np.isin(material.labels, choices))
+    data = RoutingDataset(kept, [material.dataset.examples[row] for row in material.owner[rows]])
+    return Material.of(data, material.vectors[material.owner[rows]], material.described[choices])

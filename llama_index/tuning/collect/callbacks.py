@@ -1,0 +1,174 @@
+"""The old package's handler, for apps on LlamaIndex's legacy callbacks."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
+
+from llama_index.tuning.collect.records import call_record, message_record
+from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.errors import DatasetError
+
+_begun: ContextVar[tuple[str, ...]] = ContextVar("begun_llm_events", default=())
+
+
+@dataclass
+class _Call:
+    messages: list[ChatMessage]
+    settings: dict[str, Any]
+    inside: list[str] = field(default_factory=list)
+    response: ChatMessage | None = None
+    ended: bool = False
+
+
+class OpenAIFineTuningHandler(BaseCallbackHandler):
+    """Collects LLM exchanges through a callback manager, and writes OpenAI's training format.
+
+    For new code `FinetuningRecorder` is the better choice: it needs no callback manager and
+    writes as it goes.
+
+    Example:
+        >>> from llama_index.core.callbacks import CallbackManager
+        >>> from llama_index.core.llms import MockLLM
+        >>> handler = OpenAIFineTuningHandler()
+        >>> llm = MockLLM(callback_manager=CallbackManager([handler]))
+        >>> answer = llm.complete("What is the fee?")
+        >>> [event] = handler.get_finetuning_events().values()
+        >>> event["messages"][0].content
+        'What is the fee?'
+    """
+
+    def __init__(self) -> None:
+        super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
+        self._calls: dict[str, _Call] = {}
+        self._lock = threading.Lock()
+
+    def on_event_start(
+        self,
+        event_type: CBEventType,
+        payload: dict[str, Any] | None = None,
+        event_id: str = "",
+        parent_id: str = "",
+        **kwargs: Any,
+    ) -> str:
+        """Note an LLM call's messages, as they are now."""
+        if event_type != CBEventType.LLM or not payload:
+            return event_id
+        if EventPayload.MESSAGES in payload:
+            messages = [message.model_copy(deep=True) for message in payload[EventPayload.MESSAGES]]
+        elif EventPayload.PROMPT in payload:
+            messages = [
+                ChatMessage(role=MessageRole.USER, content=str(payload[EventPayload.PROMPT]))
+            ]
+        else:
+            return event_id
+        settings = call_record(
+            payload.get(EventPayload.ADDITIONAL_KWARGS) or {},
+            payload.get(EventPayload.SERIALIZED) or {},
+        )
+        with self._lock:
+            begun = [id_ for id_ in _begun.get() if id_ in self._calls]
+            running = [id_ for id_ in begun if not self._calls[id_].ended]
+            if running:
+                self._calls[running[-1]].inside.append(event_id)
+            self._calls[event_id] = _Call(messages, settings)
+        _begun.set((*running, event_id))
+        return event_id
+
+    def on_event_end(
+        self,
+        event_type: CBEventType,
+        payload: dict[str, Any] | None = None,
+        event_id: str = "",
+        **kwargs: Any,
+    ) -> None:
+        """Note the answer; a call that failed is forgotten."""
+        if event_type != CBEventType.LLM:
+            return
+        with self._lock:
+            call = self._calls.get(event_id)
+            if call is None:
+                return
+            call.response, call.ended = _answer(payload or {}), True
+            if call.response is None:
+                del self._calls[event_id]
+                return
+            # chat() answered through complete() ends with the same answer twice: keep the outer.
+            for id_ in call.inside:
+                inner = self._calls.get(id_)
+                if inner and inner.response and inner.response.content == call.response.content:
+                    del self._calls[id_]
+
+    def get_finetuning_events(self) -> dict[str, dict[str, Any]]:
+        """Event id → its `messages` and the `response`, as chat messages."""
+        with self._lock:
+            return {
+                id_: {"messages": list(call.messages), "response": call.response}
+                for id_, call in self._calls.items()
+                if call.ended
+            }
+
+    def get_dataset(self) -> ChatDataset:
+        """The exchanges as a `ChatDataset`.
+
+        Raises:
+            DatasetError: nothing was collected, or an exchange cannot be trained on.
+        """
+        with self._lock:
+            calls = [call for call in self._calls.values() if call.response is not None]
+        if not calls:
+            raise DatasetError(
+                "no LLM exchange was collected: is this handler in the callback manager of the LLM "
+                "(Settings.callback_manager, set before the LLM is made)?"
+            )
+        return ChatDataset([_example(call) for call in calls])
+
+    def save_finetuning_events(self, path: PathLike, *, min_examples: int = 10) -> None:
+        """Write OpenAI's training format, checked line by line.
+
+        Args:
+            path: the file, JSON Lines.
+            min_examples: fewer are an error; OpenAI asks for 10.
+
+        Raises:
+            DatasetError: nothing was collected, too little, or a line is faulty.
+        """
+        self.get_dataset().save_jsonl(path, format="openai", min_examples=min_examples)
+
+    def start_trace(self, trace_id: str | None = None) -> None:
+        """Nothing: exchanges are collected, not traces."""
+
+    def end_trace(
+        self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None
+    ) -> None:
+        """Nothing: exchanges are collected, not traces."""
+
+
+def _answer(payload: dict[str, Any]) -> ChatMessage | None:
+    answer = payload.get(EventPayload.RESPONSE) or payload.get(EventPayload.COMPLETION)
+    if answer is None:
+        return None
+    if isinstance(answer, str):
+        return ChatMessage(role=MessageRole.ASSISTANT, content=answer)
+    if hasattr(answer, "message"):
+        message: ChatMessage = answer.message
+        return message
+    return ChatMessage(role=MessageRole.ASSISTANT, content=answer.text)
+
+
+def _example(call: _Call) -> ChatExample:
+    from llama_index.tuning.collect.chats import filled
+
+    messages = [message_record(message) for message in call.messages]
+    if call.response is not None:
+        messages.append(message_record(call.response))
+    return ChatExample(
+        filled(messages), call.settings.get("tools", []), call.settings.get("parallel_tool_calls")
+    )

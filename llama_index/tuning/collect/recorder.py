@@ -1,0 +1,289 @@
+"""The recorder: listens to a running app and writes what an engine can learn from."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from llama_index.core.evaluation import BaseEvaluator
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index_instrumentation import get_dispatcher
+
+from llama_index.tuning.collect.events import Events, EventTap
+from llama_index.tuning.collect.log import PathLike, TrafficLog
+from llama_index.tuning.collect.records import node_attachments
+from llama_index.tuning.collect.redact import Redact, mask_secrets
+from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, chosen_trace, last_trace
+from llama_index.tuning.collect.traffic import Teacher, Traffic, Where
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import NodeWithScore
+    from typing_extensions import Self
+
+    from llama_index.tuning.datasets.chat import ChatDataset
+    from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
+    from llama_index.tuning.datasets.retrieval import RetrievalDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
+
+logger = logging.getLogger(__name__)
+dispatcher = get_dispatcher(__name__)
+
+Result = TypeVar("Result")
+Component = TypeVar("Component", bound=BaseEvaluator | BaseNodePostprocessor)
+
+
+class FinetuningRecorder:
+    """Records a running app's LLM exchanges, retrievals, re-rankings, routes and verdicts.
+
+    Use it as a context manager, or `attach()` it when a server starts and `detach()` it when it
+    stops. Everything that one request caused is written under one trace id, to an append-only
+    log that threads, asyncio tasks and processes share. Recording never fails the app: what
+    goes wrong is counted in `failures` and logged.
+
+    Args:
+        path: the log, such as `"traffic.jsonl"`; more processes and rotation add
+            `traffic.part2.jsonl`, …
+        flush_every: records to hold back before the operating system gets them; with 1, a kill
+            of the process loses none.
+        flush_seconds: the longest that a held-back record waits.
+        fsync: wait for the disk at each flush.
+        max_bytes: size at which a new file begins.
+        redact: applied to every text before it is written, ids aside; the default masks API
+            keys and e-mail addresses. None writes texts as they are.
+        sample: share of the requests that are recorded, each whole or not at all, 0 to 1.
+
+    Example:
+        >>> import tempfile
+        >>> from llama_index.core.llms import MockLLM
+        >>> with FinetuningRecorder(tempfile.mkdtemp() + "/traffic.jsonl") as recorder:
+        ...     answer = MockLLM().complete("What is the fee?")
+        ...     recorder.feedback(recorder.last_trace_id(), 1.0)
+        >>> recorder.traffic().stats()["records"]
+        {'llm': 1, 'feedback': 1}
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        *,
+        flush_every: int = 1,
+        flush_seconds: float = 1.0,
+        fsync: bool = False,
+        max_bytes: int = 64 * 2**20,
+        redact: Redact | None = mask_secrets,
+        sample: float = 1.0,
+    ) -> None:
+        if not 0 <= sample <= 1:
+            raise ValueError(f"sample must be between 0 and 1, got {sample}")
+        self.path = Path(path)
+        self._log = TrafficLog(
+            path,
+            flush_every=flush_every,
+            flush_seconds=flush_seconds,
+            fsync=fsync,
+            max_bytes=max_bytes,
+            redact=redact,
+        )
+        self._sample = sample
+        spans = Spans(self)
+        self._events = Events(self, spans)
+        self._event_tap, self._span_tap = EventTap(events=self._events), SpanTap()
+        self._span_tap.spans = spans
+        self._failures, self._lock = 0, threading.Lock()
+
+    @property
+    def failures(self) -> int:
+        """Records that could not be made or written."""
+        return self._failures + self._log.lost
+
+    def attach(self) -> Self:
+        """Begin to listen, on the root of LlamaIndex's dispatchers."""
+        root = get_dispatcher()
+        if all(tap is not self._event_tap for tap in root.event_handlers):
+            root.add_event_handler(self._event_tap)
+            root.add_span_handler(self._span_tap)
+            atexit.register(self.detach)
+        return self
+
+    def detach(self) -> None:
+        """Stop listening, and write what is held back."""
+        root = get_dispatcher()
+        root.event_handlers = [h for h in root.event_handlers if h is not self._event_tap]
+        root.span_handlers = [h for h in root.span_handlers if h is not self._span_tap]
+        atexit.unregister(self.detach)
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self.attach()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    def flush(self) -> None:
+        """Write what `flush_every` holds back."""
+        self._log.flush()
+
+    @contextmanager
+    def trace(self, trace_id: str | None = None) -> Iterator[str]:
+        """Put everything inside under one trace id, one's own or a new one.
+
+        Without it a request is what one outermost call causes: `query()`, an agent's `run()`.
+        """
+        chosen = trace_id or uuid4().hex
+        token = chosen_trace.set(chosen)
+        try:
+            yield chosen
+        finally:
+            chosen_trace.reset(token)
+
+    def last_trace_id(self) -> str:
+        """The trace id of the request that this thread or task made last.
+
+        An agent or workflow runs in a context of its own, which this cannot see: put it in
+        `with recorder.trace() as trace_id:`.
+        """
+        trace = last_trace.get()
+        if trace is None:
+            raise RuntimeError("no request was made in this thread or task yet")
+        return trace
+
+    def feedback(
+        self,
+        trace_id: str,
+        score: float,
+        *,
+        comment: str | None = None,
+        choice: str | None = None,
+        answer: str | None = None,
+    ) -> None:
+        """Record what a user thought of a request; the last feedback on it counts.
+
+        Feedback on a request that `sample=` left out is left out too.
+
+        Args:
+            trace_id: the request, from `trace()` or `last_trace_id()`.
+            score: the higher the better; above 0 counts as liked where no other limit is set.
+            comment: the user's words.
+            choice: the router's choice that would have been right.
+            answer: the answer that would have been right.
+        """
+        score = float(score)
+        if score != score:
+            raise ValueError("score must be a number, got nan")
+        body = {"score": score, "comment": comment, "choice": choice, "answer": answer}
+        if self.samples(trace_id):
+            self.safely(self._append, {"kind": "feedback", "trace": trace_id}, body, ())
+
+    def watch(self, component: Component) -> Component:
+        """Make a component visible that LlamaIndex announces to nobody; returns the same object.
+
+        Needed once for each evaluator, and for re-rankers with an async method of their own
+        (`LLMRerank`) where they are awaited. Routers, retrievers, other re-rankers and LLMs need
+        no such call.
+        """
+        if isinstance(component, BaseEvaluator):
+            name = "aevaluate"
+        elif isinstance(component, BaseNodePostprocessor):
+            name = "_apostprocess_nodes"
+        else:
+            raise TypeError(
+                "component must be an evaluator or a node postprocessor, "
+                f"got {type(component).__name__}"
+            )
+        if name not in vars(component):
+            # Not setattr(): postprocessors are pydantic models, which take fields only.
+            object.__setattr__(component, name, dispatcher.span(getattr(component, name)))
+        return component
+
+    def samples(self, trace: str) -> bool:
+        """Whether a request is recorded; the same in every process."""
+        return self._sample >= 1 or zlib.crc32(trace.encode()) < self._sample * 2**32
+
+    def safely(self, work: Callable[..., Result], *args: Any) -> Result | None:
+        """Do a piece of recording; an error is counted and logged, never raised."""
+        try:
+            return work(*args)
+        except Exception:
+            with self._lock:
+                self._failures += 1
+            if self._failures in (1, 10, 100) or self._failures % 1000 == 0:
+                logger.warning("recording failed (%d times)", self._failures, exc_info=True)
+            return None
+
+    def write(
+        self, record: dict[str, Any], span: OpenSpan, nodes: Sequence[NodeWithScore] = ()
+    ) -> None:
+        """Append a record that a span caused; for the handlers."""
+        if not span.sampled:
+            return
+        body = dict(record)
+        head = {"kind": body.pop("kind"), "trace": span.trace, "span": span.id}
+        head["seconds"] = int((perf_counter() - span.started) * 1e6) / 1e6
+        self._append(head, body, nodes)
+
+    def forget(self, span_id: str) -> None:
+        """Let go of a call that failed; for the handlers."""
+        self._events.forget(span_id)
+
+    def _append(
+        self, head: dict[str, Any], body: dict[str, Any], nodes: Sequence[NodeWithScore]
+    ) -> None:
+        head["time"] = time.time()
+        self._log.append({**head, **body}, node_attachments(nodes))
+
+    def traffic(self) -> Traffic:
+        """Everything recorded so far, by all processes that share the path."""
+        self.flush()
+        return Traffic.load(self.path)
+
+    def chat_dataset(
+        self, *, where: Where | None = None, teacher: Teacher | None = None
+    ) -> ChatDataset:
+        """LLM exchanges; see `Traffic.chat_dataset`."""
+        return self.traffic().chat_dataset(where=where, teacher=teacher)
+
+    def preference_dataset(
+        self, *, where: Where | None = None, teacher: Teacher | None = None
+    ) -> ChatDataset:
+        """Pairs of answers to one prompt; see `Traffic.preference_dataset`."""
+        return self.traffic().preference_dataset(where=where, teacher=teacher)
+
+    def retrieval_dataset(
+        self, *, where: Where | None = None, teacher: Teacher | None = None, top_n: int = 1
+    ) -> RetrievalDataset:
+        """Queries with the passages that served them; see `Traffic.retrieval_dataset`."""
+        return self.traffic().retrieval_dataset(where=where, teacher=teacher, top_n=top_n)
+
+    def routing_dataset(
+        self, *, where: Where | None = None, teacher: Teacher | None = None
+    ) -> RoutingDataset:
+        """Queries with the choices that a router made; see `Traffic.routing_dataset`."""
+        return self.traffic().routing_dataset(where=where, teacher=teacher)
+
+    def relevance_dataset(
+        self, *, where: Where | None = None, teacher: Teacher | None = None
+    ) -> RelevanceDataset:
+        """Queries with scored passages; see `Traffic.relevance_dataset`."""
+        return self.traffic().relevance_dataset(where=where, teacher=teacher)
+
+    def judgment_dataset(
+        self, *, where: Where | None = None, teacher: Teacher | None = None
+    ) -> JudgmentDataset:
+        """Verdicts of judges; see `Traffic.judgment_dataset`."""
+        return self.traffic().judgment_dataset(where=where, teacher=teacher)

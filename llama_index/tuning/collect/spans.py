@@ -1,0 +1,226 @@
+"""The open spans of a running app: which request each belongs to, and what encloses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from inspect import BoundArguments
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_selector import BaseSelector
+from llama_index.core.evaluation import BaseEvaluator
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index_instrumentation.span.base import BaseSpan
+from llama_index_instrumentation.span_handlers.base import BaseSpanHandler
+
+from llama_index.tuning.collect.records import (
+    choice_record,
+    evaluation_record,
+    query_text,
+    scored,
+)
+
+if TYPE_CHECKING:
+    from llama_index.tuning.collect.recorder import FinetuningRecorder
+
+chosen_trace: ContextVar[str | None] = ContextVar("chosen_trace", default=None)
+last_trace: ContextVar[str | None] = ContextVar("last_trace", default=None)
+
+_KINDS = {
+    "selection": (BaseSelector, {"_select", "_aselect"}),
+    "rerank": (BaseNodePostprocessor, {"_postprocess_nodes", "_apostprocess_nodes"}),
+    "evaluation": (BaseEvaluator, {"evaluate", "aevaluate"}),
+}
+_REORDERS_ONLY = {"LongContextReorder"}
+_kinds_seen: dict[tuple[type, str], str | None] = {}
+
+
+@dataclass(slots=True)
+class OpenSpan:
+    """A span that has begun: its request (`trace`), its kind, and what was noted of it."""
+
+    id: str
+    parent_id: str | None
+    trace: str
+    sampled: bool
+    method: str
+    instance: Any
+    kind: str | None
+    started: float
+    note: dict[str, Any] | None = None
+    model: str | None = None
+    calls_llm: bool = False
+    delegates: bool = False
+
+
+class Spans:
+    """Keeps the open spans, and records selections, re-rankings and evaluations as they end."""
+
+    def __init__(self, recorder: FinetuningRecorder) -> None:
+        self.open: dict[str, OpenSpan] = {}
+        self._recorder = recorder
+
+    def enclosing(self, span: OpenSpan) -> Iterator[OpenSpan]:
+        """The open spans around a span, innermost first."""
+        outer = self.open.get(span.parent_id) if span.parent_id else None
+        while outer is not None:
+            yield outer
+            outer = self.open.get(outer.parent_id) if outer.parent_id else None
+
+    def within(self, span: OpenSpan) -> str | None:
+        """The kind of component that a span works for: a judge's own queries are no user's."""
+        return next((outer.kind for outer in self.enclosing(span) if outer.kind), None)
+
+    def enter(
+        self,
+        id_: str,
+        arguments: dict[str, Any],
+        instance: Any,
+        parent_id: str | None,
+        tags: dict[str, Any] | None,
+    ) -> None:
+        """Begin a span; the first of a request gives it its trace id."""
+        parent = self.open.get(parent_id) if parent_id else None
+        if parent is not None:
+            trace, sampled = parent.trace, parent.sampled
+        else:
+            trace = _trace_id(id_, parent_id, tags)
+            sampled = self._recorder.samples(trace)
+            last_trace.set(trace)
+        method = id_[:-37].rpartition(".")[2]  # the id is Class.method-uuid
+        kind = _kind(type(instance), method)
+        span = OpenSpan(id_, parent_id, trace, sampled, method, instance, kind, perf_counter())
+        if kind is not None and sampled:
+            span.note = self._recorder.safely(_note, kind, arguments)
+        self.open[id_] = span
+
+    def exit(self, id_: str, result: Any) -> None:
+        """End a span, and record what it was."""
+        span = self.open.get(id_)
+        if span is not None:
+            if span.note is not None and result is not None:
+                self._recorder.safely(self._record, span, result)
+            del self.open[id_]
+
+    def drop(self, id_: str) -> None:
+        """End a span that failed: nothing of it is recorded."""
+        self._recorder.forget(id_)
+        self.open.pop(id_, None)
+
+    def _record(self, span: OpenSpan, result: Any) -> None:
+        same = (s.instance is span.instance and s.kind == span.kind for s in self.enclosing(span))
+        if any(same):
+            return  # _aselect() calling _select(): the outer one is recorded
+        body = _body(span, result)
+        if body is None:
+            return
+        name = type(span.instance).__name__
+        head = {"kind": span.kind, "by": name, "model": span.model or name}
+        nodes = [*span.note["given"], *result] if span.kind == "rerank" and span.note else ()
+        self._recorder.write({**head, **body}, span, nodes)
+
+
+class SpanTap(BaseSpanHandler[BaseSpan]):
+    """Hands the dispatcher's spans on to a recorder's `Spans`, which keeps them."""
+
+    spans: Any = None
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of this handler."""
+        return "FinetuningRecorderSpans"
+
+    def span_enter(
+        self,
+        id_: str,
+        bound_args: BoundArguments,
+        instance: Any | None = None,
+        parent_id: str | None = None,
+        tags: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A span has begun; the base class would keep it a second time."""
+        self.spans.enter(id_, bound_args.arguments, instance, parent_id, tags)
+
+    def span_exit(
+        self,
+        id_: str,
+        bound_args: BoundArguments,
+        instance: Any | None = None,
+        result: Any | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A span has ended."""
+        self.spans.exit(id_, result)
+
+    def span_drop(
+        self,
+        id_: str,
+        bound_args: BoundArguments,
+        instance: Any | None = None,
+        err: BaseException | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A span has failed."""
+        self.spans.drop(id_)
+
+    def new_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """None: the spans are kept by `Spans`."""
+        return None
+
+    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """None: the spans are kept by `Spans`."""
+        return None
+
+    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> BaseSpan | None:
+        """None: the spans are kept by `Spans`."""
+        return None
+
+
+def _trace_id(span_id: str, parent_id: str | None, tags: dict[str, Any] | None) -> str:
+    # A parent that began before the recorder was attached still holds its children together.
+    tagged = (tags or {}).get("trace_id")
+    return chosen_trace.get() or (str(tagged) if tagged else None) or parent_id or span_id
+
+
+def _kind(cls: type, method: str) -> str | None:
+    key = (cls, method)
+    if key not in _kinds_seen:
+        found = (
+            k for k, (base, names) in _KINDS.items() if method in names and issubclass(cls, base)
+        )
+        _kinds_seen[key] = None if cls.__name__ in _REORDERS_ONLY else next(found, None)
+    return _kinds_seen[key]
+
+
+def _note(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What must be read off the arguments now, before the component may change them."""
+    if kind == "rerank":
+        query = given.get("query_bundle")
+        nodes = list(given.get("nodes") or [])
+        text = None if query is None else query_text(query)
+        return {"query": text, "given": nodes, "nodes": scored(nodes)}
+    if kind == "selection":
+        choices = [choice_record(choice) for choice in given["choices"]]
+        return {"query": query_text(given["query"]), "choices": choices}
+    return {**given, **given.get("kwargs", {})}
+
+
+def _body(span: OpenSpan, result: Any) -> dict[str, Any] | None:
+    note = span.note or {}
+    if span.kind == "selection":
+        return {**note, "selected": result.inds, "reasons": result.reasons}
+    if span.kind == "evaluation":
+        return evaluation_record(result, note)
+    ranked = scored(result)
+    if note["query"] is None or not _reranks(note["nodes"], ranked):
+        return None
+    return {"query": note["query"], "nodes": note["nodes"], "ranked": ranked}
+
+
+def _reranks(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> bool:
+    """Whether scores or order changed; a filter that only leaves nodes out did not rank."""
+    kept = {node["id"] for node in after}
+    return [node for node in before if node["id"] in kept] != after

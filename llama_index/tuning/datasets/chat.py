@@ -1,0 +1,235 @@
+"""Conversations that a chat model learns from: one record type, one validator, five formats."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.tuning.datasets import _chat_formats as formats
+from llama_index.tuning.datasets._chat_validation import conversation_faults
+from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.errors import DatasetError
+
+Message = dict[str, Any]
+Tool = dict[str, Any]
+
+FORMATS = ("openai", "openai-preference", "trl", "trl-prompt-completion", "sharegpt")
+
+
+@dataclass(frozen=True)
+class ChatExample:
+    """One conversation, its last message the assistant's.
+
+    Attributes:
+        messages: in OpenAI's shape (role, content, tool_calls, tool_call_id, name). An
+            assistant's message may have a `weight`: 0 leaves it out of the loss, 1 is the
+            default. `thinking` may hold a model's thoughts; no format writes them.
+        tools: function schemas in OpenAI's shape.
+        parallel_tool_calls: whether several calls in one turn were allowed; None: not said.
+        rejected: for preferences, the assistant's message that is worse than the last one.
+    """
+
+    messages: list[Message]
+    tools: list[Tool] = field(default_factory=list)
+    parallel_tool_calls: bool | None = None
+    rejected: Message | None = None
+
+
+@dataclass
+class ChatDataset:
+    """Conversations to tune a chat model on.
+
+    Args:
+        examples: the conversations.
+
+    Raises:
+        DatasetError: naming every fault with its example and field.
+
+    Example:
+        >>> dataset = ChatDataset.from_messages([[
+        ...     {"role": "user", "content": "How high is the fee?"},
+        ...     {"role": "assistant", "content": "5 euros a month."},
+        ... ]])
+        >>> next(dataset.lines("openai"))["messages"][1]["content"]
+        '5 euros a month.'
+    """
+
+    examples: list[ChatExample]
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"example {number}, {fault}"
+            for number, example in enumerate(self.examples)
+            for fault in example_faults(example)
+        ]
+        if faults:
+            raise DatasetError("the chat dataset has faults:", faults)
+
+    def __len__(self) -> int:
+        """The number of conversations."""
+        return len(self.examples)
+
+    @classmethod
+    def from_messages(
+        cls,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        tools: Sequence[Tool] = (),
+    ) -> ChatDataset:
+        """From lists of messages that share the same tools."""
+        return cls([ChatExample([*messages], [*tools]) for messages in conversations])
+
+    def subset(self, numbers: Sequence[int]) -> ChatDataset:
+        """These conversations only, by their place."""
+        return ChatDataset([self.examples[number] for number in numbers])
+
+    def split(self, test_size: float = 0.2, *, seed: int = 0) -> tuple[ChatDataset, ChatDataset]:
+        """Two datasets, with conversations that open alike on the same side.
+
+        Args:
+            test_size: share of the conversations that go to the second one, between 0 and 1.
+            seed: the same seed gives the same split.
+        """
+        if not 0 < test_size < 1:
+            raise ValueError(f"test_size must be between 0 and 1, got {test_size}")
+        groups: dict[str, list[int]] = {}
+        for number, example in enumerate(self.examples):
+            groups.setdefault(_opening(example), []).append(number)
+        if len(groups) < 2:
+            raise DatasetError(f"cannot split: all {len(self)} conversations open alike")
+        shuffled = list(groups.values())
+        random.Random(seed).shuffle(shuffled)
+        test: list[int] = []
+        while len(shuffled) > 1 and len(test) < test_size * len(self):
+            test += shuffled.pop()
+        held_out = set(test)
+        train = [number for number in range(len(self)) if number not in held_out]
+        return self.subset(train), self.subset(sorted(held_out))
+
+    def fingerprint(self) -> str:
+        """A short hash of the content, written into reports and artifacts."""
+        rows = (json.dumps(vars(example), sort_keys=True) for example in self.examples)
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+    def lines(self, format: str = "openai") -> Iterator[dict[str, Any]]:
+        """Each conversation as an object of a format, see `save_jsonl`.
+
+        Raises:
+            DatasetError: a conversation that the format cannot hold, by line and field.
+        """
+        write = _writer(format)
+        for number, example in enumerate(self.examples, start=1):
+            try:
+                yield write(example)
+            except DatasetError as exc:
+                raise DatasetError(f"line {number}, {exc}") from None
+
+    def save_jsonl(
+        self,
+        path: PathLike,
+        *,
+        format: str = "openai",
+        min_examples: int = 10,
+        max_characters: int | None = None,
+    ) -> None:
+        """Write a training file, atomically, after checking every line.
+
+        Args:
+            path: the file.
+            format: `"openai"` (chat: messages, tools, weights), `"openai-preference"` (DPO),
+                `"trl"` (Hugging Face messages), `"trl-prompt-completion"` (only the last
+                message is learnt) or `"sharegpt"`.
+            min_examples: fewer are an error; OpenAI asks for 10.
+            max_characters: longest conversation, its tools included; None: no limit. A token
+                has about four characters of English.
+
+        Raises:
+            DatasetError: naming each faulty line and field; nothing is written.
+        """
+        if len(self) < min_examples:
+            raise DatasetError(
+                f"{path}: {len(self)} examples, at least {min_examples} are needed; "
+                "min_examples= sets another limit"
+            )
+        lines = [json.dumps(line, ensure_ascii=False) for line in self.lines(format)]
+        too_long = [
+            f"line {number} has {len(line)} characters, the limit is {max_characters}"
+            for number, line in enumerate(lines, start=1)
+            if max_characters is not None and len(line) > max_characters
+        ]
+        if too_long:
+            raise DatasetError(f"{path} was not written:", too_long)
+        write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+
+    @classmethod
+    def from_jsonl(cls, path: PathLike, *, format: str | None = None) -> ChatDataset:
+        """Load a training file of any of the formats.
+
+        Args:
+            path: the file.
+            format: its format; None: told by the keys of each line.
+
+        Raises:
+            DatasetError: naming each faulty line and field.
+        """
+        examples, faults = [], []
+        for number, row in read_json_lines(path):
+            try:
+                example = _reader(format or formats.told(row))(row)
+                found = example_faults(example)
+            except (DatasetError, KeyError, TypeError, AttributeError, ValueError) as exc:
+                missing = f"lacks {exc}" if isinstance(exc, KeyError) else str(exc)
+                found = [missing]
+            else:
+                examples.append(example)
+            faults += [f"line {number}, {fault}" for fault in found]
+        if faults:
+            raise DatasetError(f"{path} has faults:", faults)
+        return cls(examples)
+
+
+def example_faults(example: ChatExample) -> list[str]:
+    """What keeps a conversation from being trained on, each fault naming its field."""
+    return conversation_faults(
+        example.messages, example.tools, example.parallel_tool_calls, example.rejected
+    )
+
+
+def _writer(format: str) -> Callable[[ChatExample], dict[str, Any]]:
+    writers: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+        "openai": formats.openai_line,
+        "openai-preference": formats.preference_line,
+        "trl": formats.trl_line,
+        "trl-prompt-completion": formats.prompt_completion_line,
+        "sharegpt": formats.sharegpt_line,
+    }
+    return writers[_known(format)]
+
+
+def _reader(format: str) -> Callable[[Mapping[str, Any]], ChatExample]:
+    readers = {
+        "openai": formats.from_openai,
+        "openai-preference": formats.from_preference,
+        "trl": formats.from_openai,
+        "trl-prompt-completion": formats.from_prompt_completion,
+        "sharegpt": formats.from_sharegpt,
+    }
+    read = readers[_known(format)]
+    return lambda row: ChatExample(**read(row))
+
+
+def _known(format: str) -> str:
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")
+    return format
+
+
+def _opening(example: ChatExample) -> str:
+    for place, message in enumerate(example.messages):
+        if message["role"] == "assistant":
+            return json.dumps(example.messages[:place], sort_keys=True)
+    return ""

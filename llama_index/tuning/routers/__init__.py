@@ -1,0 +1,1 @@
+"""Routers: learn where a query belongs, and know when it belongs nowhere."""

@@ -1,0 +1,72 @@
+"""How a router is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from llama_index.tuning.gate import Accept, check_accept
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterOptions:
+    """How a router is trained, measured and deployed.
+
+    Example:
+        >>> RouterOptions(words=False, balanced=True).in_scope_recall
+        0.95
+    """
+
+    tau: float | Literal["auto"] = "auto"
+    """Variance of the weights' prior: larger fits closer; `"auto"` chooses by cross-fitting."""
+    words: bool | Literal["auto"] = "auto"
+    """Use the query's words beside its vector; `"auto"` where cross-fitting says that it helps."""
+    balanced: bool = False
+    """Weigh the choices equally, however many examples each has."""
+    robust: bool = True
+    """Weigh examples down whose label looks wrong to models that did not train on them."""
+    description_weight: float = 1.0
+    """How many examples a description counts as; 0 leaves descriptions out of the training."""
+    folds: int = 5
+    """Parts of the data in cross-fitting, at least 2; no more than examples of a typical choice."""
+    max_cross_fit: int = 20_000
+    """Cross-fitting looks at no more examples than this; the final fit sees all."""
+    in_scope_recall: float = 0.95
+    """Share of in-scope queries that must pass the out-of-scope threshold, between 0 and 1."""
+    target_accuracy: float | None = None
+    """Accuracy for which the deferral margin is chosen; none is deferred by default."""
+    keep_examples: int = 200
+    """Training queries kept for each choice, to name the nearest one; 0 keeps none."""
+    accept: Accept = "gain"
+    """`"gain"` keeps the base selector where no gain is shown; `"always"` does not."""
+    seed: int = 0
+    """The same seed gives the same router."""
+
+    def __post_init__(self) -> None:
+        if self.tau != "auto":
+            _positive("tau", self.tau)
+        if self.words not in (True, False, "auto"):
+            raise ValueError(f"words must be True, False or 'auto', got {self.words!r}")
+        _whole("folds", self.folds, 2)
+        _whole("max_cross_fit", self.max_cross_fit, 20)
+        _whole("keep_examples", self.keep_examples, 0)
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")
+        if not (math.isfinite(self.description_weight) and self.description_weight >= 0):
+            raise ValueError(f"description_weight must be >= 0, got {self.description_weight}")
+        if not 0.5 <= self.in_scope_recall < 1:
+            raise ValueError(f"in_scope_recall must be from 0.5 to 1, got {self.in_scope_recall}")
+        if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
+            raise ValueError(f"target_accuracy must be from 0 to 1, got {self.target_accuracy}")
+        check_accept(self.accept)
+
+
+def _positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number above 0 or 'auto', got {value!r}")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")

@@ -1,0 +1,226 @@
+"""One tuning run: cross-fit, fit, calibrate, measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+
+from llama_index.tuning._progress import progress
+from llama_index.tuning.routers.calibration import (
+    margin_for,
+    margins,
+    scope_threshold,
+    several_threshold,
+)
+from llama_index.tuning.routers.lexicon import Lexicon
+from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, prototypes
+from llama_index.tuning.routers.material import Material, query_rows, training_rows
+from llama_index.tuning.routers.measuring import Measured
+from llama_index.tuning.routers.model import Kept, RouterModel, probabilities
+from llama_index.tuning.routers.new_choices import HeldOut, hold_out
+from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.training import (
+    NOISE_TO_ACT,
+    CrossFit,
+    Setting,
+    Targets,
+    cross_fit,
+    fit_all,
+    one_thread,
+    sharpness_of,
+    trust,
+)
+
+
+@dataclass
+class Clock:
+    """Seconds of each step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run leaves: the router, the scores it was measured with, and where to go on from.
+
+    Attributes:
+        model: the router.
+        measured: scores of the training queries by cross-fitting.
+        setting: what was chosen.
+        noise: estimated share of wrong labels.
+        held_out: what routers showed that never saw some choices.
+        solution: the weights, for the next run.
+        lexicon: the words that the weights belong to.
+    """
+
+    model: RouterModel
+    measured: Measured
+    setting: Setting
+    noise: float
+    held_out: HeldOut
+    solution: Solution
+    lexicon: Lexicon | None
+
+
+def train(
+    material: Material,
+    options: RouterOptions,
+    clock: Clock,
+    *,
+    base_model: str = "",
+    before: Run | None = None,
+    show_progress: bool = False,
+) -> Run:
+    """Choose the setting by cross-fitting, fit on everything, calibrate.
+
+    Args:
+        material: the data.
+        options: the options.
+        clock: where the seconds go.
+        base_model: name of the embedding model.
+        before: a run on fewer examples to go on from; its setting is kept.
+        show_progress: show a bar over the folds.
+    """
+    known = None if before is None else before.setting
+    with one_thread():
+        with clock.step("cross-fit"):
+            sample = _sample(material, options)
+            found = cross_fit(
+                sample,
+                options,
+                known=known,
+                steps=lambda folds: progress(folds, show_progress, "Cross-fitting"),
+            )
+            factors, noise = trust(sample, found)
+            if options.robust and noise >= NOISE_TO_ACT:
+                found = cross_fit(sample.reweighted(factors), options, known=found.chosen)
+                material = _weighted(material, sample, factors)
+        with clock.step("fit"):
+            solution, lexicon = fit_all(material, options, found.chosen, _start(before))
+        with clock.step("calibrate"):
+            held_out = hold_out(sample, options, found.chosen)
+            model = _model(material, options, solution, lexicon, held_out)
+            model, measured = _calibrated(model, sample, options, found)
+    model = replace(model, base_model=base_model)
+    return Run(model, measured, found.chosen, noise, held_out, solution, lexicon)
+
+
+def measure(run: Run, material: Material) -> Measured:
+    """Scores of queries that no part of the run saw."""
+    examples = material.in_scope
+    logits = scores_of(run, material, examples)
+    return Measured(material, examples, logits, probabilities(logits, run.model.sharpness))
+
+
+def scores_of(run: Run, material: Material, examples: IntArray) -> FloatArray:
+    """The router's logits, shape `(n, choices)`."""
+    return run.solution.logits(query_rows(material, examples, run.lexicon))
+
+
+def _calibrated(
+    model: RouterModel, material: Material, options: RouterOptions, found: CrossFit
+) -> tuple[RouterModel, Measured]:
+    """Sharpness and thresholds from held-out scores, each fold's by the other folds."""
+    logits = found.honest()
+    targets = Targets.of(material, found.examples)
+    sharpness = sharpness_of(logits, targets)
+    chances = np.empty_like(logits)
+    for fold in np.unique(found.folds):
+        inside = found.folds == fold
+        others = found.examples[~inside]
+        chances[inside] = probabilities(
+            logits[inside], sharpness_of(logits[~inside], Targets.of(material, others))
+        )
+    correct = targets.correct(logits.argmax(axis=1))
+    calibrated = replace(
+        model,
+        sharpness=sharpness,
+        threshold=scope_threshold(logits, options.in_scope_recall),
+        margin=margin_for(margins(chances), correct, options.target_accuracy),
+        several=several_threshold(material, found.examples, logits, sharpness, options.seed),
+    )
+    return calibrated, Measured(material, found.examples, logits, chances)
+
+
+def _model(
+    material: Material,
+    options: RouterOptions,
+    solution: Solution,
+    lexicon: Lexicon | None,
+    held_out: HeldOut,
+) -> RouterModel:
+    rows = training_rows(
+        material,
+        material.in_scope,
+        None,
+        balanced=False,
+        description_weight=options.description_weight,
+    )
+    return RouterModel(
+        choices=dict(material.dataset.choices),
+        weight=solution.weight,
+        bias=solution.bias,
+        prototypes=prototypes(rows, material.choices),
+        descriptions=material.described,
+        kept=_kept(material, options),
+        sharpness=1.0,
+        threshold=-np.inf,
+        by_description=held_out.by_description,
+        by_examples=held_out.by_examples,
+        lexicon=lexicon if solution.words is not None else None,
+        words=solution.words,
+    )
+
+
+def _kept(material: Material, options: RouterOptions) -> Kept:
+    draw = np.random.default_rng(options.seed)
+    order = np.argsort(material.labels, kind="stable")
+    bounds = np.searchsorted(material.labels[order], np.arange(material.choices + 1))
+    rows, ends = [], [0]
+    for start, stop in pairwise(bounds.tolist()):
+        own = material.owner[order[start:stop]]
+        if len(own) > options.keep_examples:
+            own = np.sort(draw.choice(own, options.keep_examples, replace=False))
+        rows.append(own)
+        ends.append(ends[-1] + len(own))
+    chosen = np.concatenate(rows)
+    return Kept(material.texts(chosen), material.vectors[chosen], ends)
+
+
+def _sample(material: Material, options: RouterOptions) -> Material:
+    """At most `max_cross_fit` examples, drawn from each choice alike."""
+    inside = material.in_scope
+    if len(inside) <= options.max_cross_fit:
+        return material
+    draw = np.random.default_rng(options.seed)
+    first = material.labels[np.searchsorted(material.owner, inside)]
+    keys = np.empty(len(inside))
+    for choice in np.unique(first):
+        rows = draw.permutation(np.flatnonzero(first == choice))
+        keys[rows] = np.arange(len(rows)) / len(rows)
+    kept = inside[np.argsort(keys, kind="stable")[: options.max_cross_fit]]
+    return material.subset(np.sort(kept))
+
+
+def _weighted(material: Material, sample: Material, factors: FloatArray) -> Material:
+    # Of a sample, the labels outside it were never questioned.
+    return material.reweighted(factors) if sample is material else material
+
+
+def _start(before: Run | None) -> Solution | None:
+    if before is None:
+        return None
+    # The words' weights start anew: more examples are another vocabulary.
+    return Solution(before.solution.weight, before.solution.bias, None, 0)

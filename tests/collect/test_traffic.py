@@ -1,0 +1,214 @@
+from datetime import datetime, timedelta
+
+import pytest
+from llama_index.core import Document, MockEmbedding, VectorStoreIndex
+from llama_index.core.evaluation import CorrectnessEvaluator
+from llama_index.core.llms import ChatMessage
+from llama_index.core.postprocessor import LLMRerank
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.selectors import LLMSingleSelector
+from llama_index.core.tools import ToolMetadata
+
+from llama_index.tuning.collect import FinetuningRecorder, Only, Record, Traffic
+from llama_index.tuning.collect.views import _scores
+from llama_index.tuning.errors import DatasetError
+
+
+def nodes(*ids):
+    return [NodeWithScore(node=TextNode(id_=id_, text=f"Text {id_}"), score=0.5) for id_ in ids]
+
+
+def asked(dataset):
+    return [example.messages[0]["content"] for example in dataset.examples]
+
+
+def test_filters_take_feedback_scores_time_and_model(recorder, scripted):
+    for n, (name, score) in enumerate([("big", 1), ("small", 1), ("big", -1), ("big", None)]):
+        with recorder.trace(f"t{n}"):
+            scripted(name=name).complete(f"q{n}")
+        if score is not None:
+            recorder.feedback(f"t{n}", score)
+    assert asked(recorder.chat_dataset(teacher="big")) == ["q0", "q2", "q3"]
+    assert asked(recorder.chat_dataset(where=Only(min_feedback=1))) == ["q0", "q1"]
+    assert asked(recorder.chat_dataset(where=Only(max_feedback=0))) == ["q2"]
+    assert asked(recorder.chat_dataset(where=Only(model="small"))) == ["q1"]
+    assert asked(recorder.chat_dataset(where=lambda r: r.trace == "t3")) == ["q3"]
+    now = datetime.now()
+    assert asked(recorder.chat_dataset(where=Only(since=now + timedelta(hours=1)))) == []
+    assert len(recorder.chat_dataset(where=Only(until=now + timedelta(hours=1)))) == 4
+
+
+def test_a_judges_score_counts_for_the_whole_request(recorder, scripted):
+    for score in (5.0, 2.0):
+        with recorder.trace(f"s{score}"):
+            scripted().complete(f"scored {score}")
+            judge = recorder.watch(
+                CorrectnessEvaluator(llm=scripted(f"{score}\nSo.", name="judge"))
+            )
+            judge.evaluate(query="q", response="r", reference="x")
+    good = recorder.chat_dataset(where=Only(min_score=4), teacher="scripted")
+    assert asked(good) == ["scored 5.0"]
+
+
+def test_the_last_feedback_counts(recorder, scripted):
+    scripted().complete("q")
+    recorder.feedback(recorder.last_trace_id(), -1)
+    recorder.feedback(recorder.last_trace_id(), 1, comment="after all")
+    assert len(recorder.chat_dataset(where=Only(min_feedback=1))) == 1
+    assert recorder.traffic().stats()["liked"] == 1
+
+
+def test_a_conversation_is_one_line_and_unwanted_turns_have_no_weight(recorder, function_llm):
+    llm = function_llm(
+        lambda messages, **_: ChatMessage(role="assistant", content=f"a{len(messages)}")
+    )
+    first = [ChatMessage(content="q1")]
+    second = [*first, ChatMessage(role="assistant", content="a1"), ChatMessage(content="q2")]
+    with recorder.trace("one"):
+        llm.chat(first)
+    with recorder.trace("two"):
+        llm.chat(second)
+    [example] = recorder.chat_dataset().examples
+    assert [m.get("weight") for m in example.messages] == [None, 1, None, None]
+    [example] = recorder.chat_dataset(where=lambda r: r.trace == "two").examples
+    assert [m.get("weight") for m in example.messages] == [None, 0, None, None]
+    assert len(recorder.chat_dataset(where=lambda r: r.trace == "one")) == 1
+
+
+def test_an_exchange_that_cannot_be_learnt_is_left_out_and_logged(recorder, scripted, caplog):
+    scripted("").complete("no answer")
+    scripted("yes").complete("answer")
+    assert asked(recorder.chat_dataset()) == ["answer"]
+    assert "1 exchanges are left out" in caplog.text
+
+
+def test_tool_calls_without_ids_get_them(recorder, function_llm):
+    call = {"block_type": "tool_call", "tool_call_id": None, "tool_name": "f", "tool_kwargs": {}}
+    llm = function_llm(lambda messages, **_: ChatMessage(role="assistant", content="done"))
+    llm.chat(
+        [
+            ChatMessage(content="q"),
+            ChatMessage(role="assistant", blocks=[call, call]),
+            ChatMessage(role="tool", content="1"),
+            ChatMessage(role="tool", content="2"),
+        ]
+    )
+    [example] = recorder.chat_dataset().examples
+    assert [c["id"] for c in example.messages[1]["tool_calls"]] == ["call_0", "call_1"]
+    assert [m.get("tool_call_id") for m in example.messages[2:4]] == ["call_0", "call_1"]
+
+
+def test_preferences_come_from_corrections_and_from_scores_of_one_prompt(recorder, scripted):
+    for answer, score in (("good", 1), ("bad", -1), ("soso", 0)):
+        with recorder.trace(answer):
+            scripted(answer).complete("same question")
+        recorder.feedback(answer, score)
+    with recorder.trace("corrected"):
+        scripted("wrong").complete("other question")
+    recorder.feedback("corrected", -1, answer="right")
+    pairs = [
+        (e.messages[0]["content"], e.messages[-1]["content"], e.rejected["content"])
+        for e in recorder.preference_dataset().examples
+    ]
+    assert pairs == [("other question", "right", "wrong"), ("same question", "good", "bad")]
+
+
+def test_retrieval_follows_the_reranker_before_the_answer_before_the_retriever(recorder, scripted):
+    documents = [Document(text=text) for text in ("one", "two", "three")]
+    index = VectorStoreIndex.from_documents(documents, embed_model=MockEmbedding(4))
+    index.as_retriever(similarity_top_k=2).retrieve("plain")
+    reranker = LLMRerank(llm=scripted("Doc: 2, Relevance: 9", name="ranker"), top_n=1)
+    index.as_query_engine(llm=scripted(), similarity_top_k=3, node_postprocessors=[reranker]).query(
+        "ranked"
+    )
+    dataset = recorder.retrieval_dataset()
+    assert sorted(dataset.queries.values()) == ["plain", "ranked"]
+    assert len(dataset.corpus) == 3
+    taught = recorder.retrieval_dataset(teacher="ranker")
+    [[id_]] = taught.relevant_docs.values()
+    retrieved = recorder.traffic().select("retrieval", lambda r: r.data["query"] == "ranked")
+    assert id_ == next(retrieved).data["nodes"][1]["id"]
+
+
+def test_a_judges_own_retrieval_is_no_users(recorder, scripted):
+    from llama_index.core.evaluation import FaithfulnessEvaluator
+
+    recorder.watch(FaithfulnessEvaluator(llm=scripted("YES"))).evaluate(
+        query="q", response="r", contexts=["c"]
+    )
+    with pytest.raises(DatasetError, match="no retrieval dataset can be made"):
+        recorder.retrieval_dataset()
+
+
+def test_routing_follows_users_corrections(recorder, scripted):
+    pytest.importorskip("llama_index.tuning.datasets.routing")
+    choices = [ToolMetadata(name=n, description=f"About {n}") for n in ("fees", "cards")]
+    selector = LLMSingleSelector.from_defaults(llm=scripted('[{"choice": 1, "reason": "r"}]'))
+    ratings = {
+        "unrated": {},
+        "right": {"score": 1},
+        "wrong": {"score": -1},
+        "corrected": {"score": -1, "choice": "cards"},
+    }
+    for name, given in ratings.items():
+        with recorder.trace(name):
+            selector.select(choices, name)
+        if given:
+            recorder.feedback(name, **given)
+    found = {e.query: e.choices for e in recorder.routing_dataset().examples}
+    assert found == {"unrated": ("fees",), "right": ("fees",), "corrected": ("cards",)}
+    assert recorder.routing_dataset().choices == {"fees": "About fees", "cards": "About cards"}
+
+
+def test_relevance_scores_what_the_reranker_left_out_lowest(recorder, scripted):
+    pytest.importorskip("llama_index.tuning.datasets.relevance")
+    llm = scripted("Doc: 3, Relevance: 9\nDoc: 1, Relevance: 4")
+    LLMRerank(llm=llm, top_n=2).postprocess_nodes(nodes("a", "b", "c"), QueryBundle("q"))
+    [item] = recorder.relevance_dataset(teacher="scripted").lists
+    assert {c.node_id: c.score for c in item.candidates} == {"a": 4.0, "b": 0.0, "c": 9.0}
+    assert item.candidates[0].text == "Text a"
+
+
+def test_relevance_of_negative_scores_is_raised_to_zero():
+    ranked = [{"id": "a", "score": -1.0}, {"id": "b", "score": -3.0}]
+    record = Record("rerank", "t", 0.0, "m", "by", None, None, {"ranked": ranked})
+    assert _scores(record) == {"a": 2.0, "b": 0.0}
+    ranked[1]["score"] = None
+    assert _scores(record) == {"a": 1.0, "b": 0.5}
+
+
+def test_judgments_of_judges_and_of_people_say_who_gave_them(recorder, scripted):
+    documents = [Document(text="The fee is 5 euros.")]
+    index = VectorStoreIndex.from_documents(documents, embed_model=MockEmbedding(4))
+    index.as_query_engine(llm=scripted("5 euros.")).query("Fee?")
+    recorder.feedback(recorder.last_trace_id(), 1, comment="quick", answer="5 € a month")
+    judge = recorder.watch(CorrectnessEvaluator(llm=scripted("2\nNo.", name="big")))
+    judge.evaluate(query="Fee?", response="6", reference="5")
+    machine, person = recorder.judgment_dataset().judgments
+    assert (machine.source, machine.judge, machine.score) == ("big", "CorrectnessEvaluator", 2.0)
+    assert (person.source, person.passing, person.feedback) == ("human", True, "quick")
+    assert (person.contexts, person.reference) == (["The fee is 5 euros."], "5 € a month")
+    assert len(recorder.judgment_dataset(teacher="big")) == 1
+
+
+@pytest.mark.parametrize("view", ["retrieval", "routing", "relevance", "judgment"])
+def test_an_empty_view_says_what_was_missing(recorder, scripted, view):
+    if view in ("routing", "relevance"):
+        pytest.importorskip(f"llama_index.tuning.datasets.{view}")
+    scripted().complete("q")
+    with pytest.raises(DatasetError, match=f"no {view} dataset can be made"):
+        getattr(recorder, f"{view}_dataset")()
+
+
+def test_stats_count_what_is_there(tmp_path, scripted):
+    with FinetuningRecorder(tmp_path / "a.jsonl"):
+        scripted(name="big").complete("q")
+    stats = Traffic.load(tmp_path / "a.jsonl").stats()
+    assert (stats["requests"], stats["records"], stats["models"]) == (1, {"llm": 1}, {"big": 1})
+    assert stats["first"] == stats["last"]
+
+
+def test_top_n_must_be_positive(recorder, scripted):
+    scripted().complete("q")
+    with pytest.raises(ValueError, match="top_n must be >= 1, got 0"):
+        recorder.retrieval_dataset(top_n=0)

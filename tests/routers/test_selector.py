@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+from llama_index.core.schema import QueryBundle
+from llama_index.core.tools import ToolMetadata
+
+from llama_index.tuning import TunedSelector
+from llama_index.tuning.errors import OutOfScopeError
+from tests.routers.conftest import NAMES
+
+
+def metadata(names=NAMES):
+    return [ToolMetadata(name=name, description=f"all about {name}") for name in names]
+
+
+def middle(model, name):
+    return np.mean([model.table[f"{name} question {row}"] for row in range(12)], axis=0)
+
+
+def names_of(choices, result):
+    return [choices[index].name for index in result.inds]
+
+
+def test_choices_are_matched_by_name_in_any_order_and_subset(selector):
+    for names in (NAMES, NAMES[::-1], ["outages", "refunds"]):
+        choices = metadata(names)
+        result = selector.select(choices, "refunds question 2")
+        assert names_of(choices, result) == ["refunds"]
+
+
+def test_choices_given_as_strings_are_matched_by_description_or_name(selector):
+    described = [f"all about {name}" for name in NAMES]
+    assert selector.select(described, "outages question 1").ind == 3
+    assert selector.select(NAMES, "outages question 1").ind == 3
+
+
+def test_tools_that_share_a_name_are_matched_by_description(selector):
+    choices = [
+        ToolMetadata(name="query_engine_tool", description=f"all about {name}") for name in NAMES
+    ]
+    assert selector.select(choices, "accounts question 4").ind == 2
+
+
+def test_the_reason_says_probability_margin_and_the_nearest_training_query(selector):
+    reason = selector.select(metadata(), "orders question 0").reason
+    assert reason.startswith("orders: probability ")
+    assert "margin " in reason
+    assert "nearest training query 'orders question 0'" in reason
+
+
+def test_one_embedding_a_query_and_none_for_known_choices(tuned_world, selector):
+    model = tuned_world[1]
+    model.calls.clear()
+    selector.select(metadata(), "orders question 0")
+    assert model.calls == [["orders question 0"]]
+
+
+def test_an_unknown_choice_is_scored_by_its_description_embedded_once(tuned_world, selector):
+    model = tuned_world[1]
+    direction = np.eye(8)[0] * 0 + np.array(model.table["orders question 0"]) * -1
+    model.table["weather and climate"] = direction
+    model.table["will it rain"] = direction
+    choices = [*metadata(), ToolMetadata(name="weather", description="weather and climate")]
+    model.calls.clear()
+    for _ in range(3):
+        assert names_of(choices, selector.select(choices, "will it rain")) == ["weather"]
+    assert model.calls.count(["weather and climate"]) == 1
+
+
+def test_a_changed_description_decides_and_a_reworded_one_does_not(tuned_world, selector):
+    model = tuned_world[1]
+    before = np.array(model.table["all about orders"])
+    model.table["all about the orders"] = before + 0.05
+    model.table["nothing to do with it"] = -np.array(model.table["orders question 0"])
+    query = "orders question 0"
+    choices = metadata()
+    choices[0] = ToolMetadata(name="orders", description="all about the orders")
+    assert selector.select(choices, query).ind == 0
+    choices[0] = ToolMetadata(name="orders", description="nothing to do with it")
+    assert selector.select(choices, query).ind != 0
+
+
+async def test_async_answers_the_same(selector):
+    for query in ("orders question 1", "accounts question 5"):
+        one = selector.select(metadata(), query)
+        assert (await selector.aselect(metadata(), QueryBundle(query))) == one
+        assert (await selector.apredict(query)) == selector.predict(query)
+
+
+def test_predict_ranks_all_choices_with_probabilities_that_sum_to_one(selector):
+    found = selector.predict("orders question 1")
+    assert sorted(found.names) == sorted(NAMES)
+    assert sum(found.probabilities) == pytest.approx(1, abs=1e-5)
+    assert found.probabilities == sorted(found.probabilities, reverse=True)
+    assert found.margin == pytest.approx(found.probabilities[0] - found.probabilities[1], abs=1e-6)
+    assert not found.out_of_scope
+
+
+@pytest.fixture
+def nowhere(tuned_world):
+    """A query whose vector is far from every choice's."""
+    dataset, model, *_ = tuned_world
+    towards = np.sum([model.table[e.query] for e in dataset.examples], axis=0)
+    model.table["what is love"] = -towards
+    return "what is love"
+
+
+def test_out_of_scope_falls_back_as_told(selector, nowhere):
+    assert selector.predict(nowhere).out_of_scope
+    selector.fallback = "refunds"
+    assert names_of(metadata(), selector.select(metadata(), nowhere)) == ["refunds"]
+    selector.fallback = "all"
+    assert selector.select(metadata(), nowhere).inds == [0, 1, 2, 3]
+    selector.fallback = "error"
+    with pytest.raises(OutOfScopeError, match="out of scope"):
+        selector.select(metadata(), nowhere)
+    selector.fallback = None
+    assert len(selector.select(metadata(), nowhere).inds) == 1
+
+
+def test_a_choice_is_added_and_removed_without_training(tuned_world, selector):
+    model = tuned_world[1]
+    weight = selector.model.weight.copy()
+    away = -np.array(model.table["orders question 0"])
+    for row in range(4):
+        model.table[f"weather {row}"] = away + 0.1 * np.eye(8)[row]
+    selector.add_choice("weather", examples=["weather 0", "weather 1", "weather 2"])
+    assert selector.predict("weather 3").names[0] == "weather"
+    assert selector.predict("weather 3").nearest.startswith("weather")
+    assert np.array_equal(selector.model.weight[:4], weight)
+    selector.remove_choice("refunds")
+    assert "refunds" not in selector.predict("refunds question 1").names
+    assert selector.predict("outages question 1").nearest.startswith("outages")
+    selector.remove_choice("weather")
+    assert list(selector.choices) == ["orders", "accounts", "outages"]
+
+
+def test_multi_selects_what_is_likely_enough(tuned_world):
+    _, model, engine, _ = tuned_world
+    model.table["orders, plainly"] = middle(model, "orders")
+    model.table["both at once"] = middle(model, "orders") + middle(model, "outages")
+    selector = engine.get_finetuned_model(multi=True)
+    assert set(selector.select(metadata(), "both at once").inds) == {0, 3}
+    assert selector.select(metadata(), "orders, plainly").inds == [0]
+
+
+def test_clauses_are_scored_apart(tuned_world):
+    _, model, engine, _ = tuned_world
+    for name, text in (("orders", "Where is my parcel now?"), ("refunds", "I want the money.")):
+        model.table[text] = middle(model, name)
+    joined = "Where is my parcel now? I want the money."
+    model.table[joined] = middle(model, "orders")
+    assert engine.get_finetuned_model(multi=True).select(metadata(), joined).inds == [0]
+    apart = engine.get_finetuned_model(multi=True, clauses=True)
+    assert set(apart.select(metadata(), joined).inds) == {0, 1}
+
+
+def test_a_saved_selector_answers_the_same(tuned_world, selector, tmp_path):
+    dataset, model, *_ = tuned_world
+    selector.fallback = "orders"
+    selector.add_choice("weather", "all about the weather")
+    selector.save(tmp_path / "router")
+    loaded = TunedSelector.load(tmp_path / "router", model)
+    assert loaded.fallback == "orders"
+    for query in dataset.queries[::5]:
+        assert loaded.predict(query) == selector.predict(query)
+    assert TunedSelector.load(tmp_path / "router", model, fallback="all").fallback == "all"
+
+
+def test_words_are_kept_and_loaded(tmp_path):
+    from llama_index.tuning import RouterFinetuneEngine, RouterOptions
+    from tests.routers.conftest import world
+
+    dataset, model = world(noise=3.0)
+    engine = RouterFinetuneEngine(dataset, model, options=RouterOptions(words=True))
+    report = engine.finetune()
+    assert report.gains["accuracy"].tuned > 0.95  # each query holds its choice's name
+    selector = engine.get_finetuned_model()
+    selector.save(tmp_path / "router")
+    loaded = TunedSelector.load(tmp_path / "router", model)
+    for query in dataset.queries[::5]:
+        assert loaded.predict(query) == selector.predict(query)
+    assert selector.predict("orders, please").names[0] == "orders"

@@ -77,8 +77,8 @@ class Adapter:
 
     def map_query(self, vector: list[float]) -> list[float]:
         """One query vector: `map_queries` without the cost of a matrix."""
-        given = np.array(vector, dtype=np.float32)
-        if given.shape[0] != self.dim:
+        given = np.fromiter(vector, dtype=np.float32, count=len(vector))
+        if len(vector) != self.dim:
             return self.map_queries(given[None])[0].tolist()  # type: ignore[no-any-return]
         mapped = self.map(given)
         if self.normalise:

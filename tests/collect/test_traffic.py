@@ -141,7 +141,6 @@ def test_a_judges_own_retrieval_is_no_users(recorder, scripted):
 
 
 def test_routing_follows_users_corrections(recorder, scripted):
-    pytest.importorskip("llama_index.tuning.datasets.routing")
     choices = [ToolMetadata(name=n, description=f"About {n}") for n in ("fees", "cards")]
     selector = LLMSingleSelector.from_defaults(llm=scripted('[{"choice": 1, "reason": "r"}]'))
     ratings = {
@@ -161,7 +160,6 @@ def test_routing_follows_users_corrections(recorder, scripted):
 
 
 def test_relevance_scores_what_the_reranker_left_out_lowest(recorder, scripted):
-    pytest.importorskip("llama_index.tuning.datasets.relevance")
     llm = scripted("Doc: 3, Relevance: 9\nDoc: 1, Relevance: 4")
     LLMRerank(llm=llm, top_n=2).postprocess_nodes(nodes("a", "b", "c"), QueryBundle("q"))
     [item] = recorder.relevance_dataset(teacher="scripted").lists
@@ -193,8 +191,6 @@ def test_judgments_of_judges_and_of_people_say_who_gave_them(recorder, scripted)
 
 @pytest.mark.parametrize("view", ["retrieval", "routing", "relevance", "judgment"])
 def test_an_empty_view_says_what_was_missing(recorder, scripted, view):
-    if view in ("routing", "relevance"):
-        pytest.importorskip(f"llama_index.tuning.datasets.{view}")
     scripted().complete("q")
     with pytest.raises(DatasetError, match=f"no {view} dataset can be made"):
         getattr(recorder, f"{view}_dataset")()

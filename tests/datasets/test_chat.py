@@ -207,7 +207,6 @@ def test_the_fingerprint_follows_the_content():
 
 
 def test_openai_lines_satisfy_the_clients_own_types(tmp_path):
-    pytest.importorskip("openai")
     from openai.types.chat import (
         ChatCompletionAssistantMessageParam as Assistant,
     )
@@ -243,7 +242,8 @@ def test_openai_lines_satisfy_the_clients_own_types(tmp_path):
 
 @pytest.mark.parametrize("format", ["openai", "trl", "sharegpt"])
 def test_files_load_with_the_datasets_library_unchanged(tmp_path, format, monkeypatch):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     datasets.disable_progress_bars()
     other = {"type": "function", "function": {"name": "card", "parameters": {"type": "object"}}}
     examples = [

@@ -1,4 +1,4 @@
-"""TRL's own data pipeline on our files; needs trl, which has an environment of its own in CI."""
+"""TRL's own data pipeline on our files."""
 
 import json
 
@@ -6,7 +6,6 @@ import pytest
 
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 
-pytest.importorskip("trl", reason="trl is not installed; pip install 'trl>=1,<2'")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # trl's and torch's own

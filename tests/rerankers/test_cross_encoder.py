@@ -25,7 +25,6 @@ from llama_index.tuning.rerankers.tuned import fuse
 
 from .conftest import NoisyRetriever, shop
 
-pytest.importorskip("sentence_transformers")
 ON_CPU = {"device": "cpu", "learning_rate": 1e-3}
 
 
@@ -171,7 +170,6 @@ def test_every_loss_trains(data, tiny, tmp_path, loss):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's, about transformers 6
 def test_lora_is_merged_when_saved(data, tiny, tmp_path):
-    pytest.importorskip("peft")
     tuning = engine(data, tiny, tmp_path / "out", {"lora_rank": 2}, accept="always")
     tuning.finetune()
     again = TunedReranker.load(tmp_path / "out", device="cpu")

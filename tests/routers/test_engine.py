@@ -179,7 +179,6 @@ def test_the_report_goes_to_json_html_and_plot(tuned_world, tmp_path):
     assert RouterReport.from_json(tmp_path / "report.json") == report
     report.save_html(tmp_path / "report.html")
     assert "recall@3" in (tmp_path / "report.html").read_text()
-    pytest.importorskip("matplotlib")
     assert len(report.plot_confusion().axes[0].get_xticklabels()) == len(NAMES)
 
 

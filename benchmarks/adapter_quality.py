@@ -49,7 +49,7 @@ def main() -> None:
                 flush=True,
             )
         fitted = report.gains["ndcg@10"]
-        verdict = "kept by the gate" if "kept the base" not in report.reason else "gate: base"
+        verdict = "gate: base" if "kept the base" in report.reason else "gate: accepted"
         print(f"    out-of-fold estimate {fitted.mean:+.3f}; {verdict}; {report.seconds}")
 
     for seed in range(args.seeds):

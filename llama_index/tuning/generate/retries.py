@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Mapping
@@ -91,10 +92,8 @@ def retry_after(error: BaseException) -> float | None:
         value = headers.get(name)
         if value is None:
             continue
-        try:
+        with contextlib.suppress(ValueError):  # a date instead of a number
             return max(0.0, float(value) * unit)
-        except ValueError:
-            pass
         try:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
         except (TypeError, ValueError):

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--epochs", type=int, help="at most; fewer show what the size costs")
     args = parser.parse_args()
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -31,7 +32,7 @@ def main() -> None:
             make.start()
             make.join()
             run = multiprocessing.get_context("spawn").Process(
-                target=tune, args=(Path(folder), size, args.queries, args.dim)
+                target=tune, args=(Path(folder), size, args.queries, args.dim, args.epochs)
             )
             run.start()
             run.join()
@@ -47,7 +48,7 @@ def write_vectors(folder: Path, size: int, queries: int, dim: int) -> None:
         documents[start : start + 50_000] = block
     rows = rng.choice(size, queries, replace=False)
     turn = np.eye(dim) + 0.04 * rng.standard_normal((dim, dim))
-    noise = 1.6 * rng.standard_normal((queries, dim))
+    noise = 3.5 * rng.standard_normal((queries, dim))
     asked = documents[np.sort(rows)] @ turn + noise
     np.save(folder / "q.npy", asked.astype(np.float32))
     np.save(folder / "rows.npy", np.sort(rows))
@@ -68,7 +69,7 @@ class Stored(BaseEmbedding):
         return self._get_query_embedding(text)
 
 
-def tune(folder: Path, size: int, queries: int, dim: int) -> None:
+def tune(folder: Path, size: int, queries: int, dim: int, epochs: int | None) -> None:
     from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
 
     rows = np.load(folder / "rows.npy")
@@ -81,6 +82,7 @@ def tune(folder: Path, size: int, queries: int, dim: int) -> None:
     engine = EmbeddingAdapterFinetuneEngine(
         dataset,
         Stored(matrix=np.load(folder / "q.npy")),
+        epochs=epochs,
         vectors=folder / "d.npy",
         model_output_path=folder / "adapter",
     )

@@ -93,13 +93,11 @@ def _texts(source: Any) -> list[str]:
         return []
     if isinstance(source, str):
         return [source]
-    for part in ("query_engine", "retriever", "_index", "index"):
-        source = getattr(source, part, source)
-    docstore = getattr(source, "docstore", None)
-    if docstore is not None:
-        source = list(docstore.docs.values())
-    if not isinstance(source, Sequence):
-        return []
+    if not isinstance(source, Sequence):  # a list has an `index` of its own
+        for part in ("query_engine", "retriever", "_index", "index"):
+            source = getattr(source, part, source)
+        docstore = getattr(source, "docstore", None)
+        source = [] if docstore is None else list(docstore.docs.values())
     return [item if isinstance(item, str) else item.get_content() for item in source]
 
 

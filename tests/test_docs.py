@@ -53,6 +53,7 @@ def test_docstring_examples_run(name, tmp_path, monkeypatch):
     assert failed == 0
 
 
+@pytest.mark.slow  # they embed with MiniLM: minutes; CI runs them
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(path, tmp_path):
     done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True)

@@ -40,7 +40,7 @@ def options(**values):
     return lambda: AdapterOptions(**values)
 
 
-OTHER_TEXT = {id_: f"{text} (revised)" for id_, text in DATASET.corpus.items()}
+OTHER_TEXT = {id_: f"something else, {id_}" for id_ in DATASET.corpus}
 ONE_QUERY = DATASET.subset(list(DATASET.queries)[:1])
 TRAIN, REST = DATASET.split(0.5, seed=0)
 

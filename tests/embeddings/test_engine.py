@@ -420,3 +420,17 @@ def test_a_vector_store_of_another_model_is_named(rotated, tmp_path):
     vectors = {id_: [1.0, 2.0, float(i)] for i, id_ in enumerate(dataset.corpus)}
     with pytest.raises(ValueError, match=r"gives 16 dimensions, .* have 3; were they made by"):
         engine_for((dataset, model), tmp_path, vectors=vectors).finetune()
+
+
+def test_a_nodes_metadata_does_not_make_it_another_document(tmp_path):
+    corpus, model = sentences_problem()
+    nodes = [
+        TextNode(id_=id_, text=text, metadata={"source": "handbook"})
+        for id_, text in corpus.items()
+    ]
+    vectors = {id_: model.vector(text) for id_, text in corpus.items()}
+    labels = {f"q{i}": f"This is sentence number 3 about the thing {i}!" for i in range(80)}
+    model.table.update({text: model.table[text.replace("!", ".")] for text in labels.values()})
+    dataset = RetrievalDataset(labels, corpus, {f"q{i}": [f"d{i}"] for i in range(80)})
+    engine = engine_for((dataset, model), tmp_path, unlabelled=nodes, vectors=vectors)
+    assert engine.finetune().gains["ndcg@10"].n == 80

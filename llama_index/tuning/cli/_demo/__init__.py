@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -29,13 +29,15 @@ def reference_nodes(chunk_size: int = 256) -> list[BaseNode]:
     return splitter.get_nodes_from_documents(documents)
 
 
-def questions_about(nodes: Iterable[BaseNode], split: str) -> RetrievalDataset:
+def questions_about(nodes: Sequence[BaseNode], split: str) -> RetrievalDataset:
     """The written questions of one split; a chunk that holds a question's quote answers it.
 
     Args:
         nodes: the chunks.
         split: `"train"` or `"held_out"`.
     """
+    from llama_index.core.schema import MetadataMode
+
     texts = {node.node_id: " ".join(node.get_content().split()) for node in nodes}
     queries, relevant = {}, {}
     with_path = files(__package__).joinpath(QUESTIONS)
@@ -44,4 +46,5 @@ def questions_about(nodes: Iterable[BaseNode], split: str) -> RetrievalDataset:
         answers = [id_ for id_, text in texts.items() if quote in text]
         if row["split"] == split and answers:  # a quote cut in two by a chunk's end is left out
             queries[row["id"]], relevant[row["id"]] = row["question"], answers
-    return RetrievalDataset(queries, texts, relevant)
+    corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
+    return RetrievalDataset(queries, corpus, relevant)

@@ -2,7 +2,7 @@
 
 import tempfile
 
-from llama_index.tuning import EmbeddingAdapterFinetuneEngine
+from llama_index.tuning import AdapterOptions, EmbeddingAdapterFinetuneEngine
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import minilm
 
@@ -14,6 +14,7 @@ with tempfile.TemporaryDirectory() as folder:
         None,
         minilm(),
         unlabelled=nodes,
+        options=AdapterOptions(max_unlabelled=1000),  # quick; the default takes up to 5,000
         val_dataset=some_real_questions,
         model_output_path=f"{folder}/adapter",
     )

@@ -207,7 +207,7 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
                 raise ValueError(f"{name} must be >= 1, got {value}")
         artifacts.check_writable(self.model_output_path)
         self._check_module()
-        return check_data(self.dataset, self.unlabelled, self.val_dataset)
+        return check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
 
     def _check_module(self) -> None:
         if self.adapter_model is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._validation import normalise
 from llama_index.tuning.embeddings.measure import positive_rows
+from llama_index.tuning.embeddings.options import AdapterOptions
 from llama_index.tuning.embeddings.pairs import FloatArray, IntArray, Pairs
 from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 from llama_index.tuning.errors import DatasetError, VectorError
@@ -89,7 +91,7 @@ class Problem:
         return self.documents[self.searched], list(kept.positives)
 
 
-def check_data(dataset: Any, unlabelled: Any, validation: Any) -> Data:
+def check_data(dataset: Any, unlabelled: Any, validation: Any, options: AdapterOptions) -> Data:
     """Everything that can be wrong with the data, before any text is embedded."""
     if dataset is None and unlabelled is None:
         raise ValueError("dataset and unlabelled are both None; there is nothing to learn from")
@@ -98,6 +100,11 @@ def check_data(dataset: Any, unlabelled: Any, validation: Any) -> Data:
     sentences = None
     if unlabelled is not None:
         sentences = generate_sentence_queries(documents_of(unlabelled))
+        if len(sentences) > options.max_unlabelled:  # the others are not even embedded
+            drawn = random.Random(options.seed).sample(
+                list(sentences.queries), options.max_unlabelled
+            )
+            sentences = sentences.subset(drawn)
     if labelled is not None:
         _check_learnable(labelled, "dataset", MIN_QUERIES)
     elif sentences is not None:

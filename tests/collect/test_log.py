@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from llama_index.tuning.collect.log import Attachment, TrafficLog, read_log, segments
+from llama_index.tuning.collect.log import Attachment, Batch, TrafficLog, read_log, segments
 from llama_index.tuning.errors import DatasetError
 
 
@@ -179,3 +179,58 @@ def test_nothing_recorded_is_an_error_that_says_so(tmp_path):
 def test_limits_below_their_range_are_named(tmp_path, argument):
     with pytest.raises(ValueError, match=f"{argument} must be >"):
         TrafficLog(tmp_path / "a.jsonl", **{argument: 0})
+
+
+def test_a_text_is_on_disk_before_any_batch_that_refers_to_it(tmp_path):
+    log = TrafficLog(tmp_path / "a.jsonl")
+    text = Attachment("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
+    slow, quick = Batch(), Batch()
+    log.append({"kind": "x", "n": 0}, [text], slow)
+    log.append({"kind": "x", "n": 1}, [text], quick)
+    log.end(quick)
+    assert [row["kind"] for row in read_log(log.path)] == ["node", "x"]
+    log.end(slow)
+    log.append({"kind": "x", "n": 2}, [], slow)
+    assert numbers(log.path) == [1, 0, 2]
+
+
+def test_a_batch_that_is_open_when_a_segment_is_full_stays_with_its_texts(tmp_path):
+    log = TrafficLog(tmp_path / "a.jsonl", max_bytes=150)
+    text = Attachment("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
+    batch = Batch()
+    log.append({"kind": "x", "n": 0}, [text], batch)
+    for n in range(1, 9):
+        log.append({"kind": "x", "n": n, "text": "so many words"})
+    log.end(batch)
+    assert sorted(numbers(log.path)) == list(range(9))
+    assert '"doc"' in log.path.read_text()
+    assert '"n":0' in log.path.read_text()
+
+
+def test_a_process_forked_in_the_middle_of_a_batch_doubles_nothing(tmp_path):
+    log = TrafficLog(tmp_path / "a.jsonl")
+    batch = Batch()
+    log.append({"kind": "x", "n": 0}, [], batch)
+    pid = os.fork()
+    if pid == 0:
+        log.append({"kind": "x", "n": 1}, [], batch)
+        log.end(batch)
+        log.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    log.end(batch)
+    assert sorted(numbers(log.path)) == [0, 1]
+
+
+def test_an_object_that_cannot_be_written_loses_its_own_batch_alone(tmp_path):
+    class Broken:
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    log = TrafficLog(tmp_path / "a.jsonl")
+    broken, whole = Batch(), Batch()
+    log.append({"kind": "x", "n": Broken()}, [], broken)
+    log.append({"kind": "x", "n": 1}, [], whole)
+    log.close()
+    assert numbers(log.path) == [1]
+    assert log.lost == 1

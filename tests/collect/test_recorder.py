@@ -290,8 +290,8 @@ def test_a_failing_hook_never_fails_the_app_and_writes_nothing(tmp_path, scripte
         for _ in range(3):
             assert scripted().complete("q").text == "An answer."
     assert recorder.failures == 3
-    assert caplog.text.count("recording failed") == 1
-    assert not recorder.path.exists()
+    assert caplog.text.count("could not be written") == 1
+    assert recorder.path.read_bytes() == b""
 
 
 def test_without_a_hook_texts_are_written_as_they_are(tmp_path, scripted):
@@ -327,3 +327,45 @@ def test_arguments_are_checked(tmp_path, recorder):
         FinetuningRecorder(tmp_path / "a.jsonl", sample=2)
     with pytest.raises(ValueError, match="score must be a number, got nan"):
         recorder.feedback("t", float("nan"))
+
+
+def test_a_request_is_one_line_of_the_log_when_it_ends(recorder, scripted):
+    engine = index_of("Fee: 5 euros").as_query_engine(llm=scripted("5 euros."))
+    engine.query("Fee?")
+    header, node, request = map(json.loads, recorder.path.read_text().splitlines())
+    assert (header["kind"], node["kind"]) == ("header", "node")
+    assert [record["kind"] for record in request] == ["retrieval", "llm", "query"]
+
+
+def test_a_request_that_failed_keeps_what_it_did_until_then(recorder, scripted):
+    engine = index_of("Fee: 5 euros").as_query_engine(llm=scripted(RuntimeError("no credit")))
+    with pytest.raises(RuntimeError):
+        engine.query("Fee?")
+    last = json.loads(recorder.path.read_text().splitlines()[-1])
+    assert [record["kind"] for record in last] == ["retrieval"]
+
+
+def test_a_request_that_takes_long_is_written_as_it_goes(tmp_path, scripted):
+    seen = []
+
+    class Looks(scripted):
+        def complete(self, prompt, formatted=False, **kwargs):
+            seen.append(path.read_text().count('"kind":"retrieval"'))
+            return super().complete(prompt, formatted, **kwargs)
+
+    path = tmp_path / "a.jsonl"
+    for seconds in (60, 1e-9):
+        with FinetuningRecorder(path, flush_seconds=seconds):
+            index_of("Fee: 5 euros").as_query_engine(llm=Looks()).query("Fee?")
+    assert seen == [0, 2]
+
+
+def test_a_flush_in_the_middle_of_a_request_writes_what_is_there(recorder, scripted):
+    class Flushes(scripted):
+        def complete(self, prompt, formatted=False, **kwargs):
+            recorder.flush()
+            assert '"kind":"retrieval"' in recorder.path.read_text()
+            return super().complete(prompt, formatted, **kwargs)
+
+    index_of("Fee: 5 euros").as_query_engine(llm=Flushes()).query("Fee?")
+    assert [row["kind"] for row in rows(recorder)] == ["retrieval", "llm", "query"]

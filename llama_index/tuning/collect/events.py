@@ -25,13 +25,14 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation.base.event import BaseEvent
 from llama_index_instrumentation.event_handlers.base import BaseEventHandler
 
+from llama_index.tuning.collect.log import Batch
 from llama_index.tuning.collect.records import (
     call_record,
     message_record,
     query_text,
     scored,
 )
-from llama_index.tuning.collect.spans import OpenSpan, Spans
+from llama_index.tuning.collect.spans import OpenSpan, Request, Spans
 
 if TYPE_CHECKING:
     from llama_index.tuning.collect.recorder import FinetuningRecorder
@@ -91,7 +92,11 @@ class Events:
             outer.delegates = True
         span.calls_llm = True
         record["within"] = self._spans.within(span)
-        if not span.sampled or isinstance(span.instance, StructuredLLM) or event.span_id is None:
+        if (
+            not span.request.sampled
+            or isinstance(span.instance, StructuredLLM)
+            or event.span_id is None
+        ):
             return
         if isinstance(event, LLMChatStartEvent):
             record["messages"] = [message_record(message) for message in event.messages]
@@ -171,8 +176,8 @@ class Events:
         if found is not None:
             return found
         trace = event.span_id or event.id_
-        sampled = self._recorder.samples(trace)
-        return OpenSpan(trace, None, trace, sampled, "", None, None, perf_counter())
+        request = Request(trace, self._recorder.samples(trace), trace, Batch(open=False))
+        return OpenSpan(trace, None, request, "", None, None, perf_counter())
 
     def _drop(self, span_id: str) -> _Pending | None:
         pending = self._pending.pop(span_id, None)

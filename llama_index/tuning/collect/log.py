@@ -15,7 +15,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from llama_index.tuning.collect.redact import (
@@ -49,18 +51,29 @@ class Attachment(NamedTuple):
     make: Callable[[], dict[str, Any]]
 
 
+@dataclass(eq=False, slots=True)
+class Batch:
+    """The records of one request, held until it ends: they become one line, whole or not there."""
+
+    since: float = field(default_factory=perf_counter)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    open: bool = True
+
+
 class TrafficLog:
     """Appends records to the segments of `path`.
 
-    An error while writing (no disk left) never reaches the caller: the lines are counted in
+    An error while writing (no disk left) never reaches the caller: the records are counted in
     `lost` and the error is logged.
 
     Args:
         path: the first segment, such as `"traffic.jsonl"`; created with its folder, for the
             owner's eyes only.
         flush_every: records to hold back before they are handed to the operating system, from
-            where a kill of the process no longer takes them. 1: each at once.
-        flush_seconds: the longest that a held-back record waits.
+            where a kill of the process no longer takes them. 1: each at once, those of a batch
+            at its end.
+        flush_seconds: the longest that a held-back record waits; a batch that is open for longer
+            holds nothing back.
         fsync: also wait for the disk at each flush, so that a loss of power takes nothing.
         max_bytes: size at which a new segment begins.
         redact: applied to every text before it is written; None writes them as they are.
@@ -94,55 +107,94 @@ class TrafficLog:
         self._size, self._torn = 0, False
         self._known: dict[str, str] = {}
         self._held: list[bytes] = []
+        self._waiting = 0
+        self._batches: set[Batch] = set()
         self._timer: threading.Timer | None = None
 
-    def append(self, record: dict[str, Any], attachments: Iterable[Attachment] = ()) -> None:
+    def append(
+        self,
+        record: dict[str, Any],
+        attachments: Iterable[Attachment] = (),
+        batch: Batch | None = None,
+    ) -> None:
         """Append one record, behind those of its attachments that the segment lacks."""
-        line = self._encode(record)
         with self._lock:
             try:
                 self._ready()
-                news = [item for item in attachments if self._known.get(item.id) != item.stamp]
-                lines = [self._encode(item.make()) for item in news]
-                self._held += [*lines, line]
-                self._known.update({item.id: item.stamp for item in news})
             except OSError:
                 self._lose(1)
                 return
-            if len(self._held) >= self._flush_every:
-                self._write()
-            elif self._timer is None:
-                self._timer = threading.Timer(self._flush_seconds, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+            for item in attachments:
+                # Ahead of every record that refers to them, which another batch's may be.
+                if self._known.get(item.id) != item.stamp:
+                    self._hold(item.make())
+                    self._known[item.id] = item.stamp
+            if batch is None:
+                self._hold(record)
+            else:
+                batch.records.append(record)
+                self._batches.add(batch)
+                if batch.open and perf_counter() - batch.since < self._flush_seconds:
+                    return
+                self._gather(batch)
+            self._written_by_policy()
+
+    def end(self, batch: Batch) -> None:
+        """A request has ended: its records are written, and later ones as they come."""
+        with self._lock:
+            batch.open = False
+            if batch.records:
+                self._gather(batch)
+                self._written_by_policy()
 
     def flush(self) -> None:
-        """Hand what is held back to the operating system."""
+        """Hand what is held back to the operating system, of open batches too."""
         with self._lock:
-            self._write()
+            self._write_all()
 
     def close(self) -> None:
         """Flush and give up the segment; a later `append` opens one again."""
         with self._lock:
-            self._write()
+            self._write_all()
             if self._fd is not None:
                 os.close(self._fd)
             self._fd = None
 
-    def _encode(self, record: dict[str, Any]) -> bytes:
-        text = _to_json(record)
-        redact = self._redact
-        if redact is not None and (redact is not mask_secrets or may_hold_secrets(text)):
-            record = redacted(record, redact)
-            text = _to_json(record)
+    def _gather(self, batch: Batch) -> None:
+        records, batch.records = batch.records, []
+        self._batches.discard(batch)
         try:
-            return f"{text}\n".encode()
-        except UnicodeEncodeError:  # half of a surrogate pair has no UTF-8: it is written escaped
-            return json.dumps(record, default=str).encode() + b"\n"
+            self._hold(records, len(records))
+        except Exception:  # of a redact hook, or of an object that was to be written
+            self._lose(len(records))
+
+    def _hold(self, content: Any, records: int = 1) -> None:
+        self._held.append(self._encode(content))
+        self._waiting += records
+
+    def _written_by_policy(self) -> None:
+        if self._waiting >= self._flush_every:
+            self._write()
+        elif self._timer is None:
+            self._timer = threading.Timer(self._flush_seconds, self.flush)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _write_all(self) -> None:
+        for batch in list(self._batches):
+            self._gather(batch)
+        self._write()
+
+    def _encode(self, content: Any) -> bytes:
+        line = _line(content)
+        redact = self._redact
+        if redact is not None and (redact is not mask_secrets or may_hold_secrets(line)):
+            line = _line(redacted(content, redact))
+        return line
 
     def _ready(self) -> None:
         if self._fd is not None and self._size >= self._max_bytes:
-            self._write()
+            self._write_all()
             os.close(self._fd)
             self._fd = None
         if len(self._known) > _MAX_KNOWN:
@@ -160,6 +212,7 @@ class TrafficLog:
         if not self._held or self._fd is None:
             return
         lines, self._held = self._held, []
+        records, self._waiting = self._waiting, 0
         torn = [b"\n"] if self._torn else []
         header = [] if self._size else [self._encode({"kind": "header", "format": FORMAT})]
         data = b"".join([*torn, *header, *lines])
@@ -173,16 +226,21 @@ class TrafficLog:
                 os.fsync(self._fd)
         except OSError:
             self._known.clear()
-            self._lose(len(lines))
+            self._lose(records)
 
-    def _lose(self, lines: int) -> None:
-        self.lost += lines
-        logger.warning("%d records could not be written to %s", lines, self.path, exc_info=True)
+    def _lose(self, records: int) -> None:
+        before, self.lost = self.lost, self.lost + records
+        if not before or len(str(before)) < len(str(self.lost)):  # not a line for each of them
+            logger.warning(
+                "%d records could not be written to %s", self.lost, self.path, exc_info=True
+            )
 
     def _after_fork(self) -> None:
         # The child shares the parent's file and lock: it lets go of the file and takes its own.
         if self._fd is not None:
             os.close(self._fd)
+        for batch in self._batches:
+            batch.records = []
         self._start_anew()
 
 
@@ -234,8 +292,10 @@ def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
             if not headed:
                 _check_header(file, record)
                 headed = True
-            elif isinstance(record, dict) and record.get("kind") != "header":
-                yield record
+                continue
+            for one in record if isinstance(record, list) else [record]:
+                if isinstance(one, dict) and one.get("kind") != "header":
+                    yield one
     if cut and not headed:
         raise DatasetError(f"{file} is no recorded traffic: no line of it is a header")
     if cut:
@@ -252,6 +312,13 @@ def _check_header(file: Path, record: Any) -> None:
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
+def _line(content: Any) -> bytes:
+    try:
+        return _to_json(content).encode() + b"\n"
+    except UnicodeEncodeError:  # half of a surrogate pair has no UTF-8: it is written escaped
+        return json.dumps(content, default=str).encode() + b"\n"
 
 
 def _take_segment(path: Path, max_bytes: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index.tuning.collect.events import Events, EventTap
-from llama_index.tuning.collect.log import PathLike, TrafficLog
+from llama_index.tuning.collect.log import Batch, PathLike, TrafficLog
 from llama_index.tuning.collect.records import node_attachments
 from llama_index.tuning.collect.redact import Redact, mask_secrets
 from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, chosen_trace, last_trace
@@ -54,9 +54,10 @@ class FinetuningRecorder:
     Args:
         path: the log, such as `"traffic.jsonl"`; more processes and rotation add
             `traffic.part2.jsonl`, …
-        flush_every: records to hold back before the operating system gets them; with 1, a kill
-            of the process loses none.
-        flush_seconds: the longest that a held-back record waits.
+        flush_every: records to hold back before the operating system gets them, each request's
+            when it ends; with 1, a kill of the process loses no request that has returned.
+        flush_seconds: the longest that a held-back record waits; a request that takes longer
+            (an agent's) is written as it goes.
         fsync: wait for the disk at each flush.
         max_bytes: size at which a new file begins.
         redact: applied to every text before it is written, ids aside; the default masks API
@@ -230,22 +231,30 @@ class FinetuningRecorder:
         self, record: dict[str, Any], span: OpenSpan, nodes: Sequence[NodeWithScore] = ()
     ) -> None:
         """Append a record that a span caused; for the handlers."""
-        if not span.sampled:
+        if not span.request.sampled:
             return
         body = dict(record)
-        head = {"kind": body.pop("kind"), "trace": span.trace, "span": span.id}
+        head = {"kind": body.pop("kind"), "trace": span.request.trace, "span": span.id}
         head["seconds"] = int((perf_counter() - span.started) * 1e6) / 1e6
-        self._append(head, body, nodes)
+        self._append(head, body, nodes, span.request.batch)
+
+    def end(self, batch: Batch) -> None:
+        """A request has ended; for the handlers."""
+        self._log.end(batch)
 
     def forget(self, span_id: str) -> None:
         """Let go of a call that failed; for the handlers."""
         self._events.forget(span_id)
 
     def _append(
-        self, head: dict[str, Any], body: dict[str, Any], nodes: Sequence[NodeWithScore]
+        self,
+        head: dict[str, Any],
+        body: dict[str, Any],
+        nodes: Sequence[NodeWithScore],
+        batch: Batch | None = None,
     ) -> None:
         head["time"] = time.time()
-        self._log.append({**head, **body}, node_attachments(nodes))
+        self._log.append({**head, **body}, node_attachments(nodes), batch)
 
     def traffic(self) -> Traffic:
         """Everything recorded so far, by all processes that share the path."""

@@ -15,6 +15,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index_instrumentation.span.base import BaseSpan
 from llama_index_instrumentation.span_handlers.base import BaseSpanHandler
 
+from llama_index.tuning.collect.log import Batch
 from llama_index.tuning.collect.records import (
     choice_record,
     evaluation_record,
@@ -38,13 +39,22 @@ _kinds_seen: dict[tuple[type, str], str | None] = {}
 
 
 @dataclass(slots=True)
+class Request:
+    """What the spans of one request share; `root` is the first of them."""
+
+    trace: str
+    sampled: bool
+    root: str
+    batch: Batch
+
+
+@dataclass(slots=True)
 class OpenSpan:
-    """A span that has begun: its request (`trace`), its kind, and what was noted of it."""
+    """A span that has begun: its request, its kind, and what was noted of it."""
 
     id: str
     parent_id: str | None
-    trace: str
-    sampled: bool
+    request: Request
     method: str
     instance: Any
     kind: str | None
@@ -84,15 +94,15 @@ class Spans:
         """Begin a span; the first of a request gives it its trace id."""
         parent = self.open.get(parent_id) if parent_id else None
         if parent is not None:
-            trace, sampled = parent.trace, parent.sampled
+            request = parent.request
         else:
             trace = _trace_id(id_, parent_id, tags)
-            sampled = self._recorder.samples(trace)
+            request = Request(trace, self._recorder.samples(trace), id_, Batch())
             last_trace.set(trace)
         method = id_[:-37].rpartition(".")[2]  # the id is Class.method-uuid
         kind = _kind(type(instance), method)
-        span = OpenSpan(id_, parent_id, trace, sampled, method, instance, kind, perf_counter())
-        if kind is not None and sampled:
+        span = OpenSpan(id_, parent_id, request, method, instance, kind, perf_counter())
+        if kind is not None and request.sampled:
             span.note = self._recorder.safely(_note, kind, arguments)
         self.open[id_] = span
 
@@ -102,12 +112,19 @@ class Spans:
         if span is not None:
             if span.note is not None and result is not None:
                 self._recorder.safely(self._record, span, result)
-            del self.open[id_]
+            self._close(span)
 
     def drop(self, id_: str) -> None:
         """End a span that failed: nothing of it is recorded."""
         self._recorder.forget(id_)
-        self.open.pop(id_, None)
+        span = self.open.get(id_)
+        if span is not None:
+            self._close(span)
+
+    def _close(self, span: OpenSpan) -> None:
+        self.open.pop(span.id, None)
+        if span.id == span.request.root:
+            self._recorder.safely(self._recorder.end, span.request.batch)
 
     def _record(self, span: OpenSpan, result: Any) -> None:
         same = (s.instance is span.instance and s.kind == span.kind for s in self.enclosing(span))

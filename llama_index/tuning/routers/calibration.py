@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from llama_index.tuning.routers.linear import FloatArray, IntArray
 from llama_index.tuning.routers.material import Material
 from llama_index.tuning.routers.model import probabilities
-from llama_index.tuning.routers.training import Targets
+from llama_index.tuning.routers.targets import Targets
 
 SINGLES = 2000
 """Queries, and pairs of queries, on which the number of choices is tried."""

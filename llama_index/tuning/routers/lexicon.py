@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -72,8 +73,8 @@ class Lexicon:
         if not rows:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         index = np.array(rows)
-        values = self.idf[index]
-        values *= self.scale / np.sqrt(values @ values)
+        values = self.idf.take(index)
+        values *= self.scale / math.sqrt(values.dot(values))
         return index, values
 
     def __len__(self) -> int:

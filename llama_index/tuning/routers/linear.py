@@ -90,6 +90,7 @@ def fit(
     choices: int,
     tau: float,
     *,
+    centre: FloatArray | None = None,
     start: Solution | None = None,
     max_steps: int = 200,
     tolerance: float = 5e-4,
@@ -100,13 +101,14 @@ def fit(
         rows: the training rows.
         choices: how many choices there are.
         tau: variance of the prior; larger fits the rows more closely.
-        start: where to begin; the zero solution by default.
+        centre: mean of the prior, shape `(choices, dim)`; zero by default.
+        start: where to begin; the prior's mean by default.
         max_steps: at most so many evaluations of the loss.
         tolerance: relative change of the loss at which to stop.
     """
     from scipy.optimize import minimize
 
-    basis = _Basis.of(rows, choices, tau)
+    basis = _Basis.of(rows, choices, tau, centre)
     done = minimize(
         basis.loss,
         np.zeros(basis.size) if start is None else basis.inverse(start),
@@ -121,14 +123,20 @@ class _Basis:
     """Coordinates in which the loss is nearly round, and back.
 
     With `P Pᵀ + I = U diag(s) Uᵀ` and `XᵀX = V diag(x) Vᵀ` the weights are
-    `U diag(√s) A Vᵀ`, the penalty is `|A|² / (2 tau)`, and each entry of `A` is scaled by the
-    curvature that it can expect.
+    `U diag(√s) A Vᵀ` beside the prior's mean, the penalty is `|A|² / (2 tau)`, and each entry of
+    `A` is scaled by the curvature that it can expect.
     """
 
     def __init__(
-        self, rows: Rows, choices: int, tau: float, similar: FloatArray, gram: NDArray[Any]
+        self,
+        rows: Rows,
+        choices: int,
+        tau: float,
+        centre: FloatArray | None,
+        similar: FloatArray,
+        gram: NDArray[Any],
     ) -> None:
-        self.rows, self.choices, self.tau = rows, choices, tau
+        self.rows, self.choices, self.tau, self.centre = rows, choices, tau, centre
         spread, self.U = np.linalg.eigh(similar @ similar.T + np.eye(choices, dtype=np.float32))
         self.root = np.sqrt(np.maximum(spread, 1e-6))[:, None].astype(np.float32)
         size, self.V = np.linalg.eigh(gram)
@@ -145,12 +153,12 @@ class _Basis:
         self.bias_scale = float(1 / np.sqrt(steep * rows.weights.sum() + 1e-6))
 
     @classmethod
-    def of(cls, rows: Rows, choices: int, tau: float) -> _Basis:
+    def of(cls, rows: Rows, choices: int, tau: float, centre: FloatArray | None) -> _Basis:
         dim = rows.vectors.shape[1]
         gram = np.zeros((dim, dim))
         for block in _blocks(rows, choices):
             gram += (block.vectors * block.weights[:, None]).T @ block.vectors
-        return cls(rows, choices, tau, prototypes(rows, choices), gram)
+        return cls(rows, choices, tau, centre, prototypes(rows, choices), gram)
 
     @property
     def size(self) -> int:
@@ -180,11 +188,15 @@ class _Basis:
         inner, bias = self._unpack(point)
         outer = self.U @ (self.root * inner)
         words = np.ascontiguousarray(outer[:, self.dim :].T) if self.terms else None
-        return Solution(outer[:, : self.dim] @ self.V.T, bias, words, steps)
+        weight = outer[:, : self.dim] @ self.V.T
+        if self.centre is not None:
+            weight += self.centre
+        return Solution(weight, bias, words, steps)
 
     def inverse(self, given: Solution) -> NDArray[np.float64]:
         """The point of these weights; choices and terms that are new start at zero."""
-        weight = _padded(given.weight, self.choices, self.dim) @ self.V
+        weight = _padded(given.weight, self.choices, self.dim)
+        weight = (weight if self.centre is None else weight - self.centre) @ self.V
         terms = np.zeros((0, 0), np.float32) if given.words is None else given.words.T
         words = _padded(terms, self.choices, self.terms)
         bias = _padded(given.bias[:, None], self.choices, 1)[:, 0]

@@ -20,7 +20,7 @@ from llama_index.tuning.evaluate.routing import (
 from llama_index.tuning.routers.calibration import margins
 from llama_index.tuning.routers.linear import FloatArray, IntArray
 from llama_index.tuning.routers.material import Material
-from llama_index.tuning.routers.training import Targets
+from llama_index.tuning.routers.targets import Targets
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -50,10 +51,6 @@ class Kept:
         if start == stop:
             return None
         return self.queries[start + int((self.vectors[start:stop] @ vector).argmax())]
-
-    def of(self, choice: int) -> FloatArray:
-        """The vectors of a choice's queries."""
-        return self.vectors[self.ends[choice] : self.ends[choice + 1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +115,7 @@ class RouterModel:
                 f"the router was tuned on vectors of dimension {self.dim}, got shape "
                 f"{found.shape}; its embedding model was {self.base_model or '(unknown)'!r}"
             )
-        length = float(found @ found) ** 0.5
+        length = math.sqrt(found.dot(found))
         if not 0 < length < float("inf"):
             raise VectorError("the query's vector is all zeros, or not finite")
         found /= length
@@ -130,7 +127,7 @@ class RouterModel:
         if self.lexicon is not None and self.words is not None:
             rows, values = self.lexicon.features(text)
             if len(rows):
-                found += values @ self.words[rows]
+                found += values @ self.words.take(rows, axis=0)
         return found
 
     def new_row(self, direction: FloatArray, rule: NewChoice) -> tuple[FloatArray, float]:

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.evaluate.search import unit_rows
-from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, fit, prototypes
+from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, prototypes
 from llama_index.tuning.routers.material import Material, stratified_folds, training_rows
 from llama_index.tuning.routers.model import NewChoice, make_row
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.training import Setting
+from llama_index.tuning.routers.training import Setting, fit_rows
 
 DRAWS = 2
 MIN_CHOICES = 6
@@ -113,7 +113,7 @@ class _Trial:
         keep &= ~np.isin(material.owner, np.concatenate(shown))
         test = draw.permutation(np.flatnonzero(keep))[:MAX_QUERIES]
         return cls(
-            fit(rows, len(old), setting.tau),
+            fit_rows(rows, material.described[old], setting),
             prototypes(rows, len(old)),
             described if has_all else None,
             unit_rows(np.stack(directions)),

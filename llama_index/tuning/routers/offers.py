@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from llama_index.tuning.routers.model import FloatArray, RouterModel
 
 SAME_MEANING = 0.9
 """A description reworded to this cosine or more keeps what was learnt for its choice."""
+KEPT = 32
+"""Sets of choices that are kept matched."""
 
 Key = tuple[tuple[str | None, str], ...]
 
@@ -50,9 +52,32 @@ class Offer:
         return found
 
 
+class Matcher:
+    """A router, and what was offered to it lately.
+
+    It is replaced as a whole when the router's choices change, so that a call under way in another
+    thread goes on with the rows it was matched to.
+    """
+
+    def __init__(self, model: RouterModel) -> None:
+        self.model, self.own = model, own_offer(model)
+        self._made: OrderedDict[Key, Offer] = OrderedDict()
+
+    def get(self, key: Key) -> Offer | None:
+        """The offer of these choices, where it was made before."""
+        return self._made.get(key)
+
+    def make(self, key: Key, vectors: Mapping[str, FloatArray]) -> Offer:
+        """The offer, with `vectors` for what `texts_to_embed` names."""
+        found = self._made[key] = make_offer(self.model, key, vectors)
+        while len(self._made) > KEPT:
+            self._made.popitem(last=False)
+        return found
+
+
 def key_of(choices: Sequence[ToolMetadata]) -> Key:
     """What tells two offers apart."""
-    return tuple([(choice.name, choice.description) for choice in choices])
+    return tuple([(choice.name, choice.description or "") for choice in choices])
 
 
 def own_offer(model: RouterModel) -> Offer:
@@ -75,7 +100,7 @@ def texts_to_embed(model: RouterModel, key: Key) -> list[str]:
     )
 
 
-def make_offer(model: RouterModel, key: Key, vectors: dict[str, FloatArray]) -> Offer:
+def make_offer(model: RouterModel, key: Key, vectors: Mapping[str, FloatArray]) -> Offer:
     """The offer, with `vectors` for what `texts_to_embed` names."""
     if not key:
         raise ValueError("choices must hold at least one choice, got none")

@@ -25,7 +25,8 @@ class RouterOptions:
     balanced: bool = False
     """Weigh the choices equally, however many examples each has."""
     robust: bool = True
-    """Weigh examples down whose label looks wrong to models that did not train on them."""
+    """Count examples less whose label looks wrong to models that did not train on them, where
+    cross-fitting says that it helps."""
     description_weight: float = 1.0
     """How many examples a description counts as; 0 leaves descriptions out of the training."""
     folds: int = 5
@@ -36,7 +37,7 @@ class RouterOptions:
     """Share of in-scope queries that must pass the out-of-scope threshold, between 0 and 1."""
     target_accuracy: float | None = None
     """Accuracy for which the deferral margin is chosen; none is deferred by default."""
-    keep_examples: int = 200
+    keep_examples: int = 50
     """Training queries kept for each choice, to name the nearest one; 0 keeps none."""
     accept: Accept = "gain"
     """`"gain"` keeps the base selector where no gain is shown; `"always"` does not."""

@@ -12,13 +12,13 @@ from llama_index.tuning.evaluate.routing import deferral_curve
 from llama_index.tuning.gate import decide
 from llama_index.tuning.report import installed_versions
 from llama_index.tuning.routers.calibration import margin_for
+from llama_index.tuning.routers.crossfit import NOISE_TO_ACT
 from llama_index.tuning.routers.linear import FloatArray
 from llama_index.tuning.routers.material import Material
 from llama_index.tuning.routers.measuring import Measured, scope_summary
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.report import RouterReport
 from llama_index.tuning.routers.run import Clock, Run, scores_of
-from llama_index.tuning.routers.training import NOISE_TO_ACT
 
 
 def write_report(
@@ -94,7 +94,12 @@ def _notes(run: Run, material: Material, options: RouterOptions) -> list[str]:
     if conflicts:
         notes.append(f"{len(conflicts)} queries occur with different choices")
     if run.noise >= NOISE_TO_ACT:
-        act = "they count less" if options.robust else "robust=True would weigh them down"
+        if run.setting.doubting:
+            act = "they count less"
+        elif options.robust:
+            act = "counting them less did not help"
+        else:
+            act = "robust=True would count them less, where that helps"
         notes.append(f"about {run.noise:.0%} of the labels look wrong; {act}")
     few = [name for name, count in material.dataset.class_counts().items() if count < 3]
     if few:
@@ -114,6 +119,8 @@ def _data(run: Run, material: Material, measured: Measured, margin: float) -> di
         "fingerprint": material.dataset.fingerprint(),
         "tau": run.setting.tau,
         "words": run.setting.words,
+        "described": run.setting.described,
+        "doubting": run.setting.doubting,
         "threshold": run.model.threshold,
         "margin": margin,
         "several": run.model.several,

@@ -17,6 +17,7 @@ from llama_index.tuning.routers.calibration import (
     scope_threshold,
     several_threshold,
 )
+from llama_index.tuning.routers.crossfit import CrossFit, cross_fit
 from llama_index.tuning.routers.lexicon import Lexicon
 from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, prototypes
 from llama_index.tuning.routers.material import Material, query_rows, training_rows
@@ -24,17 +25,8 @@ from llama_index.tuning.routers.measuring import Measured
 from llama_index.tuning.routers.model import Kept, RouterModel, probabilities
 from llama_index.tuning.routers.new_choices import HeldOut, hold_out
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.training import (
-    NOISE_TO_ACT,
-    CrossFit,
-    Setting,
-    Targets,
-    cross_fit,
-    fit_all,
-    one_thread,
-    sharpness_of,
-    trust,
-)
+from llama_index.tuning.routers.targets import Targets, sharpness_of
+from llama_index.tuning.routers.training import Setting, fit_all, one_thread
 
 
 @dataclass
@@ -96,17 +88,18 @@ def train(
     known = None if before is None else before.setting
     with one_thread():
         with clock.step("cross-fit"):
-            sample = _sample(material, options)
+            kept = _sampled(material, options)
+            sample = material if len(kept) == len(material.dataset) else material.subset(kept)
             found = cross_fit(
                 sample,
                 options,
                 known=known,
                 steps=lambda folds: progress(folds, show_progress, "Cross-fitting"),
             )
-            factors, noise = trust(sample, found)
-            if options.robust and noise >= NOISE_TO_ACT:
-                found = cross_fit(sample.reweighted(factors), options, known=found.chosen)
-                material = _weighted(material, sample, factors)
+            factors, noise = found.trust()
+            if found.chosen.doubting:
+                material = _weighted(material, kept, factors)
+                sample = sample.reweighted(factors)
         with clock.step("fit"):
             solution, lexicon = fit_all(material, options, found.chosen, _start(before))
         with clock.step("calibrate"):
@@ -199,24 +192,26 @@ def _kept(material: Material, options: RouterOptions) -> Kept:
     return Kept(material.texts(chosen), material.vectors[chosen], ends)
 
 
-def _sample(material: Material, options: RouterOptions) -> Material:
-    """At most `max_cross_fit` examples, drawn from each choice alike."""
+def _sampled(material: Material, options: RouterOptions) -> IntArray:
+    """The examples to cross-fit: at most `max_cross_fit`, drawn from each choice alike."""
     inside = material.in_scope
     if len(inside) <= options.max_cross_fit:
-        return material
+        return np.arange(len(material.dataset))
     draw = np.random.default_rng(options.seed)
     first = material.labels[np.searchsorted(material.owner, inside)]
     keys = np.empty(len(inside))
     for choice in np.unique(first):
         rows = draw.permutation(np.flatnonzero(first == choice))
         keys[rows] = np.arange(len(rows)) / len(rows)
-    kept = inside[np.argsort(keys, kind="stable")[: options.max_cross_fit]]
-    return material.subset(np.sort(kept))
+    kept: IntArray = np.sort(inside[np.argsort(keys, kind="stable")[: options.max_cross_fit]])
+    return kept
 
 
-def _weighted(material: Material, sample: Material, factors: FloatArray) -> Material:
+def _weighted(material: Material, sampled: IntArray, factors: FloatArray) -> Material:
     # Of a sample, the labels outside it were never questioned.
-    return material.reweighted(factors) if sample is material else material
+    every = np.ones(len(material.labels), dtype=np.float32)
+    every[np.isin(material.owner, sampled)] = factors
+    return material.reweighted(every)
 
 
 def _start(before: Run | None) -> Solution | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,19 +26,12 @@ from llama_index.tuning.errors import ArtifactError, OutOfScopeError
 from llama_index.tuning.routers.artifact import load_router, save_router
 from llama_index.tuning.routers.clauses import clauses as split_clauses
 from llama_index.tuning.routers.model import FloatArray, RouterModel, probabilities, top_two
-from llama_index.tuning.routers.offers import (
-    Key,
-    Offer,
-    key_of,
-    make_offer,
-    own_offer,
-    texts_to_embed,
-)
+from llama_index.tuning.routers.offers import Key, Matcher, Offer, key_of, texts_to_embed
 
 logger = logging.getLogger(__name__)
 
-OFFERS = 32
-"""Sets of choices that are kept matched."""
+DESCRIPTIONS = 10_000
+"""Vectors of descriptions, of choices that were not trained, that are kept."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +110,21 @@ class TunedSelector(BaseSelector):
             raise ArtifactError(
                 f"the router was tuned on the embedding model {model.base_model!r}, not {name!r}"
             )
-        self._model = model
+        if defer_to is not None and model.margin <= 0:
+            logger.warning(
+                "defer_to is never asked: the router's margin is 0; RouterOptions(target_accuracy=)"
+                " chooses one"
+            )
+        self._matcher = Matcher(model)
         self._embed_model = embed_model
         self.multi, self.clauses = multi, clauses
         self.fallback, self.defer_to = fallback, defer_to
-        self._own = own_offer(model)
-        self._offers: OrderedDict[Key, Offer] = OrderedDict()
         self._vectors: dict[str, FloatArray] = {}
 
     @property
     def model(self) -> RouterModel:
         """The trained part."""
-        return self._model
+        return self._matcher.model
 
     @property
     def embed_model(self) -> BaseEmbedding:
@@ -139,21 +134,23 @@ class TunedSelector(BaseSelector):
     @property
     def choices(self) -> dict[str, str]:
         """Name → description of the choices that it knows."""
-        return dict(self._model.choices)
+        return dict(self.model.choices)
 
     def predict(self, query: str, choices: Sequence[MetadataType] | None = None) -> Prediction:
         """Rank the choices given, or all that it knows; nothing is deferred."""
-        offer = self._own if choices is None else self._offer(_wrapped(choices))
-        vector = self._model.unit(self._embed_model.get_query_embedding(_checked(query)))
-        return self._prediction(offer, vector, query)
+        matcher, text = self._matcher, _checked(query)
+        offer = matcher.own if choices is None else self._offer(matcher, _wrapped(choices))
+        vector = matcher.model.unit(self._embed_model.get_query_embedding(text))
+        return _prediction(matcher.model, offer, vector, text)
 
     async def apredict(
         self, query: str, choices: Sequence[MetadataType] | None = None
     ) -> Prediction:
         """`predict`, async."""
-        offer = self._own if choices is None else await self._aoffer(_wrapped(choices))
-        vector = self._model.unit(await self._embed_model.aget_query_embedding(_checked(query)))
-        return self._prediction(offer, vector, query)
+        matcher, text = self._matcher, _checked(query)
+        offer = matcher.own if choices is None else await self._aoffer(matcher, _wrapped(choices))
+        vector = matcher.model.unit(await self._embed_model.aget_query_embedding(text))
+        return _prediction(matcher.model, offer, vector, text)
 
     def add_choice(self, name: str, description: str = "", examples: Sequence[str] = ()) -> None:
         """Know one more choice from now on, without retraining.
@@ -165,31 +162,33 @@ class TunedSelector(BaseSelector):
         """
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"name must be a non-empty string, got {name!r}")
-        if name in self._model.choices:
+        model, embed = self.model, self._embed_model
+        if name in model.choices:
             raise ValueError(f"the router has a choice {name!r} already; remove it first")
         if isinstance(examples, str):
             raise TypeError("examples must be a list of queries, got a string")
         queries = [_checked(query) for query in examples]
         if not description.strip() and not queries:
             raise ValueError(f"choice {name!r} needs a description or examples, got neither")
-        unit, embed = self._model.unit, self._embed_model
-        described = unit(embed.get_text_embedding(description)) if description.strip() else None
-        vectors = [unit(embed.get_query_embedding(query)) for query in queries]
-        stacked = np.stack(vectors) if vectors else np.empty((0, self._model.dim), np.float32)
-        self._replace(self._model.added(name, description, described, queries, stacked))
+        text = description.strip()
+        described = model.unit(embed.get_text_embedding(description)) if text else None
+        vectors = [model.unit(embed.get_query_embedding(query)) for query in queries]
+        stacked = np.stack(vectors) if vectors else np.empty((0, model.dim), np.float32)
+        self._matcher = Matcher(model.added(name, description, described, queries, stacked))
 
     def remove_choice(self, name: str) -> None:
         """Forget a choice."""
-        if name not in self._model.choices:
-            raise ValueError(f"unknown choice {name!r}; choose one of: {', '.join(self.choices)}")
-        if len(self._model.choices) == 1:
+        model = self.model
+        if name not in model.choices:
+            raise ValueError(f"unknown choice {name!r}; choose one of: {', '.join(model.choices)}")
+        if len(model.choices) == 1:
             raise ValueError(f"{name!r} is the only choice; a router needs at least one")
-        self._replace(self._model.removed(name))
+        self._matcher = Matcher(model.removed(name))
 
     def save(self, path: PathLike) -> None:
         """Write the selector's folder, atomically, without pickle; `load` reads it."""
         settings = {"multi": self.multi, "clauses": self.clauses, "fallback": self.fallback}
-        save_router(self._model, path, settings)
+        save_router(self.model, path, settings)
 
     @classmethod
     def load(
@@ -235,21 +234,21 @@ class TunedSelector(BaseSelector):
             raise ValueError("a tuned selector has no prompts")
 
     def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        text = _checked(query.query_str)
-        offer = self._offer(choices)
-        embed = self._embed_model.get_query_embedding
-        vectors = [self._model.unit(embed(part)) for part in self._parts(text)]
-        found = self._answer(offer, vectors, text)
+        matcher, text = self._matcher, _checked(query.query_str)
+        offer = self._offer(matcher, choices)
+        embed, unit = self._embed_model.get_query_embedding, matcher.model.unit
+        vectors = [unit(embed(part)) for part in self._parts(text)]
+        found = self._answer(matcher.model, offer, vectors, text)
         if found is None:
             return self._deferred().select(choices, query)
         return found
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        text = _checked(query.query_str)
-        offer = await self._aoffer(choices)
-        embed = self._embed_model.aget_query_embedding
-        vectors = [self._model.unit(await embed(part)) for part in self._parts(text)]
-        found = self._answer(offer, vectors, text)
+        matcher, text = self._matcher, _checked(query.query_str)
+        offer = await self._aoffer(matcher, choices)
+        embed, unit = self._embed_model.aget_query_embedding, matcher.model.unit
+        vectors = [unit(await embed(part)) for part in self._parts(text)]
+        found = self._answer(matcher.model, offer, vectors, text)
         if found is None:
             return await self._deferred().aselect(choices, query)
         return found
@@ -261,46 +260,45 @@ class TunedSelector(BaseSelector):
     def _parts(self, text: str) -> list[str]:
         return [text, *split_clauses(text)] if self.clauses else [text]
 
-    def _answer(self, offer: Offer, vectors: list[FloatArray], text: str) -> SelectorResult | None:
+    def _answer(
+        self, model: RouterModel, offer: Offer, vectors: list[FloatArray], text: str
+    ) -> SelectorResult | None:
         """The selection; `None` where it is to be deferred."""
-        model = self._model
         scores = offer.scores(model, vectors[0], text)
         best, chance, margin = top_two(scores, model.sharpness)
-        if scores[best] < model.threshold and self.fallback is not None:
-            return self._outside(offer, float(scores[best]))
+        if self.fallback is not None and scores[best] < model.threshold:
+            return self._outside(model, offer, float(scores[best]))
         if self.defer_to is not None and margin < model.margin:
             return None
-        if not self.multi:
-            return SelectorResult(
-                selections=[self._selection(offer, best, chance, margin, vectors[0])]
-            )
+        if self.multi:
+            chosen = self._several(model, offer, scores, vectors, text) or [(best, chance)]
+        else:
+            chosen = [(best, chance)]
+        return SelectorResult(
+            selections=[
+                _selection(model, offer, row, likely, margin, vectors[0]) for row, likely in chosen
+            ]
+        )
+
+    def _several(
+        self,
+        model: RouterModel,
+        offer: Offer,
+        scores: FloatArray,
+        vectors: list[FloatArray],
+        text: str,
+    ) -> list[tuple[int, float]]:
+        """Positions and probabilities of all choices that are likely enough, the best first."""
         chances = probabilities(scores, model.sharpness)
         for part, vector in zip(self._parts(text)[1:], vectors[1:], strict=True):
             apart = offer.scores(model, vector, part)
             if apart.max() >= model.threshold:
                 chances = np.maximum(chances, probabilities(apart, model.sharpness))
         order = np.argsort(-chances, kind="stable")
-        chosen = [int(row) for row in order if chances[row] >= model.several] or [best]
-        return SelectorResult(
-            selections=[
-                self._selection(offer, row, float(chances[row]), margin, vectors[0])
-                for row in chosen
-            ]
-        )
+        return [(int(row), float(chances[row])) for row in order if chances[row] >= model.several]
 
-    def _selection(
-        self, offer: Offer, position: int, chance: float, margin: float, vector: FloatArray
-    ) -> SingleSelection:
-        reason = f"{offer.names[position]}: probability {chance:.2f}, margin {margin:.2f}"
-        nearest = self._nearest(offer, position, vector)
-        if nearest is not None:
-            reason += f", nearest training query {nearest[:120]!r}"
-        elif offer.rows[position] < 0:
-            reason += ", by its description"
-        return SingleSelection(index=position, reason=reason)
-
-    def _outside(self, offer: Offer, score: float) -> SelectorResult:
-        reason = f"out of scope: score {score:.2f} is below {self._model.threshold:.2f}"
+    def _outside(self, model: RouterModel, offer: Offer, score: float) -> SelectorResult:
+        reason = f"out of scope: score {score:.2f} is below {model.threshold:.2f}"
         if self.fallback in offer.names:
             chosen = [offer.names.index(self.fallback)]
         elif self.fallback == "all":
@@ -318,60 +316,83 @@ class TunedSelector(BaseSelector):
             ]
         )
 
-    def _prediction(self, offer: Offer, vector: FloatArray, text: str) -> Prediction:
-        scores = offer.scores(self._model, vector, text)
-        chances = probabilities(scores, self._model.sharpness)
-        order = np.argsort(-scores, kind="stable")
-        best = int(order[0])
-        return Prediction(
-            [offer.names[row] for row in order],
-            [float(chances[row]) for row in order],
-            bool(scores[best] < self._model.threshold),
-            top_two(scores, self._model.sharpness)[2],
-            float(scores[best]),
-            self._nearest(offer, best, vector),
-        )
-
-    def _nearest(self, offer: Offer, position: int, vector: FloatArray) -> str | None:
-        row = int(offer.rows[position])
-        return None if row < 0 else self._model.kept.nearest(row, vector)
-
-    def _offer(self, choices: Sequence[ToolMetadata]) -> Offer:
+    def _offer(self, matcher: Matcher, choices: Sequence[ToolMetadata]) -> Offer:
         key = key_of(choices)
-        found = self._offers.get(key)
+        found = matcher.get(key)
         if found is None:
-            missing = [t for t in texts_to_embed(self._model, key) if t not in self._vectors]
+            vectors, missing = self._described(matcher, key)
             if missing:
                 fresh = self._embed_model.get_text_embedding_batch(missing)
-                self._remember(missing, fresh)
-            found = self._matched(key)
+                self._remember(matcher, vectors, missing, fresh)
+            found = matcher.make(key, vectors)
         return found
 
-    async def _aoffer(self, choices: Sequence[ToolMetadata]) -> Offer:
+    async def _aoffer(self, matcher: Matcher, choices: Sequence[ToolMetadata]) -> Offer:
         key = key_of(choices)
-        found = self._offers.get(key)
+        found = matcher.get(key)
         if found is None:
-            missing = [t for t in texts_to_embed(self._model, key) if t not in self._vectors]
+            vectors, missing = self._described(matcher, key)
             if missing:
                 fresh = await self._embed_model.aget_text_embedding_batch(missing)
-                self._remember(missing, fresh)
-            found = self._matched(key)
+                self._remember(matcher, vectors, missing, fresh)
+            found = matcher.make(key, vectors)
         return found
 
-    def _remember(self, texts: list[str], vectors: Sequence[Sequence[float]]) -> None:
-        self._vectors.update(
-            (text, self._model.unit(vector)) for text, vector in zip(texts, vectors, strict=True)
-        )
+    def _described(self, matcher: Matcher, key: Key) -> tuple[dict[str, FloatArray], list[str]]:
+        """The vectors that an offer needs and that are known, and the texts that are not."""
+        texts = texts_to_embed(matcher.model, key)
+        known = self._vectors
+        vectors = {text: known[text] for text in texts if text in known}
+        return vectors, [text for text in texts if text not in vectors]
 
-    def _matched(self, key: Key) -> Offer:
-        found = self._offers[key] = make_offer(self._model, key, self._vectors)
-        while len(self._offers) > OFFERS:
-            self._offers.popitem(last=False)
-        return found
+    def _remember(
+        self,
+        matcher: Matcher,
+        vectors: dict[str, FloatArray],
+        missing: list[str],
+        fresh: Sequence[Sequence[float]],
+    ) -> None:
+        unit = matcher.model.unit
+        vectors.update((text, unit(given)) for text, given in zip(missing, fresh, strict=True))
+        full = len(self._vectors) > DESCRIPTIONS  # choices that never repeat would fill the memory
+        self._vectors = vectors if full else self._vectors | vectors
 
-    def _replace(self, model: RouterModel) -> None:
-        self._model, self._own = model, own_offer(model)
-        self._offers.clear()
+
+def _selection(
+    model: RouterModel,
+    offer: Offer,
+    position: int,
+    chance: float,
+    margin: float,
+    vector: FloatArray,
+) -> SingleSelection:
+    reason = f"{offer.names[position]}: probability {chance:.2f}, margin {margin:.2f}"
+    nearest = _nearest(model, offer, position, vector)
+    if nearest is not None:
+        reason += f", nearest training query {nearest[:120]!r}"
+    elif offer.rows[position] < 0:
+        reason += ", by its description"
+    return SingleSelection(index=position, reason=reason)
+
+
+def _prediction(model: RouterModel, offer: Offer, vector: FloatArray, text: str) -> Prediction:
+    scores = offer.scores(model, vector, text)
+    chances = probabilities(scores, model.sharpness)
+    order = np.argsort(-scores, kind="stable")
+    best = int(order[0])
+    return Prediction(
+        [offer.names[row] for row in order],
+        [float(chances[row]) for row in order],
+        bool(scores[best] < model.threshold),
+        top_two(scores, model.sharpness)[2],
+        float(scores[best]),
+        _nearest(model, offer, best, vector),
+    )
+
+
+def _nearest(model: RouterModel, offer: Offer, position: int, vector: FloatArray) -> str | None:
+    row = int(offer.rows[position])
+    return None if row < 0 else model.kept.nearest(row, vector)
 
 
 def _wrapped(choices: Sequence[MetadataType]) -> list[ToolMetadata]:

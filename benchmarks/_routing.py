@@ -52,6 +52,41 @@ def shots(material: Material, count: int, seed: int) -> Material:
     return material.subset(np.sort(np.concatenate(rows)))
 
 
+def semantic_router(
+    train: Material, asked: Material, *, described: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """semantic-router's answers and confidences on the same vectors, with its defaults.
+
+    With `described` each description is one more utterance of its route.
+    """
+    from semantic_router import Route
+    from semantic_router.encoders import DenseEncoder
+    from semantic_router.routers import IndexedRouter
+
+    items = list(train.dataset.choices.items())
+    names = [name for name, _ in items]
+    known = dict(zip([text for _, text in items], train.described.tolist(), strict=True))
+    for part in (asked, train):
+        known.update(zip(part.dataset.queries, part.vectors.tolist(), strict=True))
+
+    class Known(DenseEncoder):
+        name: str = "known"
+
+        def __call__(self, docs: list[str]) -> list[list[float]]:
+            return [known[text] for text in docs]
+
+    texts: dict[str, list[str]] = {name: [text] if described else [] for name, text in items}
+    for label, owner in zip(train.labels, train.owner, strict=True):
+        texts[names[label]].append(train.dataset.examples[owner].query)
+    routes = [Route(name=name, utterances=found) for name, found in texts.items() if found]
+    router = IndexedRouter(Known(), routes)
+    found = [router(text) for text in asked.dataset.queries]
+    return (
+        np.array([names.index(choice.name) for choice in found]),
+        np.array([choice.confidence for choice in found]),
+    )
+
+
 def tuned(material: Material, options: RouterOptions | None = None) -> tuple[Run, Clock]:
     clock = Clock()
     return train(material, options or RouterOptions(), clock), clock

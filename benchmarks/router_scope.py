@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from _routing import arguments, load, only, tuned
+from _routing import arguments, load, only, semantic_router, tuned
 
 from llama_index.tuning.evaluate.routing import auroc, out_of_scope_recall
 from llama_index.tuning.routers.material import Material
@@ -19,15 +19,13 @@ from llama_index.tuning.routers.model import probabilities
 from llama_index.tuning.routers.run import scores_of
 
 
-def top5(train: Material, vectors: np.ndarray) -> np.ndarray:
-    # The rule of semantic-router's index, not the package: mean similarity among the top 5.
-    similar = vectors @ train.vectors.T
-    hits = np.argsort(-similar, axis=1)[:, :5]
-    scores = []
-    for row, found in enumerate(hits):
-        labels, values = train.labels[found], similar[row, found]
-        scores.append(max(values[labels == label].mean() for label in set(labels.tolist())))
-    return np.array(scores)
+def confidences(train: Material, parts: list[Material]) -> list[np.ndarray]:
+    """semantic-router's, where it is installed."""
+    try:
+        return [semantic_router(train, part)[1] for part in parts]
+    except ImportError as exc:
+        print(f"semantic-router skipped: {exc}")
+        return []
 
 
 def main() -> None:
@@ -56,8 +54,9 @@ def main() -> None:
             "largest probability": tuple(
                 probabilities(part, run.model.sharpness).max(axis=1) for part in (one, two)
             ),
-            "top-5 mean similarity": (top5(train, inside.vectors), top5(train, outside.vectors)),
         }
+        if peer := confidences(train, [inside, outside]):
+            scores["semantic-router"] = tuple(peer)
         for name, (a, b) in scores.items():
             row = (out_of_scope_recall(a, b), auroc(a, b), passing)
             totals.setdefault(name, []).append(row)

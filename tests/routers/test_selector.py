@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from llama_index.core.schema import QueryBundle
@@ -180,3 +182,46 @@ def test_words_are_kept_and_loaded(tmp_path):
     for query in dataset.queries[::5]:
         assert loaded.predict(query) == selector.predict(query)
     assert selector.predict("orders, please").names[0] == "orders"
+
+
+def test_choices_that_change_while_a_query_is_under_way_do_not_mix_rows(
+    tuned_world, selector, monkeypatch
+):
+    model = tuned_world[1]
+    embed = type(model)._get_query_embedding
+
+    def meanwhile(self, query):
+        if "orders" in selector.choices:
+            selector.remove_choice("orders")  # the rows of all others move up by one
+        return embed(self, query)
+
+    monkeypatch.setattr(type(model), "_get_query_embedding", meanwhile)
+    for _ in range(2):
+        result = selector.select(metadata(), "outages question 1")
+        assert names_of(metadata(), result) == ["outages"]
+
+
+def test_many_threads_get_the_answers_of_one(selector):
+    queries = [f"{name} question {row}" for name in NAMES for row in range(6)] * 4
+
+    def ask(query):
+        order = NAMES[len(query) % 4 :] + NAMES[: len(query) % 4]
+        return names_of(metadata(order), selector.select(metadata(order), query))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, queries)) == [ask(query) for query in queries]
+
+
+def test_vectors_of_descriptions_that_never_repeat_do_not_pile_up(
+    tuned_world, selector, monkeypatch
+):
+    monkeypatch.setattr("llama_index.tuning.routers.selector.DESCRIPTIONS", 3)
+    for number in range(20):
+        tuned_world[1].table[f"fresh {number}"] = np.ones(8)
+        selector.select([f"fresh {number}", "all about orders"], "orders question 0")
+    assert len(selector._vectors) <= 5
+
+
+def test_a_selector_that_would_never_defer_says_so(tuned_world, selector, caplog):
+    TunedSelector(selector.model, tuned_world[1], defer_to=selector)
+    assert "defer_to is never asked" in caplog.text

@@ -35,6 +35,9 @@ DESCRIBED = (5.0, 10.0)
 NOISE_TO_ACT = 0.05
 """Share of labels that look wrong from which it is tried to doubt them: some always do."""
 
+SHOWN = 1.64
+"""Standard errors by which doubting must get more labels right: 5 % of what chance would do."""
+
 
 @dataclass(eq=False)
 class CrossFit:
@@ -46,7 +49,7 @@ class CrossFit:
         folds: the fold of each, shape `(n,)`.
         logits: of each setting tried, shape `(n, choices)`.
         losses: of each setting, one value for each example.
-        chosen: the setting with the smallest loss.
+        chosen: the setting that did best.
     """
 
     material: Material
@@ -61,8 +64,7 @@ class CrossFit:
         found = np.empty_like(self.logits[self.chosen])
         for fold in np.unique(self.folds):
             inside = self.folds == fold
-            best = min(self.losses, key=lambda s: float(self.losses[s][~inside].mean()))
-            found[inside] = self.logits[best][inside]
+            found[inside] = self.logits[self.best(~inside)][inside]
         return found
 
     def trust(self) -> tuple[FloatArray, float]:
@@ -70,9 +72,23 @@ class CrossFit:
         plain = replace(self.chosen, doubting=False)
         return trust(self.material, self.examples, self.logits[plain])
 
-    def best(self) -> Setting:
-        """The setting with the smallest loss of those tried."""
-        return min(self.losses, key=lambda setting: float(self.losses[setting].mean()))
+    def best(self, among: NDArray[np.bool_] | slice = slice(None)) -> Setting:
+        """The setting with the smallest loss on some of the examples.
+
+        Labels are doubted where that is shown to get more of them right. Their log loss would not
+        tell: it punishes being certain of what a wrong label contradicts.
+        """
+        plain = [setting for setting in self.losses if not setting.doubting]
+        best = min(plain, key=lambda setting: float(self.losses[setting][among].mean()))
+        targets = Targets.of(self.material, self.examples)
+        before = targets.correct(self.logits[best].argmax(axis=1))[among]
+        for setting in self.losses:
+            if setting.doubting:
+                after = targets.correct(self.logits[setting].argmax(axis=1))[among]
+                won, lost = int((after & ~before).sum()), int((before & ~after).sum())
+                if won - lost > SHOWN * (won + lost) ** 0.5:
+                    return setting
+        return best
 
 
 def cross_fit(

@@ -34,8 +34,13 @@ def choice_faults(choices: Any) -> list[str]:
 
 def example_faults(examples: Sequence[Any], choices: dict[str, str]) -> Iterator[str]:
     """Every fault of the examples, by their position."""
+    from llama_index.tuning.datasets.routing import RoutingExample
+
     for number, example in enumerate(examples):
         place = f"example {number}"
+        if not isinstance(example, RoutingExample):
+            yield f"{place} must be a RoutingExample, got {type(example).__name__}"
+            continue
         query, names, weight = example.query, example.choices, example.weight
         if not isinstance(query, str):
             yield f"{place}: the query must be a string, got {type(query).__name__}"

@@ -47,15 +47,19 @@ class RouterOptions:
     def __post_init__(self) -> None:
         if self.tau != "auto":
             _positive("tau", self.tau)
-        if self.words not in (True, False, "auto"):
+        if self.words != "auto" and not isinstance(self.words, bool):
             raise ValueError(f"words must be True, False or 'auto', got {self.words!r}")
+        for name, flag in (("balanced", self.balanced), ("robust", self.robust)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} must be True or False, got {flag!r}")
         _whole("folds", self.folds, 2)
         _whole("max_cross_fit", self.max_cross_fit, 20)
         _whole("keep_examples", self.keep_examples, 0)
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")
-        if not (math.isfinite(self.description_weight) and self.description_weight >= 0):
-            raise ValueError(f"description_weight must be >= 0, got {self.description_weight}")
+        weight = self.description_weight
+        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            raise ValueError(f"description_weight must be a number >= 0, got {weight!r}")
         if not 0.5 <= self.in_scope_recall < 1:
             raise ValueError(f"in_scope_recall must be from 0.5 to 1, got {self.in_scope_recall}")
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:

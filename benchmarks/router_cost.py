@@ -34,7 +34,8 @@ class Ready(MockEmbedding):
         return self.vector
 
 
-def best(call, number: int, repeat: int = 7) -> float:
+def best(call, number: int, repeat: int = 60) -> float:
+    """CPU seconds of a call, the best of many short series: a busy machine disturbs the others."""
     return min(timeit.repeat(call, number=number, repeat=repeat, timer=time.process_time)) / number
 
 
@@ -88,17 +89,17 @@ def main() -> None:
         selector = TunedSelector(run.model, ready)
         bundle = QueryBundle(query)
         inner = type(selector)._select.__wrapped__  # without LlamaIndex's own tracing of a call
-        embedding = best(lambda: ready.get_query_embedding(query), 300)
-        own = best(lambda: inner(selector, choices, bundle), 300) - embedding
-        traced = best(lambda: selector.select(choices, query), 300) - embedding
+        embedding = best(lambda: ready.get_query_embedding(query), 50)
+        own = best(lambda: inner(selector, choices, bundle), 50) - embedding
+        traced = best(lambda: selector.select(choices, query), 50) - embedding
         print(
             f"on top of the embedding, {len(choices)} choices: {own * 1e6:.0f} µs CPU; with "
             f"LlamaIndex's tracing of select() {traced * 1e6:.0f} µs"
         )
         model = minilm()
         real = TunedSelector(run.model, model)
-        one = best(lambda: model.get_query_embedding(query), 5)
-        ours = best(lambda: real.select(choices, query), 5)
+        one = best(lambda: model.get_query_embedding(query), 5, 7)
+        ours = best(lambda: real.select(choices, query), 5, 7)
         stock = best(lambda: EmbeddingSingleSelector(model).select(choices, query), 1, 2)
         print(f"in embeddings of a query: tuned {ours / one:.3f}, stock {stock / one:.1f}")
 

@@ -33,7 +33,7 @@ def main() -> None:
         ],
         choices=choices,
     )
-    run, _ = tuned(sets.train, RouterOptions(tau=20.0, words=False))
+    run, _ = tuned(sets.train, RouterOptions(tau=5.0, words=True, folds=2))
     names = list(choices)
     print(f"{'queries':<18}{'method':<30}{'exact set':>10}{'recall':>8}")
     for title, data in (("metatool two-tool", own), ("two joined", joined)):

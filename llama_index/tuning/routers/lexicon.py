@@ -29,7 +29,7 @@ def terms(text: str) -> list[str]:
         ['lost', 'my', 'card', 'lost my', 'my card']
     """
     words = _WORDS.findall(text[:MAX_CHARACTERS].lower())
-    if _WIDE.search(text):
+    if not text.isascii() and _WIDE.search(text):
         words = [part for word in words for part in (word if _WIDE.search(word) else [word])]
     return words + [f"{one} {two}" for one, two in pairwise(words)]
 

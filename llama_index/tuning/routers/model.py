@@ -50,7 +50,7 @@ class Kept:
         start, stop = self.ends[choice], self.ends[choice + 1]
         if start == stop:
             return None
-        return self.queries[start + int((self.vectors[start:stop] @ vector).argmax())]
+        return self.queries[start + int(self.vectors[start:stop].dot(vector).argmax())]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +123,12 @@ class RouterModel:
 
     def logits(self, vector: FloatArray, text: str) -> FloatArray:
         """One score for each choice, shape `(choices,)`."""
-        found: FloatArray = self.weight @ vector + self.bias
+        found: FloatArray = self.weight.dot(vector)
+        found += self.bias
         if self.lexicon is not None and self.words is not None:
             rows, values = self.lexicon.features(text)
             if len(rows):
-                found += values @ self.words.take(rows, axis=0)
+                found += values.dot(self.words.take(rows, axis=0))
         return found
 
     def new_row(self, direction: FloatArray, rule: NewChoice) -> tuple[FloatArray, float]:
@@ -223,10 +224,11 @@ def probabilities(logits: FloatArray, sharpness: float) -> FloatArray:
 
 def top_two(logits: FloatArray, sharpness: float) -> tuple[int, float, float]:
     """The best choice, its probability, and its margin over the next; logits `(choices,)`."""
+    # On a path that is walked for every query: ufuncs' `reduce` spares what array methods wrap.
     best = int(logits.argmax())
     scaled = logits - logits[best]
-    scaled *= np.float32(sharpness)
+    scaled *= sharpness
     np.exp(scaled, out=scaled)
-    total = float(scaled.sum())
+    total = float(np.add.reduce(scaled))
     scaled[best] = 0.0
-    return best, 1 / total, (1 - float(scaled.max())) / total
+    return best, 1 / total, (1 - float(np.maximum.reduce(scaled))) / total

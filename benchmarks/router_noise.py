@@ -1,6 +1,8 @@
 """Wrong labels and uneven choices: 10 % of the labels flipped; 100 : 1 imbalance.
 
-python benchmarks/router_noise.py --data ../shared/data
+The prior's variance is fixed and no words are used, to spare the search.
+
+    python benchmarks/router_noise.py --data ../shared/data
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from llama_index.tuning.routers.run import scores_of
 
 
 def show(name: str, train: Material, test: Material, **options: bool) -> None:
-    run, _ = tuned(train, RouterOptions(words=False, **options))
+    run, _ = tuned(train, RouterOptions(tau=20.0, words=False, **options))
     found = scores_of(run, test, np.arange(len(test.dataset))).argmax(axis=1)
     right = (found == test.labels).mean() * 100
     score = macro_f1(test.labels, found) * 100

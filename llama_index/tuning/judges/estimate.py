@@ -190,6 +190,7 @@ def pass_rate_of(
     unlabelled_features: Floats | None = None,
     confidence: float = 0.95,
     cross_fitted: bool = False,
+    check_shift: bool = True,
     more_warnings: Sequence[str] = (),
     seed: int = 0,
 ) -> PassRate:
@@ -206,6 +207,7 @@ def pass_rate_of(
         unlabelled_features: the same of the others.
         confidence: level of the interval, between 0 and 1.
         cross_fitted: whether the probabilities come from cross-fitting.
+        check_shift: whether to test that the two samples are alike; nearly all of the time.
         more_warnings: put before those found here.
         seed: of the comparison's folds.
 
@@ -228,13 +230,10 @@ def pass_rate_of(
     plain = wilson_interval(found.classical, worth, confidence)
     interval = wilson_interval(found.value, worth * found.gain, confidence)
     powered = found.powered and _width(interval) <= WIDEST * _width(plain)
-    shift = _shift_warning(
-        # Means over several judges are spread less than one judge's: not to be compared.
-        None if cross_fitted else (given, others),
-        features,
-        unlabelled_features,
-        seed,
-    )
+    # Means over several judges are spread less than one judge's: not to be compared.
+    judged = None if cross_fitted else (given, others)
+    compared = judged, features, unlabelled_features
+    shift = _shift_warning(*compared, seed) if check_shift else []
     name = "ppi++, cross-fitted" if cross_fitted else "ppi++"
     return PassRate(
         estimate=min(1.0, max(0.0, found.value)) if powered else found.classical,
@@ -292,6 +291,8 @@ def _shift_warning(
         for sample, column in zip(samples, predicted, strict=True):
             sample.append(column[:, None])
     if features is not None and others is not None:
+        if predicted and (len(features), len(others)) != tuple(map(len, predicted)):
+            raise ValueError("features must have one row for each item")
         width = features.shape[1]
         names += FEATURES if width == len(FEATURES) else [f"feature {i}" for i in range(width)]
         for sample, table in zip(samples, (features, others), strict=True):

@@ -15,7 +15,7 @@ from llama_index.tuning.cli.models import minilm
 from llama_index.tuning.embeddings.adapters import Adapter
 from llama_index.tuning.embeddings.maps import LinearMap
 
-nodes = reference_nodes()[:200]
+nodes = reference_nodes()[:120]
 old_model = minilm()
 index = VectorStoreIndex(nodes, embed_model=old_model)
 

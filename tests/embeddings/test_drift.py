@@ -221,6 +221,9 @@ def test_other_bad_input(tmp_path):
         engine_for((questions, old, new), tmp_path).finetune()
     with pytest.raises(NotFinetunedError):
         engine_for(models(), tmp_path).get_finetuned_model()
+    same = {f"d{i}": f"text {i % 9}" for i in range(90)}
+    with pytest.raises(DatasetError, match="90 texts have 9 different sentences between them"):
+        DriftAdapterFinetuneEngine(same, new, old, model_output_path=tmp_path / "m").finetune()
     some = {id_: [1.0] * DIM for id_ in list(questions.corpus)[:20]}
     questions, old, new = models()
     with pytest.raises(ValueError, match="vectors holds 20 of the texts"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -176,7 +177,9 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
             "measure": round(time.perf_counter() - learnt, 3),
         }
         notes = _notes(texts, fitted, held, bool(labelled))
-        self.report = self._report(choice, measured, labelled, seconds, notes, texts)
+        self.report = self._report(
+            choice, measured, labelled, seconds, notes, texts, _fingerprint(names, corpus)
+        )
         self._adapter = self._save(adapter, self.report)
         logger.info("%s", self.report.reason)
         return self.report
@@ -274,6 +277,11 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
             chosen, per_document=1, min_words=5 if wordy else 1, seed=self.options.seed
         )
         asked = list(found.queries.values())
+        if len(asked) < MIN_TEXTS // 2:
+            raise DatasetError(
+                f"the {len(ids)} texts have {len(asked)} different sentences between them; at "
+                f"least {MIN_TEXTS // 2} are needed to measure on"
+            )
         rows = {id_: row for row, id_ in enumerate(ids)}
         source = np.array([rows[found.relevant_docs[q][0]] for q in found.queries], np.int64)
         new = self._embedder(self.new_model).queries(asked)
@@ -322,6 +330,7 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         seconds: dict[str, float],
         notes: list[str],
         texts: Texts,
+        fingerprint: str,
     ) -> FinetuneReport:
         primary = f"recall@{K}" if labelled else AGREEMENT
         verdict = decide(primary, (labelled or measured)[primary], accept=self.accept)
@@ -335,6 +344,7 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
             reason=verdict.reason,
             data={
                 "texts": len(texts),
+                "fingerprint": fingerprint,
                 "new_model": base_name(self.new_model),
                 "old_model": base_name(self.old_model) if self.old_model else "",
             },
@@ -366,6 +376,13 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
                 adapter.write(folder / "candidate")
             report.save_json(folder / "report.json")
         return adapter
+
+
+def _fingerprint(ids: Sequence[str], corpus: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for id_ in ids:
+        digest.update(f"{id_}\0{corpus[id_]}\0".encode())
+    return digest.hexdigest()[:16]
 
 
 def _notes(texts: Texts, fitted: Any, held: Any, labelled: bool) -> list[str]:

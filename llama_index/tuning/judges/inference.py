@@ -93,6 +93,7 @@ def wilson_interval(rate: float, effective: float, confidence: float = 0.95) -> 
     Stays within 0 and 1 and keeps its coverage near them, where the normal interval does not;
     with an effective sample size it is that of Korn and Graubard (1998) for designed samples.
     """
+    _library()  # it brings statsmodels along
     from statsmodels.stats.proportion import proportion_confint
 
     rate = min(1.0, max(0.0, rate))

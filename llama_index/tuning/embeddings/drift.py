@@ -319,8 +319,9 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         before = self._embedder(self.old_model).queries(asked)
         after = tried(unit_rows(self._embedder(self.new_model).queries(asked)))
         wanted = (f"recall@{K}", f"ndcg@{K}", f"hit_rate@{K}")
-        scores = [evaluate_vectors(q, documents, rows).only(wanted) for q in (before, after)]
-        return gains(*scores, seed=self.options.seed)
+        base = evaluate_vectors(before, documents, rows).only(wanted)
+        mapped = evaluate_vectors(after, documents, rows).only(wanted)
+        return gains(base, mapped, seed=self.options.seed)
 
     def _report(
         self,

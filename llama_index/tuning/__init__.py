@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset as EmbeddingQAFinetuneDataset
     from llama_index.tuning.datasets.routing import RoutingDataset
+    from llama_index.tuning.embeddings.drift import DriftAdapterFinetuneEngine, DriftOptions
     from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
     from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.results import GeneratedDataset
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
+    from llama_index.tuning.judges.compare import compare_versions
+    from llama_index.tuning.judges.estimate import estimate_pass_rate
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.cohere import (
@@ -90,6 +93,8 @@ __all__ = [
     "CrossEncoderFinetuneEngine",
     "CrossEncoderFinetuningDatasetSample",
     "CrossEncoderOptions",
+    "DriftAdapterFinetuneEngine",
+    "DriftOptions",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "FinetuneReport",
@@ -114,6 +119,8 @@ __all__ = [
     "adapt_index",
     "aevaluate_retriever",
     "compare_queries",
+    "compare_versions",
+    "estimate_pass_rate",
     "evaluate_retriever",
     "evaluate_vectors",
     "generate_ce_fine_tuning_dataset",
@@ -148,6 +155,8 @@ _HOMES = {
     "CrossEncoderFinetuneEngine": "rerankers.cross_engine",
     "CrossEncoderFinetuningDatasetSample": "generate.relevance",
     "CrossEncoderOptions": "rerankers.cross_options",
+    "DriftAdapterFinetuneEngine": "embeddings.drift",
+    "DriftOptions": "embeddings.drift",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "FinetuneReport": "report",
@@ -172,6 +181,8 @@ _HOMES = {
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
     "compare_queries": "generate.heldout",
+    "compare_versions": "judges.compare",
+    "estimate_pass_rate": "judges.estimate",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
     "generate_ce_fine_tuning_dataset": "generate.cross_encoder",

@@ -41,6 +41,8 @@ class Adapter:
         normalise: scale mapped vectors to unit length, as they were in training.
         base_model: name of the embedding model; empty where unknown.
         details: what else is worth keeping: verdict, options, scores.
+        document_map: for an index of another model's vectors (see `drift.py`): where a text that
+            `base_model` has embedded lies among them.
 
     Example:
         >>> import numpy as np
@@ -54,6 +56,7 @@ class Adapter:
     normalise: bool = True
     base_model: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    document_map: VectorMap | None = None
 
     @property
     def dim(self) -> int:
@@ -69,6 +72,8 @@ class Adapter:
         for name, tensor in sorted(self.map.state().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor).tobytes())
+        if self.document_map is not None:
+            digest.update(Adapter(self.document_map).fingerprint.encode())
         return digest.hexdigest()[:16]
 
     def map_queries(self, vectors: FloatArray) -> FloatArray:
@@ -89,6 +94,12 @@ class Adapter:
     def map_documents(self, vectors: FloatArray) -> FloatArray:
         """Document vectors, `(rows, dim)`; unchanged for a query-side adapter."""
         return vectors if self.side == "query" else self._apply(vectors)
+
+    def map_texts(self, vectors: FloatArray) -> FloatArray:
+        """Fresh vectors of texts, `(rows, dim)`, as they go to the vector store."""
+        if self.document_map is None:
+            return self.map_documents(vectors)
+        return Adapter(self.document_map, base_model=self.base_model).map_queries(vectors)
 
     def _apply(self, vectors: FloatArray) -> FloatArray:
         if self.dim and vectors.shape[-1] != self.dim:
@@ -121,8 +132,15 @@ class Adapter:
             "fingerprint": self.fingerprint,
             **self.details,
         }
-        artifacts.write_component(folder, KIND, config, self.map.state(), _card(self))
-        _write_stock_files(folder, self.map)
+        state = self.map.state()
+        if self.document_map is not None:
+            config["document_map"] = {
+                "map": self.document_map.kind, "config": self.document_map.config()
+            }  # fmt: skip
+            state = {**state, **_prefixed(self.document_map.state())}
+        artifacts.write_component(folder, KIND, config, state, _card(self))
+        if self.document_map is None:  # the stock adapter would embed texts into the wrong space
+            _write_stock_files(folder, self.map)
 
     @classmethod
     def load(
@@ -151,7 +169,8 @@ class Adapter:
             raise ArtifactError(f"{path}: {artifacts.CONFIG} lacks {exc}") from None
         if side not in ("query", "both"):
             raise ArtifactError(f"{path}: side must be query or both, got {side!r}")
-        state = artifacts.read_tensors(path)
+        state, documents = _split(artifacts.read_tensors(path))
+        document_map = _document_map(path, config.pop("document_map", None), documents)
         loaded: VectorMap
         if kind == "custom":
             loaded = _custom_map(path, adapter_cls, arguments, state, device, dim)
@@ -162,7 +181,7 @@ class Adapter:
         details = {
             key: value for key, value in config.items() if key not in ("format", "kind", "version")
         }
-        adapter = cls(loaded, side, bool(normalise), str(base_model), details)
+        adapter = cls(loaded, side, bool(normalise), str(base_model), details, document_map)
         if adapter.fingerprint != recorded:
             raise ArtifactError(
                 f"{path} is damaged or was edited: its weights do not match {artifacts.CONFIG}"
@@ -174,6 +193,28 @@ def identity_adapter(dim: int, base_model: str = "", **details: Any) -> Adapter:
     """The adapter that changes nothing: what is saved where the gate keeps the base."""
     unit = LinearMap(np.eye(dim, dtype=np.float32))
     return Adapter(unit, normalise=False, base_model=base_model, details=details)
+
+
+_DOCUMENTS = "documents/"
+
+
+def _prefixed(state: State) -> State:
+    return {f"{_DOCUMENTS}{name}": array for name, array in state.items()}
+
+
+def _split(tensors: State) -> tuple[State, State]:
+    """The tensors of the map, and those of the document map."""
+    own = {name: array for name, array in tensors.items() if not name.startswith(_DOCUMENTS)}
+    others = {name.removeprefix(_DOCUMENTS): tensors[name] for name in tensors if name not in own}
+    return own, others
+
+
+def _document_map(path: artifacts.PathLike, told: Any, state: State) -> VectorMap | None:
+    if told is None and not state:
+        return None
+    if not isinstance(told, dict) or told.get("map") not in MAPS or "config" not in told:
+        raise ArtifactError(f"{path}: document_map is not that of a known kind: {told!r}")
+    return _known_map(path, told["map"], told["config"], state)
 
 
 def _known_map(

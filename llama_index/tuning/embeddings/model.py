@@ -202,9 +202,10 @@ class AdapterEmbeddingModel(BaseEmbedding):
 
 
 def _map_texts(vectors: list[Vector], adapter: Adapter) -> list[Vector]:
-    if adapter.side == "query" or not vectors:
+    unchanged = adapter.side == "query" and adapter.document_map is None
+    if unchanged or not vectors:
         return vectors
-    mapped: list[Vector] = adapter.map_documents(np.array(vectors, dtype=np.float32)).tolist()
+    mapped: list[Vector] = adapter.map_texts(np.array(vectors, dtype=np.float32)).tolist()
     return mapped
 
 

@@ -1,0 +1,79 @@
+"""What the statistics need to know of judged items: keys, clusters, labels, plain features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning.errors import DatasetError
+
+Floats = NDArray[np.float64]
+
+FEATURES = ("words of the query", "words of the response", "words of the contexts", "overlap")
+
+_WORD = re.compile(r"\w+")
+
+
+def items_of(dataset: Any) -> Sequence[Any]:
+    """The items of a dataset of judgments, or a plain list of them."""
+    items = getattr(dataset, "judgments", dataset)
+    if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
+        raise TypeError(
+            f"a JudgmentDataset or a list of judgments is needed, got {type(dataset).__name__}"
+        )
+    if not items:
+        raise DatasetError("the dataset is empty")
+    return items
+
+
+def item_keys(dataset: Any) -> list[str]:
+    """A hash of each item's query, contexts and response: who judged it makes no difference."""
+    keys = []
+    for item in items_of(dataset):
+        parts = [item.query, list(item.contexts or ()), item.response, item.second_response]
+        keys.append(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
+    return keys
+
+
+def groups_of(dataset: Any) -> list[Hashable]:
+    """The cluster of each item: its query; the item itself where it has none."""
+    return [
+        normalise(item.query) if item.query else ("no query", key)
+        for item, key in zip(items_of(dataset), item_keys(dataset), strict=True)
+    ]
+
+
+def labels_of(dataset: Any) -> Floats:
+    """1 for each item that passes, 0 for each that does not."""
+    items = items_of(dataset)
+    faults = [
+        f"judgment {number} has no passing verdict"
+        for number, item in enumerate(items)
+        if item.passing is None
+    ]
+    if faults:
+        raise DatasetError("labelled items need passing=True or False:", faults)
+    return np.array([float(item.passing) for item in items])
+
+
+def text_features(dataset: Any) -> Floats:
+    """Shape `(n, 4)`: logarithms of lengths, and the response's share of known words."""
+    rows = []
+    for item in items_of(dataset):
+        query, response = _words(item.query), _words(item.response)
+        contexts = _words(" ".join(item.contexts or ()))
+        known = set(query) | set(contexts)
+        overlap = sum(word in known for word in response) / max(1, len(response))
+        rows.append([*(np.log1p(len(words)) for words in (query, response, contexts)), overlap])
+    return np.array(rows, dtype=np.float64)
+
+
+def _words(text: str | None) -> list[str]:
+    return _WORD.findall((text or "").casefold())

@@ -16,6 +16,7 @@ GROUP = "llama_index.tuning.engines"
 _BUILT_IN = {
     "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
+    "huggingface-llm": "llama_index.tuning.llms.engine:HuggingFaceFinetuneEngine",
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }

@@ -1,0 +1,27 @@
+"""The bars of transformers and datasets, which show whether one asked for them or not."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """None of them in the block; afterwards as it was."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    datasets = sys.modules.get("datasets")
+    also = datasets is not None and not datasets.are_progress_bars_disabled()
+    if datasets is not None and also:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if datasets is not None and also:
+            datasets.enable_progress_bars()

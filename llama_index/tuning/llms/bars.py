@@ -13,7 +13,7 @@ def no_bars() -> Iterator[None]:
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     datasets = sys.modules.get("datasets")
     also = datasets is not None and not datasets.are_progress_bars_disabled()
     if datasets is not None and also:
@@ -22,6 +22,6 @@ def no_bars() -> Iterator[None]:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
         if datasets is not None and also:
             datasets.enable_progress_bars()

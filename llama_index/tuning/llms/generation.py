@@ -64,7 +64,7 @@ def generation_settings(
         settings |= _GREEDY
     if settings.get("max_new_tokens", 1) < 1:
         raise ValueError(f"max_tokens must be >= 1, got {settings['max_new_tokens']}")
-    known = GenerationConfig()
+    known = GenerationConfig()  # type: ignore[no-untyped-call,unused-ignore]
     unknown = [key for key in settings if not hasattr(known, key)]
     if unknown:
         raise TypeError(f"unknown argument {unknown[0]!r}: it is none of generate()'s")
@@ -162,7 +162,7 @@ def _config(model: Any, settings: Mapping[str, Any], pad: int, end_ids: Sequence
     from transformers import GenerationConfig
 
     start = getattr(model.generation_config, "bos_token_id", None)
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call,unused-ignore]
         **settings, bos_token_id=start, pad_token_id=pad, eos_token_id=list(end_ids), use_cache=True
     )
 

@@ -147,7 +147,7 @@ def load_model(
         extra["device_map"] = {"": device}
     try:
         with no_bars():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.name,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
@@ -160,6 +160,7 @@ def load_model(
             f"{source.name} cannot be loaded as a causal language model: "
             f"{type(exc).__name__}: {exc}"
         ) from exc
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:
         raise BaseModelError(
@@ -234,7 +235,7 @@ def _quantization(dtype: Any) -> Any:
         )
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call,unused-ignore]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

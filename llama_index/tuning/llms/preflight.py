@@ -129,7 +129,9 @@ def read_shape(source: Source, *, trust_remote_code: bool = False) -> ModelShape
             source.name, trust_remote_code=trust_remote_code, **source.arguments
         )
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call,unused-ignore]
+                config, trust_remote_code=trust_remote_code
+            )
     except Exception as exc:  # of many kinds, by the model's own code
         raise BaseModelError(
             f"{source.name} is no causal language model that transformers can build: "

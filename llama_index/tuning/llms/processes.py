@@ -26,7 +26,7 @@ def join_processes(device: str | None) -> None:
     if process_count() == 1:
         return
     import torch
-    from accelerate import PartialState
+    from accelerate import PartialState  # type: ignore[import-untyped,unused-ignore]
 
     PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
 

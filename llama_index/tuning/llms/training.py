@@ -144,7 +144,7 @@ def _sft_trainer(
     arguments: dict[str, Any],
     max_length: int,
 ) -> Any:
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined,unused-ignore]
 
     packing = (
         {"packing": True, "max_length": max_length}
@@ -166,7 +166,7 @@ def _sft_trainer(
 def _dpo_trainer(
     model: Any, tokenizer: Any, data: Any, options: HuggingFaceOptions, arguments: dict[str, Any]
 ) -> Any:
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined,unused-ignore]
 
     class TokenizedDPOTrainer(DPOTrainer):  # type: ignore[misc,unused-ignore]
         """TRL's trainer on pairs that have been tokenised."""
@@ -219,7 +219,7 @@ def _arguments(
 
 
 def _checkpointing_name() -> str:
-    from trl import SFTConfig
+    from trl import SFTConfig  # type: ignore[attr-defined,unused-ignore]
 
     new = "activation_checkpointing"  # since transformers 5
     return new if new in SFTConfig.__dataclass_fields__ else "gradient_checkpointing"

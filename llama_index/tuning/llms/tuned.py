@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -464,7 +464,7 @@ def _completion(response: ChatResponse) -> CompletionResponse:
     return CompletionResponse(text=text, delta=response.delta, raw=response.raw)
 
 
-async def _in_thread(pieces: Iterator[Any]) -> AsyncIterator[Any]:
+async def _in_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
     """An iterator whose waiting happens in a thread."""
     done = object()
     try:

@@ -98,6 +98,7 @@ def tiny_model(
         num_key_value_heads=heads,
         max_position_embeddings=context,
         tie_word_embeddings=True,
+        initializer_range=hidden**-0.5 / 2,  # so wide that so small a model learns soon
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,8 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             system_prompt=system_prompt,
             generate_kwargs=generate_kwargs or {},
             is_chat_model=True,
+            # A bound method, the parent's default, would hold the LLM within its own repr.
+            messages_to_prompt=_prompt_writer(template, system_prompt),
             **kwargs,
         )
         generation_settings(self.generate_kwargs, {})  # a wrong one is named at once
@@ -317,15 +319,6 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             **kwargs,
         }
 
-    def _tokenizer_messages_to_prompt(self, messages: Sequence[ChatMessage]) -> str:
-        return self._text(messages, ())
-
-    def _text(self, messages: Sequence[ChatMessage], tools: Sequence[Any]) -> str:
-        records = [message_record(message) for message in messages]
-        if self.system_prompt and (not records or records[0]["role"] != "system"):
-            records.insert(0, {"role": "system", "content": self.system_prompt})
-        return self._template.render(records, tools, answer=True)
-
     def _prepared(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Prompt:
         settings = dict(kwargs)
         tools = [tool_record(tool) for tool in settings.pop("tools", None) or []]
@@ -334,7 +327,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         if choice == "none":
             tools = []
         opening = _opening(choice, tools, self._parser)
-        text = self._text(messages, tools) + opening
+        text = _prompt_writer(self._template, self.system_prompt)(messages, tools) + opening
         return Prompt(text, settings, bool(tools), opening, single)
 
     def _chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> ChatResponse:
@@ -349,7 +342,8 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
     def _completion_text(self, prompt: str, formatted: bool) -> str:
         if formatted:
             return prompt
-        return self._text([ChatMessage(role=MessageRole.USER, content=prompt)], ())
+        said = [ChatMessage(role=MessageRole.USER, content=prompt)]
+        return _prompt_writer(self._template, self.system_prompt)(said)
 
     def _generate(
         self, texts: Sequence[str], call: dict[str, Any], **streaming: Any
@@ -444,6 +438,18 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         finally:
             cancelled.set()
             thread.join()
+
+
+def _prompt_writer(template: ChatTemplate, system_prompt: str) -> Callable[..., str]:
+    """A function from messages, and tools, to the text that the model reads."""
+
+    def write(messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()) -> str:
+        records = [message_record(message) for message in messages]
+        if system_prompt and (not records or records[0]["role"] != "system"):
+            records.insert(0, {"role": "system", "content": system_prompt})
+        return template.render(records, tools, answer=True)
+
+    return write
 
 
 def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -> str:

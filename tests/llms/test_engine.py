@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from llama_index.core.llms import ChatMessage
 from safetensors.numpy import load_file
 from transformers import TrainerCallback
 
@@ -245,14 +246,19 @@ def test_preferences_are_learnt(tiny, tmp_path, kind):
     assert report.gains["preference"].mean > 0.05
 
 
+def answers(llm, n):
+    asked = [[ChatMessage(role="user", content=f"Fee in Oslo for {i}?")] for i in range(n)]
+    return [r.message.content for r in llm.chat_batch(asked, max_tokens=10)]
+
+
 def numbered(llm):
-    """1 where the answer names a number, for 20 questions."""
-    return [float("euros" in llm.complete(f"Fee in Oslo for {n}?").text) for n in range(20)]
+    """1 where the answer names euros, for 20 questions."""
+    return [float("euros" in answer) for answer in answers(llm, 20)]
 
 
 def fading(llm):
     """An ability that the base has and the tuned model has not."""
-    return [float("euros" not in llm.complete(f"Fee in Oslo for {n}?").text) for n in range(25)]
+    return [float("euros" not in answer) for answer in answers(llm, 25)]
 
 
 def test_the_gate_looks_at_the_callers_scores_and_at_what_is_protected(tiny, tmp_path, caplog):

@@ -16,7 +16,6 @@ from typing import Any
 
 from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config, replacing_folder
 from llama_index.tuning.errors import ArtifactError, BaseModelError, MissingExtraError
-from llama_index.tuning.llms.bars import no_bars
 from llama_index.tuning.llms.loading import (
     Source,
     check_vocabulary,
@@ -26,6 +25,7 @@ from llama_index.tuning.llms.loading import (
     load_tokenizer,
     model_identity,
 )
+from llama_index.tuning.llms.quiet import no_bars
 
 logger = logging.getLogger(__name__)
 

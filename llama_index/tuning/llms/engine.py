@@ -28,6 +28,7 @@ from llama_index.tuning.llms.checkpoints import run_fingerprint
 from llama_index.tuning.llms.loading import (
     Source,
     check_vocabulary,
+    default_device,
     find_model,
     load_model,
     load_tokenizer,
@@ -58,7 +59,7 @@ from llama_index.tuning.llms.processes import (
 )
 from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
 from llama_index.tuning.llms.template import ChatTemplate
-from llama_index.tuning.llms.training import Trained, steps_of_run, train
+from llama_index.tuning.llms.training import Trained, lora_config, steps_of_run, train
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
 if TYPE_CHECKING:
@@ -219,11 +220,13 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
 
     def _plan(self) -> Plan:
         options = self.options
-        _check_libraries()
+        _check_libraries(options)
         source = find_model(self.model_id, options.revision)
         tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
         template = ChatTemplate(tokenizer, source.name)
-        shape = read_shape(source, trust_remote_code=options.trust_remote_code)
+        shape = read_shape(
+            source, lora=lora_config(options), trust_remote_code=options.trust_remote_code
+        )
         max_length = _limit(options.max_length, shape.context)
         eos_ids = list(dict.fromkeys([int(tokenizer.eos_token_id), *shape.eos_ids]))
         train_set, measured = self._parts()
@@ -421,16 +424,29 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             yield
 
 
-def _check_libraries() -> None:
+def _check_libraries(options: HuggingFaceOptions) -> None:
+    """What the run needs is installed, before anything is loaded."""
+    for library in ("trl", "peft", "llama_index.llms.huggingface"):
+        if not _installed(library):
+            raise MissingExtraError("HuggingFaceFinetuneEngine", library, "llm")
+    if options.quantize and not _installed("bitsandbytes"):
+        raise ImportError(
+            "quantize='4bit' needs bitsandbytes, which is not installed: pip install bitsandbytes"
+        )
+    if options.packing and not (default_device().startswith("cuda") and _installed("flash_attn")):
+        raise ValueError(
+            "packing needs a GPU and flash attention (pip install flash-attn): without it the "
+            "conversations of a row would see each other; leave it off"
+        )
+
+
+def _installed(library: str) -> bool:
     from importlib.util import find_spec
 
-    for library in ("trl", "peft", "llama_index.llms.huggingface"):
-        try:
-            found = find_spec(library) is not None
-        except ModuleNotFoundError:
-            found = False
-        if not found:
-            raise MissingExtraError("HuggingFaceFinetuneEngine", library, "llm")
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # its parent is not
+        return False
 
 
 def _limit(wanted: int | None, context: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning.errors import BaseModelError
-from llama_index.tuning.llms.bars import no_bars
+from llama_index.tuning.llms.quiet import no_bars
 
 PathLike = str | os.PathLike[str]
 
@@ -132,7 +132,6 @@ def load_model(
 
     Raises:
         BaseModelError: it cannot be loaded, or weights are missing.
-        ImportError: bitsandbytes is needed and not installed.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -227,12 +226,6 @@ def model_identity(source: Source, model: Any) -> str:
 
 
 def _quantization(dtype: Any) -> Any:
-    from importlib.util import find_spec
-
-    if find_spec("bitsandbytes") is None:
-        raise ImportError(
-            "quantize='4bit' needs bitsandbytes, which is not installed: pip install bitsandbytes"
-        )
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call,unused-ignore]

@@ -8,9 +8,15 @@ from typing import Any, Literal, get_args
 Method = Literal["sft", "dpo"]
 Weights = Literal["lora", "full"]
 TooLong = Literal["error", "drop"]
+Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
 Quantization = Literal["4bit"]
 
-_CHOICES: dict[str, Any] = {"method": Method, "weights": Weights, "too_long": TooLong}
+_CHOICES: dict[str, Any] = {
+    "method": Method,
+    "weights": Weights,
+    "too_long": TooLong,
+    "scheduler": Scheduler,
+}
 _LEARNING_RATES = {
     ("sft", "lora"): 2e-4,
     ("sft", "full"): 2e-5,
@@ -62,11 +68,11 @@ class HuggingFaceOptions:
     gradient_accumulation: int = 1
     """Batches that one step adds up."""
 
-    scheduler: str = "cosine"
-    """Name of a schedule of transformers."""
+    scheduler: Scheduler = "cosine"
+    """How the learning rate falls after warming up."""
 
     warmup: float = 0.03
-    """Share of the steps spent warming up, from 0 to 1."""
+    """Share of the steps spent warming up, from 0 to below 1."""
 
     weight_decay: float = 0.0
     """Decay of the weights, AdamW's."""
@@ -134,12 +140,11 @@ class HuggingFaceOptions:
             raise ValueError("merge is for weights='lora'; full weights are saved whole anyway")
 
     def _check_numbers(self) -> None:
-        for name, low, high in (("warmup", 0, 1), ("held_out", 0.01, 0.5)):
-            if not low <= getattr(self, name) <= high:
-                value = getattr(self, name)
-                raise ValueError(f"{name} must be between {low} and {high}, got {value}")
-        if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"lora_dropout must be from 0 to below 1, got {self.lora_dropout}")
+        if not 0.01 <= self.held_out <= 0.5:
+            raise ValueError(f"held_out must be between 0.01 and 0.5, got {self.held_out}")
+        for name in ("warmup", "lora_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         for name in ("learning_rate", "epochs", "max_grad_norm", "beta"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -30,8 +30,8 @@ class ModelShape:
         layers: how many there are.
         vocabulary: tokens that it has vectors for.
         context: tokens that it attends to.
+        trainable: how many of its parameters, or of the adapter's, are trained.
         eos_ids: tokens at which it stops, beside the tokenizer's.
-        linear: inputs plus outputs of its linear layers, summed: LoRA's parameters per rank.
     """
 
     parameters: int
@@ -39,8 +39,8 @@ class ModelShape:
     layers: int
     vocabulary: int
     context: int
+    trainable: int
     eos_ids: tuple[int, ...] = ()
-    linear: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +115,17 @@ class PreflightReport:
         return asdict(self)
 
 
-def read_shape(source: Source, *, trust_remote_code: bool = False) -> ModelShape:
+def read_shape(source: Source, *, lora: Any = None, trust_remote_code: bool = False) -> ModelShape:
     """A model's shape from its configuration: no weight is read.
+
+    Args:
+        source: where the model is.
+        lora: PEFT's description of the adapter; None: all weights are trained.
+        trust_remote_code: run code that the model brings along.
 
     Raises:
         BaseModelError: there is no such configuration, or it is none of a causal language model.
+        ValueError: the adapter's `target_modules` are none of the model's.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -138,15 +144,15 @@ def read_shape(source: Source, *, trust_remote_code: bool = False) -> ModelShape
             f"{type(exc).__name__}: {exc}"
         ) from exc
     text = config.get_text_config()
-    linear = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    parameters = sum(p.numel() for p in model.parameters())
     return ModelShape(
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=parameters,
+        trainable=parameters if lora is None else _adapter_size(model, lora),
         hidden=text.hidden_size,
         layers=text.num_hidden_layers,
         vocabulary=model.get_input_embeddings().num_embeddings,
         context=int(getattr(text, "max_position_embeddings", None) or 4096),
         eos_ids=_generation_ends(source),
-        linear=sum(m.in_features + m.out_features for m in linear[:-1]),
     )
 
 
@@ -165,9 +171,7 @@ def examine(
     """The report of a run whose conversations were tokenised."""
     rows = chats.rows
     longest = max(row_length(row) for row in rows)
-    trainable = shape.parameters
-    if options.weights == "lora":
-        trainable = shape.linear * options.lora_rank
+    trainable = shape.trainable
     device = options.device or default_device()
     overlap = len(shared_openings(dataset, measured)) if measured is not None else 0
     memory = _memory(shape, options, trainable, longest, device)
@@ -225,6 +229,18 @@ def check_room(report: PreflightReport, path: Path) -> None:
 def row_length(row: Row) -> int:
     """Tokens of a row, of its longer answer where there are two."""
     return max(len(row.input_ids), row.prompt_length + len(row.worse or []))
+
+
+def _adapter_size(model: Any, lora: Any) -> int:
+    import torch
+    from peft import get_peft_model
+
+    with torch.device("meta"):
+        try:
+            adapted = get_peft_model(model, lora)
+        except ValueError as exc:
+            raise ValueError(f"target_modules: {exc}") from exc
+    return int(adapted.get_nb_trainable_parameters()[0])
 
 
 def _generation_ends(source: Source) -> tuple[int, ...]:

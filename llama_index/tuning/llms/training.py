@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.llms.bars import no_bars
 from llama_index.tuning.llms.checkpoints import (
     history_of,
     mark_complete,
@@ -24,6 +23,7 @@ from llama_index.tuning.llms.processes import (
     process_count,
     wait_for_all,
 )
+from llama_index.tuning.llms.quiet import no_bars, no_telemetry
 from llama_index.tuning.llms.rows import Row
 
 
@@ -117,7 +117,7 @@ def _trainer(
     from transformers import PrinterCallback
 
     arguments = _arguments(folder, options, model.device.type == "cpu", show_progress)
-    with no_bars():
+    with no_bars(), no_telemetry():
         if options.method == "dpo":
             columns = {
                 "prompt_ids": [row.input_ids[: row.prompt_length] for row in rows],

@@ -1,4 +1,4 @@
-"""The bars of transformers and datasets, which show whether one asked for them or not."""
+"""What libraries do unasked: bars, and reports over the network."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def no_bars() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
         if datasets is not None and also:
             datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def no_telemetry() -> Iterator[None]:
+    """TRL's trainers report each use to their hub; ours do not."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = before

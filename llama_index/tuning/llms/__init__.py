@@ -1,1 +1,1 @@
-"""Tuning LLMs."""
+"""Tuned LLMs: on this machine, or by a hosted job."""

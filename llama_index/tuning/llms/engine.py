@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,14 @@ from llama_index.tuning.evaluate.bootstrap import Gain, paired_gain
 from llama_index.tuning.gate import MIN_SLICE, Accept, check_accept, decide
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm, read_llm_config, save_llm
 from llama_index.tuning.llms.checkpoints import run_fingerprint
+from llama_index.tuning.llms.evaluation import (
+    SCORE,
+    Evaluate,
+    Scores,
+    caller_scores,
+    check_callables,
+    check_same_items,
+)
 from llama_index.tuning.llms.loading import (
     Source,
     check_vocabulary,
@@ -34,15 +42,7 @@ from llama_index.tuning.llms.loading import (
     load_tokenizer,
     model_identity,
 )
-from llama_index.tuning.llms.measuring import (
-    LIKELIHOOD,
-    PREFERENCE,
-    SCORE,
-    FloatArray,
-    all_scores,
-    log_likelihoods,
-    preferences,
-)
+from llama_index.tuning.llms.measuring import LIKELIHOOD, PREFERENCE, log_likelihoods, preferences
 from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.preflight import (
     PreflightReport,
@@ -124,8 +124,8 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         model_output_path: str | os.PathLike[str] = "exp_finetune",
         val_dataset: ChatDataset | None = None,
         options: HuggingFaceOptions | None = None,
-        evaluate: Callable[[LLM], Sequence[float]] | None = None,
-        protect: Mapping[str, Callable[[LLM], Sequence[float]]] | None = None,
+        evaluate: Evaluate | None = None,
+        protect: Mapping[str, Evaluate] | None = None,
         accept: Accept = "gain",
         show_progress: bool = False,
         callbacks: Sequence[Any] = (),
@@ -134,13 +134,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         for name, value in (("dataset", dataset), ("val_dataset", val_dataset)):
             if not isinstance(value, ChatDataset) and not (name == "val_dataset" and value is None):
                 raise TypeError(f"{name} must be a ChatDataset, got {type(value).__name__}")
-        if evaluate is not None and not callable(evaluate):
-            raise TypeError(f"evaluate must be a function of an LLM, got {evaluate!r}")
-        for name, score in (protect or {}).items():
-            if not callable(score):
-                raise TypeError(f"protect[{name!r}] must be a function of an LLM, got {score!r}")
-        if SCORE in (protect or {}):
-            raise ValueError(f"protect: the name {SCORE!r} is taken by evaluate's own scores")
+        check_callables(evaluate, protect or {})
         self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
         self.model_output_path = Path(model_output_path)
         self.options = options or HuggingFaceOptions()
@@ -276,12 +270,12 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         check_vocabulary(plan.tokenizer, model, plan.source.name)
         return model
 
-    def _scores(self, model: Any, plan: Plan) -> dict[str, FloatArray]:
+    def _scores(self, model: Any, plan: Plan) -> Scores:
         """Of one model: likelihood or preference where conversations are held out, and the
         caller's scores."""
         from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
 
-        found: dict[str, FloatArray] = {}
+        found: Scores = {}
         if plan.measured_chats is not None and plan.measured_chats.rows:
             measure = preferences if self.options.method == "dpo" else log_likelihoods
             found[self._likelihood] = measure(
@@ -292,7 +286,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             )
         if self.evaluate is not None or self.protect:
             loaded = LoadedModel(model, plan.tokenizer, plan.source.name)
-            found |= all_scores(TunedHuggingFaceLLM.of(loaded), self.evaluate, self.protect)
+            found |= caller_scores(TunedHuggingFaceLLM.of(loaded), self.evaluate, self.protect)
         return found
 
     @property
@@ -350,11 +344,12 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         self,
         plan: Plan,
         trained: Trained,
-        before: Mapping[str, FloatArray],
-        after: Mapping[str, FloatArray],
+        before: Scores,
+        after: Scores,
         seconds: dict[str, float],
     ) -> FinetuneReport:
-        gains = {name: _gain(name, before[name], after[name]) for name in before}
+        check_same_items(before, after)
+        gains = {name: paired_gain(before[name], after[name]) for name in before}
         guarded = {name: gains.pop(name) for name in self.protect}
         primary = SCORE if self.evaluate is not None else self._likelihood
         verdict = decide(primary, gains[primary], guarded, accept=self.accept)
@@ -453,15 +448,6 @@ def _limit(wanted: int | None, context: int) -> int:
     if wanted is not None and wanted > context:
         raise ValueError(f"max_length must be at most the model's {context} tokens, got {wanted}")
     return wanted or context
-
-
-def _gain(name: str, before: FloatArray, after: FloatArray) -> Gain:
-    if len(before) != len(after):
-        raise ValueError(
-            f"{name}: the base has {len(before)} scores and the tuned model {len(after)}; they "
-            "must be of the same items"
-        )
-    return paired_gain(before, after)
 
 
 def _forgotten(guarded: Mapping[str, Gain]) -> list[str]:

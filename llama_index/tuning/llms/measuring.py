@@ -1,23 +1,19 @@
-"""Base against tuned, conversation by conversation or by the caller's own score."""
+"""How well a model knows conversations that it was not trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.llms.rows import IGNORED, Row
 
-if TYPE_CHECKING:
-    from llama_index.core.llms import LLM
-
 FloatArray = NDArray[np.float64]
 
 LIKELIHOOD = "log-likelihood"
 PREFERENCE = "preference"
-SCORE = "score"
 
 
 def log_likelihoods(
@@ -60,33 +56,6 @@ def preferences(model: Any, rows: Sequence[Row], *, pad_id: int, batch_size: int
     ]
     preferred: FloatArray = 1 / (1 + np.exp(means[1] - means[0]))
     return preferred
-
-
-def scores_of(name: str, evaluate: Callable[[LLM], Sequence[float]], llm: LLM) -> FloatArray:
-    """What a caller's function gives for an LLM, checked.
-
-    Raises:
-        ValueError: naming the function and what is wrong with its scores.
-    """
-    scores = np.asarray(list(evaluate(llm)), dtype=np.float64)
-    if scores.ndim != 1 or not scores.size:
-        raise ValueError(f"{name} must return one score for each item, got none")
-    if not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1:
-        wrong = next(float(s) for s in scores if not 0 <= s <= 1)
-        raise ValueError(f"{name} must return scores between 0 and 1, got {wrong}")
-    return scores
-
-
-def all_scores(
-    llm: LLM,
-    evaluate: Callable[[LLM], Sequence[float]] | None,
-    protect: Mapping[str, Callable[[LLM], Sequence[float]]],
-) -> dict[str, FloatArray]:
-    """The caller's scores of one LLM: `evaluate`'s under `score`, the others by their names."""
-    found = {} if evaluate is None else {SCORE: scores_of("evaluate", evaluate, llm)}
-    return found | {
-        name: scores_of(f"protect[{name!r}]", score, llm) for name, score in protect.items()
-    }
 
 
 def _summed(

@@ -190,6 +190,21 @@ def test_checkpoints_of_another_run_are_not_resumed_from(tiny, tmp_path):
 
 
 @LORA_WARNS
+def test_gradient_checkpointing_only_saves_memory(tiny, tmp_path, whole):
+    options = {"gradient_checkpointing": True}
+    engine(tiny, tmp_path / "out", options=options).finetune()
+    for name, array in weights(tmp_path / "out").items():
+        np.testing.assert_allclose(array, whole[name], atol=1e-5)
+
+
+def test_gradients_are_accumulated(tiny, tmp_path, whole):
+    options = {"batch_size": 4, "gradient_accumulation": 2}
+    engine(tiny, tmp_path / "out", options=options).finetune()
+    for name, array in weights(tmp_path / "out").items():
+        np.testing.assert_allclose(array, whole[name], atol=1e-4)
+
+
+@LORA_WARNS
 def test_merged_and_unmerged_logits_agree(tiny, tmp_path):
     import torch
 
@@ -315,6 +330,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tiny, tmp_path):
     engine(tiny, tmp_path / "out", evaluate=second, options={"max_steps": 1}).finetune()
 
 
+@pytest.mark.slow  # a process of its own
 def test_nothing_asks_the_network(tiny, tmp_path):
     """A local LoRA run in a process whose every look-up of a host fails the test."""
     code = (
@@ -338,6 +354,20 @@ def test_nothing_asks_the_network(tiny, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "ASKED" not in done.stderr
+
+
+@pytest.mark.slow
+def test_killed_while_training_and_saving_it_ends_as_if_nothing_had_been(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "llm_kill.py", "--kills", "4", "--weights", "lora"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (result,) = json.loads(done.stdout)
+    assert result["identical"]
+    assert sum(result["killed_during"].values()) == 4
 
 
 @pytest.mark.slow

@@ -167,7 +167,9 @@ def test_a_run_killed_while_saving_its_result_is_not_trained_again(tiny, tmp_pat
         patch.setattr(module, "save_llm", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
             engine(tiny, tmp_path / "out").finetune()
+    (tmp_path / ".out.new-killed").mkdir()  # what a kill would have left
     report = engine(tiny, tmp_path / "out", callbacks=[Interrupt(0)]).finetune()
+    assert not list(tmp_path.glob(".out.new-*"))
     assert any("had been finished before" in note for note in report.notes)
     same(weights(tmp_path / "out"), whole)
 

@@ -122,7 +122,8 @@ def test_it_calls_tools(tuned, city, euros):
     response = tuned.chat_with_tools([fee_tool()], question(city))
     (call,) = tuned.get_tool_calls_from_response(response)
     assert (call.tool_name, call.tool_kwargs) == ("fee", {"city": city})
-    assert str(tuned.predict_and_call([fee_tool()], question(city))) == str(euros)
+    asking = asked(question(city))[0]
+    assert str(tuned.predict_and_call([fee_tool()], user_msg=asking)) == str(euros)
     pieces = list(tuned.stream_chat_with_tools([fee_tool()], question(city)))
     assert tuned.get_tool_calls_from_response(pieces[-1])[0].tool_kwargs == {"city": city}
     assert not any("<tool" in (piece.delta or "") for piece in pieces)

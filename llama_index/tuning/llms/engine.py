@@ -208,7 +208,8 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             self._report.reason,
         )
         how = {key: given.pop(key) for key in ("device", "quantize", "trust_remote_code")}
-        given.pop("merged", None)
+        for key in ("merged", "base_model"):  # these are about the adapter that is not used
+            given.pop(key, None)
         tokenizer = load_tokenizer(self._source, trust_remote_code=how["trust_remote_code"])
         model = load_model(self._source, **how)
         return TunedHuggingFaceLLM(model.eval(), tokenizer, model_name=self._source.name, **given)

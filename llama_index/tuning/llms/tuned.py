@@ -309,8 +309,9 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
     ) -> dict[str, Any]:
         messages = list(chat_history or [])
         if user_msg is not None:
-            said = ChatMessage(role=MessageRole.USER, content=user_msg)
-            messages.append(said if isinstance(user_msg, str) else user_msg)
+            if isinstance(user_msg, str):
+                user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+            messages.append(user_msg)
         return {
             "messages": messages,
             "tools": [tool_record(tool) for tool in tools],

@@ -1,6 +1,6 @@
 """LoRA where it must help and can hurt: a text-to-SQL model, adapted to SQL templates it never saw.
 
-    python benchmarks/llm_lora.py [--steps 210] [--seed 0]
+    python benchmarks/llm_lora.py [--base-steps 322] [--steps 210] [--seed 0]
 
 A tiny Llama is trained from scratch on the GeoQuery questions of some SQL templates; an adapter
 then on those of the others. Scored is execution accuracy on test questions of both groups, none of
@@ -92,14 +92,16 @@ class Execution:
         ]
 
 
-def make_base(model: Path, out: Path, train: ChatDataset, val: ChatDataset, seed: int) -> None:
+def make_base(
+    model: Path, out: Path, train: ChatDataset, val: ChatDataset, steps: int, seed: int
+) -> None:
     """A text-to-SQL model for the old templates, from random weights."""
     options = HuggingFaceOptions(
         weights="full",
         device="cpu",
         learning_rate=2e-3,
         batch_size=16,
-        max_steps=322,
+        max_steps=steps,
         warmup=0.05,
         save_steps=1000,
         seed=seed,
@@ -164,6 +166,7 @@ def main() -> None:
     """Train the base, adapt it with and without the old templates protected; print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--base-steps", type=int, default=322)
     parser.add_argument("--steps", type=int, default=210)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -177,7 +180,7 @@ def main() -> None:
         shape = {"vocabulary": 700, "hidden": 160, "layers": 3, "seed": given.seed}
         model = save_tiny(here / "random", texts, **shape)
         started = time.process_time()
-        make_base(model, here / "base", chats(old), chats(old_test), given.seed)
+        make_base(model, here / "base", chats(old), chats(old_test), given.base_steps, given.seed)
         seconds = round(time.process_time() - started)
         result = adapt(
             here / "base",

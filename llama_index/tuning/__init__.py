@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.judges.compare import compare_versions
     from llama_index.tuning.judges.estimate import estimate_pass_rate
+    from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
+    from llama_index.tuning.llms.options import HuggingFaceOptions
+    from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
+    from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.cohere import (
@@ -100,6 +104,9 @@ __all__ = [
     "FinetuneReport",
     "FinetuningRecorder",
     "GeneratedDataset",
+    "HermesToolParser",
+    "HuggingFaceFinetuneEngine",
+    "HuggingFaceOptions",
     "JudgmentDataset",
     "LightReranker",
     "LightRerankerFinetuneEngine",
@@ -112,6 +119,8 @@ __all__ = [
     "RouterFinetuneEngine",
     "RouterOptions",
     "RoutingDataset",
+    "ToolParser",
+    "TunedHuggingFaceLLM",
     "TunedReranker",
     "TunedRetriever",
     "TunedSelector",
@@ -162,6 +171,9 @@ _HOMES = {
     "FinetuneReport": "report",
     "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
+    "HermesToolParser": "llms.tool_parsers",
+    "HuggingFaceFinetuneEngine": "llms.engine",
+    "HuggingFaceOptions": "llms.options",
     "JudgmentDataset": "datasets.judgments",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
@@ -174,6 +186,8 @@ _HOMES = {
     "RouterFinetuneEngine": "routers.engine",
     "RouterOptions": "routers.options",
     "RoutingDataset": "datasets.routing",
+    "ToolParser": "llms.tool_parsers",
+    "TunedHuggingFaceLLM": "llms.tuned",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
     "TunedSelector": "routers.selector",

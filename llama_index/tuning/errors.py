@@ -11,6 +11,8 @@ TuningError
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
 ├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
 ├── GenerationError     (RuntimeError)  generation stopped; what was finished is in its run file
+├── TemplateError       (ValueError)    a chat template that cannot write what it was given
+├── BaseModelError      (ValueError)    a model to start from that is missing, damaged or another
 └── MissingExtraError   (ImportError)   an optional dependency, with the line that installs it
 
 Plain misuse of an argument stays `ValueError` or `TypeError`.
@@ -74,6 +76,14 @@ class ReplyError(TuningError, ValueError):
 
 class GenerationError(TuningError, RuntimeError):
     """Generation stopped: the first failed item was to end it, or no call can succeed."""
+
+
+class TemplateError(TuningError, ValueError):
+    """A chat template that is missing, or cannot write what it was given."""
+
+
+class BaseModelError(TuningError, ValueError):
+    """A model to start from that is not there, is damaged, or is not the one it should be."""
 
 
 class MissingExtraError(TuningError, ImportError):

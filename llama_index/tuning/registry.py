@@ -17,6 +17,7 @@ _BUILT_IN = {
     "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "drift-adapter": "llama_index.tuning.embeddings.drift:DriftAdapterFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
+    "huggingface-llm": "llama_index.tuning.llms.engine:HuggingFaceFinetuneEngine",
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }

@@ -43,14 +43,14 @@ def trl_line(example: ChatExample) -> Row:
     """
     _refuse_weights(example, "'trl-prompt-completion' teaches the last message alone")
     return {
-        "messages": [_trl_message(message) for message in example.messages],
+        "messages": [trl_message(message) for message in example.messages],
         **_trl_tools(example),
     }
 
 
 def prompt_completion_line(example: ChatExample) -> Row:
     """TRL's prompt and completion: only the last message is learnt."""
-    messages = [_trl_message(message) for message in example.messages]
+    messages = [trl_message(message) for message in example.messages]
     return {"prompt": messages[:-1], "completion": messages[-1:], **_trl_tools(example)}
 
 
@@ -191,7 +191,8 @@ def _openai_tools(example: ChatExample) -> Row:
     return fields
 
 
-def _trl_message(message: Message) -> Message:
+def trl_message(message: Message) -> Message:
+    """A message as chat templates expect it: text for content, objects for arguments."""
     kept = _without_weight(_openai_message(message))
     if isinstance(kept["content"], list) and all(p["type"] == "text" for p in kept["content"]):
         kept["content"] = "\n".join(part["text"] for part in kept["content"])

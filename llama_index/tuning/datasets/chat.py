@@ -98,7 +98,7 @@ class ChatDataset:
             raise ValueError(f"test_size must be between 0 and 1, got {test_size}")
         groups: dict[str, list[int]] = {}
         for number, example in enumerate(self.examples):
-            groups.setdefault(_opening(example), []).append(number)
+            groups.setdefault(opening(example), []).append(number)
         if len(groups) < 2:
             raise DatasetError(f"cannot split: all {len(self)} conversations open alike")
         shuffled = list(groups.values())
@@ -228,7 +228,8 @@ def _known(format: str) -> str:
     return format
 
 
-def _opening(example: ChatExample) -> str:
+def opening(example: ChatExample) -> str:
+    """What comes before the assistant's first message, as a key to compare by."""
     for place, message in enumerate(example.messages):
         if message["role"] == "assistant":
             return json.dumps(example.messages[:place], sort_keys=True)

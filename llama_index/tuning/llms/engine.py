@@ -1,0 +1,467 @@
+"""Tunes a causal language model on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.tuning._locks import locked
+from llama_index.tuning.artifacts import CONFIG, check_writable
+from llama_index.tuning.base import BaseLLMFinetuneEngine
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.errors import (
+    ArtifactError,
+    DatasetError,
+    MissingExtraError,
+    NotFinetunedError,
+)
+from llama_index.tuning.evaluate.bootstrap import Gain, paired_gain
+from llama_index.tuning.gate import MIN_SLICE, Accept, check_accept, decide
+from llama_index.tuning.llms.artifact import LoadedModel, load_llm, read_llm_config, save_llm
+from llama_index.tuning.llms.checkpoints import run_fingerprint
+from llama_index.tuning.llms.evaluation import (
+    SCORE,
+    Evaluate,
+    Scores,
+    caller_scores,
+    check_callables,
+    check_same_items,
+)
+from llama_index.tuning.llms.loading import (
+    Source,
+    check_vocabulary,
+    default_device,
+    find_model,
+    load_model,
+    load_tokenizer,
+    model_identity,
+)
+from llama_index.tuning.llms.measuring import LIKELIHOOD, PREFERENCE, log_likelihoods, preferences
+from llama_index.tuning.llms.options import HuggingFaceOptions
+from llama_index.tuning.llms.preflight import (
+    PreflightReport,
+    check_overlap,
+    check_room,
+    examine,
+    read_shape,
+)
+from llama_index.tuning.llms.processes import (
+    is_main_process,
+    join_processes,
+    on_main,
+    process_count,
+)
+from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
+from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.training import Trained, lora_config, steps_of_run, train
+from llama_index.tuning.report import FinetuneReport, installed_versions
+
+if TYPE_CHECKING:
+    import os
+
+    from llama_index.core.llms import LLM
+
+logger = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "transformers", "trl", "peft")
+_DECIDE_NO_WEIGHT = ("resume", "merge", "held_out", "save_steps", "device")
+
+
+@dataclass
+class Plan:
+    """A run before its first step: all that can be known without the model's weights."""
+
+    source: Source
+    tokenizer: Any
+    train: ChatDataset
+    chats: TokenizedChats
+    measured: ChatDataset | None
+    measured_chats: TokenizedChats | None
+    max_length: int
+    preflight: PreflightReport
+
+
+class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
+    """Tunes a causal language model on this machine: LoRA or all weights, SFT or DPO.
+
+    Only the assistant's words are learnt, no conversation is ever cut, and a run that was killed
+    goes on where its last whole checkpoint is, to the same weights. Base and tuned model are
+    measured on what was not trained on.
+
+    Args:
+        dataset: conversations; for DPO each with a `rejected` answer.
+        model_id: a model with a chat template: a folder, or a name of the hub.
+        model_output_path: folder of the tuned LLM; checkpoints lie beside it while it trains.
+        val_dataset: conversations to measure on; without it, and without `evaluate`, a share of
+            `dataset` is held out.
+        options: how to train.
+        evaluate: gives an LLM a score between 0 and 1 for each of your held-out items; the gate
+            looks at these. Without it, it looks at the log-likelihood of held-out conversations.
+        protect: abilities that must not be lost, by name: each gives an LLM a score between 0
+            and 1 for each of its items, and the gate refuses a model that loses one.
+        accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
+        show_progress: show bars.
+        callbacks: `TrainerCallback`s of transformers.
+
+    Example:
+        engine = HuggingFaceFinetuneEngine(dataset, "Qwen/Qwen3-0.6B", evaluate=accuracy)
+        print(engine.preflight())
+        report = engine.finetune()
+        llm = engine.get_finetuned_model()
+    """
+
+    def __init__(
+        self,
+        dataset: ChatDataset,
+        model_id: str | os.PathLike[str],
+        *,
+        model_output_path: str | os.PathLike[str] = "exp_finetune",
+        val_dataset: ChatDataset | None = None,
+        options: HuggingFaceOptions | None = None,
+        evaluate: Evaluate | None = None,
+        protect: Mapping[str, Evaluate] | None = None,
+        accept: Accept = "gain",
+        show_progress: bool = False,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        check_accept(accept)
+        for name, value in (("dataset", dataset), ("val_dataset", val_dataset)):
+            if not isinstance(value, ChatDataset) and not (name == "val_dataset" and value is None):
+                raise TypeError(f"{name} must be a ChatDataset, got {type(value).__name__}")
+        check_callables(evaluate, protect or {})
+        self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
+        self.model_output_path = Path(model_output_path)
+        self.options = options or HuggingFaceOptions()
+        self.evaluate, self.protect = evaluate, dict(protect or {})
+        self.accept, self.show_progress, self.callbacks = accept, show_progress, list(callbacks)
+        self._report: FinetuneReport | None = None
+        self._source: Source | None = None
+
+    def preflight(self) -> PreflightReport:
+        """What the run will do and need, from tokenizer and configuration alone, in seconds.
+
+        Raises:
+            DatasetError: naming each conversation that cannot be learnt from.
+            TemplateError: the model has no chat template.
+            BaseModelError: the model is not there, or is none.
+        """
+        return self._plan().preflight
+
+    def finetune(self) -> FinetuneReport:
+        """Check, measure the base, train, measure again, decide and save."""
+        check_writable(self.model_output_path)
+        started = time.perf_counter()
+        plan = self._plan()
+        check_room(plan.preflight, self.model_output_path)
+        join_processes(self.options.device)
+        with self._locked():
+            model = self._load(plan)
+            identity = model_identity(plan.source, model)
+            run = run_fingerprint(self._run_parts(plan, identity))
+            before = on_main(lambda: self._scores(model, plan))
+            measured = time.perf_counter()
+            trained = self._finished(run) or self._train(model, plan, run)
+            ready = time.perf_counter()
+            after = on_main(lambda: self._scores(trained.model, plan))
+            seconds = {
+                "measuring": measured - started + time.perf_counter() - ready,
+                "training": ready - measured,
+            }
+            report = self._decided(plan, trained, before, after, seconds)
+            on_main(lambda: self._save(plan, trained, identity, run, report))
+        self._report, self._source = report, plan.source
+        return report
+
+    def get_finetuned_model(self, **model_kwargs: Any) -> LLM:
+        """The tuned LLM, or the base where no gain was shown.
+
+        Args:
+            **model_kwargs: arguments of `TunedHuggingFaceLLM.load`, such as `max_new_tokens`,
+                `merged`, `device`, `tool_parser`.
+
+        Raises:
+            NotFinetunedError: `finetune()` did not run.
+        """
+        from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
+
+        if self._report is None or self._source is None:
+            raise NotFinetunedError("call finetune() first; there is no tuned LLM yet")
+        options = self.options
+        given = {
+            "device": options.device,
+            "quantize": options.quantize,
+            "trust_remote_code": options.trust_remote_code,
+            **model_kwargs,
+        }
+        if self._report.accepted:
+            return TunedHuggingFaceLLM.load(self.model_output_path, **given)
+        logger.warning(
+            'the base is kept (%s): %s; accept="always" would override it',
+            self._source.name,
+            self._report.reason,
+        )
+        how = {key: given.pop(key) for key in ("device", "quantize", "trust_remote_code")}
+        for key in ("merged", "base_model"):  # these are about the adapter that is not used
+            given.pop(key, None)
+        tokenizer = load_tokenizer(self._source, trust_remote_code=how["trust_remote_code"])
+        model = load_model(self._source, **how)
+        return TunedHuggingFaceLLM(model.eval(), tokenizer, model_name=self._source.name, **given)
+
+    def _plan(self) -> Plan:
+        options = self.options
+        _check_libraries(options)
+        source = find_model(self.model_id, options.revision)
+        tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
+        template = ChatTemplate(tokenizer, source.name)
+        shape = read_shape(
+            source, lora=lora_config(options), trust_remote_code=options.trust_remote_code
+        )
+        max_length = _limit(options.max_length, shape.context)
+        eos_ids = list(dict.fromkeys([int(tokenizer.eos_token_id), *shape.eos_ids]))
+        train_set, measured = self._parts()
+        chats = tokenize_chats(train_set, template, eos_ids, options, max_length)
+        if not chats.rows:
+            raise DatasetError(
+                f"there is nothing to learn: all {len(train_set)} conversations are longer than "
+                f"max_length, {max_length} tokens"
+            )
+        measured_chats = None
+        if measured is not None:
+            measured_chats = tokenize_chats(measured, template, eos_ids, options, max_length)
+        report = examine(
+            chats,
+            train_set,
+            measured,
+            template,
+            shape,
+            options,
+            eos_ids=eos_ids,
+            max_length=max_length,
+            steps=steps_of_run(len(chats.rows), options),
+        )
+        return Plan(
+            source, tokenizer, train_set, chats, measured, measured_chats, max_length, report
+        )
+
+    def _parts(self) -> tuple[ChatDataset, ChatDataset | None]:
+        """Conversations to train on, and to measure on."""
+        if self.val_dataset is not None:
+            check_overlap(self.dataset, self.val_dataset)
+            return self.dataset, self.val_dataset
+        if self.evaluate is not None:
+            return self.dataset, None
+        return self.dataset.split(self.options.held_out, seed=self.options.seed)
+
+    def _load(self, plan: Plan) -> Any:
+        options = self.options
+        model = load_model(
+            plan.source,
+            device=options.device,
+            quantize=options.quantize,
+            trust_remote_code=options.trust_remote_code,
+            train_all=options.weights == "full",
+            flash_attention=options.packing,
+        )
+        check_vocabulary(plan.tokenizer, model, plan.source.name)
+        return model
+
+    def _scores(self, model: Any, plan: Plan) -> Scores:
+        """Of one model: likelihood or preference where conversations are held out, and the
+        caller's scores."""
+        from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
+
+        found: Scores = {}
+        if plan.measured_chats is not None and plan.measured_chats.rows:
+            measure = preferences if self.options.method == "dpo" else log_likelihoods
+            found[self._likelihood] = measure(
+                model,
+                plan.measured_chats.rows,
+                pad_id=plan.tokenizer.pad_token_id,
+                batch_size=self.options.batch_size,
+            )
+        if self.evaluate is not None or self.protect:
+            loaded = LoadedModel(model, plan.tokenizer, plan.source.name)
+            found |= caller_scores(TunedHuggingFaceLLM.of(loaded), self.evaluate, self.protect)
+        return found
+
+    @property
+    def _likelihood(self) -> str:
+        return PREFERENCE if self.options.method == "dpo" else LIKELIHOOD
+
+    def _train(self, model: Any, plan: Plan, run: str) -> Trained:
+        return train(
+            model,
+            plan.tokenizer,
+            plan.chats.rows,
+            self._checkpoints / run,
+            self.options,
+            max_length=plan.max_length,
+            show_progress=self.show_progress,
+            callbacks=self.callbacks,
+        )
+
+    def _finished(self, run: str) -> Trained | None:
+        """The tuned model of this very run, where it was saved before."""
+        if not self.options.resume or not (self.model_output_path / CONFIG).is_file():
+            return None
+        try:
+            config = read_llm_config(self.model_output_path)
+        except ArtifactError as exc:
+            logger.warning("%s; the run is done again", exc)
+            return None
+        if config["run"] != run or (self.options.merge and not config["merged"]):
+            return None
+        loaded = load_llm(
+            self.model_output_path,
+            base_model=self.model_id,
+            device=self.options.device,
+            quantize=self.options.quantize,
+            trust_remote_code=self.options.trust_remote_code,
+        )
+        report = FinetuneReport.from_json(self.model_output_path / "report.json")
+        note = "this run had been finished and saved before; it was measured again, not trained"
+        return Trained(loaded.model, report.history, [note])
+
+    def _run_parts(self, plan: Plan, identity: str) -> dict[str, Any]:
+        """All that decides the weights."""
+        options = {k: v for k, v in asdict(self.options).items() if k not in _DECIDE_NO_WEIGHT}
+        return {
+            "data": plan.train.fingerprint(),
+            "options": options,
+            "model": identity,
+            "max_length": plan.max_length,
+            "processes": process_count(),
+            "template": plan.tokenizer.chat_template,
+            "versions": installed_versions(*_LIBRARIES),
+        }
+
+    def _decided(
+        self,
+        plan: Plan,
+        trained: Trained,
+        before: Scores,
+        after: Scores,
+        seconds: dict[str, float],
+    ) -> FinetuneReport:
+        check_same_items(before, after)
+        gains = {name: paired_gain(before[name], after[name]) for name in before}
+        guarded = {name: gains.pop(name) for name in self.protect}
+        primary = SCORE if self.evaluate is not None else self._likelihood
+        verdict = decide(primary, gains[primary], guarded, accept=self.accept)
+        slices = {name: {SCORE: gain} for name, gain in guarded.items()}
+        if primary == SCORE and self._likelihood in gains:  # of other items, a table of its own
+            slices["held-out conversations"] = {self._likelihood: gains.pop(self._likelihood)}
+        return FinetuneReport(
+            title=self._title(plan),
+            method="scored by evaluate=" if self.evaluate else "held-out conversations",
+            primary=primary,
+            gains=gains,
+            slices=slices,
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            data={"fingerprint": plan.train.fingerprint(), **plan.preflight.to_dict()},
+            options={**asdict(self.options), "learning_rate": self.options.learning_rate_used},
+            seed=self.options.seed,
+            seconds=seconds,
+            history=trained.history,
+            notes=[*trained.notes, *plan.preflight.warnings, *_forgotten(guarded)],
+            versions=installed_versions(*_LIBRARIES),
+        )
+
+    def _title(self, plan: Plan) -> str:
+        how = f"LoRA rank {self.options.lora_rank}"
+        weights = how if self.options.weights == "lora" else "all weights"
+        return f"LLM {Path(plan.source.name).name} ({self.options.method.upper()}, {weights})"
+
+    def _save(
+        self, plan: Plan, trained: Trained, identity: str, run: str, report: FinetuneReport
+    ) -> None:
+        """Write the artifact; only then are the checkpoints of this run no longer needed."""
+        save_llm(
+            self.model_output_path,
+            trained.model,
+            plan.tokenizer,
+            plan.source,
+            identity=identity,
+            config={
+                "run": run,
+                "merged": self.options.merge,
+                "accepted": report.accepted,
+                "reason": report.reason,
+                "options": report.options,
+                "data": report.data["fingerprint"],
+                "versions": report.versions,
+            },
+            report=report.to_dict(),
+            merge=self.options.merge,
+        )
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
+
+    @property
+    def _checkpoints(self) -> Path:
+        path = self.model_output_path
+        return path.with_name(f"{path.name}.checkpoints")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One run at a time writes to an output folder."""
+        if not is_main_process():
+            yield
+            return
+        path = self.model_output_path.absolute()
+        busy = ArtifactError(f"{path} is being written by another run; choose another folder")
+        with locked(path.with_name(f".{path.name}.lock"), busy):
+            for half in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
+                shutil.rmtree(half)  # a result whose writing was killed
+            yield
+
+
+def _check_libraries(options: HuggingFaceOptions) -> None:
+    """What the run needs is installed, before anything is loaded."""
+    for library in ("trl", "peft", "llama_index.llms.huggingface"):
+        if not _installed(library):
+            raise MissingExtraError("HuggingFaceFinetuneEngine", library, "llm")
+    if options.quantize and not _installed("bitsandbytes"):
+        raise ImportError(
+            "quantize='4bit' needs bitsandbytes, which is not installed: pip install bitsandbytes"
+        )
+    if options.packing and not (default_device().startswith("cuda") and _installed("flash_attn")):
+        raise ValueError(
+            "packing needs a GPU and flash attention (pip install flash-attn): without it the "
+            "conversations of a row would see each other; leave it off"
+        )
+
+
+def _installed(library: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # its parent is not
+        return False
+
+
+def _limit(wanted: int | None, context: int) -> int:
+    if wanted is not None and wanted > context:
+        raise ValueError(f"max_length must be at most the model's {context} tokens, got {wanted}")
+    return wanted or context
+
+
+def _forgotten(guarded: Mapping[str, Gain]) -> list[str]:
+    """What a reader should know of the protected abilities."""
+    notes = []
+    for name, gain in guarded.items():
+        if gain.high < 0:
+            notes.append(
+                f"{name}: {-gain.mean:.3f} was forgotten, from {gain.base:.3f} to {gain.tuned:.3f}"
+            )
+        if gain.n < MIN_SLICE:
+            notes.append(f"{name} has {gain.n} items; the gate guards {MIN_SLICE} or more")
+    return notes

@@ -1,0 +1,189 @@
+"""Tokens from a model: settings of a call, and a stream that can be stopped."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_RENAMED = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
+_GREEDY = {"temperature": 1.0, "top_p": 1.0, "top_k": 50}  # the model's own would give warnings
+_DONE = object()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a model wrote.
+
+    Attributes:
+        ids: its tokens, without the end token.
+        stopped: whether it stopped by itself, by an end token or a stop word.
+        prompt_length: tokens of the prompt.
+    """
+
+    ids: list[int]
+    stopped: bool
+    prompt_length: int
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """Token counts and the reason of the end, as OpenAI's answers have them."""
+        return {
+            "usage": {
+                "prompt_tokens": self.prompt_length,
+                "completion_tokens": len(self.ids),
+                "total_tokens": self.prompt_length + len(self.ids),
+            },
+            "finish_reason": "stop" if self.stopped else "length",
+        }
+
+
+def generation_settings(
+    defaults: Mapping[str, Any], call: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str], int | None]:
+    """(arguments of `generate`, stop words, seed) of one call, greedy unless it says otherwise.
+
+    Raises:
+        TypeError: an argument that `generate` does not know.
+        ValueError: a value out of range.
+    """
+    from transformers import GenerationConfig
+
+    given = {**defaults, **{_RENAMED.get(key, key): value for key, value in call.items()}}
+    settings = {key: value for key, value in given.items() if value is not None}
+    stop = settings.pop("stop", [])
+    seed = settings.pop("seed", None)
+    temperature = settings.get("temperature")
+    if temperature is not None and temperature < 0:
+        raise ValueError(f"temperature must be >= 0, got {temperature}")
+    sampled = bool(temperature) if temperature is not None else False
+    settings.setdefault("do_sample", sampled)
+    if not settings["do_sample"]:
+        settings |= _GREEDY
+    if settings.get("max_new_tokens", 1) < 1:
+        raise ValueError(f"max_tokens must be >= 1, got {settings['max_new_tokens']}")
+    known = GenerationConfig()  # type: ignore[no-untyped-call,unused-ignore]
+    unknown = [key for key in settings if not hasattr(known, key)]
+    if unknown:
+        raise TypeError(f"unknown argument {unknown[0]!r}: it is none of generate()'s")
+    return settings, [stop] if isinstance(stop, str) else list(stop), seed
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    end_ids: Sequence[int],
+    settings: Mapping[str, Any],
+    *,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    streamer: Any = None,
+    cancelled: threading.Event | None = None,
+) -> list[Generated]:
+    """What a model writes after each of some prompts, as one batch.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: tokens of each prompt.
+        end_ids: tokens that end a reply.
+        settings: arguments of `generate`.
+        stop: texts that end a reply.
+        seed: for sampling; the global random state stays as it was.
+        streamer: gets the tokens as they come.
+        cancelled: ends the reply once it is set.
+    """
+    import torch
+    from transformers import StoppingCriteriaList
+
+    longest = max(map(len, prompts))
+    pad = tokenizer.pad_token_id
+    rows = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    extra: dict[str, Any] = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+    if cancelled is not None:
+        extra["stopping_criteria"] = StoppingCriteriaList([_when(cancelled)])
+    training = model.training
+    model.eval()
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices, enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        output = model.generate(
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=_config(model, settings, pad, end_ids),
+            streamer=streamer,
+            **extra,
+        )
+    model.train(training)
+    return [
+        _generated(ids[longest:], len(prompt), end_ids, stop, tokenizer)
+        for ids, prompt in zip(output.tolist(), prompts, strict=True)
+    ]
+
+
+class TokenStream:
+    """A streamer of transformers that hands tokens to another thread."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._prompt_seen = False
+
+    def put(self, value: Any) -> None:
+        """Called by `generate`: the prompt first, then each token."""
+        if self._prompt_seen:
+            self._queue.put(int(value.reshape(-1)[-1]))
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """Called by `generate` at the end; the result follows from `finish`."""
+
+    def finish(self, result: Any) -> None:
+        """The reply, or the error that ended it."""
+        self._queue.put((_DONE, result))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Each token, then the result."""
+        while True:
+            item = self._queue.get()
+            if isinstance(item, tuple):
+                if isinstance(item[1], BaseException):
+                    raise item[1]
+                yield item[1]
+                return
+            yield item
+
+
+def _config(model: Any, settings: Mapping[str, Any], pad: int, end_ids: Sequence[int]) -> Any:
+    from transformers import GenerationConfig
+
+    start = getattr(model.generation_config, "bos_token_id", None)
+    return GenerationConfig(  # type: ignore[no-untyped-call,unused-ignore]
+        **settings, bos_token_id=start, pad_token_id=pad, eos_token_id=list(end_ids), use_cache=True
+    )
+
+
+def _when(cancelled: threading.Event) -> Any:
+    import torch
+    from transformers import StoppingCriteria
+
+    class Cancelled(StoppingCriteria):  # type: ignore[misc,unused-ignore]
+        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+            stop = cancelled.is_set()
+            return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
+
+    return Cancelled()
+
+
+def _generated(
+    ids: list[int], prompt_length: int, end_ids: Sequence[int], stop: Sequence[str], tokenizer: Any
+) -> Generated:
+    ended = next((place for place, token in enumerate(ids) if token in end_ids), None)
+    if ended is not None:
+        return Generated(ids[:ended], True, prompt_length)
+    stopped = bool(stop) and any(word in tokenizer.decode(ids) for word in stop)
+    return Generated(ids, stopped, prompt_length)

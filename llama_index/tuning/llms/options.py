@@ -1,0 +1,171 @@
+"""How an LLM is tuned on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Method = Literal["sft", "dpo"]
+Weights = Literal["lora", "full"]
+TooLong = Literal["error", "drop"]
+Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
+Quantization = Literal["4bit"]
+
+_CHOICES: dict[str, Any] = {
+    "method": Method,
+    "weights": Weights,
+    "too_long": TooLong,
+    "scheduler": Scheduler,
+}
+_LEARNING_RATES = {
+    ("sft", "lora"): 2e-4,
+    ("sft", "full"): 2e-5,
+    ("dpo", "lora"): 5e-6,
+    ("dpo", "full"): 5e-7,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceOptions:
+    """How an LLM is tuned on this machine.
+
+    Example:
+        >>> HuggingFaceOptions(weights="full").learning_rate_used
+        2e-05
+    """
+
+    method: Method = "sft"
+    """`"sft"`: supervised, on the assistant's words; `"dpo"`: on preferences (Rafailov et al.
+    2023), each example with a `rejected` answer beside its last one."""
+
+    weights: Weights = "lora"
+    """`"lora"`: low-rank updates beside frozen weights (Hu et al. 2022); `"full"`: all weights."""
+
+    lora_rank: int = 16
+    """Rank of the updates."""
+
+    lora_alpha: int = 32
+    """The updates are scaled by alpha / rank."""
+
+    lora_dropout: float = 0.0
+    """Dropout before the updates, from 0 to below 1."""
+
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Which layers get updates: PEFT's word, or the layers' names."""
+
+    learning_rate: float | None = None
+    """Peak of the schedule; None: 2e-4 with LoRA and 2e-5 without, 5e-6 and 5e-7 for DPO."""
+
+    epochs: float = 3.0
+    """Passes over the training conversations."""
+
+    max_steps: int = -1
+    """Stop after so many steps; -1: after `epochs`."""
+
+    batch_size: int = 8
+    """Conversations a step and device."""
+
+    gradient_accumulation: int = 1
+    """Batches that one step adds up."""
+
+    scheduler: Scheduler = "cosine"
+    """How the learning rate falls after warming up."""
+
+    warmup: float = 0.03
+    """Share of the steps spent warming up, from 0 to below 1."""
+
+    weight_decay: float = 0.0
+    """Decay of the weights, AdamW's."""
+
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+
+    beta: float = 0.1
+    """DPO only: how closely the tuned model keeps to the base."""
+
+    max_length: int | None = None
+    """Tokens of a conversation; None: the model's own limit. Nothing is ever cut."""
+
+    too_long: TooLong = "error"
+    """What happens to a longer conversation: `"error"`, or `"drop"`, which counts them."""
+
+    held_out: float = 0.1
+    """Share of the conversations to measure on, without `val_dataset` and `evaluate`."""
+
+    packing: bool = False
+    """Fill rows with several conversations; on a GPU with flash attention only."""
+
+    quantize: Quantization | None = None
+    """`"4bit"`: load the frozen weights in NF4 (Dettmers et al. 2023); needs bitsandbytes."""
+
+    gradient_checkpointing: bool = False
+    """Spend time to save memory: activations are computed again on the way back."""
+
+    device: str | None = None
+    """`"cpu"` trains there; None: a GPU where there is one."""
+
+    save_steps: int = 50
+    """Steps between checkpoints."""
+
+    resume: bool = True
+    """Go on from the newest complete checkpoint of this very run, if there is one."""
+
+    merge: bool = False
+    """Save, beside a LoRA adapter, a model with the adapter merged in."""
+
+    revision: str | None = None
+    """Revision of a model of the hub."""
+
+    trust_remote_code: bool = False
+    """Run code that a model brings along."""
+
+    seed: int = 0
+    """Decides initial LoRA weights, split, order and dropout."""
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of: {known}")
+        if self.quantize not in (None, "4bit"):
+            raise ValueError(f"unknown quantize {self.quantize!r}; choose one of: 4bit, None")
+        self._check_numbers()
+        if self.quantize and self.weights == "full":
+            raise ValueError("quantize='4bit' freezes the weights: it needs weights='lora'")
+        if self.packing and self.method == "dpo":
+            raise ValueError("packing is for method='sft'")
+        if self.packing and self.device == "cpu":
+            raise ValueError("packing needs a GPU with flash attention; leave it off on a CPU")
+        if self.merge and self.weights == "full":
+            raise ValueError("merge is for weights='lora'; full weights are saved whole anyway")
+
+    def _check_numbers(self) -> None:
+        if not 0.01 <= self.held_out <= 0.5:
+            raise ValueError(f"held_out must be between 0.01 and 0.5, got {self.held_out}")
+        for name in ("warmup", "lora_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "epochs", "max_grad_norm", "beta"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        for name in (
+            "lora_rank",
+            "lora_alpha",
+            "batch_size",
+            "gradient_accumulation",
+            "save_steps",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise ValueError(f"max_steps must be >= 1, or -1 for no limit, got {self.max_steps}")
+        if self.max_length is not None and self.max_length < 8:
+            raise ValueError(f"max_length must be >= 8, got {self.max_length}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+
+    @property
+    def learning_rate_used(self) -> float:
+        """The learning rate, where None the default of method and weights."""
+        return self.learning_rate or _LEARNING_RATES[self.method, self.weights]

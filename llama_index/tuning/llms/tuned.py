@@ -1,0 +1,481 @@
+"""A tuned model as LlamaIndex's LLM: chats, streams, calls tools, and stops where it should."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+    TextBlock,
+    ToolCallBlock,
+)
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+
+from llama_index.tuning.collect.records import message_record, tool_record
+from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.llms.artifact import LoadedModel, load_llm
+from llama_index.tuning.llms.generation import (
+    Generated,
+    TokenStream,
+    generate,
+    generation_settings,
+)
+from llama_index.tuning.llms.loading import context_length, end_tokens
+from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.tool_parsers import HermesToolParser, ParsedReply, ToolParser
+
+try:
+    from llama_index.llms.huggingface import HuggingFaceLLM
+except ImportError as exc:
+    raise MissingExtraError("TunedHuggingFaceLLM", "llama-index-llms-huggingface", "llm") from exc
+
+if TYPE_CHECKING:
+    import os
+
+    from llama_index.core.tools.types import BaseTool
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A call made ready.
+
+    Attributes:
+        text: what the model reads, as its template writes it.
+        settings: the call's settings of generation.
+        tools: whether tools are offered.
+        opening: what the reply begins with; already part of `text`.
+        first_call_only: whether a second tool call is to be left out.
+    """
+
+    text: str
+    settings: dict[str, Any]
+    tools: bool = False
+    opening: str = ""
+    first_call_only: bool = False
+
+
+class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[misc,unused-ignore]
+    """A local chat model, tuned or not, that LlamaIndex can chat, stream and call tools with.
+
+    Prompts are written by the model's chat template with the very tokens that it was tuned on.
+    Decoding is greedy unless a call, or `generate_kwargs`, says otherwise: `temperature`,
+    `max_tokens`, `top_p`, `top_k`, `stop`, `seed`, and every argument of `generate()`.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer, with a chat template.
+        model_name: the folder or name that it came from.
+        max_new_tokens: longest reply, in tokens.
+        context_window: tokens of prompt and reply; None: the model's own limit.
+        system_prompt: put before every conversation that has no system message.
+        generate_kwargs: defaults of every call.
+        tool_parser: how the model writes tool calls; as Qwen and Hermes do by default.
+    """
+
+    _template: ChatTemplate = PrivateAttr()
+    _parser: ToolParser = PrivateAttr()
+    _end_ids: list[int] = PrivateAttr()
+    _busy: Any = PrivateAttr()
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        model_name: str,
+        max_new_tokens: int = 256,
+        context_window: int | None = None,
+        system_prompt: str = "",
+        generate_kwargs: dict[str, Any] | None = None,
+        tool_parser: ToolParser | None = None,
+        **kwargs: Any,
+    ) -> None:
+        template = ChatTemplate(tokenizer, model_name)
+        limit = context_length(model)
+        # The parent compares the two names, which differ where an adapter was loaded.
+        tokenizer.name_or_path = model.name_or_path
+        super().__init__(
+            model=model,
+            tokenizer=tokenizer,
+            model_name=model_name,
+            tokenizer_name=model_name,
+            max_new_tokens=max_new_tokens,
+            context_window=min(context_window or limit, limit),
+            system_prompt=system_prompt,
+            generate_kwargs=generate_kwargs or {},
+            is_chat_model=True,
+            # A bound method, the parent's default, would hold the LLM within its own repr.
+            messages_to_prompt=_prompt_writer(template, system_prompt),
+            **kwargs,
+        )
+        generation_settings(self.generate_kwargs, {})  # a wrong one is named at once
+        self._template, self._parser = template, tool_parser or HermesToolParser()
+        self._end_ids = end_tokens(tokenizer, model)
+        self._busy = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        base_model: str | os.PathLike[str] | None = None,
+        merged: bool = False,
+        device: str | None = None,
+        quantize: str | None = None,
+        trust_remote_code: bool = False,
+        **kwargs: Any,
+    ) -> TunedHuggingFaceLLM:
+        """The LLM of a folder that the engine saved.
+
+        Args:
+            path: the folder.
+            base_model: where the model below the adapter is now, if it was moved.
+            merged: take the merged weights, which must have been saved.
+            device: `"cpu"`, `"cuda"`, …; None: a GPU where there is one.
+            quantize: `"4bit"` loads the weights in NF4.
+            trust_remote_code: run code that the model brings along.
+            **kwargs: arguments of the class, such as `max_new_tokens`.
+
+        Raises:
+            ArtifactError: the folder is no saved LLM, or is damaged.
+            BaseModelError: the base model is not there, or is not the one tuned.
+        """
+        loaded = load_llm(
+            path,
+            base_model=base_model,
+            merged=merged,
+            device=device,
+            quantize=quantize,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls.of(loaded, **kwargs)
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, **kwargs: Any) -> TunedHuggingFaceLLM:
+        """The LLM of a model that is loaded."""
+        return cls(loaded.model, loaded.tokenizer, model_name=loaded.name, **kwargs)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Its name in events and dictionaries."""
+        return "TunedHuggingFaceLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """Limits and abilities; tools can be called where the template knows them."""
+        return LLMMetadata(
+            context_window=self.context_window,
+            num_output=self.max_new_tokens,
+            model_name=self.model_name,
+            is_chat_model=True,
+            is_function_calling_model=self._template.supports_tools,
+        )
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers, or of PEFT."""
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._tokenizer
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """A reply; `tools=` and `tool_choice=` as `chat_with_tools` gives them."""
+        return self._chat(messages, kwargs)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """A reply as it is written; tool calls come with the last piece."""
+        return self._streamed(self._prepared(messages, kwargs))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """A reply, made in a thread: the event loop goes on."""
+        return await asyncio.to_thread(self._chat, messages, kwargs)
+
+    @llm_chat_callback()
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """A reply as it is written, made in a thread."""
+        return _in_thread(self._streamed(self._prepared(messages, kwargs)))
+
+    def chat_batch(
+        self,
+        conversations: Sequence[Sequence[ChatMessage]],
+        *,
+        batch_size: int = 16,
+        **kwargs: Any,
+    ) -> list[ChatResponse]:
+        """Replies to many conversations, several at a time: for measuring, many times faster.
+
+        Args:
+            conversations: the messages of each.
+            batch_size: conversations at a time.
+            **kwargs: as for `chat`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        prepared = [self._prepared(messages, kwargs) for messages in conversations]
+        order = sorted(range(len(prepared)), key=lambda place: len(prepared[place].text))
+        responses: dict[int, ChatResponse] = {}
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            settings = prepared[places[0]].settings
+            replies = self._generate([prepared[place].text for place in places], settings)
+            for place, reply in zip(places, replies, strict=True):
+                responses[place] = self._response(prepared[place], reply)
+        return [responses[place] for place in range(len(prepared))]
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The answer to a question, which is put to the model as a user's only message.
+
+        Args:
+            prompt: the question, or with `formatted` a text that the template has written.
+            formatted: the prompt is to be taken as it stands.
+            **kwargs: settings of the call.
+        """
+        return self._complete(prompt, formatted, kwargs)
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        """The answer as it is written."""
+        ready = Prompt(self._completion_text(prompt, formatted), kwargs)
+        return (_completion(response) for response in self._streamed(ready))
+
+    @llm_completion_callback()
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        """The answer, made in a thread: the event loop goes on."""
+        return await asyncio.to_thread(self._complete, prompt, formatted, kwargs)
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """The answer as it is written, made in a thread."""
+        ready = Prompt(self._completion_text(prompt, formatted), kwargs)
+        return _in_thread(_completion(response) for response in self._streamed(ready))
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The tool calls of a reply."""
+        blocks = [b for b in response.message.blocks if isinstance(b, ToolCallBlock)]
+        if not blocks and error_on_no_tool_call:
+            raise ValueError(f"the reply calls no tool: {(response.message.content or '')[:200]!r}")
+        return [
+            ToolSelection(
+                tool_id=block.tool_call_id or "",
+                tool_name=block.tool_name,
+                tool_kwargs=block.tool_kwargs if isinstance(block.tool_kwargs, dict) else {},
+            )
+            for block in blocks
+        ]
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        tool_choice: str | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        messages = list(chat_history or [])
+        if user_msg is not None:
+            if isinstance(user_msg, str):
+                user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+            messages.append(user_msg)
+        return {
+            "messages": messages,
+            "tools": [tool_record(tool) for tool in tools],
+            "tool_choice": tool_choice or ("required" if tool_required else "auto"),
+            "parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+
+    def _prepared(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Prompt:
+        settings = dict(kwargs)
+        tools = [tool_record(tool) for tool in settings.pop("tools", None) or []]
+        choice = settings.pop("tool_choice", None) or "auto"
+        single = settings.pop("parallel_tool_calls", None) is False
+        if choice == "none":
+            tools = []
+        opening = _opening(choice, tools, self._parser)
+        text = _prompt_writer(self._template, self.system_prompt)(messages, tools) + opening
+        return Prompt(text, settings, bool(tools), opening, single)
+
+    def _chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> ChatResponse:
+        prompt = self._prepared(messages, kwargs)
+        return self._response(prompt, self._generate([prompt.text], prompt.settings)[0])
+
+    def _complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> CompletionResponse:
+        text = self._completion_text(prompt, formatted)
+        reply = self._generate([text], kwargs)[0]
+        return CompletionResponse(text=self._decode(reply.ids, False), raw=reply.raw)
+
+    def _completion_text(self, prompt: str, formatted: bool) -> str:
+        if formatted:
+            return prompt
+        said = [ChatMessage(role=MessageRole.USER, content=prompt)]
+        return _prompt_writer(self._template, self.system_prompt)(said)
+
+    def _generate(
+        self, texts: Sequence[str], call: dict[str, Any], **streaming: Any
+    ) -> list[Generated]:
+        defaults = {"max_new_tokens": self.max_new_tokens, **self.generate_kwargs}
+        settings, stop, seed = generation_settings(defaults, call)
+        prompts = [self._encode(text) for text in texts]
+        room = self.context_window - max(map(len, prompts))
+        if room < 1:
+            raise ValueError(
+                f"the prompt has {max(map(len, prompts))} tokens, and the context window of "
+                f"{self.model_name} {self.context_window}: there is no room for a reply"
+            )
+        settings["max_new_tokens"] = min(settings["max_new_tokens"], room)
+        with self._busy:
+            return generate(
+                self._model,
+                self._tokenizer,
+                prompts,
+                self._end_ids,
+                settings,
+                stop=stop,
+                seed=seed,
+                **streaming,
+            )
+
+    def _encode(self, text: str) -> list[int]:
+        """Tokens of a prompt; BOS once, whether template or tokenizer writes it."""
+        ids = self._template.ids(text)
+        bos = self._tokenizer.bos_token_id
+        begun = list(self._tokenizer("")["input_ids"])[:1]
+        return [bos, *ids] if bos is not None and begun == [bos] and ids[:1] != [bos] else ids
+
+    def _decode(self, ids: Sequence[int], tools: bool) -> str:
+        # Some models mark their calls by special tokens.
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not tools)
+        return text
+
+    def _response(self, prompt: Prompt, reply: Generated) -> ChatResponse:
+        text = prompt.opening + self._decode(reply.ids, prompt.tools)
+        parsed = self._parser.parse(text) if prompt.tools else ParsedReply(text)
+        blocks: list[Any] = [TextBlock(text=parsed.content)] if parsed.content else []
+        blocks += [
+            ToolCallBlock(
+                tool_call_id=uuid.uuid4().hex[:9],
+                tool_name=call.name,
+                tool_kwargs=call.arguments,
+            )
+            for call in (parsed.calls[:1] if prompt.first_call_only else parsed.calls)
+        ]
+        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks or [TextBlock(text="")])
+        return ChatResponse(message=message, raw=reply.raw)
+
+    def _streamed(self, prompt: Prompt) -> ChatResponseGen:
+        shown, ids = "", list[int]()
+        for item in self._token_stream(prompt):
+            if isinstance(item, Generated):
+                final = self._response(prompt, item)
+                content = final.message.content or ""
+                final.delta = content[len(shown) :] if content.startswith(shown) else ""
+                yield final
+                return
+            if item in self._end_ids:
+                continue
+            ids.append(item)
+            written = prompt.opening + self._decode(ids, prompt.tools)
+            if written.endswith("\ufffd"):  # half a character
+                continue
+            visible = self._parser.visible(written) if prompt.tools else written
+            if len(visible) > len(shown):
+                delta, shown = visible[len(shown) :], visible
+                message = ChatMessage(role=MessageRole.ASSISTANT, content=shown)
+                yield ChatResponse(message=message, delta=delta)
+
+    def _token_stream(self, prompt: Prompt) -> Iterator[Any]:
+        """Tokens, then the whole reply; leaving early ends the generation too."""
+        stream, cancelled = TokenStream(), threading.Event()
+
+        def work() -> None:
+            try:
+                result: Any = self._generate(
+                    [prompt.text], prompt.settings, streamer=stream, cancelled=cancelled
+                )[0]
+            except BaseException as exc:
+                result = exc  # raised where the stream is read
+            stream.finish(result)
+
+        thread = threading.Thread(target=work, name="tuned-llm", daemon=True)
+        thread.start()
+        try:
+            yield from stream
+        finally:
+            cancelled.set()
+            thread.join()
+
+
+def _prompt_writer(template: ChatTemplate, system_prompt: str) -> Callable[..., str]:
+    """A function from messages, and tools, to the text that the model reads."""
+
+    def write(messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()) -> str:
+        records = [message_record(message) for message in messages]
+        if system_prompt and (not records or records[0]["role"] != "system"):
+            records.insert(0, {"role": "system", "content": system_prompt})
+        return template.render(records, tools, answer=True)
+
+    return write
+
+
+def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -> str:
+    """What a reply begins with that must call a tool."""
+    if not tools or choice == "auto":
+        return ""
+    named = choice.get("function", choice).get("name") if isinstance(choice, dict) else None
+    if named is None and isinstance(choice, str) and choice not in ("required", "any"):
+        named = choice
+    names = [tool["function"]["name"] for tool in tools]
+    if named is not None and named not in names:
+        raise ValueError(f"tool_choice names {named!r}; the tools are: {', '.join(names)}")
+    return parser.opening(named or (names[0] if len(names) == 1 else None)) or ""
+
+
+def _completion(response: ChatResponse) -> CompletionResponse:
+    text = response.message.content or ""
+    return CompletionResponse(text=text, delta=response.delta, raw=response.raw)
+
+
+async def _in_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    """An iterator whose waiting happens in a thread."""
+    done = object()
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, done)) is not done:
+            yield piece
+    finally:
+        await asyncio.to_thread(pieces.close)  # type: ignore[attr-defined]

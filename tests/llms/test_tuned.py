@@ -1,0 +1,264 @@
+"""The served LLM: a tiny model that knows its conversations by heart."""
+
+import asyncio
+import time
+
+import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.llms import ChatMessage
+from llama_index.core.program import FunctionCallingProgram
+from llama_index.core.prompts import PromptTemplate
+
+from llama_index.tuning import TunedHuggingFaceLLM
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.llms.loading import Source, load_model, load_tokenizer
+from llama_index.tuning.llms.tool_parsers import HermesToolParser
+from tests.llms.conftest import FEES, City, fee_tool, question, request
+from tests.llms.tiny import PLAIN_TEMPLATE, tiny_model, tiny_tokenizer
+
+HI = [ChatMessage(role="user", content="Hi Oslo")]
+
+
+def asked(text):
+    return [ChatMessage(role="user", content=text)]
+
+
+def test_it_chats_streams_and_completes_alike(tuned):
+    assert tuned.chat(HI).message.content == "Hello!"
+    pieces = list(tuned.stream_chat(HI))
+    assert "".join(piece.delta for piece in pieces) == pieces[-1].message.content == "Hello!"
+    assert tuned.complete("Hi Oslo").text == "Hello!"
+    streamed = list(tuned.stream_complete("Hi Oslo"))
+    assert "".join(piece.delta for piece in streamed) == streamed[-1].text == "Hello!"
+
+
+async def test_it_does_so_asynchronously(tuned):
+    assert (await tuned.achat(HI)).message.content == "Hello!"
+    pieces = [piece async for piece in await tuned.astream_chat(HI)]
+    assert "".join(piece.delta for piece in pieces) == "Hello!"
+    assert (await tuned.acomplete("Hi Oslo")).text == "Hello!"
+    streamed = [piece async for piece in await tuned.astream_complete("Hi Oslo")]
+    assert streamed[-1].text == "Hello!"
+
+
+async def test_the_event_loop_goes_on_meanwhile(tuned):
+    beats = []
+
+    async def heart():
+        while True:
+            beats.append(time.monotonic())
+            await asyncio.sleep(0.005)
+
+    beating = asyncio.create_task(heart())
+    await tuned.achat(HI, min_new_tokens=60, max_tokens=60)
+    beating.cancel()
+    assert len(beats) > 5
+
+
+def test_it_says_where_it_stopped_and_counts_tokens(tuned):
+    raw = tuned.chat(HI).raw
+    assert raw["finish_reason"] == "stop"
+    assert raw["usage"]["total_tokens"] == sum(
+        raw["usage"][key] for key in ("prompt_tokens", "completion_tokens")
+    )
+    cut = tuned.chat(HI, max_tokens=1)
+    assert cut.raw["finish_reason"] == "length"
+    assert cut.raw["usage"]["completion_tokens"] == 1
+
+
+def test_settings_of_a_call_are_honoured(tuned):
+    assert tuned.complete("Hi Oslo", stop=["ell"]).text.startswith("Hell")
+    assert len(tuned.complete("Hi Oslo", stop=["ell"]).text) < len("Hello!")
+    hot = {"temperature": 5.0, "max_tokens": 12}
+    one, other = (tuned.complete("Hi Oslo", seed=1, **hot).text for _ in range(2))
+    assert one == other
+    assert len({tuned.complete("Hi Oslo", seed=seed, **hot).text for seed in range(4)}) > 1
+    assert tuned.complete("Hi Oslo", temperature=0).text == "Hello!"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"max_tokens": 0}, ValueError, "max_tokens must be >= 1, got 0"),
+        ({"temperature": -1}, ValueError, "temperature must be >= 0, got -1"),
+        ({"colour": "red"}, TypeError, "unknown argument 'colour'"),
+        ({"tools": [fee_tool()], "tool_choice": "fees"}, ValueError, "the tools are: fee"),
+    ],
+)
+def test_a_wrong_setting_is_named(tuned, call, error, message):
+    with pytest.raises(error, match=message):
+        tuned.chat(HI, **call)
+
+
+def test_a_prompt_without_room_for_a_reply_is_refused(tuned):
+    with pytest.raises(ValueError, match=r"the context window of .* 512: there is no room"):
+        tuned.complete("word " * 600)
+
+
+def test_many_conversations_at_once_are_answered_as_each_alone(tuned):
+    conversations = [asked(question("Oslo")), HI, asked("Hi Lima, and more")]
+    together = [r.message.content for r in tuned.chat_batch(conversations, batch_size=2)]
+    assert together == [tuned.chat(one).message.content for one in conversations]
+
+
+def test_leaving_a_stream_early_ends_the_generation(tuned):
+    stream = tuned.stream_chat(HI, min_new_tokens=400, max_tokens=400)
+    next(stream)
+    started = time.monotonic()
+    stream.close()
+    assert time.monotonic() - started < 2
+    assert tuned.chat(HI).message.content == "Hello!"
+
+
+def test_its_name_is_the_folder(tuned, tuned_folder):
+    assert tuned.metadata.model_name == str(tuned_folder)
+    assert tuned.to_dict()["model_name"] == str(tuned_folder)
+    assert tuned.metadata.is_chat_model
+    assert tuned.metadata.is_function_calling_model
+
+
+@pytest.mark.parametrize(("city", "euros"), FEES.items())
+def test_it_calls_tools(tuned, city, euros):
+    response = tuned.chat_with_tools([fee_tool()], question(city))
+    (call,) = tuned.get_tool_calls_from_response(response)
+    assert (call.tool_name, call.tool_kwargs) == ("fee", {"city": city})
+    asking = asked(question(city))[0]
+    assert str(tuned.predict_and_call([fee_tool()], user_msg=asking)) == str(euros)
+    pieces = list(tuned.stream_chat_with_tools([fee_tool()], question(city)))
+    assert tuned.get_tool_calls_from_response(pieces[-1])[0].tool_kwargs == {"city": city}
+    assert not any("<tool" in (piece.delta or "") for piece in pieces)
+
+
+def test_a_call_is_forced_where_one_is_required(tuned):
+    forced = tuned.chat_with_tools([fee_tool()], "Hi Oslo", tool_required=True)
+    assert forced.message.blocks[-1].tool_name == "fee"
+    none = tuned.chat(HI, tools=[fee_tool()], tool_choice="none")
+    assert none.message.content == "Hello!"
+    with pytest.raises(ValueError, match="the reply calls no tool: 'Hello!'"):
+        tuned.get_tool_calls_from_response(none)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(("city", "euros"), FEES.items())
+async def test_an_agent_runs_on_it(tuned, city, euros, streaming):
+    agent = FunctionAgent(tools=[fee_tool()], llm=tuned, streaming=streaming)
+    assert str(await agent.run(question(city))) == f"In {city} it is {euros} euros."
+
+
+@pytest.mark.parametrize(("city", "euros"), FEES.items())
+def test_it_fills_in_a_pydantic_class(tuned, city, euros):
+    found = tuned.as_structured_llm(City).complete(request(city)).raw
+    assert found == City(name=city, fee=euros)
+    program = FunctionCallingProgram.from_defaults(
+        City, prompt=PromptTemplate("{request}"), llm=tuned
+    )
+    assert program(request=request(city)) == found
+
+
+def test_its_repr_is_finite(tuned):
+    assert "TunedHuggingFaceLLM" in repr(tuned)
+
+
+def plain(bos=False, **kwargs):
+    from tokenizers import processors
+
+    template = "{{ bos_token }}" + PLAIN_TEMPLATE if bos else PLAIN_TEMPLATE
+    tokenizer = tiny_tokenizer(["abc def"], template=template)
+    if bos:
+        tokenizer.bos_token = "<|pad|>"
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|pad|> $A", special_tokens=[("<|pad|>", tokenizer.bos_token_id)]
+        )
+    model = tiny_model(tokenizer)
+    return TunedHuggingFaceLLM(model, tokenizer, model_name="plain", max_new_tokens=3, **kwargs)
+
+
+def test_a_template_without_tools_makes_no_function_calling_model():
+    llm = plain()
+    assert not llm.metadata.is_function_calling_model
+    with pytest.raises(ValueError, match="knows no tools"):
+        llm.chat(HI, tools=[fee_tool()])
+
+
+def test_bos_is_there_once():
+    llm = plain(bos=True)
+    bos = llm.tokenizer.bos_token_id
+    assert llm._encode(llm.messages_to_prompt(HI)).count(bos) == 1
+    assert llm._encode("no template").count(bos) == 1
+    assert llm.complete("hello").text is not None  # token_type_ids are not handed on
+
+
+def test_a_system_prompt_goes_first_unless_there_is_one():
+    llm = plain(system_prompt="Be brief.")
+    assert llm.messages_to_prompt(HI).startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    own = [ChatMessage(role="system", content="Mine."), *HI]
+    assert "Be brief." not in llm.messages_to_prompt(own)
+
+
+def test_a_default_that_generate_does_not_know_is_named():
+    with pytest.raises(TypeError, match="unknown argument 'colour'"):
+        plain(generate_kwargs={"colour": "red"})
+
+
+def test_a_damaged_folder_is_refused(tuned_folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tuned_folder, copy)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"0000")
+    with pytest.raises(ArtifactError, match=r"model.safetensors is not what was saved"):
+        TunedHuggingFaceLLM.load(copy)
+    weights.unlink()
+    with pytest.raises(ArtifactError, match=r"model.safetensors is missing"):
+        TunedHuggingFaceLLM.load(copy)
+    with pytest.raises(ArtifactError, match="holds no saved component"):
+        TunedHuggingFaceLLM.load(tmp_path)
+    with pytest.raises(ArtifactError, match="has no merged weights"):
+        TunedHuggingFaceLLM.load(tuned_folder, merged=True)
+
+
+def test_the_folder_is_a_model_for_plain_transformers_too(tuned, tuned_folder):
+    import torch
+
+    source = Source(str(tuned_folder), local=True)
+    model, tokenizer = load_model(source, device="cpu"), load_tokenizer(source)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi Oslo"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )["input_ids"]
+    with torch.no_grad():
+        out = model.generate(ids, max_new_tokens=20, do_sample=False)
+    assert tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True) == "Hello!"
+    assert not list(tuned_folder.rglob("*.bin"))  # no pickle
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        ('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', "", [("f", {"a": 1})]),
+        ('Well.\n<tool_call>{"name": "f"}</tool_call>', "Well.", [("f", {})]),
+        ('<tool_call>{"name": "f", "arguments": "{\\"a\\": 2}"}', "", [("f", {"a": 2})]),
+        (
+            '<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g"}</tool_call>',
+            "",
+            [("f", {}), ("g", {})],
+        ),
+        ("<tool_call>{broken</tool_call>", "<tool_call>{broken</tool_call>", []),
+        ('<tool_call>["f"]</tool_call>', '<tool_call>["f"]</tool_call>', []),
+        ("no call < 5", "no call < 5", []),
+    ],
+)
+def test_calls_are_parsed_and_what_is_none_stays_text(text, content, calls):
+    reply = HermesToolParser().parse(text)
+    assert reply.content == content
+    assert [(call.name, call.arguments) for call in reply.calls] == calls
+
+
+def test_what_may_become_a_call_is_held_back():
+    visible = HermesToolParser().visible
+    assert visible("fine <tool") == "fine "
+    assert visible("fine <tool_call>{") == "fine "
+    assert visible("a < b") == "a < b"

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from llama_index.tuning.rerankers.words import Analyzer, code, languages
+from llama_index.tuning.rerankers.codes import CodesMemory, code
+from llama_index.tuning.rerankers.words import Analyzer, languages
 
 
 def test_english_words_share_their_stem():
@@ -67,5 +68,49 @@ def test_codes_are_those_of_the_words(text):
     analyzer = Analyzer("english")
     for _ in range(2):  # the second time from memory
         expected = [code(word) for word in analyzer.words(text)]
-        assert analyzer.codes(text).tolist() == expected
-    assert analyzer.codes(text).dtype == np.uint32
+        assert analyzer.codes([text])[0].tolist() == expected
+    assert analyzer.codes([text])[0].dtype == np.uint32
+
+
+def test_codes_are_those_of_the_words_in_any_mixture_of_scripts():
+    pieces = [
+        *("fee", "Fees", "a3.5b", "1,250.50", "1..2", "12.", ".5", "3,٤", "x_y", "it’s", "—", "½"),
+        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "\ud800", "ＡＢ", "x" * 70, "\x00"),
+    ]
+    gaps = [" ", "", ".", ",", "-", "\n", "_", "  ", "$"]
+    rng = np.random.default_rng(0)
+    texts = [
+        "".join(
+            part
+            for _ in range(rng.integers(0, 9))
+            for part in (pieces[rng.integers(len(pieces))], gaps[rng.integers(len(gaps))])
+        )
+        for _ in range(400)
+    ]
+    analyzer = Analyzer("english")
+    for _ in range(2):
+        for text, found in zip(texts, analyzer.codes(texts), strict=True):
+            assert found.tolist() == [code(word) for word in analyzer.words(text)], repr(text)
+
+
+def test_long_texts_are_cut_into_parts_and_none_is_lost():
+    analyzer = Analyzer("none")
+    texts = [f"word{i} " * 4_000 for i in range(10)] + ["", "end"]
+    found = analyzer.codes(texts)
+    assert [len(codes) for codes in found] == [4_000] * 10 + [0, 1]
+    assert [codes[0] for codes in found[:10]] == [code(f"word{i}") for i in range(10)]
+    assert len(analyzer.codes(["many words " * 50_000])[0]) == 100_000
+    assert analyzer.codes([]) == []
+
+
+def test_a_memory_that_is_full_forgets_and_still_answers():
+    calls = []
+
+    def codes(texts):
+        calls.append(list(texts))
+        return [np.array([len(text)]) for text in texts]
+
+    memory = CodesMemory(codes, 2)
+    assert [int(c[0]) for c in memory(["a", "bb", "a"])] == [1, 2, 1]
+    assert [int(c[0]) for c in memory(["bb", "ccc"])] == [2, 3]
+    assert calls == [["a", "bb"], ["ccc"]]

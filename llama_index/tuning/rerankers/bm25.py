@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.codes import Codes, code
 from llama_index.tuning.rerankers.features import K1, B
 from llama_index.tuning.rerankers.statistics import idf, look_up
-from llama_index.tuning.rerankers.words import Analyzer, Codes, code
+from llama_index.tuning.rerankers.words import Analyzer
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -127,7 +128,7 @@ class BM25Index:
         """Add documents; one that is there already is replaced."""
         self.delete([id_ for id_ in texts if id_ in self._row_of])
         for batch in _batches(list(texts), _BATCH):
-            words = [self.analyzer.codes(texts[id_]) for id_ in batch]
+            words = self.analyzer.codes([texts[id_] for id_ in batch])
             first = len(self._ids)
             self._segments.append(Segment.of(first, words))
             self._ids.extend(batch)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset
+from llama_index.tuning.rerankers.codes import CodesMemory
 from llama_index.tuning.rerankers.features import candidate_features
 from llama_index.tuning.rerankers.fitting import FeatureList
+from llama_index.tuning.rerankers.serving import metadata_text
 from llama_index.tuning.rerankers.statistics import Statistics
-from llama_index.tuning.rerankers.words import Analyzer, Codes
+from llama_index.tuning.rerankers.words import Analyzer
 
 
 class FeatureMaker:
@@ -30,7 +31,7 @@ class FeatureMaker:
         self.analyzer = analyzer
         self.statistics = statistics
         self.metadata_keys = list(metadata_keys)
-        self._codes = lru_cache(maxsize=None)(analyzer.codes)
+        self._codes = CodesMemory(analyzer.codes, sys.maxsize)
 
     def lists(self, dataset: RelevanceDataset, depth: int | None = None) -> list[FeatureList]:
         """One for each query, of its first `depth` candidates."""
@@ -39,10 +40,13 @@ class FeatureMaker:
             FeatureList(
                 candidate_features(
                     self.analyzer.query(item.query),
-                    [self._codes(c.text) for c in item.candidates],
+                    self._codes([c.text for c in item.candidates]),
                     [retrieval_score(c) for c in item.candidates],
                     self.statistics,
-                    [[self._value(c, key) for c in item.candidates] for key in self.metadata_keys],
+                    [
+                        self._codes([metadata_text(c.metadata.get(key)) for c in item.candidates])
+                        for key in self.metadata_keys
+                    ],
                 ),
                 np.array([c.score for c in item.candidates], dtype=np.float64),
                 len(item.missed),
@@ -50,16 +54,7 @@ class FeatureMaker:
             for item in cut.lists
         ]
 
-    def _value(self, candidate: Candidate, key: str) -> Codes:
-        return metadata_words(candidate.metadata.get(key), self._codes)
-
 
 def retrieval_score(candidate: Candidate) -> float:
     """The retriever's score; NaN where there is none."""
     return np.nan if candidate.retrieval_score is None else candidate.retrieval_score
-
-
-def metadata_words(value: Any, codes: Any) -> Codes:
-    """The words of a metadata value; none where there is none."""
-    found: Codes = codes("" if value is None else str(value))
-    return found

@@ -288,4 +288,4 @@ def split_lists(
 def _maker(dataset: RelevanceDataset) -> FeatureMaker:
     analyzer = Analyzer()
     texts = {pair.text for pair in dataset.pairs()}
-    return FeatureMaker(analyzer, WordStatistics.of(map(analyzer.codes, texts)))
+    return FeatureMaker(analyzer, WordStatistics.of(analyzer.codes(list(texts))))

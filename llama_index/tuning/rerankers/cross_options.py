@@ -56,6 +56,9 @@ class CrossEncoderOptions:
     device: str | None = None
     """Where to train; a GPU where there is one by default."""
 
+    bf16: bool = False
+    """Compute in bfloat16 while training: faster on newer GPUs, and on CPUs with AMX or AVX-512."""
+
     trust_remote_code: bool = False
     """Run code that a model brings along."""
 

@@ -110,6 +110,7 @@ def _arguments(
         disable_tqdm=not show_progress,
         report_to=[],
         use_cpu=options.device == "cpu",
+        bf16=options.bf16,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
     )

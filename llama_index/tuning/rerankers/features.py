@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from llama_index.tuning.rerankers.codes import Codes, code
 from llama_index.tuning.rerankers.statistics import Statistics
-from llama_index.tuning.rerankers.words import Codes, code, is_number
+from llama_index.tuning.rerankers.words import is_number
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -25,6 +26,7 @@ OPENING = 15
 RRF_K = 10
 """Constant of reciprocal rank fusion, chosen by recall on training queries; 60 is usual."""
 _FAR = 1 << 31
+_WORDS_AT_ONCE = 16  # bounds memory for long queries
 
 FEATURES = (
     "score",  # the retriever's, such as a cosine
@@ -200,10 +202,14 @@ def _best_window(hits: _Hits, wanted: _Wanted) -> FloatArray:
     best = np.zeros(hits.shape[0])
     here = hits.document * _FAR + hits.position  # windows end where a document does
     inside = np.zeros(len(here))
-    for word, weight in enumerate(wanted.weights):
-        places = np.append(here[hits.word == word], _FAR * _FAR)
-        following = places[np.searchsorted(places, here)]
-        inside += weight * (following < here + WINDOW)
+    for first in range(0, hits.shape[1], _WORDS_AT_ONCE):
+        weights = wanted.weights[first : first + _WORDS_AT_ONCE]
+        # Where each word comes next, seen from each hit.
+        following = np.full((len(here), len(weights)), _FAR * _FAR)
+        mine = np.flatnonzero((hits.word >= first) & (hits.word < first + len(weights)))
+        following[mine, hits.word[mine] - first] = here[mine]
+        following = np.minimum.accumulate(following[::-1], axis=0)[::-1]
+        inside += (following < here[:, None] + WINDOW) @ weights
     np.maximum.at(best, hits.document, inside)
     return best
 

@@ -17,11 +17,13 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.codes import CodesMemory
 from llama_index.tuning.rerankers.features import FloatArray, candidate_features
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.serving import (
     check_min_score,
     check_top_n,
+    metadata_text,
     node_scores,
     node_text,
     query_text,
@@ -71,7 +73,7 @@ class LightReranker(BaseNodePostprocessor):
     _ranker: LightRanker = PrivateAttr()
     _analyzer: Analyzer = PrivateAttr()
     _statistics: WordStatistics | None = PrivateAttr()
-    _codes: Any = PrivateAttr()
+    _codes: CodesMemory = PrivateAttr()
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class LightReranker(BaseNodePostprocessor):
         self._ranker = ranker
         self._analyzer = analyzer or Analyzer()
         self._statistics = statistics
-        self._codes = lru_cache(maxsize=CACHED_TEXTS)(self._analyzer.codes)
+        self._codes = CodesMemory(self._analyzer.codes, CACHED_TEXTS)
 
     @classmethod
     def class_name(cls) -> str:
@@ -127,7 +129,7 @@ class LightReranker(BaseNodePostprocessor):
     def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
         """The same re-ranker with the words of this corpus counted; it needs no labels."""
         texts = [node.get_content(MetadataMode.EMBED) for node in nodes]
-        return self.with_statistics(WordStatistics.of(map(self._analyzer.codes, texts)))
+        return self.with_statistics(WordStatistics.of(self._analyzer.codes(texts)))
 
     def with_statistics(self, statistics: WordStatistics) -> LightReranker:
         """The same re-ranker with these word counts."""
@@ -179,9 +181,9 @@ class LightReranker(BaseNodePostprocessor):
         scores: Sequence[float],
         statistics: Statistics | None,
     ) -> FloatArray:
-        documents = [self._codes(node_text(item)) for item in nodes]
+        documents = self._codes([node_text(item) for item in nodes])
         metadata = [
-            [self._codes(str(item.metadata.get(key) or "")) for item in nodes]
+            self._codes([metadata_text(item.metadata.get(key)) for item in nodes])
             for key in self._ranker.metadata_keys
         ]
         known = statistics or self._statistics or WordStatistics.of(documents)

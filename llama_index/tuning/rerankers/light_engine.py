@@ -168,7 +168,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         analyzer = self._analyzer()
         corpus = getattr(self.dataset, "corpus", None)
         texts = corpus.values() if corpus else {pair.text for pair in train.pairs()}
-        self._statistics = WordStatistics.of(map(analyzer.codes, texts))
+        self._statistics = WordStatistics.of(analyzer.codes(list(texts)))
         index: Any = getattr(self.retriever, "index", None)
         deployed: Statistics = index if hasattr(index, "idf") else self._statistics
         return deployed, self.options.metadata_keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
@@ -35,6 +36,11 @@ def query_text(query_bundle: QueryBundle | None) -> str:
 def node_text(item: NodeWithScore) -> str:
     """The text that an index embeds; empty for a node without text."""
     return item.node.get_content(MetadataMode.EMBED)
+
+
+def metadata_text(value: Any) -> str:
+    """A metadata value as text; empty where there is none."""
+    return "" if value is None else str(value)
 
 
 def node_scores(nodes: Sequence[NodeWithScore]) -> list[float]:

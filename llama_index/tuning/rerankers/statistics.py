@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.rerankers.words import Codes
+from llama_index.tuning.rerankers.codes import Codes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -40,8 +40,8 @@ class WordStatistics:
     Example:
         >>> from llama_index.tuning.rerankers.words import Analyzer
         >>> analyzer = Analyzer()
-        >>> fees = WordStatistics.of([analyzer.codes("fees, refund"), analyzer.codes("fees")])
-        >>> fees.idf(analyzer.codes("fees refund")).round(2).tolist()
+        >>> fees = WordStatistics.of(analyzer.codes(["fees, refund", "fees"]))
+        >>> fees.idf(*analyzer.codes(["fees refund"])).round(2).tolist()
         [0.18, 0.69]
     """
 

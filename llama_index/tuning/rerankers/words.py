@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from itertools import chain
 from typing import Any
-from zlib import crc32
-
-import numpy as np
-from numpy.typing import NDArray
 
 from llama_index.tuning.rerankers._stop_words import STOP_WORDS
-
-Codes = NDArray[np.uint32]
+from llama_index.tuning.rerankers.codes import Codes, TokenTable
 
 NO_LANGUAGE = "none"
-_PIECES = 200_000
-_LONGEST = 40
 
 # Thai, Lao, Myanmar, Khmer, Kana, Bopomofo and Han are written without spaces between words.
 _UNSPACED = (
@@ -63,18 +55,16 @@ class Analyzer:
         self.language = language
         self.stop_words = list(stop_words) if stop_words is not None else None
         self._stem = _stemmer(language)
-        self._known = _Pieces(self.words)
+        self._table = TokenTable(self.words)
         self._stops = frozenset(stem for word in listed for stem in self.words(word))
 
     def words(self, text: str) -> list[str]:
         """The text's words, in order."""
         return [self._stem(word) for word in _split(text)]
 
-    def codes(self, text: str) -> Codes:
-        """The text's words as numbers, shape `(words,)`: equal words, equal numbers."""
-        # Most pieces between spaces were seen before: one look-up each.
-        pieces = map(self._known.__getitem__, text.split())
-        return np.fromiter(chain.from_iterable(pieces), dtype=np.uint32)
+    def codes(self, texts: Sequence[str]) -> list[Codes]:
+        """Each text's words as numbers, shape `(words,)`: equal words, equal numbers."""
+        return self._table.codes(texts)
 
     def query(self, text: str) -> list[str]:
         """The words of a query: without stop words, unless it has no others."""
@@ -84,27 +74,6 @@ class Analyzer:
     def to_dict(self) -> dict[str, Any]:
         """The arguments that make this analyzer."""
         return {"language": self.language, "stop_words": self.stop_words}
-
-
-class _Pieces(dict[str, tuple[int, ...]]):
-    """What stands between two spaces → its words' codes; forgets all when it grows too large."""
-
-    def __init__(self, words: Callable[[str], list[str]]) -> None:
-        super().__init__()
-        self._words = words
-
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        codes = tuple(map(code, self._words(piece)))
-        if len(piece) <= _LONGEST:
-            if len(self) >= _PIECES:
-                self.clear()
-            self[piece] = codes
-        return codes
-
-
-def code(word: str) -> int:
-    """A word's number, the same everywhere; two words in four thousand million share one."""
-    return crc32(word.encode())
 
 
 def languages() -> list[str]:

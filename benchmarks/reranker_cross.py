@@ -31,8 +31,8 @@ TIMED = 30
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=300, help="test queries, drawn at random")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--queries", type=int, default=150, help="test queries, drawn at random")
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -55,9 +55,15 @@ def main() -> None:
             batch_size=16,
             val_dataset=measured,
             epochs=args.epochs,
-            evaluation_steps=150,
+            evaluation_steps=100,
             options=CrossEncoderOptions(
-                device="cpu", bf16=True, learning_rate=args.learning_rate, max_length=256
+                device="cpu",
+                bf16=True,
+                learning_rate=args.learning_rate,
+                max_length=256,
+                hard_negatives=4,
+                random_negatives=1,
+                held_out=0.1,
             ),
             base_reranker=light,
         )

@@ -1,4 +1,6 @@
 import asyncio
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -71,7 +73,7 @@ def test_min_score_leaves_out_improbable_nodes():
         ({"top_n": 2.5}, "top_n must be a whole number"),
         ({"top_n": True}, "top_n must be a whole number"),
         ({"min_score": 1.5}, "min_score is a probability from 0 to 1, got 1.5"),
-        ({"ranker": retriever_order(), "min_score": 0.5}, "min_score needs calibrated weights"),
+        ({"ranker": retriever_order(), "min_score": 0.5}, "min_score needs a calibrated re-ranker"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -137,6 +139,15 @@ def test_it_comes_back_from_its_folder(tmp_path):
         (i.node.node_id, round(i.score, 6)) for i in other
     ]
     assert again.fingerprint == reranker.fingerprint
+
+
+def test_copies_and_pickles_rank_alike():
+    reranker = LightReranker(analyzer=Analyzer("german", stop_words=["wie"]), top_n=2)
+    found = reranker.postprocess_nodes(nodes(), query_str="refund paid")
+    for other in (copy.deepcopy(reranker), pickle.loads(pickle.dumps(reranker))):
+        again = other.postprocess_nodes(nodes(), query_str="refund paid")
+        assert [(i.node_id, i.score) for i in again] == [(i.node_id, i.score) for i in found]
+        assert other.analyzer.to_dict() == reranker.analyzer.to_dict()
 
 
 def test_damaged_folders_are_refused(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from threading import Lock
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -124,6 +125,9 @@ class CodesMemory:
         self._codes = codes
         self._size = size
         self._known: dict[str, Codes] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CodesMemory, (self._codes, self._size)
 
     def __call__(self, texts: Sequence[str]) -> list[Codes]:
         """Each text's codes."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from llama_index.tuning.datasets.relevance import RelevanceList
@@ -18,14 +19,16 @@ METRIC = "ndcg@10"
 class RankingEvaluator(BaseEvaluator):
     """nDCG@10 on queries that are not trained on."""
 
-    def __init__(self, lists: Sequence[RelevanceList]) -> None:
+    def __init__(self, lists: Sequence[RelevanceList], *, bf16: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self.lists = lists
+        self.bf16 = bf16
         self.primary_metric = METRIC
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
         """The metric, as the trainer wants it."""
-        scores = list_logits(model, self.lists, 32)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
+            scores = list_logits(model, self.lists, 32)
         rankings = [
             [item.candidates[i].node_id for i in np.argsort(-given, kind="stable")]
             for item, given in zip(self.lists, scores, strict=True)

@@ -46,7 +46,7 @@ def train(
         ),
         train_dataset=Dataset.from_dict(rows),
         loss=loss or make_loss(model, options.loss, rows["label"]),
-        evaluator=RankingEvaluator(measurable),
+        evaluator=RankingEvaluator(measurable, bf16=options.bf16),
         callbacks=[EarlyStoppingCallback(options.patience)],
     )
     trainer.remove_callback(PrinterCallback)  # the library does not print

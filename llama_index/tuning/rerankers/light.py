@@ -8,11 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
@@ -21,13 +19,10 @@ from llama_index.tuning.rerankers.codes import CodesMemory
 from llama_index.tuning.rerankers.features import FloatArray, candidate_features
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.serving import (
-    check_min_score,
-    check_top_n,
+    CalibratedReranker,
     metadata_text,
     node_scores,
     node_text,
-    query_text,
-    ranked,
 )
 from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
@@ -40,7 +35,7 @@ DEFAULT = Path(__file__).parent / "_default"
 CACHED_TEXTS = 20_000
 
 
-class LightReranker(BaseNodePostprocessor):
+class LightReranker(CalibratedReranker):
     """Orders an app's nodes anew by what it already has: scores, ranks and shared words.
 
     Works untuned (`LightReranker()`), with weights that come with the package; better tuned on
@@ -65,12 +60,8 @@ class LightReranker(BaseNodePostprocessor):
         'Refunds'
     """
 
-    top_n: int | None = Field(default=None, description="Nodes to return; all where None.")
-    min_score: float | None = Field(default=None, description="Lowest probability to return.")
-    keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
     fingerprint: str = Field(description="Changes with the weights.")
 
-    _ranker: LightRanker = PrivateAttr()
     _analyzer: Analyzer = PrivateAttr()
     _statistics: WordStatistics | None = PrivateAttr()
     _codes: CodesMemory = PrivateAttr()
@@ -86,19 +77,15 @@ class LightReranker(BaseNodePostprocessor):
         keep_retrieval_score: bool = True,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        check_top_n(top_n)
-        check_min_score(min_score)
         ranker = ranker or default_ranker()
-        if min_score is not None and not ranker.calibration.size:
-            raise ValueError("min_score needs calibrated weights, those of a tuned re-ranker")
         super().__init__(
+            ranker,
             top_n=top_n,
             min_score=min_score,
             keep_retrieval_score=keep_retrieval_score,
+            callback_manager=callback_manager,
             fingerprint=ranker.fingerprint,
-            callback_manager=callback_manager or CallbackManager(),
         )
-        self._ranker = ranker
         self._analyzer = analyzer or Analyzer()
         self._statistics = statistics
         self._codes = CodesMemory(self._analyzer.codes, CACHED_TEXTS)
@@ -110,7 +97,7 @@ class LightReranker(BaseNodePostprocessor):
     @property
     def ranker(self) -> LightRanker:
         """The weights."""
-        return self._ranker
+        return self._calibration
 
     @property
     def analyzer(self) -> Analyzer:
@@ -120,11 +107,7 @@ class LightReranker(BaseNodePostprocessor):
     @property
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
-        return dict(self._ranker.details)
-
-    def min_score_for(self, precision: float) -> float:
-        """The `min_score` at which that share of the returned nodes was relevant, out of fold."""
-        return self._ranker.min_score_for(precision)
+        return dict(self.ranker.details)
 
     def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
         """The same re-ranker with the words of this corpus counted; it needs no labels."""
@@ -134,7 +117,7 @@ class LightReranker(BaseNodePostprocessor):
     def with_statistics(self, statistics: WordStatistics) -> LightReranker:
         """The same re-ranker with these word counts."""
         return LightReranker(
-            self._ranker,
+            self.ranker,
             self._analyzer,
             statistics,
             top_n=self.top_n,
@@ -163,16 +146,10 @@ class LightReranker(BaseNodePostprocessor):
         if not nodes:
             return []
         features = self._features(query, nodes, scores or node_scores(nodes), statistics)
-        raw = self._ranker.scores(features)
-        final = self._ranker.probabilities(raw) if self._ranker.calibration.size else raw
-        return ranked(
-            nodes,
-            np.argsort(-raw, kind="stable").tolist(),
-            final.tolist(),
-            top_n=self.top_n,
-            min_score=self.min_score,
-            keep_retrieval_score=self.keep_retrieval_score,
-        )
+        return self._ranked(nodes, self.ranker.scores(features))
+
+    def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
+        return self.ranker.scores(self._features(query, nodes, node_scores(nodes), None))
 
     def _features(
         self,
@@ -184,20 +161,10 @@ class LightReranker(BaseNodePostprocessor):
         documents = self._codes([node_text(item) for item in nodes])
         metadata = [
             self._codes([metadata_text(item.metadata.get(key)) for item in nodes])
-            for key in self._ranker.metadata_keys
+            for key in self.ranker.metadata_keys
         ]
         known = statistics or self._statistics or WordStatistics.of(documents)
         return candidate_features(self._analyzer.query(query), documents, scores, known, metadata)
-
-    def _postprocess_nodes(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
-    ) -> list[NodeWithScore]:
-        query = query_text(query_bundle)
-        payload: dict[str, Any] = {EventPayload.NODES: nodes, EventPayload.QUERY_STR: query}
-        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            found = self.rank(query, nodes)
-            event.on_end(payload={EventPayload.NODES: found})
-        return found
 
     def save(self, path: PathLike) -> None:
         """Save a folder that `load` reads; nothing in it is pickled."""
@@ -213,12 +180,12 @@ class LightReranker(BaseNodePostprocessor):
             "mean_length": statistics.mean_length,
         }
         config = {
-            "features": list(self._ranker.features),
+            "features": list(self.ranker.features),
             "analyzer": self._analyzer.to_dict(),
             "statistics": counted,
-            "details": dict(self._ranker.details),
+            "details": dict(self.ranker.details),
         }
-        artifacts.write_component(folder, KIND, config, self._ranker.tensors(), _CARD)
+        artifacts.write_component(folder, KIND, config, self.ranker.tensors(), _CARD)
         if statistics is not None:
             save_file(statistics.to_arrays(), folder / STATISTICS)
 

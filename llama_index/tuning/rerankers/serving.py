@@ -2,26 +2,100 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+
+from llama_index.tuning.rerankers.features import FloatArray
+from llama_index.tuning.rerankers.ranker import LightRanker
 
 RETRIEVAL_SCORE = "retrieval_score"
 
 
-def check_top_n(top_n: int | None) -> None:
-    """A whole number from 1 on, or `None` for all."""
-    whole = isinstance(top_n, int) and not isinstance(top_n, bool)
-    if top_n is not None and (not whole or top_n < 1):
-        raise ValueError(f"top_n must be a whole number >= 1, or None for all; got {top_n!r}")
+class CalibratedReranker(BaseNodePostprocessor):
+    """What the re-rankers share: they cut the list, and keep the retriever's score.
 
+    A subclass says how its scores come about, in `_scores`.
+    """
 
-def check_min_score(min_score: float | None) -> None:
-    """A probability, or `None` for no limit."""
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise ValueError(f"min_score is a probability from 0 to 1, got {min_score!r}")
+    top_n: int | None = Field(default=None, description="Nodes to return; all where None.")
+    min_score: float | None = Field(default=None, description="Lowest probability to return.")
+    keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
+
+    _calibration: LightRanker = PrivateAttr()
+
+    def __init__(
+        self,
+        calibration: LightRanker,
+        *,
+        top_n: int | None,
+        min_score: float | None,
+        keep_retrieval_score: bool,
+        callback_manager: CallbackManager | None,
+        **fields: Any,
+    ) -> None:
+        _check_top_n(top_n)
+        _check_min_score(min_score, bool(calibration.calibration.size))
+        super().__init__(
+            top_n=top_n,
+            min_score=min_score,
+            keep_retrieval_score=keep_retrieval_score,
+            callback_manager=callback_manager or CallbackManager(),
+            **fields,
+        )
+        self._calibration = calibration
+
+    def min_score_for(self, precision: float) -> float:
+        """The `min_score` from which on that share of the returned nodes is relevant.
+
+        Found on queries that the re-ranker did not learn from, and on the safe side: where they
+        are few, it is higher.
+
+        Raises:
+            ValueError: that precision was not reached on them.
+        """
+        return self._calibration.min_score_for(precision)
+
+    @abstractmethod
+    def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
+        """A score for each node, the larger the better, before calibration."""
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = query_text(query_bundle)
+        if not nodes:
+            return []
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: self.top_n,
+        }
+        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+            found = self._ranked(nodes, self._scores(query, nodes))
+            event.on_end(payload={EventPayload.NODES: found})
+        return found
+
+    def _ranked(self, nodes: Sequence[NodeWithScore], raw: FloatArray) -> list[NodeWithScore]:
+        """The best nodes with their new scores; the given ones are left as they are."""
+        calibrated = self._calibration.calibration.size
+        final = self._calibration.probabilities(raw) if calibrated else raw
+        order = np.argsort(-raw, kind="stable").tolist()
+        if self.min_score is not None:
+            order = [i for i in order if final[i] >= self.min_score]
+        found = []
+        for i in order[: self.top_n]:
+            node = nodes[i].node
+            if self.keep_retrieval_score and nodes[i].score is not None:
+                node = _with_retrieval_score(node, nodes[i].score)
+            found.append(NodeWithScore(node=node, score=float(final[i])))
+        return found
 
 
 def query_text(query_bundle: QueryBundle | None) -> str:
@@ -48,26 +122,6 @@ def node_scores(nodes: Sequence[NodeWithScore]) -> list[float]:
     return [np.nan if item.score is None else float(item.score) for item in nodes]
 
 
-def ranked(
-    nodes: Sequence[NodeWithScore],
-    order: Sequence[int],
-    scores: Sequence[float],
-    *,
-    top_n: int | None,
-    min_score: float | None,
-    keep_retrieval_score: bool,
-) -> list[NodeWithScore]:
-    """The best nodes with their new scores; the given ones are left as they are."""
-    best = [i for i in order if min_score is None or scores[i] >= min_score][:top_n]
-    found = []
-    for i in best:
-        node = nodes[i].node
-        if keep_retrieval_score and nodes[i].score is not None:
-            node = _with_retrieval_score(node, nodes[i].score)
-        found.append(NodeWithScore(node=node, score=float(scores[i])))
-    return found
-
-
 def _with_retrieval_score(node: BaseNode, score: float | None) -> BaseNode:
     # A copy, since the node is the docstore's; out of what models read, since it is no content.
     return node.model_copy(
@@ -77,3 +131,18 @@ def _with_retrieval_score(node: BaseNode, score: float | None) -> BaseNode:
             "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, RETRIEVAL_SCORE],
         }
     )
+
+
+def _check_top_n(top_n: int | None) -> None:
+    whole = isinstance(top_n, int) and not isinstance(top_n, bool)
+    if top_n is not None and (not whole or top_n < 1):
+        raise ValueError(f"top_n must be a whole number >= 1, or None for all; got {top_n!r}")
+
+
+def _check_min_score(min_score: float | None, calibrated: bool) -> None:
+    if min_score is None:
+        return
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score is a probability from 0 to 1, got {min_score!r}")
+    if not calibrated:
+        raise ValueError("min_score needs a calibrated re-ranker, that of an engine")

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.schema import NodeWithScore
 from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
@@ -22,21 +21,14 @@ from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
 from llama_index.tuning.rerankers.features import FloatArray, standard_scores
 from llama_index.tuning.rerankers.ranker import LightRanker
-from llama_index.tuning.rerankers.serving import (
-    check_min_score,
-    check_top_n,
-    node_scores,
-    node_text,
-    query_text,
-    ranked,
-)
+from llama_index.tuning.rerankers.serving import CalibratedReranker, node_scores, node_text
 
 logger = logging.getLogger(__name__)
 
 KIND = "cross_encoder"
 
 
-class TunedReranker(BaseNodePostprocessor):
+class TunedReranker(CalibratedReranker):
     """Orders nodes by a cross-encoder, fused with what the retriever said.
 
     Made by `CrossEncoderFinetuneEngine`; its folder also loads in LlamaIndex's own
@@ -68,14 +60,10 @@ class TunedReranker(BaseNodePostprocessor):
         'longer'
     """
 
-    top_n: int | None = Field(default=None, description="Nodes to return; all where None.")
-    min_score: float | None = Field(default=None, description="Lowest probability to return.")
     fusion_weight: float = Field(default=0.0, description="Share of the retriever's score.")
     batch_size: int = Field(default=32, description="Pairs a batch.")
-    keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
 
     _model: Any = PrivateAttr()
-    _calibration: LightRanker = PrivateAttr()
     _details: dict[str, Any] = PrivateAttr()
 
     def __init__(
@@ -93,29 +81,24 @@ class TunedReranker(BaseNodePostprocessor):
         calibration: LightRanker | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
-        check_top_n(top_n)
-        check_min_score(min_score)
         if fusion_weight is not None and not 0 <= fusion_weight <= 1:
             raise ValueError(f"fusion_weight must be between 0 and 1, got {fusion_weight}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        calibration = calibration or LightRanker.fixed("not calibrated")
-        if min_score is not None and not calibration.calibration.size:
-            raise ValueError("min_score needs a calibrated re-ranker, that of an engine")
         super().__init__(
+            calibration or LightRanker.fixed("not calibrated"),
             top_n=top_n,
             min_score=min_score,
+            keep_retrieval_score=keep_retrieval_score,
+            callback_manager=callback_manager,
             fusion_weight=fusion_weight or 0.0,
             batch_size=batch_size,
-            keep_retrieval_score=keep_retrieval_score,
-            callback_manager=callback_manager or CallbackManager(),
         )
         self._model = (
             model
             if hasattr(model, "predict")
             else load_cross_encoder(model, device=device, trust_remote_code=trust_remote_code)
         )
-        self._calibration = calibration
         self._details = details or {}
 
     @classmethod
@@ -132,37 +115,9 @@ class TunedReranker(BaseNodePostprocessor):
         """How it came about, as the engine noted it."""
         return dict(self._details)
 
-    def min_score_for(self, precision: float) -> float:
-        """The `min_score` at which that share of the returned nodes was relevant."""
-        return self._calibration.min_score_for(precision)
-
-    def _postprocess_nodes(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
-    ) -> list[NodeWithScore]:
-        query = query_text(query_bundle)
-        if not nodes:
-            return []
-        payload: dict[str, Any] = {
-            EventPayload.NODES: nodes,
-            EventPayload.QUERY_STR: query,
-            EventPayload.TOP_K: self.top_n,
-        }
-        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            pairs = [(query, node_text(item)) for item in nodes]
-            logits = predict(self._model, pairs, self.batch_size)
-            raw = fuse(logits, node_scores(nodes), self.fusion_weight)
-            calibrated = self._calibration.calibration.size
-            final = self._calibration.probabilities(raw) if calibrated else raw
-            found = ranked(
-                nodes,
-                np.argsort(-raw, kind="stable").tolist(),
-                final.tolist(),
-                top_n=self.top_n,
-                min_score=self.min_score,
-                keep_retrieval_score=self.keep_retrieval_score,
-            )
-            event.on_end(payload={EventPayload.NODES: found})
-        return found
+    def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
+        logits = predict(self._model, [(query, node_text(item)) for item in nodes], self.batch_size)
+        return fuse(logits, node_scores(nodes), self.fusion_weight)
 
     def save(self, path: PathLike) -> None:
         """Save a folder that `load` and `SentenceTransformerRerank(model=path)` read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from llama_index.tuning.rerankers._stop_words import STOP_WORDS
@@ -57,6 +57,10 @@ class Analyzer:
         self._stem = _stemmer(language)
         self._table = TokenTable(self.words)
         self._stops = frozenset(stem for word in listed for stem in self.words(word))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What it remembers is left behind: copies and other processes learn it anew.
+        return partial(Analyzer, self.language, stop_words=self.stop_words), ()
 
     def words(self, text: str) -> list[str]:
         """The text's words, in order."""

@@ -31,8 +31,9 @@ TIMED = 30
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=150, help="test queries, drawn at random")
+    parser.add_argument("--queries", type=int, default=120, help="test queries, drawn at random")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a pair")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -60,10 +61,10 @@ def main() -> None:
                 device="cpu",
                 bf16=True,
                 learning_rate=args.learning_rate,
-                max_length=256,
-                hard_negatives=4,
+                max_length=args.max_length,
+                hard_negatives=3,
                 random_negatives=1,
-                held_out=0.1,
+                held_out=0.08,
             ),
             base_reranker=light,
         )

@@ -19,7 +19,7 @@ from llama_index.tuning import LightRerankerFinetuneEngine, RetrievalDataset, pa
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.rerankers.candidates import FeatureMaker
 from llama_index.tuning.rerankers.crossfit import ranking_scores
-from llama_index.tuning.rerankers.fitting import FeatureList
+from llama_index.tuning.rerankers.fitting import FeatureList, ratio_error
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.ranker import (
     LightRanker,
@@ -28,6 +28,7 @@ from llama_index.tuning.rerankers.ranker import (
     score_fusion,
 )
 from llama_index.tuning.rerankers.retriever import TunedRetriever
+from llama_index.tuning.rerankers.statistics import WordStatistics
 
 SETS = ("llamaindex_10k", "chunking_eval", "williams_family", "xquad_en", "cranfield")
 DEPTH = 30
@@ -81,24 +82,28 @@ def shown(name: str, given: Problem, ranker: LightRanker, bases: list[LightRanke
 
 
 def calibration(given: Problem, ranker: LightRanker) -> str:
-    """Expected calibration error (10 bins), and precision at the promised thresholds."""
+    """Expected calibration error (10 bins); precision at the promised thresholds, and its error."""
     scores = [ranker.scores(item.features) for item in given.lists]
     p = np.concatenate([ranker.probabilities(s) for s in scores])
     y = np.concatenate([item.relevance > 0 for item in given.lists])
+    owner = np.repeat(np.arange(len(scores)), [len(s) for s in scores])
     bins = np.minimum((p * 10).astype(int), 9)
     error = sum(
         abs(p[bins == b].mean() - y[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)
     )
     parts = [f"ECE {error:.4f}"]
     for wanted in (0.7, 0.8, 0.9):
-        try:
-            limit = ranker.min_score_for(wanted)
-        except ValueError:
-            parts.append(f"precision {wanted}: not reached in training")
-            continue
-        kept = p >= limit
-        parts.append(f"precision {wanted}: {y[kept].mean():.3f} of {kept.sum()}")
-    return "  " + ", ".join(parts)
+        for confidence in (0.5, 0.8):
+            name = f"precision {wanted} at confidence {confidence}"
+            try:
+                limit = ranker.min_score_for(wanted, confidence=confidence)
+            except ValueError:
+                parts.append(f"{name}: not reached in training")
+                continue
+            kept = p >= limit
+            sure = ratio_error(y[kept].astype(float), owner[kept])
+            parts.append(f"{name}: {y[kept].mean():.3f} ± {sure:.3f} of {kept.sum()}")
+    return "  " + "\n  ".join(parts)
 
 
 def curve(given: Problem) -> None:
@@ -122,9 +127,12 @@ def speed(given: Problem, reranker: LightReranker, queries: dict[str, str]) -> N
     texts = list(queries.values())[:200]
     reranker.top_n = 10
     pools = [given.retriever.retriever.retrieve(text)[:DEPTH] for text in texts]
-    for label in ("first time", "texts seen before"):
+    given.retriever.index.analyzer.codes([item.text for pool in pools for item in pool])
+    for label in ("texts never seen", "texts seen before"):
         start = time.process_time()
         for text, nodes in zip(texts, pools, strict=True):
+            if label == "texts never seen":
+                reranker = reranker.with_statistics(WordStatistics())  # forgets texts, not words
             reranker.rank(text, nodes, statistics=given.retriever.index)
         spent = time.process_time() - start
         print(f"  re-ranking {DEPTH}, {label}: {spent / len(texts) * 1000:.1f} ms a query")

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.rerankers.options import LightRerankerOptions
     from llama_index.tuning.rerankers.retriever import TunedRetriever
     from llama_index.tuning.rerankers.tuned import TunedReranker
+    from llama_index.tuning.rerankers.words import Analyzer
     from llama_index.tuning.routers.engine import RouterFinetuneEngine
     from llama_index.tuning.routers.options import RouterOptions
     from llama_index.tuning.routers.selector import TunedSelector
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterEmbeddingModel",
     "AdapterOptions",
+    "Analyzer",
     "BaseEmbeddingFinetuneEngine",
     "BaseEvaluatorFinetuneEngine",
     "BaseFinetuneEngine",
@@ -152,6 +154,7 @@ __all__ = [
 _HOMES = {
     "AdapterEmbeddingModel": "embeddings.model",
     "AdapterOptions": "embeddings.options",
+    "Analyzer": "rerankers.words",
     "BaseEmbeddingFinetuneEngine": "base",
     "BaseEvaluatorFinetuneEngine": "base",
     "BaseFinetuneEngine": "base",

@@ -21,7 +21,8 @@ from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedE
 from llama_index.tuning.registry import get_engine
 from llama_index.tuning.rerankers.cross_engine import split_lists
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
-from llama_index.tuning.rerankers.tuned import fuse
+from llama_index.tuning.rerankers.cross_training import train
+from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder
 
 from .conftest import NoisyRetriever, shop
 
@@ -35,11 +36,22 @@ class Overlap:
         return [len({*q.lower().split()} & {*t.lower().split()}) for q, t in pairs]
 
 
+class Weightless(Overlap):
+    def save_pretrained(self, folder):
+        """There is nothing to save."""
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        PreTrainedTokenizerFast,
+        set_seed,
+    )
 
+    set_seed(0)
     folder = tmp_path_factory.mktemp("tiny")
     data = shop()
     texts = [*data.corpus.values(), *data.queries.values()]
@@ -162,10 +174,35 @@ def test_the_gate_keeps_the_base(data, tiny, tmp_path):
     assert kept.details["name"] in report.reason
 
 
-@pytest.mark.parametrize("loss", ["lambda", "listnet", "ranknet", "margin_mse", "adr_mse"])
-def test_every_loss_trains(data, tiny, tmp_path, loss):
-    options = {"loss": loss, "max_steps": 2}
-    assert engine(data, tiny, tmp_path / loss, options).finetune().history
+@pytest.mark.parametrize("loss", ["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"])
+def test_every_loss_moves_the_relevant_texts_up(shop_data, tiny, tmp_path, loss):
+    texts = list(shop_data.corpus.values())[:4]  # the first answers whatever is asked
+    lists = RelevanceDataset.from_labels(
+        dict(list(shop_data.queries.items())[:12]),
+        {str(i): text for i, text in enumerate(texts)},
+        {id_: {"0": 1, "1": 0, "2": 0, "3": 0} for id_ in list(shop_data.queries)[:12]},
+    ).lists
+    model = load_cross_encoder(tiny, device="cpu", trust_remote_code=False)
+
+    def margin():
+        scores = list_logits(model, lists, 32)
+        return np.mean([given[0] - given[1:].mean() for given in scores])
+
+    before = margin()
+    options = CrossEncoderOptions(
+        device="cpu", loss=loss, learning_rate=1e-2, max_steps=60, random_negatives=0
+    )
+    history = train(
+        model, lists, lists, tmp_path, options, batch_size=16, epochs=1, evaluation_steps=60
+    )
+    assert margin() > before + 0.05
+    assert all(np.isfinite(entry["loss"]) for entry in history if "loss" in entry)
+
+
+def test_bfloat16_trains_and_serves_in_full(data, tiny, tmp_path):
+    tuning = engine(data, tiny, tmp_path / "out", {"bf16": True, "max_steps": 3}, accept="always")
+    assert all(np.isfinite(entry["eval_ndcg@10"]) for entry in tuning.finetune().history[1:2])
+    assert next(tuning.get_finetuned_model().model.parameters()).dtype.itemsize == 4
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's, about transformers 6
@@ -283,6 +320,18 @@ def test_damaged_folders_are_refused(tmp_path):
     (tmp_path / "tuning.json").write_text('{"format": 1, "kind": "cross_encoder"}')
     with pytest.raises(ArtifactError, match="the settings are damaged"):
         TunedReranker.load(tmp_path)
+    TunedReranker(Weightless()).save(tmp_path / "r")
+    settings = (tmp_path / "r" / "tuning.json").read_text()
+    for old, new, message in (
+        ('"calibration": []', '"calibration": [1, 2]', "must have 3 numbers or none"),
+        ('"thresholds": []', '"thresholds": [0.5]', "do not fit"),
+        ('"fusion_weight": 0.0', '"fusion_weight": "x"', "the settings are damaged"),
+        ('"kind": "cross_encoder"', '"kind": "judge"', "holds a 'judge'"),
+    ):
+        assert old in settings
+        (tmp_path / "r" / "tuning.json").write_text(settings.replace(old, new))
+        with pytest.raises(ArtifactError, match=message):
+            TunedReranker.load(tmp_path / "r")
     with pytest.raises(ArtifactError, match="is not a folder"):
         TunedReranker.load(tmp_path / "none")
 

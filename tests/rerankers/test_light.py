@@ -3,7 +3,9 @@ import copy
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
 
@@ -79,6 +81,14 @@ def test_min_score_leaves_out_improbable_nodes():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         LightReranker(**arguments)
+
+
+def test_given_scores_may_be_an_array_and_must_fit():
+    light = LightReranker()
+    found = light.rank("refund", nodes(), scores=np.array([0.1, 0.2, 0.3]))
+    assert len(found) == 3
+    with pytest.raises(ValueError, match="scores must be one for each of 3 nodes, got 2"):
+        light.rank("refund", nodes(), scores=[0.1, 0.2])
 
 
 def test_a_missing_query_is_named():
@@ -180,7 +190,7 @@ def test_weights_that_do_not_fit_are_refused():
         ("weights", tensors["weights"][:3], "do not fit its 20 features"),
         ("scale", tensors["scale"] * 0, "do not fit its 20 features"),
         ("calibration", tensors["weights"][:2], "must have 3 numbers or none"),
-        ("thresholds", tensors["weights"][:2], "differ in length"),
+        ("thresholds", tensors["weights"][:2], "do not fit"),
     ):
         with pytest.raises(ArtifactError, match=message):
             LightRanker.from_tensors(ranker.features, {**tensors, name: value}, {})
@@ -191,8 +201,24 @@ def test_weights_that_do_not_fit_are_refused():
 def test_precision_that_was_never_reached_is_named():
     with pytest.raises(ValueError, match="precision must be between 0 and 1, got 2"):
         LightReranker().min_score_for(2)
+    with pytest.raises(ValueError, match=r"confidence must be between 0\.5 and 1, got 1"):
+        LightReranker().min_score_for(0.9, confidence=1)
     with pytest.raises(ValueError, match=r"no threshold reached precision 0\.99"):
         LightReranker(retriever_order()).min_score_for(0.99)
+
+
+def test_more_confidence_asks_for_a_higher_score():
+    numbers = {
+        "thresholds": [0.2, 0.4, 0.6, 0.8],
+        "precisions": [0.7, 0.8, 0.85, 0.95],
+        "errors": [0.01, 0.02, 0.03, 0.02],
+    }
+    arrays = {name: np.array(values, np.float32) for name, values in numbers.items()}
+    ranker = replace(retriever_order(), **arrays)
+    assert ranker.min_score_for(0.79, confidence=0.5) == pytest.approx(0.4)
+    assert ranker.min_score_for(0.79) == pytest.approx(0.6)
+    with pytest.raises(ValueError, match=r"with confidence 0\.99; the best was 0\.90"):
+        ranker.min_score_for(0.93, confidence=0.99)
 
 
 def test_serving_imports_no_heavy_library():

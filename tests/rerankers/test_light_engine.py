@@ -144,6 +144,13 @@ def test_misuse_is_named(shop_data, noisy, tiny_dataset):
         LightRerankerFinetuneEngine(one).finetune()
 
 
+def test_a_language_that_the_retriever_does_not_have_is_refused(shop_data, noisy):
+    retriever = TunedRetriever(noisy, noisy.nodes)
+    options = LightRerankerOptions(language="german")
+    with pytest.raises(ValueError, match=r"options ask for words as .*german.*the retriever has"):
+        LightRerankerFinetuneEngine(shop_data, retriever, options=options).finetune()
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [

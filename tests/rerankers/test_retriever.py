@@ -1,4 +1,7 @@
 import asyncio
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from llama_index.core import MockEmbedding, Settings, VectorStoreIndex
@@ -6,6 +9,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.storage.docstore import SimpleDocumentStore
 
 from llama_index.tuning import LightReranker, TunedRetriever, evaluate_retriever
 from llama_index.tuning.errors import ArtifactError
@@ -73,6 +77,87 @@ def test_nodes_come_and_go_without_a_rebuild(index, nodes):
     retriever.delete_nodes(["new", "1", "unknown"])
     assert "new" not in ids(retriever.retrieve("coupons"))
     assert "1" not in ids(retriever.retrieve("refund paid"))
+
+
+def test_nodes_come_and_go_while_others_search(index, nodes):
+    retriever = TunedRetriever(index.as_retriever(similarity_top_k=2), nodes)
+    stop = threading.Event()
+
+    def churn():
+        for i in range(10_000):
+            if stop.is_set():
+                return
+            retriever.insert_nodes([TextNode(id_=f"n{i % 40}", text=f"Refund rule {i}.")])
+            retriever.delete_nodes([f"n{(i + 7) % 40}"])
+
+    with ThreadPoolExecutor(3) as pool:
+        writing = pool.submit(churn)
+        try:
+            searches = [pool.submit(retriever.retrieve, "refund paid") for _ in range(100)]
+            assert all("1" in ids(search.result()) for search in searches)
+        finally:
+            stop.set()
+        writing.result()
+
+
+def test_a_copy_goes_its_own_way(index, nodes):
+    retriever = TunedRetriever(index.as_retriever(similarity_top_k=1), nodes)
+    other = copy.deepcopy(retriever)
+    other.delete_nodes(["1"])
+    assert ids(retriever.retrieve("refund paid"))[0] == "1"
+    assert "1" not in other.index
+
+
+def test_language_is_that_of_words_and_of_the_untuned_reranker(index, nodes, tmp_path):
+    texts = ["Gebühren im Mai", "Häuser werden verkauft", "Katzen schlafen"]
+    german = [TextNode(id_=str(i), text=text) for i, text in enumerate(texts)]
+    base = VectorStoreIndex(german, embed_model=MockEmbedding(embed_dim=4)).as_retriever()
+    retriever = TunedRetriever(base, german, language="german")
+    assert ids(retriever.retrieve("Wer verkauft ein Haus?"))[0] == "1"
+    retriever.save(tmp_path / "r")
+    again = TunedRetriever.load(tmp_path / "r", base)
+    assert again.index.analyzer.language == again.reranker.analyzer.language == "german"
+    alone = TunedRetriever(base, german, language="german", reranker=None)
+    assert alone.index.analyzer.language == "german"
+    with pytest.raises(ValueError, match="unknown language 'x'"):
+        TunedRetriever(base, german, language="x")
+    with pytest.raises(ValueError, match="language is 'german', but the words are split as 'engl"):
+        TunedRetriever(base, german, language="german", reranker=LightReranker())
+
+
+@pytest.mark.parametrize(
+    ("texts", "query"),
+    [
+        (["猫在睡觉", "如何申请退款", "天气很好"], "退款怎么申请"),
+        (["الرسوم في مايو", "المدارس الكبيرة", "القطط تنام"], "أين المدرسة الكبيرة؟"),
+        (["ค่าธรรมเนียม", "การคืนเงินภายในสิบวัน", "แมวนอน"], "คืนเงินเมื่อไร"),
+    ],
+)
+def test_other_scripts_are_found_by_their_words(texts, query):
+    nodes = [TextNode(id_=str(i), text=text) for i, text in enumerate(texts)]
+    base = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4)).as_retriever()
+    language = "arabic" if "ا" in texts[0] else "none"
+    retriever = TunedRetriever(base, nodes, language=language)
+    assert ids(retriever.retrieve(query))[0] == "1"
+    assert ids(asyncio.run(retriever.aretrieve(query)))[0] == "1"
+
+
+def test_an_empty_docstore_is_said(index, caplog):
+    base = index.as_retriever()
+    TunedRetriever(base, docstore=SimpleDocumentStore())
+    assert "the docstore is empty, so BM25 finds nothing" in caplog.text
+
+
+def test_what_the_reranker_cuts_is_saved_with_it(index, nodes, tmp_path):
+    base = index.as_retriever(similarity_top_k=4)
+    light = LightReranker(min_score=0.2, top_n=2, keep_retrieval_score=False)
+    retriever = TunedRetriever(base, nodes, reranker=light)
+    retriever.save(tmp_path / "r")
+    again = TunedRetriever.load(tmp_path / "r", base)
+    assert (again.reranker.min_score, again.reranker.top_n) == (0.2, 2)
+    assert not again.reranker.keep_retrieval_score
+    found, before = again.retrieve("refund paid"), retriever.retrieve("refund paid")
+    assert ids(found) == ids(before)
 
 
 def test_fusion_alone_and_any_postprocessor(index, nodes):
@@ -160,7 +245,7 @@ def test_damaged_folders_are_refused(tmp_path, index, nodes):
         ("bm25.safetensors", b"x", "not a safetensors file"),
         ("ids.json", b"[", "is damaged"),
         ("ids.json", b'["a"]', "do not fit each other"),
-        ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'analyzer'"),
+        ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'reranker'"),
     ):
         TunedRetriever(base, nodes).save(path)
         (path / name).write_bytes(content)

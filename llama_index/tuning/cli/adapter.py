@@ -7,7 +7,20 @@ from typing import Literal, cast
 
 import typer
 
-from llama_index.tuning.cli.models import HELP, embedding_model
+from llama_index.tuning.cli.models import embedding_model
+from llama_index.tuning.cli.options import (
+    ACCEPT,
+    CACHE,
+    CORPUS,
+    JSON,
+    MODEL,
+    RETRIEVAL_DATA,
+    SEED,
+    TEST_SPLIT,
+    TRAIN_SPLIT,
+    VALIDATION,
+    WORKERS,
+)
 from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
 from llama_index.tuning.datasets import RetrievalDataset
 
@@ -15,33 +28,25 @@ app = typer.Typer(
     help="Tune and measure embedding adapters.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_DATA = typer.Argument(help="Dataset: a JSON file, or a BEIR folder.", exists=True)
-_CORPUS = typer.Option(None, help="Corpus file, where the splits share one.", exists=True)
-_SPLIT = typer.Option("test", help="Split of a BEIR folder.")
-_CACHE = typer.Option(None, help="File that keeps vectors between runs.")
-_JSON = typer.Option(False, "--json", help="Print JSON.")
-
 
 @app.command("tune")
 def tune(
-    data: Path = _DATA,
+    data: Path = RETRIEVAL_DATA,
     out: Path = typer.Option(..., help="Folder for the tuned adapter and its report."),
-    model: str = typer.Option("minilm", help=HELP),
-    corpus: Path | None = _CORPUS,
-    split: str = typer.Option("train", help="Split of a BEIR folder."),
-    validation: Path | None = typer.Option(
-        None, help="Dataset to measure on; cross-fitting without.", exists=True
-    ),
+    model: str = MODEL,
+    corpus: Path | None = CORPUS,
+    split: str = TRAIN_SPLIT,
+    validation: Path | None = VALIDATION,
     unlabelled: Path | None = typer.Option(
         None, help="Corpus file whose sentences teach too, without labels.", exists=True
     ),
     adapter: str = typer.Option("linear", help="linear, low_rank or two_layer."),
     side: str = typer.Option("query", help="query, or both: documents are mapped too."),
-    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
-    seed: int = typer.Option(0, help="Seed of the run."),
-    vector_cache: Path | None = _CACHE,
-    num_workers: int = typer.Option(1, help="Concurrent calls of an embedding API."),
-    json: bool = _JSON,
+    accept: str = ACCEPT,
+    seed: int = SEED,
+    vector_cache: Path | None = CACHE,
+    num_workers: int = WORKERS,
+    json: bool = JSON,
 ) -> None:
     """Tune an adapter; the folder OUT loads with AdapterEmbeddingModel(base, OUT)."""
     from llama_index.tuning.datasets._files import read_json
@@ -74,14 +79,14 @@ def tune(
 
 @app.command("evaluate")
 def evaluate(
-    data: Path = _DATA,
+    data: Path = RETRIEVAL_DATA,
     adapter: Path | None = typer.Option(None, help="Folder of a tuned adapter.", exists=True),
-    model: str = typer.Option("minilm", help=HELP),
-    corpus: Path | None = _CORPUS,
-    split: str = _SPLIT,
-    vector_cache: Path | None = _CACHE,
-    num_workers: int = typer.Option(1, help="Concurrent calls of an embedding API."),
-    json: bool = _JSON,
+    model: str = MODEL,
+    corpus: Path | None = CORPUS,
+    split: str = TEST_SPLIT,
+    vector_cache: Path | None = CACHE,
+    num_workers: int = WORKERS,
+    json: bool = JSON,
 ) -> None:
     """Measure an embedding model on a dataset; with --adapter, base against tuned."""
     from llama_index.tuning.embeddings.adapters import Adapter

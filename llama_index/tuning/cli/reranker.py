@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
-from llama_index.tuning.cli.models import HELP, embedding_model
+from llama_index.tuning.cli.models import embedding_model
+from llama_index.tuning.cli.options import (
+    ACCEPT,
+    CACHE,
+    CORPUS,
+    JSON,
+    MODEL,
+    RETRIEVAL_DATA,
+    SEED,
+    TEST_SPLIT,
+    TRAIN_SPLIT,
+    VALIDATION,
+)
 from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
 from llama_index.tuning.datasets import RetrievalDataset
 
@@ -18,35 +30,31 @@ app = typer.Typer(
     help="Tune and measure light re-rankers.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_DATA = typer.Argument(help="Dataset: a JSON file, or a BEIR folder.", exists=True)
-_CORPUS = typer.Option(None, help="Corpus file, where the splits share one.", exists=True)
-_CACHE = typer.Option(None, help="File that keeps vectors between runs.")
 _DEPTH = typer.Option(30, help="Candidates to re-rank for each query.")
-_JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
 @app.command("tune")
 def tune(
-    data: Path = _DATA,
+    data: Path = RETRIEVAL_DATA,
     out: Path = typer.Option(..., help="Folder for the tuned re-ranker."),
-    model: str = typer.Option("minilm", help=HELP),
-    corpus: Path | None = _CORPUS,
-    split: str = typer.Option("train", help="Split of a BEIR folder."),
-    validation: Path | None = typer.Option(
-        None, help="Dataset to measure on; cross-fitting without.", exists=True
-    ),
+    model: str = MODEL,
+    corpus: Path | None = CORPUS,
+    split: str = TRAIN_SPLIT,
+    validation: Path | None = VALIDATION,
     depth: int = _DEPTH,
     bm25: bool = typer.Option(True, help="Widen candidates by BM25, as TunedRetriever does."),
     language: str = typer.Option("english", help="Whose stemmer and stop words; or none."),
-    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
-    seed: int = typer.Option(0, help="Seed of the run."),
-    vector_cache: Path | None = _CACHE,
-    json: bool = _JSON,
+    accept: str = ACCEPT,
+    seed: int = SEED,
+    vector_cache: Path | None = CACHE,
+    json: bool = JSON,
 ) -> None:
     """Tune a light re-ranker; the folder OUT loads with LightReranker.load(OUT)."""
+    from llama_index.tuning.artifacts import check_writable
     from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
     from llama_index.tuning.rerankers.options import LightRerankerOptions
 
+    check_writable(out)
     train = RetrievalDataset.load(data, corpus=corpus, split=split)
     held_out = RetrievalDataset.load(validation, corpus=corpus) if validation else None
     retriever = _retriever(train, model, depth, vector_cache, language, held_out)
@@ -71,16 +79,16 @@ def tune(
 
 @app.command("evaluate")
 def evaluate(
-    data: Path = _DATA,
+    data: Path = RETRIEVAL_DATA,
     reranker: Path | None = typer.Option(
         None, help="Folder of a tuned re-ranker; the package's default without.", exists=True
     ),
-    model: str = typer.Option("minilm", help=HELP),
-    corpus: Path | None = _CORPUS,
-    split: str = typer.Option("test", help="Split of a BEIR folder."),
+    model: str = MODEL,
+    corpus: Path | None = CORPUS,
+    split: str = TEST_SPLIT,
     depth: int = _DEPTH,
-    vector_cache: Path | None = _CACHE,
-    json: bool = _JSON,
+    vector_cache: Path | None = CACHE,
+    json: bool = JSON,
 ) -> None:
     """Measure retriever, fusion with BM25, and the re-ranker over it, on a dataset."""
     from llama_index.tuning.evaluate import evaluate_retriever, paired_gain

@@ -2,12 +2,14 @@
 
 Postings hold counts, not finished scores, so that document frequencies and the mean length are
 right after every insert and delete. Inserts make small segments that are merged as they add up.
+One thread at a time is inside: nodes may come and go while others search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,7 @@ class BM25Index:
 
     def __init__(self, analyzer: Analyzer) -> None:
         self.analyzer = analyzer
+        self._lock = RLock()
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
         self._lengths = np.zeros(0, dtype=np.int64)
@@ -106,6 +109,12 @@ class BM25Index:
     def __contains__(self, doc_id: object) -> bool:
         return doc_id in self._row_of
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
+
     @property
     def ids(self) -> list[str]:
         """The documents' ids."""
@@ -119,60 +128,63 @@ class BM25Index:
     def idf(self, codes: Codes) -> NDArray[np.float64]:
         """The words' inverse document frequencies; largest for a word never seen."""
         counts = np.zeros(len(codes), dtype=np.int64)
-        for segment in self._segments:
-            counts += look_up(codes, segment.codes, np.diff(segment.starts))
-        counts -= look_up(codes, *self._gone)
-        return idf(counts, len(self))
+        with self._lock:
+            for segment in self._segments:
+                counts += look_up(codes, segment.codes, np.diff(segment.starts))
+            counts -= look_up(codes, *self._gone)
+            return idf(counts, len(self))
 
     def add(self, texts: Mapping[str, str]) -> None:
         """Add documents; one that is there already is replaced."""
-        self.delete([id_ for id_ in texts if id_ in self._row_of])
-        for batch in _batches(list(texts), _BATCH):
-            words = self.analyzer.codes([texts[id_] for id_ in batch])
-            first = len(self._ids)
-            self._segments.append(Segment.of(first, words))
-            self._ids.extend(batch)
-            self._row_of.update(zip(batch, range(first, first + len(batch)), strict=True))
-            self._lengths = np.append(self._lengths, [len(w) for w in words]).astype(np.int64)
-            self._alive = np.append(self._alive, np.ones(len(batch), dtype=bool))
-            self._merge()
-        self._refresh()
+        with self._lock:
+            self.delete([id_ for id_ in texts if id_ in self._row_of])
+            for batch in _batches(list(texts), _BATCH):
+                self._append(batch, self.analyzer.codes([texts[id_] for id_ in batch]))
+                self._merge()
+            self._refresh()
 
     def delete(self, doc_ids: Iterable[str]) -> None:
         """Remove documents; ids that are not there are passed over."""
-        rows = [self._row_of.pop(id_) for id_ in doc_ids if id_ in self._row_of]
-        if rows:
-            self._forget(rows)
-            if 2 * len(self) < len(self._ids):
-                self._compact()
-            self._refresh()
+        with self._lock:
+            rows = [self._row_of.pop(id_) for id_ in doc_ids if id_ in self._row_of]
+            if rows:
+                self._forget(rows)
+                if 2 * len(self) < len(self._ids):
+                    self._compact()
+                self._refresh()
 
     def search(self, query: str, k: int) -> list[tuple[str, float]]:
         """The `k` best documents with a word of the query, best first, with their scores."""
-        scores = self.scores(query)
-        rows = np.flatnonzero(scores)
-        if len(rows) > k:
-            found = scores[rows]
-            least = np.partition(found, len(found) - k)[len(found) - k]
-            rows = rows[found >= least]
-        best = rows[np.argsort(-scores[rows], kind="stable")][:k]
-        return [(self._ids[row], float(scores[row])) for row in best]
+        with self._lock:
+            scores = self.scores(query)
+            rows = np.flatnonzero(scores)
+            if len(rows) > k:
+                found = scores[rows]
+                least = np.partition(found, len(found) - k)[len(found) - k]
+                rows = rows[found >= least]
+            best = rows[np.argsort(-scores[rows], kind="stable")][:k]
+            return [(self._ids[row], float(scores[row])) for row in best]
 
     def scores(self, query: str) -> FloatArray:
         """Every row's score, 0 for removed ones and those without a word of the query."""
         codes = np.unique(np.array([code(w) for w in self.analyzer.query(query)], dtype=np.uint32))
-        scores = np.zeros(len(self._ids), dtype=np.float32)
-        for word, rarity in zip(codes, self.idf(codes).astype(np.float32), strict=True):
-            for segment in self._segments:
-                postings = segment.postings(int(word))
-                rows, counts = segment.rows[postings], segment.counts[postings]
-                scores[rows] += rarity * counts / (counts + self._norms[rows])
-        return scores
+        with self._lock:
+            scores = np.zeros(len(self._ids), dtype=np.float32)
+            for word, rarity in zip(codes, self.idf(codes).astype(np.float32), strict=True):
+                for segment in self._segments:
+                    postings = segment.postings(int(word))
+                    rows, counts = segment.rows[postings], segment.counts[postings]
+                    scores[rows] += rarity * counts / (counts + self._norms[rows])
+            return scores
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays for a file, removed documents left out; `ids` go beside them."""
-        self._compact()
-        self._refresh()
+        with self._lock:
+            self._compact()
+            self._refresh()
+            return self._arrays()
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
         whole = Segment.merge(self._segments) if self._segments else Segment.of(0, [])
         arrays = {name: getattr(whole, name) for name in ("codes", "starts", "rows", "counts")}
         return {**arrays, "lengths": self._lengths}
@@ -204,6 +216,14 @@ class BM25Index:
         index._alive = np.ones(len(ids), dtype=bool)
         index._refresh()
         return index
+
+    def _append(self, ids: Sequence[str], words: Sequence[Codes]) -> None:
+        first = len(self._ids)
+        self._segments.append(Segment.of(first, words))
+        self._ids.extend(ids)
+        self._row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
+        self._lengths = np.append(self._lengths, [len(w) for w in words]).astype(np.int64)
+        self._alive = np.append(self._alive, np.ones(len(ids), dtype=bool))
 
     def _merge(self) -> None:
         # Sizes stay a falling geometric series: each posting is moved about log(n) times.

@@ -234,7 +234,8 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         means = [float(np.mean(ndcg(lists, fused(weight)))) for weight in WEIGHTS]
         weight = WEIGHTS[int(np.argmax(means))]
         scored = [(s, i.relevance) for s, i in zip(fused(weight), lists, strict=True) if len(s)]
-        return weight, calibrate(LightRanker.fixed("calibration"), scored)
+        plain = LightRanker.fixed("calibration")
+        return weight, calibrate(plain, scored) if scored else plain
 
     def _compared(
         self, model: Any, measured: RelevanceDataset, weight: float, calibration: LightRanker

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.ranker import LightRanker, sigmoid, softmax_logits
+from llama_index.tuning.rerankers.ranker import LightRanker, Weights, sigmoid, softmax_logits
 
 IntArray = NDArray[np.int64]
 Loss = Literal["listwise", "pairwise"]
@@ -133,7 +133,9 @@ def fit(
             break
     none = np.zeros(0, np.float32)
     fitted = weights.astype(np.float32)
-    return replace(prior, weights=fitted, calibration=none, thresholds=none, precisions=none)
+    return replace(
+        prior, weights=fitted, calibration=none, thresholds=none, precisions=none, errors=none
+    )
 
 
 def standardised(lists: Sequence[FeatureList], prior: LightRanker) -> LightRanker:
@@ -169,23 +171,48 @@ def calibrate(ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray
     bounds = [(0.0, None), (0.0, None), (None, None)]
     found = minimize(loss, np.array([0.5, 0.0, -1.0]), jac=True, bounds=bounds, method="L-BFGS-B")
     calibrated = replace(ranker, calibration=found.x.astype(np.float32))
-    thresholds, precisions = precision_curve(
-        np.concatenate([calibrated.probabilities(s) for s, _ in scored]), y
-    )
-    return replace(calibrated, thresholds=thresholds, precisions=precisions)
+    probabilities = np.concatenate([calibrated.probabilities(s) for s, _ in scored])
+    owner = np.repeat(np.arange(len(scored)), [len(s) for s, _ in scored])
+    thresholds, precisions, errors = precision_curve(probabilities, y, owner)
+    return replace(calibrated, thresholds=thresholds, precisions=precisions, errors=errors)
 
 
 def precision_curve(
-    probabilities: FloatArray, relevant: FloatArray, *, least: int = 50
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Up to 200 thresholds with at least `least` candidates above, and the precision there.
+    probabilities: FloatArray, relevant: FloatArray, owner: IntArray, *, least: int = 50
+) -> tuple[Weights, Weights, Weights]:
+    """Up to 200 thresholds with at least `least` candidates above, the precision there and its
+    standard error.
 
-    Fewer could not tell a precision to within ten points."""
+    Fewer candidates could not tell a precision to within ten points. Candidates of one query
+    hang together, so the error is that of a ratio over queries, and never below the one that
+    independent candidates would have (with one more of each kind, lest all right mean no error).
+
+    Args:
+        probabilities: of each candidate.
+        relevant: 1 where it is relevant, else 0.
+        owner: number of the query that it belongs to.
+        least: smallest number of candidates.
+    """
     order = np.argsort(-probabilities, kind="stable")
-    precision = np.cumsum(relevant[order]) / np.arange(1, len(order) + 1)
+    hits = relevant[order]
+    precision = np.cumsum(hits) / np.arange(1, len(order) + 1)
     kept = np.arange(min(least, len(order)) - 1, len(order))
     if len(kept) > 200:
         kept = kept[np.unique(np.geomspace(1, len(kept), 200).astype(int)) - 1]
     kept = kept[::-1]
+    errors = [ratio_error(hits[: last + 1], owner[order[: last + 1]]) for last in kept.tolist()]
     thresholds = probabilities[order][kept]
-    return thresholds.astype(np.float32), precision[kept].astype(np.float32)
+    return (
+        thresholds.astype(np.float32),
+        precision[kept].astype(np.float32),
+        np.array(errors, dtype=np.float32),
+    )
+
+
+def ratio_error(hits: FloatArray, owner: IntArray) -> float:
+    """Standard error of the mean of hits that come in groups (Cochran 1977, section 6.4)."""
+    n, found = len(hits), hits.sum()
+    right = np.bincount(owner, hits)
+    spread = ((right - found / n * np.bincount(owner)) ** 2).sum() / n**2
+    share = (found + 1) / (n + 2)
+    return float(np.sqrt(max(spread, share * (1 - share) / n)))

@@ -145,7 +145,10 @@ class LightReranker(CalibratedReranker):
         """
         if not nodes:
             return []
-        features = self._features(query, nodes, scores or node_scores(nodes), statistics)
+        given = node_scores(nodes) if scores is None else scores
+        if len(given) != len(nodes):
+            raise ValueError(f"scores must be one for each of {len(nodes)} nodes, got {len(given)}")
+        features = self._features(query, nodes, given, statistics)
         return self._ranked(nodes, self.ranker.scores(features))
 
     def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:

@@ -158,10 +158,17 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         )
 
     def _analyzer(self) -> Analyzer:
-        analyzer = getattr(getattr(self.retriever, "index", None), "analyzer", None)
-        if isinstance(analyzer, Analyzer):
-            return analyzer
-        return Analyzer(self.options.language, stop_words=self.options.stop_words)
+        wanted = Analyzer(self.options.language, stop_words=self.options.stop_words)
+        theirs = getattr(getattr(self.retriever, "index", None), "analyzer", None)
+        if not isinstance(theirs, Analyzer):
+            return wanted
+        given = self.options.language, self.options.stop_words
+        if given != (LightRerankerOptions.language, None) and wanted.to_dict() != theirs.to_dict():
+            raise ValueError(
+                f"options ask for words as {wanted.to_dict()}, the retriever has an index with "
+                f"{theirs.to_dict()}; leave language and stop_words out to use the retriever's"
+            )
+        return theirs
 
     def _words(self, train: RelevanceDataset) -> tuple[Statistics, tuple[str, ...]]:
         """How common words are: in the corpus where it is known, else in the candidates."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class LightRanker:
             runs over the query's list; empty before calibration.
         thresholds: probabilities, increasing.
         precisions: share of relevant candidates at or above each threshold, out of fold.
+        errors: standard errors of the precisions, over queries.
         details: how it came about.
     """
 
@@ -40,6 +42,7 @@ class LightRanker:
     calibration: Weights = field(default_factory=lambda: np.zeros(0, np.float32))
     thresholds: Weights = field(default_factory=lambda: np.zeros(0, np.float32))
     precisions: Weights = field(default_factory=lambda: np.zeros(0, np.float32))
+    errors: Weights = field(default_factory=lambda: np.zeros(0, np.float32))
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,23 +74,33 @@ class LightRanker:
         a, b, c = self.calibration.astype(np.float64)
         return sigmoid(a * softmax_logits(scores) + b * scores + c)
 
-    def min_score_for(self, precision: float) -> float:
+    def min_score_for(self, precision: float, *, confidence: float = 0.8) -> float:
         """The lowest probability from which on that share of candidates is relevant.
 
+        Args:
+            precision: the share that is wanted.
+            confidence: how sure the precision should be; 0.5 takes what was measured as it is.
+
         Raises:
-            ValueError: no threshold reached that precision on held-out data.
+            ValueError: no threshold reached that precision so surely on held-out data.
         """
         if not 0 < precision < 1:
             raise ValueError(f"precision must be between 0 and 1, got {precision}")
-        reached = np.flatnonzero(self.precisions >= precision)
+        if not 0.5 <= confidence < 1:
+            raise ValueError(f"confidence must be between 0.5 and 1, got {confidence}")
+        sure = self.precisions - NormalDist().inv_cdf(confidence) * self.errors
+        reached = np.flatnonzero(sure >= precision)
         if not reached.size:
-            best = f"; the best was {self.precisions.max():.3f}" if self.precisions.size else ""
-            raise ValueError(f"no threshold reached precision {precision} on held-out data{best}")
+            best = f"; the best was {sure.max():.3f}" if sure.size else ""
+            raise ValueError(
+                f"no threshold reached precision {precision} on held-out data with confidence "
+                f"{confidence}{best}"
+            )
         return float(self.thresholds[reached[0]])
 
     def tensors(self) -> dict[str, Weights]:
         """The arrays, by name."""
-        names = ("mean", "scale", "weights", "calibration", "thresholds", "precisions")
+        names = ("mean", "scale", "weights", "calibration", "thresholds", "precisions", "errors")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
@@ -115,8 +128,9 @@ class LightRanker:
             raise ArtifactError(f"the re-ranker's weights do not fit its {len(names)} features")
         if ranker.calibration.shape not in ((0,), (3,)):
             raise ArtifactError("the re-ranker's calibration must have 3 numbers or none")
-        if ranker.thresholds.shape != ranker.precisions.shape:
-            raise ArtifactError("the re-ranker's thresholds and precisions differ in length")
+        curve = {ranker.thresholds.shape, ranker.precisions.shape, ranker.errors.shape}
+        if len(curve) > 1:
+            raise ArtifactError("the re-ranker's thresholds, precisions and errors do not fit")
         return ranker
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,7 +26,11 @@ from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
 from llama_index.tuning.rerankers.words import Analyzer
 
+logger = logging.getLogger(__name__)
+
 KIND = "tuned_retriever"
+ENGLISH = "english"
+SERVING = ("top_n", "min_score", "keep_retrieval_score")
 BM25_FILE, IDS_FILE, NODES_FILE, RERANKER = "bm25.safetensors", "ids.json", "nodes.json", "reranker"
 
 
@@ -47,6 +52,8 @@ class TunedRetriever(BaseRetriever):
         depth: candidates to re-rank.
         pool: BM25's candidates for the fusion.
         rrf_k: constant of the fusion; the larger, the less the first places count.
+        language: whose stemmer and stop words BM25 and the untuned re-ranker use, such as
+            `"german"`, or `"none"`; the re-ranker's by default, else English.
         index: BM25 over the nodes, where it was built before.
         callback_manager: for LlamaIndex's callbacks.
 
@@ -71,6 +78,7 @@ class TunedRetriever(BaseRetriever):
         depth: int = 30,
         pool: int = 100,
         rrf_k: int = RRF_K,
+        language: str | None = None,
         index: BM25Index | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
@@ -83,26 +91,36 @@ class TunedRetriever(BaseRetriever):
                 raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
         super().__init__(callback_manager=callback_manager)
         self.retriever = retriever
-        self.reranker = _reranker(reranker)
+        self.reranker = _reranker(reranker, language)
         self.top_k, self.depth, self.pool, self.rrf_k = top_k, depth, pool, rrf_k
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
             self.docstore.add_documents(nodes)
-        self.index = index or self._built(nodes or list(self.docstore.docs.values()))
+        self.index = index if index is not None else self._built(language)
         _check_words(self.reranker, self.index)
+        if language is not None and self.index.analyzer.language != language:
+            theirs = self.index.analyzer.language
+            raise ValueError(f"language is {language!r}, but the words are split as {theirs!r}")
 
-    def _built(self, nodes: Sequence[BaseNode]) -> BM25Index:
+    def _built(self, language: str | None) -> BM25Index:
         light = self.reranker
-        index = BM25Index(light.analyzer if isinstance(light, LightReranker) else Analyzer())
+        ours = light.analyzer if isinstance(light, LightReranker) else Analyzer(language or ENGLISH)
+        index = BM25Index(ours)
+        nodes = self.docstore.docs.values()
         index.add({node.node_id: _text(node) for node in nodes})
+        if not nodes and not self._owns_nodes:
+            logger.warning(
+                "the docstore is empty, so BM25 finds nothing until insert_nodes(): an index over "
+                "a vector store that keeps the texts fills no docstore; pass nodes= instead"
+            )
         return index
 
     def with_reranker(self, reranker: BaseNodePostprocessor | None) -> TunedRetriever:
         """The same retriever, sharing nodes and index, with another re-ranker."""
         other = object.__new__(TunedRetriever)
         other.__dict__.update(self.__dict__)
-        other.reranker = _reranker(reranker)
+        other.reranker = _reranker(reranker, None)
         _check_words(other.reranker, self.index)
         return other
 
@@ -188,9 +206,10 @@ class TunedRetriever(BaseRetriever):
         Raises:
             TypeError: the re-ranker is not a `LightReranker` or `None`; save it by itself.
         """
-        if self.reranker is not None and not isinstance(self.reranker, LightReranker):
+        light = self.reranker
+        if light is not None and not isinstance(light, LightReranker):
             raise TypeError(
-                f"a {type(self.reranker).__name__} is not saved with the retriever: save it by "
+                f"a {type(light).__name__} is not saved with the retriever: save it by "
                 "itself, and set it after loading with with_reranker()"
             )
         from safetensors.numpy import save_file
@@ -201,7 +220,7 @@ class TunedRetriever(BaseRetriever):
             "analyzer": self.index.analyzer.to_dict(),
             "base_model": embedding_name(self.retriever),
             "nodes": self._owns_nodes,
-            "reranker": self.reranker is not None,
+            "reranker": light and {name: getattr(light, name) for name in SERVING},
         }
         with artifacts.replacing_folder(path) as folder:
             artifacts.write_component(folder, KIND, config, {}, _CARD)
@@ -209,9 +228,9 @@ class TunedRetriever(BaseRetriever):
             (folder / IDS_FILE).write_text(json.dumps(self.index.ids), encoding="utf-8")
             if self._owns_nodes:
                 self.docstore.persist(str(folder / NODES_FILE))
-            if self.reranker is not None:
+            if light is not None:
                 (folder / RERANKER).mkdir()
-                self.reranker._write(folder / RERANKER)
+                light._write(folder / RERANKER)
 
     @classmethod
     def load(
@@ -235,8 +254,11 @@ class TunedRetriever(BaseRetriever):
         """
         config = artifacts.read_config(path, KIND)
         _check_model(path, config.get("base_model"), embedding_name(retriever))
-        light = LightReranker.load(Path(path) / RERANKER) if config.get("reranker") else None
         try:
+            serving = config["reranker"]
+            light = (
+                None if serving is None else LightReranker.load(Path(path) / RERANKER, **serving)
+            )
             index = BM25Index.from_arrays(
                 Analyzer(**config["analyzer"]),
                 json.loads((Path(path) / IDS_FILE).read_text(encoding="utf-8")),
@@ -258,9 +280,11 @@ class TunedRetriever(BaseRetriever):
         return loaded
 
 
-def _reranker(given: BaseNodePostprocessor | str | None) -> BaseNodePostprocessor | None:
-    if given == "default":
-        return LightReranker()
+def _reranker(
+    given: BaseNodePostprocessor | str | None, language: str | None
+) -> BaseNodePostprocessor | None:
+    if isinstance(given, str) and given == "default":
+        return LightReranker(analyzer=Analyzer(language or ENGLISH))
     if given is not None and not isinstance(given, BaseNodePostprocessor):
         raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
     return given

@@ -51,16 +51,20 @@ class CalibratedReranker(BaseNodePostprocessor):
         )
         self._calibration = calibration
 
-    def min_score_for(self, precision: float) -> float:
+    def min_score_for(self, precision: float, *, confidence: float = 0.8) -> float:
         """The `min_score` from which on that share of the returned nodes is relevant.
 
-        Found on queries that the re-ranker did not learn from, and on the safe side: where they
-        are few, it is higher.
+        Found on queries that the re-ranker did not learn from. The fewer they are, and the surer
+        it should be, the higher it is.
+
+        Args:
+            precision: the share that is wanted.
+            confidence: how sure the precision should be; 0.5 takes what was measured as it is.
 
         Raises:
-            ValueError: that precision was not reached on them.
+            ValueError: that precision was not reached so surely.
         """
-        return self._calibration.min_score_for(precision)
+        return self._calibration.min_score_for(precision, confidence=confidence)
 
     @abstractmethod
     def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:

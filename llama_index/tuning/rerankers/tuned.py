@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
-from llama_index.tuning.rerankers.features import FloatArray, standard_scores
+from llama_index.tuning.rerankers.features import FEATURES, FloatArray, standard_scores
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.serving import CalibratedReranker, node_scores, node_text
 
 logger = logging.getLogger(__name__)
 
 KIND = "cross_encoder"
+CALIBRATION = ("calibration", "thresholds", "precisions", "errors")
 
 
 class TunedReranker(CalibratedReranker):
@@ -122,7 +122,7 @@ class TunedReranker(CalibratedReranker):
     def save(self, path: PathLike) -> None:
         """Save a folder that `load` and `SentenceTransformerRerank(model=path)` read."""
         arrays = {name: array.tolist() for name, array in self._calibration.tensors().items()}
-        kept = {name: arrays[name] for name in ("calibration", "thresholds", "precisions")}
+        kept = {name: arrays[name] for name in CALIBRATION}
         config = {"fusion_weight": self.fusion_weight, "details": self._details, **kept}
         with artifacts.replacing_folder(path) as folder:
             artifacts.write_component(folder, KIND, config, {}, "")
@@ -141,22 +141,17 @@ class TunedReranker(CalibratedReranker):
         """
         config = artifacts.read_config(path, KIND)
         try:
-            curve = [np.asarray(config[name], np.float32) for name in ("thresholds", "precisions")]
-            calibration = np.asarray(config["calibration"], np.float32)
+            saved = {name: np.asarray(config[name], np.float32) for name in CALIBRATION}
             learnt = float(config["fusion_weight"])
         except (KeyError, TypeError, ValueError) as exc:
             raise ArtifactError(f"{path}: the settings are damaged: {exc!r}") from exc
         details = config.get("details") or {}
         if details.get("accepted") is False:
             logger.warning("%s: the gate kept the base: %s", path, details.get("reason"))
+        plain = LightRanker.fixed("calibration")
         return cls(
             str(Path(path)),
-            calibration=replace(
-                LightRanker.fixed("calibration"),
-                calibration=calibration,
-                thresholds=curve[0],
-                precisions=curve[1],
-            ),
+            calibration=LightRanker.from_tensors(FEATURES, {**plain.tensors(), **saved}, {}),
             details=details,
             **{"fusion_weight": learnt, **arguments},
         )

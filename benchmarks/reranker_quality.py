@@ -158,7 +158,9 @@ def main() -> None:
             engine = engine_for(given)
             report = engine.finetune()
             tuned = engine.get_finetuned_model()
-            print(f"  gate: {report.reason}")
+            refused = "would have kept" in report.reason
+            print(f"  the gate, on the training queries: {'refused' if refused else 'accepted'}")
+            print(f"  {report.reason}")
             print(f"  out of fold {report.gains['ndcg@10'].tuned:.3f}, seconds {report.seconds}")
             bases = [retriever_order(), rank_fusion(), score_fusion()]
             shown("tuned", given, tuned.ranker, bases)

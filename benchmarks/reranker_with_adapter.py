@@ -23,9 +23,7 @@ from llama_index.tuning.rerankers.crossfit import ranking_scores
 
 
 def main() -> None:
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--only-adapter", action="store_true", help="leave out the plain model")
-    args = parser.parse_args()
+    args = arguments(__doc__.splitlines()[0]).parse_args()
     warnings.simplefilter("ignore", UserWarning)
     base = model()
     train, test = lyft_and_uber(args.data)
@@ -38,26 +36,33 @@ def main() -> None:
             accept="always",
         )
         engine.finetune()
-        tuned = engine.get_finetuned_model()
-        plain = evaluate_retriever(retriever_for(test, base, args.cache, 30), test)
-        print(f"{'retriever':34} ndcg@10 {plain.mean()['ndcg@10']:.3f}")
-        models = [("no adapter", base), ("adapter", tuned)][args.only_adapter :]
-        for name, embed in models:
-            shown(name, evaluate_retriever(retriever_for(test, embed, args.cache, 30), test), plain)
+        found: dict[str, RetrievalScores] = {}
+        for adapted, embed in ((False, base), (True, engine.get_finetuned_model())):
+            name = "adapter" if adapted else "retriever"
+            found[name] = evaluate_retriever(retriever_for(test, embed, args.cache, 30), test)
             for fused in (False, True):
                 given = problem(train, test, embed, args.cache, fused)
                 reranking = engine_for(given)
                 reranking.finetune()
                 ranker = reranking.get_finetuned_model().ranker
                 scores = [ranker.scores(item.features) for item in given.lists]
-                what = "light re-ranker" + (", fused with BM25" if fused else "")
-                shown(f"{name} + {what}", ranking_scores(given.lists, scores), plain)
+                what = f"{name} + light{' + BM25' if fused else ''}"
+                found[what] = ranking_scores(given.lists, scores)
+                shown(f"{what}, against {name}", found[name], found[what])
+    shown("adapter, against retriever", found["retriever"], found["adapter"])
+    for words in ("", " + BM25"):
+        together, alone = found[f"adapter + light{words}"], found[f"retriever + light{words}"]
+        shown(f"adapter + light{words}, against no adapter", alone, together)
 
 
-def shown(name: str, scores: RetrievalScores, plain: RetrievalScores) -> None:
-    """One line with the gain over the plain retriever."""
-    gain = paired_gain(plain.values["ndcg@10"], scores.values["ndcg@10"], confidence=0.95)
-    print(f"{name:34} ndcg@10 {gain.tuned:.3f} ({gain.low:+.3f} to {gain.high:+.3f})", flush=True)
+def shown(name: str, before: RetrievalScores, after: RetrievalScores) -> None:
+    """One line with the gain."""
+    gain = paired_gain(before.values["ndcg@10"], after.values["ndcg@10"], confidence=0.95)
+    print(
+        f"{name:46} {gain.base:.3f} → {gain.tuned:.3f}  {gain.mean:+.3f} "
+        f"({gain.low:+.3f} to {gain.high:+.3f})",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

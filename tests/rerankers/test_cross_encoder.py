@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -110,6 +111,33 @@ def test_serving_orders_cuts_and_keeps_the_retrieval_score():
     again = asyncio.run(reranker.apostprocess_nodes(nodes(), query_str="when is a refund paid"))
     assert ids(again) == ids(found)
     assert reranker.postprocess_nodes([], query_str="x") == []
+
+
+def test_async_does_not_block_the_loop():
+    class Slow(Overlap):
+        def predict(self, pairs, **_):
+            time.sleep(0.3)
+            return super().predict(pairs)
+
+    async def ticks():
+        ranking = asyncio.create_task(
+            TunedReranker(Slow()).apostprocess_nodes(nodes(), query_str="refund")
+        )
+        count = 0
+        while not ranking.done():
+            await asyncio.sleep(0.01)
+            count += 1
+        return count, await ranking
+
+    count, found = asyncio.run(ticks())
+    assert count > 5
+    assert ids(found)[0] == "1"
+
+
+def test_baselines_use_the_language_of_the_app(data, tiny, tmp_path):
+    tuning = engine(data, tiny, tmp_path / "x", {"max_steps": 2, "language": "german"})
+    tuning.finetune()
+    assert tuning.get_finetuned_model().analyzer.language == "german"
 
 
 def test_the_fusion_weight_goes_from_one_to_the_other():

@@ -59,6 +59,16 @@ def test_the_retrieval_score_is_kept_out_of_what_models_read():
     assert plain.postprocess_nodes(given, query_str="refund")[0].metadata == {}
 
 
+def test_a_second_reranker_leaves_the_retrieval_score_alone():
+    once = LightReranker().postprocess_nodes(nodes(scores=(0.9, 0.8, 0.7)), query_str="refund")
+    twice = LightReranker().postprocess_nodes(once, query_str="refund")
+    assert {i.node_id: i.metadata["retrieval_score"] for i in twice} == {
+        "0": 0.9,
+        "1": 0.8,
+        "2": 0.7,
+    }
+
+
 def test_min_score_leaves_out_improbable_nodes():
     everything = LightReranker().postprocess_nodes(nodes(), query_str="When are refunds paid?")
     limit = (everything[0].score + everything[1].score) / 2

@@ -100,6 +100,16 @@ def test_nodes_come_and_go_while_others_search(index, nodes):
         writing.result()
 
 
+def test_refresh_takes_over_what_others_did_to_the_docstore(index):
+    retriever = TunedRetriever(index.as_retriever(similarity_top_k=1), docstore=index.docstore)
+    index.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])
+    index.docstore.delete_document("1")
+    assert retriever.refresh() == (1, 1)
+    assert ids(retriever.retrieve("When do vouchers expire?"))[0] == "new"
+    assert "1" not in ids(retriever.retrieve("refund paid"))
+    assert retriever.refresh() == (0, 0)
+
+
 def test_a_copy_goes_its_own_way(index, nodes):
     retriever = TunedRetriever(index.as_retriever(similarity_top_k=1), nodes)
     other = copy.deepcopy(retriever)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from llama_index.tuning.rerankers.features import candidate_features
 from llama_index.tuning.rerankers.fitting import FeatureList
 from llama_index.tuning.rerankers.serving import metadata_text
 from llama_index.tuning.rerankers.statistics import Statistics
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 
 class FeatureMaker:
@@ -53,6 +54,26 @@ class FeatureMaker:
             )
             for item in cut.lists
         ]
+
+
+def analyzer_for(
+    retriever: Any, language: str, stop_words: Sequence[str] | None = None
+) -> Analyzer:
+    """What splits words: the retriever's own, where it has an index of words, else that asked for.
+
+    Raises:
+        ValueError: the retriever's differs from another language than the default.
+    """
+    wanted = Analyzer(language, stop_words=stop_words)
+    theirs = getattr(getattr(retriever, "index", None), "analyzer", None)
+    if not isinstance(theirs, Analyzer):
+        return wanted
+    if (language, stop_words) != (ENGLISH, None) and wanted.to_dict() != theirs.to_dict():
+        raise ValueError(
+            f"options ask for words as {wanted.to_dict()}, the retriever has an index with "
+            f"{theirs.to_dict()}; leave language and stop_words out to use the retriever's"
+        )
+    return theirs
 
 
 def retrieval_score(candidate: Candidate) -> float:

@@ -20,7 +20,7 @@ from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.gate import Accept, check_accept, decide
 from llama_index.tuning.report import FinetuneReport, installed_versions
 from llama_index.tuning.rerankers.baselines import base_lines
-from llama_index.tuning.rerankers.candidates import FeatureMaker, retrieval_score
+from llama_index.tuning.rerankers.candidates import FeatureMaker, analyzer_for, retrieval_score
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_training import train
 from llama_index.tuning.rerankers.crossfit import ndcg
@@ -31,7 +31,6 @@ from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.tuned import TunedReranker, fuse, list_logits, load_cross_encoder
-from llama_index.tuning.rerankers.words import Analyzer
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -156,7 +155,8 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         """The tuned re-ranker, or the best base where no gain was shown.
 
         Args:
-            **model_kwargs: `top_n`, `min_score`, `keep_retrieval_score`.
+            **model_kwargs: `top_n`, `min_score`, `keep_retrieval_score`; not for `base_reranker`,
+                which is given back as it came.
 
         Raises:
             NotFinetunedError: `finetune()` did not run.
@@ -181,7 +181,8 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         if base.reranker is not None:
             return base.reranker
         details = {"name": base.name, "accepted": False, "reason": self._report.reason}
-        return LightReranker(replace(base.ranker, details=details), **model_kwargs)
+        ranker, words = replace(base.ranker, details=details), self._words
+        return LightReranker(ranker, words.analyzer, words.statistics, **model_kwargs)
 
     def _new_model(self) -> Any:
         from transformers import set_seed
@@ -224,7 +225,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
     def _decided(self, model: Any, dataset: RelevanceDataset) -> tuple[float, LightRanker]:
         """The fusion weight with the best nDCG@10, and the calibration, on deciding queries."""
         cut = dataset.top(self.options.depth)
-        lists = _maker(cut).lists(cut)
+        lists = self._maker(cut).lists(cut)
         logits = list_logits(model, cut.lists, 32)
         given = [[retrieval_score(c) for c in item.candidates] for item in cut.lists]
 
@@ -236,6 +237,11 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         scored = [(s, i.relevance) for s, i in zip(fused(weight), lists, strict=True) if len(s)]
         plain = LightRanker.fixed("calibration")
         return weight, calibrate(plain, scored) if scored else plain
+
+    def _maker(self, dataset: RelevanceDataset) -> FeatureMaker:
+        analyzer = analyzer_for(self.retriever, self.options.language)
+        texts = list({pair.text for pair in dataset.pairs()})
+        return FeatureMaker(analyzer, WordStatistics.of(analyzer.codes(texts)))
 
     def _compared(
         self, model: Any, measured: RelevanceDataset, weight: float, calibration: LightRanker
@@ -253,7 +259,8 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             ]
 
         lines = base_lines(default_ranker(), self.base_reranker)
-        return compare(whole, _maker(whole), scores, lines, self.options, tuned=calibration)
+        self._words = self._maker(whole)
+        return compare(whole, self._words, scores, lines, self.options, tuned=calibration)
 
     def _details(self, report: FinetuneReport) -> dict[str, Any]:
         return {
@@ -284,9 +291,3 @@ def split_lists(
     ids = [item.query_id for item in dataset.lists]
     rest = [id_ for row, id_ in enumerate(ids) if row not in set(held)]
     return dataset.subset(rest), dataset.subset([ids[row] for row in sorted(held)])
-
-
-def _maker(dataset: RelevanceDataset) -> FeatureMaker:
-    analyzer = Analyzer()
-    texts = {pair.text for pair in dataset.pairs()}
-    return FeatureMaker(analyzer, WordStatistics.of(analyzer.codes(list(texts))))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from llama_index.tuning.rerankers.words import ENGLISH
+
 CrossLoss = Literal["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"]
 
 
@@ -37,6 +39,9 @@ class CrossEncoderOptions:
     held_out: float = 0.2
     """Share of the queries for stopping, fusion weight and calibration; and, without
     `val_dataset`, the same share again to measure on."""
+
+    language: str = ENGLISH
+    """Whose stemmer and stop words the baselines with BM25 use; a `TunedRetriever` has its own."""
 
     depth: int = 30
     """Candidates to re-rank."""

@@ -15,7 +15,7 @@ from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.gate import Accept, Verdict, check_accept, decide
 from llama_index.tuning.report import FinetuneReport, installed_versions
 from llama_index.tuning.rerankers.baselines import Baseline, base_lines
-from llama_index.tuning.rerankers.candidates import FeatureMaker
+from llama_index.tuning.rerankers.candidates import FeatureMaker, analyzer_for
 from llama_index.tuning.rerankers.crossfit import (
     choose_freedom,
     fit_rows,
@@ -118,7 +118,8 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         """The tuned re-ranker, or the best base where no gain was shown.
 
         Args:
-            **model_kwargs: arguments of `LightReranker` after `statistics`, such as `top_n`.
+            **model_kwargs: arguments of `LightReranker` after `statistics`, such as `top_n`; not
+                for `base_reranker`, which is given back as it came.
 
         Raises:
             NotFinetunedError: `finetune()` did not run.
@@ -158,17 +159,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         )
 
     def _analyzer(self) -> Analyzer:
-        wanted = Analyzer(self.options.language, stop_words=self.options.stop_words)
-        theirs = getattr(getattr(self.retriever, "index", None), "analyzer", None)
-        if not isinstance(theirs, Analyzer):
-            return wanted
-        given = self.options.language, self.options.stop_words
-        if given != (LightRerankerOptions.language, None) and wanted.to_dict() != theirs.to_dict():
-            raise ValueError(
-                f"options ask for words as {wanted.to_dict()}, the retriever has an index with "
-                f"{theirs.to_dict()}; leave language and stop_words out to use the retriever's"
-            )
-        return theirs
+        return analyzer_for(self.retriever, self.options.language, self.options.stop_words)
 
     def _words(self, train: RelevanceDataset) -> tuple[Statistics, tuple[str, ...]]:
         """How common words are: in the corpus where it is known, else in the candidates."""

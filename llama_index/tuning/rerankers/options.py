@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from llama_index.tuning.rerankers.fitting import Loss
+from llama_index.tuning.rerankers.words import ENGLISH
 
 Start = Literal["default", "zero"]
 
@@ -14,7 +15,7 @@ Start = Literal["default", "zero"]
 class LightRerankerOptions:
     """How a light re-ranker is trained."""
 
-    language: str = "english"
+    language: str = ENGLISH
     """Whose stemmer and stop words: `"english"`, `"german"`, …, or `"none"`."""
 
     stop_words: tuple[str, ...] | None = None

@@ -24,12 +24,11 @@ from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 logger = logging.getLogger(__name__)
 
 KIND = "tuned_retriever"
-ENGLISH = "english"
 SERVING = ("top_n", "min_score", "keep_retrieval_score")
 BM25_FILE, IDS_FILE, NODES_FILE, RERANKER = "bm25.safetensors", "ids.json", "nodes.json", "reranker"
 
@@ -138,6 +137,22 @@ class TunedRetriever(BaseRetriever):
         for id_ in ids:
             self.docstore.delete_document(id_, raise_error=False)
         self.index.delete(ids)
+
+    def refresh(self) -> tuple[int, int]:
+        """Take over what came to the docstore, or left it, by other hands.
+
+        For a docstore that the app's index writes to. A text that changed under its old id is
+        not noticed: `insert_nodes` takes that.
+
+        Returns:
+            How many nodes came, and how many went.
+        """
+        there = self.docstore.docs
+        gone = [id_ for id_ in self.index.ids if id_ not in there]
+        new = {id_: _text(node) for id_, node in there.items() if id_ not in self.index}
+        self.index.delete(gone)
+        self.index.add(new)
+        return len(new), len(gone)
 
     def candidates(self, query: QueryType) -> list[NodeWithScore]:
         """What is re-ranked: fused nodes, best first, with the app's retriever's scores.

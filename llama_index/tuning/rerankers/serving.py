@@ -127,6 +127,8 @@ def node_scores(nodes: Sequence[NodeWithScore]) -> list[float]:
 
 
 def _with_retrieval_score(node: BaseNode, score: float | None) -> BaseNode:
+    if RETRIEVAL_SCORE in node.metadata:  # of the retriever, before an earlier re-ranker
+        return node
     # A copy, since the node is the docstore's; out of what models read, since it is no content.
     return node.model_copy(
         update={

@@ -12,6 +12,7 @@ from llama_index.tuning.rerankers._stop_words import STOP_WORDS
 from llama_index.tuning.rerankers.codes import Codes, TokenTable
 
 NO_LANGUAGE = "none"
+ENGLISH = "english"
 
 # Thai, Lao, Myanmar, Khmer, Kana, Bopomofo and Han are written without spaces between words.
 _UNSPACED = (
@@ -46,9 +47,7 @@ class Analyzer:
         ['机器', '器学', '学习']
     """
 
-    def __init__(
-        self, language: str = "english", *, stop_words: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, language: str = ENGLISH, *, stop_words: Sequence[str] | None = None) -> None:
         listed = STOP_WORDS.get(language, "").split() if stop_words is None else stop_words
         if isinstance(listed, str) or not all(isinstance(word, str) for word in listed):
             raise TypeError(f"stop_words must be a list of words, got {stop_words!r}")

@@ -62,7 +62,7 @@ def test_nodes_without_text_are_left_out(tiny_dataset):
 
 def test_a_retriever_that_finds_nothing_at_all_is_an_error(tiny_dataset):
     answers = {text: [] for text in tiny_dataset.queries.values()}
-    with pytest.raises(DatasetError, match="no candidate of any query is relevant"):
+    with pytest.raises(DatasetError, match="the retriever found nothing for any of 3 queries"):
         RelevanceDataset.from_retriever(tiny_dataset, Scripted(answers))
 
 

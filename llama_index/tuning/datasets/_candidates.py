@@ -29,6 +29,10 @@ def find_candidates(
     """Each query's nodes, in the retriever's order, each node once."""
     if num_workers < 1:
         raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    if not hasattr(retriever, "retrieve"):
+        kind = type(retriever).__name__
+        hint = "; pass index.as_retriever(...)" if hasattr(retriever, "as_retriever") else ""
+        raise TypeError(f"retriever must be a retriever of LlamaIndex, got {kind}{hint}")
     # A retriever that re-ranks shows what it re-ranks through `candidates`.
     find = getattr(retriever, "candidates", retriever.retrieve)
     if num_workers > 1:

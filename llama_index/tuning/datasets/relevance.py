@@ -227,6 +227,7 @@ class RelevanceDataset:
         found = find_candidates(
             list(dataset.queries.values()), retriever, num_workers, show_progress
         )
+        _check_ids(found, dataset)
         lists = []
         for (query_id, query), nodes in zip(dataset.queries.items(), found, strict=True):
             relevant = dict.fromkeys(dataset.relevant_docs[query_id])
@@ -293,6 +294,19 @@ class RelevanceDataset:
         raise TypeError(
             "dataset must be a RelevanceDataset, a RetrievalDataset (with a retriever) or a list "
             f"of samples with query, context and score; got {type(data).__name__}"
+        )
+
+
+def _check_ids(found: Sequence[Sequence[Any]], dataset: RetrievalDataset) -> None:
+    """The retriever must know the dataset's nodes by the dataset's ids."""
+    theirs = next((candidates[0].node_id for candidates in found if candidates), None)
+    if theirs is None:
+        raise DatasetError(f"the retriever found nothing for any of {len(found)} queries")
+    if not any(item.node_id in dataset.corpus for candidates in found for item in candidates):
+        ours = next(iter(dataset.corpus))
+        raise DatasetError(
+            f"the retriever's nodes are not those of the dataset: it found {theirs!r}, the corpus "
+            f"has {ours!r}; the dataset must be made of the nodes that are indexed, with their ids"
         )
 
 

@@ -77,6 +77,13 @@ class LightReranker(CalibratedReranker):
         keep_retrieval_score: bool = True,
         callback_manager: CallbackManager | None = None,
     ) -> None:
+        if ranker is not None and not isinstance(ranker, LightRanker):
+            raise TypeError(
+                f"ranker must be a LightRanker, got {ranker!r}; a saved re-ranker is read by "
+                "LightReranker.load(path), and top_n= goes by name"
+            )
+        if analyzer is not None and not isinstance(analyzer, Analyzer):
+            raise TypeError(f"analyzer must be an Analyzer, got {analyzer!r}; Analyzer('german')")
         ranker = ranker or default_ranker()
         super().__init__(
             ranker,

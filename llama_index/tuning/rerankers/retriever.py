@@ -95,7 +95,7 @@ class TunedRetriever(BaseRetriever):
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
-            self.docstore.add_documents(nodes)
+            self.docstore.add_documents(_checked(nodes))
         self.index = index if index is not None else self._built(language)
         _check_words(self.reranker, self.index)
         if language is not None and self.index.analyzer.language != language:
@@ -128,6 +128,7 @@ class TunedRetriever(BaseRetriever):
 
         The app's own retriever is not touched: insert there too.
         """
+        nodes = _checked(nodes)
         self.docstore.add_documents(nodes, allow_update=True)
         self.index.add({node.node_id: _text(node) for node in nodes})
 
@@ -303,6 +304,14 @@ def _reranker(
     if given is not None and not isinstance(given, BaseNodePostprocessor):
         raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
     return given
+
+
+def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:
+    found = list(nodes)
+    for place, node in enumerate(found):
+        if not isinstance(node, BaseNode):
+            raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
+    return found
 
 
 def _text(node: BaseNode) -> str:

@@ -1,0 +1,84 @@
+"""What a newcomer may do wrong: each mistake gets an error that says what was expected."""
+
+import pytest
+from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from llama_index.tuning import (
+    LightReranker,
+    LightRerankerFinetuneEngine,
+    RetrievalDataset,
+    TunedRetriever,
+)
+from llama_index.tuning.errors import DatasetError
+
+from .conftest import NoisyRetriever
+
+
+class Nothing(NoisyRetriever):
+    def _retrieve(self, query_bundle):
+        return []
+
+
+class Fails(NoisyRetriever):
+    def _retrieve(self, query_bundle):
+        raise RuntimeError("the database is down")
+
+
+@pytest.mark.parametrize("ranker", [5, "my_reranker"])
+def test_arguments_of_other_rerankers_are_not_taken_for_weights(ranker):
+    with pytest.raises(TypeError, match=r"ranker must be a LightRanker.*LightReranker\.load\(path"):
+        LightReranker(ranker)
+
+
+def test_a_language_is_no_analyzer():
+    with pytest.raises(TypeError, match="analyzer must be an Analyzer, got 'german'"):
+        LightReranker(analyzer="german")
+
+
+def test_an_index_is_no_retriever(shop_data):
+    index = VectorStoreIndex([TextNode(text="x")], embed_model=MockEmbedding(embed_dim=2))
+    engine = LightRerankerFinetuneEngine(shop_data, index)
+    with pytest.raises(TypeError, match=r"got VectorStoreIndex; pass index\.as_retriever"):
+        engine.finetune()
+
+
+@pytest.mark.parametrize("wrong", ["text", NodeWithScore(node=TextNode(text="x"))])
+def test_only_nodes_are_nodes(noisy, wrong):
+    nodes = [TextNode(text="fine"), wrong]
+    with pytest.raises(TypeError, match=r"nodes\[1\] must be a node, got (str|NodeWithScore)"):
+        TunedRetriever(noisy, nodes)
+    retriever = TunedRetriever(noisy, [])
+    with pytest.raises(TypeError, match=r"nodes\[1\] must be a node"):
+        retriever.insert_nodes(nodes)
+    assert len(retriever.index) == 0
+
+
+def test_a_dataset_of_other_nodes_is_named(shop_data, noisy):
+    other = RetrievalDataset(
+        shop_data.queries,
+        {f"chunk-{id_}": text for id_, text in shop_data.corpus.items()},
+        {id_: [f"chunk-{d}" for d in docs] for id_, docs in shop_data.relevant_docs.items()},
+    )
+    with pytest.raises(DatasetError, match=r"it found 'd\d+', the corpus has 'chunk-d0'"):
+        LightRerankerFinetuneEngine(other, noisy).finetune()
+
+
+def test_a_retriever_that_finds_nothing_is_named(shop_data):
+    with pytest.raises(DatasetError, match="the retriever found nothing for any of 80 queries"):
+        LightRerankerFinetuneEngine(shop_data, Nothing(shop_data)).finetune()
+
+
+def test_a_retriever_that_fails_is_not_papered_over(shop_data):
+    failing = Fails(shop_data)
+    with pytest.raises(RuntimeError, match="the database is down"):
+        TunedRetriever(failing, failing.nodes).retrieve("refund")
+
+
+def test_odd_texts_and_queries_are_ranked(noisy):
+    odd = ["", "🙂", "a\ud800b refund", "refund " * 20_000, "\x00"]
+    nodes = [TextNode(id_=str(i), text=text) for i, text in enumerate(odd)]
+    retriever = TunedRetriever(Nothing(noisy.dataset), nodes)
+    assert {i.node_id for i in retriever.retrieve("refund \ud800")} == {"2", "3"}
+    assert retriever.retrieve("🙂") == []
+    assert len(retriever.retrieve("refund " * 10_000)) == 2

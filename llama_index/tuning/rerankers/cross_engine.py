@@ -31,6 +31,7 @@ from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.tuned import TunedReranker, fuse, list_logits, load_cross_encoder
+from llama_index.tuning.rerankers.words import Analyzer
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -181,8 +182,8 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         if base.reranker is not None:
             return base.reranker
         details = {"name": base.name, "accepted": False, "reason": self._report.reason}
-        ranker, words = replace(base.ranker, details=details), self._words
-        return LightReranker(ranker, words.analyzer, words.statistics, **model_kwargs)
+        ranker = replace(base.ranker, details=details)
+        return LightReranker(ranker, *self._measured_words, **model_kwargs)
 
     def _new_model(self) -> Any:
         from transformers import set_seed
@@ -225,7 +226,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
     def _decided(self, model: Any, dataset: RelevanceDataset) -> tuple[float, LightRanker]:
         """The fusion weight with the best nDCG@10, and the calibration, on deciding queries."""
         cut = dataset.top(self.options.depth)
-        lists = self._maker(cut).lists(cut)
+        lists = FeatureMaker(*self._words(cut)).lists(cut)
         logits = list_logits(model, cut.lists, 32)
         given = [[retrieval_score(c) for c in item.candidates] for item in cut.lists]
 
@@ -238,10 +239,10 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         plain = LightRanker.fixed("calibration")
         return weight, calibrate(plain, scored) if scored else plain
 
-    def _maker(self, dataset: RelevanceDataset) -> FeatureMaker:
+    def _words(self, dataset: RelevanceDataset) -> tuple[Analyzer, WordStatistics]:
         analyzer = analyzer_for(self.retriever, self.options.language)
         texts = list({pair.text for pair in dataset.pairs()})
-        return FeatureMaker(analyzer, WordStatistics.of(analyzer.codes(texts)))
+        return analyzer, WordStatistics.of(analyzer.codes(texts))
 
     def _compared(
         self, model: Any, measured: RelevanceDataset, weight: float, calibration: LightRanker
@@ -259,8 +260,9 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             ]
 
         lines = base_lines(default_ranker(), self.base_reranker)
-        self._words = self._maker(whole)
-        return compare(whole, self._words, scores, lines, self.options, tuned=calibration)
+        self._measured_words = self._words(whole)
+        maker = FeatureMaker(*self._measured_words)
+        return compare(whole, maker, scores, lines, self.options, tuned=calibration)
 
     def _details(self, report: FinetuneReport) -> dict[str, Any]:
         return {

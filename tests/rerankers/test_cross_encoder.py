@@ -22,7 +22,6 @@ from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedE
 from llama_index.tuning.registry import get_engine
 from llama_index.tuning.rerankers.cross_engine import split_lists
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
-from llama_index.tuning.rerankers.cross_training import train
 from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder
 
 from .conftest import NoisyRetriever, shop
@@ -87,7 +86,7 @@ def data(shop_data):
 def engine(data, tiny, path, options=None, **arguments):
     settings = CrossEncoderOptions(**{**ON_CPU, "max_steps": 6, **(options or {})})
     return CrossEncoderFinetuneEngine(
-        data, tiny, str(path), evaluation_steps=3, options=settings, **arguments
+        data, tiny, str(path), **{"evaluation_steps": 3, **arguments}, options=settings
     )
 
 
@@ -205,25 +204,24 @@ def test_the_gate_keeps_the_base(data, tiny, tmp_path):
 @pytest.mark.parametrize("loss", ["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"])
 def test_every_loss_moves_the_relevant_texts_up(shop_data, tiny, tmp_path, loss):
     texts = list(shop_data.corpus.values())[:4]  # the first answers whatever is asked
+    queries = dict(list(shop_data.queries.items())[:30])
     lists = RelevanceDataset.from_labels(
-        dict(list(shop_data.queries.items())[:12]),
+        queries,
         {str(i): text for i, text in enumerate(texts)},
-        {id_: {"0": 1, "1": 0, "2": 0, "3": 0} for id_ in list(shop_data.queries)[:12]},
-    ).lists
-    model = load_cross_encoder(tiny, device="cpu", trust_remote_code=False)
+        {id_: {"0": 1, "1": 0, "2": 0, "3": 0} for id_ in queries},
+    )
 
-    def margin():
-        scores = list_logits(model, lists, 32)
+    def margin(model):
+        scores = list_logits(model, lists.lists, 32)
         return np.mean([given[0] - given[1:].mean() for given in scores])
 
-    before = margin()
-    options = CrossEncoderOptions(
-        device="cpu", loss=loss, learning_rate=1e-2, max_steps=60, random_negatives=0
+    before = margin(load_cross_encoder(tiny, device="cpu", trust_remote_code=False))
+    options = {"loss": loss, "learning_rate": 2e-2, "max_steps": 60, "random_negatives": 0}
+    tuning = engine(
+        lists, tiny, tmp_path / "out", options, accept="always", batch_size=16, evaluation_steps=60
     )
-    history = train(
-        model, lists, lists, tmp_path, options, batch_size=16, epochs=1, evaluation_steps=60
-    )
-    assert margin() > before + 0.05
+    history = tuning.finetune().history
+    assert margin(tuning.get_finetuned_model().model) > before + 0.01
     assert all(np.isfinite(entry["loss"]) for entry in history if "loss" in entry)
 
 

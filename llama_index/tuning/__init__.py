@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.retrieval import RetrievalDataset as EmbeddingQAFinetuneDataset
     from llama_index.tuning.datasets.routing import RoutingDataset
     from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
+    from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
     from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
     from llama_index.tuning.embeddings.options import AdapterOptions
@@ -107,6 +109,8 @@ __all__ = [
     "RouterFinetuneEngine",
     "RouterOptions",
     "RoutingDataset",
+    "SentenceTransformersFinetuneEngine",
+    "SentenceTransformersOptions",
     "TunedReranker",
     "TunedRetriever",
     "TunedSelector",
@@ -165,6 +169,8 @@ _HOMES = {
     "RouterFinetuneEngine": "routers.engine",
     "RouterOptions": "routers.options",
     "RoutingDataset": "datasets.routing",
+    "SentenceTransformersFinetuneEngine": "embeddings.full.engine",
+    "SentenceTransformersOptions": "embeddings.full.options",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
     "TunedSelector": "routers.selector",

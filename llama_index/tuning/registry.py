@@ -16,6 +16,9 @@ GROUP = "llama_index.tuning.engines"
 _BUILT_IN = {
     "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
+    "embedding-model": (
+        "llama_index.tuning.embeddings.full.engine:SentenceTransformersFinetuneEngine"
+    ),
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }

@@ -9,6 +9,7 @@ Intervals are paired bootstrap over them.
 from __future__ import annotations
 
 import json
+import resource
 import tempfile
 import time
 import warnings
@@ -62,12 +63,13 @@ def ours(name: str, train: RetrievalDataset, test: RetrievalDataset, out: Path, 
     started = time.process_time()
     report = engine.finetune()
     show(name, report.gains)
-    steps = max(int(entry.get("step", 0)) for entry in report.history) or None
     curve = [round(e["eval_ndcg@10"], 4) for e in report.history if "eval_ndcg@10" in e]
     print(
-        f"    {report.data['pairs']} pairs; {report.options['trained_in']}; {steps or ''} "
+        f"    {report.data['pairs']} pairs; {report.options['trained_in']}; "
         f"deciding nDCG@10 {curve}; accepted {report.accepted}; "
-        f"{time.process_time() - started:.0f} CPU s in all; seconds {json.dumps(report.seconds)}",
+        f"{time.process_time() - started:.0f} CPU s in all, peak memory "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB; "
+        f"seconds {json.dumps(report.seconds)}",
         flush=True,
     )
 

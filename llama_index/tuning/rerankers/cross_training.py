@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning._checkpoints import last_checkpoint
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
@@ -22,10 +22,13 @@ def train(
     batch_size: int,
     epochs: float,
     evaluation_steps: int,
+    identity: Mapping[str, Any],
     loss: Any = None,
     show_progress: bool = False,
 ) -> list[dict[str, float]]:
     """Train in place; the weights with the best nDCG@10 on `held_out` remain.
+
+    `identity` names data and model, so that nothing goes on from another run's checkpoint.
 
     Returns:
         The training curve.
@@ -55,7 +58,14 @@ def train(
         evaluator=RankingEvaluator(measurable),
         callbacks=[EarlyStoppingCallback(options.patience)],
     )
-    history = _trainer.train(trainer, last_checkpoint(folder) if options.resume else None)
+    whole = {
+        **identity,
+        **asdict(replace(options, resume=False)),
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "evaluation_steps": evaluation_steps,
+    }
+    history = _trainer.train(trainer, folder, whole, resume=options.resume)
     if lora is not None:
         lora.merge_and_unload()
     return history

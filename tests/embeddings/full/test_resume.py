@@ -105,6 +105,11 @@ def test_resuming_takes_up_where_it_was_and_refuses_another_run(resumable, tmp_p
         np.testing.assert_array_equal(weights(tmp_path / "out")[name], expected)
     assert report.gains == gains(tmp_path / "whole")
 
+    # Resumed when training was over: no step more, the same best checkpoint.
+    again = resumable(resume_from_checkpoint=True).finetune()
+    assert again.gains == report.gains
+    assert again.history == report.history[:-1]  # but for the line with the times
+
     from sentence_transformers import SentenceTransformer  # a kept checkpoint is a model
 
     assert SentenceTransformer(str(kept / "checkpoint-8"), device="cpu").encode("x").shape == (32,)

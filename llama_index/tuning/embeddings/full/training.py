@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -12,7 +11,7 @@ from sentence_transformers import SentenceTransformerTrainer, SentenceTransforme
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from llama_index.tuning import _trainer
-from llama_index.tuning._checkpoints import is_main_process, last_checkpoint, prepare, processes
+from llama_index.tuning._checkpoints import processes
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.evaluator import METRIC, DecidingEvaluator
 from llama_index.tuning.embeddings.full.losses import make_loss
@@ -94,8 +93,7 @@ def train(
     if schedule.save_checkpoints:
         trainer.loadable = True
         trainer.add_callback(_SaveEvery(schedule.save_steps))
-    checkpoint = _start(trainer, settings, identity)
-    history = _trainer.train(trainer, checkpoint)
+    history = _trainer.train(trainer, settings.checkpoints, identity, resume=schedule.resume)
     if lora is not None:
         lora.merge_and_unload()
     return Trained(
@@ -105,17 +103,6 @@ def train(
         next((name for name, on in precision.items() if on), "fp32"),
         lambda tuned: evaluator(tuned)[METRIC],
     )
-
-
-def _start(trainer: Any, settings: Settings, identity: dict[str, Any]) -> Path | None:
-    """Make the folder of the checkpoints ready; the one to go on from, if any."""
-    folder, resume = settings.checkpoints, settings.schedule.resume
-    if is_main_process():
-        prepare(folder, identity, resume=resume)
-        if resume:
-            last_checkpoint(folder)  # takes the mark from damaged ones, before others look
-    trainer.accelerator.wait_for_everyone()
-    return last_checkpoint(folder) if resume else None
 
 
 def _arguments(

@@ -21,10 +21,10 @@ SHOWN = ("hit_rate@10", "ndcg@10")
 def tune(
     name: str, train: RetrievalDataset, test: RetrievalDataset, out: Path, cache: Path, **settings
 ) -> FinetuneReport:
-    """The engine's defaults, batches of 16, on the CPU; `settings` are options, `unlabelled`,
-    `epochs`.
+    """The engine's defaults in batches of 16 on the CPU, but for `settings`.
 
     The test queries are measured and nothing else: a tenth of the training queries decides.
+    `settings` are options, `unlabelled` and `epochs`.
     """
     unlabelled, epochs = settings.pop("unlabelled", None), settings.pop("epochs", 2)
     engine = SentenceTransformersFinetuneEngine(

@@ -1,7 +1,7 @@
 """Low-rank updates against all weights: quality, parameters, peak memory and seconds.
 
-MiniLM, one epoch of Lyft's pairs, texts cut to 128 tokens, measured on Uber's; each in a process of
-its own, for its peak memory.
+MiniLM, one epoch of Lyft's pairs, texts cut to 128 tokens while training, measured on Uber's; each
+in a process of its own, for its peak memory.
 """
 
 from __future__ import annotations

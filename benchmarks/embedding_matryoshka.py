@@ -1,7 +1,8 @@
 """Vectors that may be cut: nDCG@10 on Uber at 384, 192, 96 and 48 dimensions.
 
-MiniLM, trained for one epoch on Lyft's pairs, texts cut to 128 tokens, by multiple negatives ranking within a Matryoshka loss (Kusupati
-et al. 2022), against the untuned model's vectors cut to the same length.
+MiniLM, trained for one epoch on Lyft's pairs, texts cut to 128 tokens while training, by multiple
+negatives ranking within a Matryoshka loss (Kusupati et al. 2022), against the untuned model's
+vectors cut to the same length.
 """
 
 from __future__ import annotations

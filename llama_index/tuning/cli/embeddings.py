@@ -46,7 +46,7 @@ def tune(
     lora_rank: int = typer.Option(0, help="Train low-rank updates of this rank instead."),
     matryoshka: str = typer.Option("", help="Leading dimensions to train, such as 384,192,96."),
     merge: str = typer.Option("", help="Shares of the tuned weights to try, such as 0.5,1."),
-    max_length: int | None = typer.Option(None, help="Tokens of a text; the model's own limit."),
+    max_length: int | None = typer.Option(None, help="Tokens of a text while training."),
     device: str | None = typer.Option(None, help="Where to train; a GPU where there is one."),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint of a killed run."),
     accept: str = typer.Option("gain", help="gain, or always: skip the gate."),

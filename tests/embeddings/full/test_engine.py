@@ -142,6 +142,22 @@ def test_prompts_reach_training(data, prompted, engine):
     assert seen[1] == [words(["passage", ":"])] * 4
 
 
+def test_texts_are_shorter_while_training_only(engine, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import losses
+
+    lengths = []
+
+    class Watching(losses.MultipleNegativesRankingLoss):
+        def forward(self, features, labels):
+            lengths.extend(f["input_ids"].shape[1] for f in features)
+            return super().forward(features, labels)
+
+    engine({"max_steps": 2, "max_length": 8}, loss=Watching).finetune()
+    assert max(lengths) == 8
+    assert SentenceTransformer(str(tmp_path / "out"), device="cpu").max_seq_length == 64
+
+
 @pytest.mark.parametrize(
     ("loss", "options"),
     [

@@ -98,6 +98,18 @@ def loading_bars(show: bool) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextlib.contextmanager
+def shortened(model: Any, tokens: int | None) -> Iterator[None]:
+    """Texts are cut to so many tokens within the block."""
+    own = model.max_seq_length
+    if tokens is not None:
+        model.max_seq_length = min(tokens, own or tokens)
+    try:
+        yield
+    finally:
+        model.max_seq_length = own
+
+
 def encode(model: Any, texts: Sequence[str], prompt: str, batch_size: int = 32) -> FloatArray:
     """Unit vectors, shape `(len(texts), dim)`."""
     vectors = model.encode(

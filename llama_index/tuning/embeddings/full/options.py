@@ -48,7 +48,8 @@ class SentenceTransformersOptions:
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, more time."""
     max_length: int | None = None
-    """Tokens of a text; the model's own limit by default. It is saved with the model."""
+    """Tokens of a text while training, the model's own limit by default. Half of it takes half the
+    time; the model goes on reading texts of its own length."""
     query_prompt: str | None = None
     """Put before each query; the model's own, or what LlamaIndex knows for it, by default."""
     document_prompt: str | None = None

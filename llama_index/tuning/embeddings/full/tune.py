@@ -14,7 +14,12 @@ from llama_index.tuning.embeddings.full.data import Parts, deciding_corpus
 from llama_index.tuning.embeddings.full.losses import loss_name
 from llama_index.tuning.embeddings.full.measuring import Vectors, compare, cost_notes, costs
 from llama_index.tuning.embeddings.full.merging import merge_best
-from llama_index.tuning.embeddings.full.model import check_dims, encode, load_model
+from llama_index.tuning.embeddings.full.model import (
+    check_dims,
+    encode,
+    load_model,
+    shortened,
+)
 from llama_index.tuning.embeddings.full.prompts import prompts_of, set_prompts
 from llama_index.tuning.embeddings.full.rows import (
     Rows,
@@ -48,8 +53,6 @@ class Tuning:
         self.settings, self.parts, self.options = settings, parts, settings.options
         self.seconds: dict[str, float] = {}
         self.model = self._load(settings.model_id)
-        if self.options.max_length is not None:
-            self.model.max_seq_length = self.options.max_length
         check_dims(self.model, self.options.matryoshka_dims)
         self.prompts = prompts_of(self.model, settings.model_id, self.options)
         set_prompts(self.model, self.prompts)
@@ -70,7 +73,7 @@ class Tuning:
         corpus = deciding_corpus(
             self.parts.decide, self.options.deciding_documents, self.options.seed
         )
-        with self._step("train"):
+        with self._step("train"), shortened(self.model, self.options.max_length):
             self.trained = train(
                 self.model,
                 rows,

@@ -13,6 +13,7 @@ from llama_index.tuning import (
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, TuningError
 
+SCORES = RelevanceDataset.from_labels({"q": "x"}, {"a": "A", "b": "B"}, {"q": {"a": 1, "b": 0}})
 CASES = {
     "a folder that is not": ({"model_id": "./nowhere"}, ArtifactError, "nowhere does not exist"),
     "no model": ({"model_id": ""}, ValueError, "model_id must be a model's name or folder"),
@@ -28,6 +29,16 @@ CASES = {
     "never look": ({"evaluation_steps": 0}, ValueError, "evaluation_steps must be a whole"),
     "accept": ({"accept": "maybe"}, ValueError, "unknown accept 'maybe'"),
     "no teacher": ({"loss": "MarginMSELoss"}, ValueError, "follows a teacher: pass scores="),
+    "a teacher and pairs": (
+        {"scores": SCORES},
+        ValueError,
+        "learns from pairs; scores= would not be used",
+    ),
+    "a teacher and sentences": (
+        {"loss": "MarginMSELoss", "scores": SCORES, "unlabelled": {"a": "text"}},
+        ValueError,
+        "unlabelled= would not be used",
+    ),
     "no negatives": ({"loss": "TripletLoss"}, ValueError, "TripletLoss needs options.hard_neg"),
 }
 

@@ -165,6 +165,7 @@ def test_texts_are_shorter_while_training_only(engine, tmp_path):
         ("MultipleNegativesRankingLoss", {"hard_negatives": 2}),
         ("MultipleNegativesRankingLoss", {"matryoshka_dims": (32, 8)}),
         ("CachedMultipleNegativesRankingLoss", {"matryoshka_dims": (32, 8)}),
+        ("MultipleNegativesRankingLoss", {"gradient_checkpointing": True}),
         ("GISTEmbedLoss", {}),
         ("CachedGISTEmbedLoss", {"mini_batch_size": 2}),
         ("TripletLoss", {"hard_negatives": 1}),
@@ -188,6 +189,40 @@ def test_a_teachers_scores_are_followed(engine, data, loss):
     scores = RelevanceDataset.from_labels(data.queries, data.corpus, labels)
     report = engine({"max_steps": 2}, loss=loss, scores=scores, accept="always").finetune()
     assert any(entry.get("grad_norm", 0) > 0 for entry in report.history)
+
+
+def test_scored_rows_hold_what_their_loss_wants():
+    from llama_index.tuning.embeddings.full.rows import list_rows, margin_rows, scored_pairs
+
+    lists = RelevanceDataset.from_labels(
+        {"q": "question", "r": "other"},
+        {"a": "A", "b": "B", "c": "C", "d": "D"},
+        {"q": {"a": 8.0, "b": 2.0, "c": 0.0}, "r": {"a": 4.0, "d": 1.0}},
+    ).lists
+    assert scored_pairs(lists).columns["label"] == [1.0, 0.25, 0.0, 0.5, 0.125]
+    margins = margin_rows(lists).columns
+    assert margins["label"] == [0.75, 1.0, 0.375]
+    assert margins["other"] == ["B", "C", "D"]
+    cut = list_rows(lists).columns
+    assert cut["label"] == [[1.0, 0.0], [0.5, 0.125]]
+    assert cut["document_2"] == ["C", "D"]
+
+
+def test_a_mined_datasets_own_negatives_are_used(engine, data):
+    from llama_index.tuning import MinedDataset
+
+    seen = set()
+    from sentence_transformers.sentence_transformer import losses
+
+    class Watching(losses.MultipleNegativesRankingLoss):
+        def forward(self, features, labels):
+            seen.add(len(features))
+            return super().forward(features, labels)
+
+    other = {id_: [f"d{(int(docs[0][1:]) + 1) % 30}"] for id_, docs in data.relevant_docs.items()}
+    mined = MinedDataset(data.queries, data.corpus, data.relevant_docs, negatives=other)
+    engine({"max_steps": 1}, dataset=mined, loss=Watching).finetune()
+    assert seen == {3}
 
 
 def test_a_loss_object_is_bound_to_the_model_that_is_trained(engine, tiny):
@@ -273,12 +308,14 @@ def test_callbacks_and_bf16(engine):
     assert "eval_ndcg@10" in report.history[-2] or "eval_ndcg@10" in report.history[-1]
 
 
-def test_the_same_seed_gives_the_same_weights(engine, tmp_path):
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's, about transformers 6
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_same_seed_gives_the_same_weights(engine, tmp_path, rank):
     from safetensors.numpy import load_file
 
     found = []
     for seed in (0, 0, 1):
-        engine({"seed": seed}, accept="always").finetune()
+        engine({"seed": seed, "lora_rank": rank, "max_steps": 2}, accept="always").finetune()
         found.append(load_file(tmp_path / "out" / "model.safetensors"))
     name = "encoder.layer.1.output.dense.weight"
     np.testing.assert_array_equal(found[0][name], found[1][name])

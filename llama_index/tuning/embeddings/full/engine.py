@@ -17,7 +17,13 @@ from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.embeddings.full.data import split
-from llama_index.tuning.embeddings.full.losses import FROM_SCORES, Loss, check_loss, loss_name
+from llama_index.tuning.embeddings.full.losses import (
+    FROM_PAIRS,
+    FROM_SCORES,
+    Loss,
+    check_loss,
+    loss_name,
+)
 from llama_index.tuning.embeddings.full.model import check_device, check_model_id, loading_bars
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.prompts import Prompts
@@ -139,7 +145,7 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         Returns:
             The report; `print(report)` shows the table and the verdict.
         """
-        settings, data = self._settings(), self._check()
+        data, settings = self._check(), self._settings()
         parts = split(data, self.options)
         from llama_index.tuning.embeddings.full.tune import Tuning, together
 
@@ -215,7 +221,6 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
                 f"options must be a SentenceTransformersOptions, got {type(self.options).__name__}"
             )
         check_accept(self.accept)
-        check_loss(self.loss)
         check_model_id(self.model_id)
         for name, least in (
             ("batch_size", 2),
@@ -227,10 +232,7 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
-        if loss_name(self.loss) in FROM_SCORES and self.scores is None:
-            raise ValueError(f"loss {loss_name(self.loss)} follows a teacher: pass scores=")
-        if loss_name(self.loss) == "TripletLoss" and not self.options.hard_negatives:
-            raise ValueError("TripletLoss needs options.hard_negatives >= 1, got 0")
+        self._check_loss()
         artifacts.check_writable(self.model_output_path)
         check_device(self.device)
         if self.batch_size % processes():
@@ -239,6 +241,19 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
                 "processes that train together"
             )
         return check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+
+    def _check_loss(self) -> None:
+        """The loss, and that the data it learns from is there."""
+        check_loss(self.loss)
+        name = loss_name(self.loss)
+        if name in FROM_SCORES and self.scores is None:
+            raise ValueError(f"loss {name} follows a teacher: pass scores=")
+        if self.scores is not None and name in FROM_PAIRS:
+            raise ValueError(f"loss {name} learns from pairs; scores= would not be used")
+        if self.scores is not None and self.unlabelled is not None:
+            raise ValueError("scores= says all that is learnt; unlabelled= would not be used")
+        if name == "TripletLoss" and not self._settings().hard_negatives:
+            raise ValueError("TripletLoss needs options.hard_negatives >= 1, or a MinedDataset")
 
     def _settings(self) -> Settings:
         return Settings(

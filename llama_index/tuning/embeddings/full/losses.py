@@ -22,6 +22,9 @@ Loss = LossName | Callable[[Any], Any]
 
 DEFAULT: LossName = "MultipleNegativesRankingLoss"
 FROM_SCORES = ("MarginMSELoss", "DistillKLDivLoss")
+FROM_PAIRS = tuple(name for name in get_args(LossName) if name not in (*FROM_SCORES, "CoSENTLoss"))
+TEMPERATURE = 0.05
+"""Of the softmax over cosines, and over scores from 0 to 1: the ranking losses' scale of 20."""
 
 
 def loss_name(loss: Loss | None) -> str:
@@ -95,6 +98,7 @@ def _named(
     together: bool,
 ) -> Any:
     from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.util import pairwise_cos_sim
 
     arguments: dict[str, Any] = {}
     if name.startswith("Cached"):
@@ -103,6 +107,10 @@ def _named(
         arguments["guide"] = guide()
     if together and ("GIST" in name or "Ranking" in name):
         arguments["gather_across_devices"] = True
+    if name in FROM_SCORES:
+        arguments["similarity_fct"] = pairwise_cos_sim
+    if name == "DistillKLDivLoss":
+        arguments["temperature"] = TEMPERATURE
     if name == "TripletLoss":
         arguments["distance_metric"] = losses.TripletDistanceMetric.COSINE
         arguments["triplet_margin"] = 0.3  # of a distance between 0 and 2

@@ -26,8 +26,9 @@ class SentenceTransformersOptions:
     """Share of the steps spent warming up, from 0 to 1."""
     weight_decay: float = 0.0
     """Of AdamW."""
-    hard_negatives: int = 0
-    """Documents that the base ranks high and that are not relevant, for each query."""
+    hard_negatives: int | None = None
+    """Documents that the base ranks high and that are not relevant, for each query; by default
+    none, or the hardest one of a `MinedDataset`."""
     max_unlabelled: int = 1000
     """At most so many sentences of `unlabelled` are trained on, drawn at random."""
     matryoshka_dims: tuple[int, ...] = ()
@@ -74,7 +75,9 @@ class SentenceTransformersOptions:
         _between("weight_decay", self.weight_decay, 0, float("inf"), "0 or more")
         _between("warmup", self.warmup, 0, 1, "from 0 to 1")
         _between("held_out", self.held_out, 0, 0.3, "above 0 and at most 0.3", open_low=True)
-        for name in ("hard_negatives", "lora_rank", "seed"):
+        if self.hard_negatives is not None:
+            _whole("hard_negatives", self.hard_negatives, 0)
+        for name in ("lora_rank", "seed"):
             _whole(name, getattr(self, name), 0)
         for name in ("max_unlabelled", "mini_batch_size", "deciding_documents", "patience"):
             _whole(name, getattr(self, name), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,14 +93,13 @@ def pair_rows(
 
 
 def scored_pairs(lists: Sequence[RelevanceList]) -> Rows:
-    """(anchor, document, label), labels brought to 0 to 1: what CoSENT learns from."""
-    scores = [c.score for item in lists for c in item.candidates]
-    low, high = min(scores), max(scores)
-    rows = Rows()
+    """(anchor, document, label): what CoSENT learns from. Labels as in all scored rows: 0 to 1."""
+    scaled, rows = _scale(lists), Rows()
     for item in lists:
         for candidate in item.candidates:
-            label = (candidate.score - low) / ((high - low) or 1.0)
-            rows.add_scored(**{ANCHOR: item.query, "document": candidate.text, "label": label})
+            rows.add_scored(
+                anchor=item.query, document=candidate.text, label=scaled(candidate.score)
+            )
     return rows
 
 
@@ -118,27 +117,29 @@ def binary_rows(pairs: Rows) -> Rows:
 
 
 def margin_rows(lists: Sequence[RelevanceList]) -> Rows:
-    """(anchor, better, worse, margin of their scores): MarginMSE (Hofstätter et al. 2020)."""
-    rows = Rows()
+    """(anchor, best, other, margin of their scores): MarginMSE (Hofstätter et al. 2020)."""
+    scaled, rows = _scale(lists), Rows()
     for item in lists:
-        for better in item.candidates:
-            for worse in item.candidates:
-                if better.score > worse.score:
-                    texts = {ANCHOR: item.query, "better": better.text, "worse": worse.text}
-                    rows.add_scored(**texts, label=float(better.score - worse.score))
+        best = max(item.candidates, key=lambda candidate: candidate.score)
+        for other in item.candidates:
+            if other.score < best.score:
+                margin = scaled(best.score) - scaled(other.score)
+                rows.add_scored(
+                    anchor=item.query, document=best.text, other=other.text, label=margin
+                )
     return rows
 
 
 def list_rows(lists: Sequence[RelevanceList]) -> Rows:
     """(anchor, document_1, …, scores): every query's list, cut to the shortest of them."""
+    scaled, rows = _scale(lists), Rows()
     width = min(len(item.candidates) for item in lists)
-    rows = Rows()
     for item in lists:
-        best = sorted(item.candidates, key=lambda c: -c.score)
+        ranked = sorted(item.candidates, key=lambda candidate: -candidate.score)
         # The best, and the rest spread over the list: a cut list should keep its contrast.
-        kept = [best[round(i * (len(best) - 1) / max(1, width - 1))] for i in range(width)]
-        named = {f"document_{i}": c.text for i, c in enumerate(kept, 1)}
-        rows.add_scored(**{ANCHOR: item.query}, **named, label=[float(c.score) for c in kept])
+        kept = [ranked[round(i * (len(ranked) - 1) / max(1, width - 1))] for i in range(width)]
+        named = {f"document_{i}": candidate.text for i, candidate in enumerate(kept, 1)}
+        rows.add_scored(anchor=item.query, **named, label=[scaled(c.score) for c in kept])
     return rows
 
 
@@ -159,6 +160,13 @@ def teaching_lists(
             "must be the dataset's, word for word"
         )
     return lists
+
+
+def _scale(lists: Sequence[RelevanceList]) -> Callable[[float], float]:
+    """Any teacher's scores, logits or shares, to 0 to 1: they are followed by cosines."""
+    scores = [candidate.score for item in lists for candidate in item.candidates]
+    low, high = min(scores), max(scores)
+    return lambda score: (score - low) / (high - low)
 
 
 def _key(text: str) -> bytes:

@@ -59,6 +59,13 @@ class Settings:
         """The folder of the run's checkpoints."""
         return Path(f"{self.output}.checkpoints")
 
+    @property
+    def hard_negatives(self) -> int:
+        """For each query."""
+        if self.options.hard_negatives is None:
+            return int(self.negatives is not None)
+        return self.options.hard_negatives
+
     def embedding(self, name: str, prompts: Prompts, **arguments: Any) -> HuggingFaceEmbedding:
         """A model as the app uses it, with the prompts that it was trained with."""
         from llama_index.embeddings.huggingface import HuggingFaceEmbedding

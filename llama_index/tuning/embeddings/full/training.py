@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from llama_index.tuning import _trainer
 from llama_index.tuning._checkpoints import processes
@@ -72,12 +72,16 @@ def train(
         identity: what a checkpoint must have come from to go on from it.
     """
     options, schedule = settings.options, settings.schedule
+    set_seed(options.seed)  # low-rank updates start at random
     freeze(model, options.freeze)
     lora = None
     if options.lora_rank:
         lora = _trainer.add_lora(model.transformers_model, options.lora_rank)
     if options.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        transformer = model.transformers_model
+        # The older name goes in transformers 6, the newer came late in 5.
+        newer = getattr(transformer, "activation_checkpointing_enable", None)
+        (newer or transformer.gradient_checkpointing_enable)()
     freeze_unreached(model)
     parameters = trainable(model)
     precision = precision_of(options, model.device)

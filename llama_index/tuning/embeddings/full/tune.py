@@ -152,7 +152,7 @@ class Tuning:
 
     def _rows(self) -> Rows:
         settings, parts = self.settings, self.parts
-        name, count = loss_name(settings.loss), self.options.hard_negatives
+        name, count = loss_name(settings.loss), settings.hard_negatives
         if settings.scores is not None:
             lists = teaching_lists(settings.scores, parts.teach, [parts.decide, parts.measured])
             rows = _FROM_SCORES.get(name, scored_pairs)(lists)
@@ -181,7 +181,7 @@ class Tuning:
             self.parts.teach,
             vectors=vectors.documents,
             query_vectors=vectors.queries,
-            num_negatives=self.options.hard_negatives,
+            num_negatives=self.settings.hard_negatives,
             show_progress=self.settings.schedule.show_progress,
         )
         return mined.negatives

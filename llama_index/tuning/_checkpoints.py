@@ -7,15 +7,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._locks import locked
 from llama_index.tuning.datasets._files import write_text_atomic
 from llama_index.tuning.errors import TuningError
 
@@ -34,6 +36,33 @@ def is_main_process() -> bool:
 def processes() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def held(folder: Path, *, keep: bool) -> Iterator[None]:
+    """Hold a run's folder of checkpoints; of several processes, the first one does.
+
+    Args:
+        folder: made where it is not.
+        keep: whether it stays when the run succeeds. Where it fails, it stays if there is
+            anything in it to go on from.
+
+    Raises:
+        TuningError: another run holds it.
+    """
+    if not is_main_process():
+        yield
+        return
+    busy = TuningError(f"another run is at work on {folder}; give each run its own output")
+    with locked(folder / "lock", busy):
+        try:
+            yield
+        except BaseException:
+            keep = any(folder.glob("checkpoint-*"))
+            raise
+        finally:
+            if not keep:
+                shutil.rmtree(folder)
 
 
 def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:

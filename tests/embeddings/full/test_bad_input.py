@@ -48,7 +48,7 @@ def test_bad_input(engine, case, tmp_path):
     arguments, error, words = CASES[case]
     with pytest.raises(error, match=words):
         engine(**arguments).finetune()
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

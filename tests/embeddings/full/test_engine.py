@@ -125,6 +125,23 @@ def test_prompts_are_read_applied_and_served(engine, data, prompted, tmp_path):
     assert np.abs(both[0] - both[1]).max() > 1e-3
 
 
+def test_prompts_come_from_options_the_model_or_what_llamaindex_knows():
+    from types import SimpleNamespace
+
+    from llama_index.tuning import SentenceTransformersOptions
+    from llama_index.tuning.embeddings.full.prompts import prompts_of
+
+    bare = SimpleNamespace(prompts={"query": "", "document": ""})
+    own = SimpleNamespace(prompts={"query": "q: ", "passage": "p: "})
+    none = SentenceTransformersOptions()
+    chosen = SentenceTransformersOptions(query_prompt="", document_prompt="d: ")
+    known = "Represent this question for searching relevant passages: "
+    assert prompts_of(bare, "BAAI/bge-small-en", none) == (known, "")
+    assert prompts_of(own, "BAAI/bge-small-en", none) == ("q: ", "p: ")
+    assert prompts_of(own, "BAAI/bge-small-en", chosen) == ("", "d: ")
+    assert prompts_of(bare, "me/mine", none) == ("", "")
+
+
 def test_prompts_reach_training(data, prompted, engine):
     seen = []
     from sentence_transformers.sentence_transformer import losses

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checkpoints import is_main_process, processes
-from llama_index.tuning._locks import locked
+from llama_index.tuning._checkpoints import held, processes
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
@@ -149,17 +146,15 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         parts = split(data, self.options)
         from llama_index.tuning.embeddings.full.tune import Tuning, together
 
-        folder = settings.checkpoints
-        busy = TuningError(f"another run is at work on {folder}; give each run its own output")
-        held = locked(folder / "lock", busy) if is_main_process() else nullcontext()
-        with held, loading_bars(self.show_progress_bar):
+        with (
+            held(settings.checkpoints, keep=self.save_checkpoints),
+            loading_bars(self.show_progress_bar),
+        ):
             tuning = Tuning(settings, parts)
             tuning.train()
             tuning.merge()
             self.report = tuning.report()
             tuning.save(self.report)
-        if is_main_process() and not self.save_checkpoints:
-            shutil.rmtree(folder)
         together()  # the others wait until the model is saved
         self._prompts = tuning.prompts
         logger.info("%s", self.report.reason)

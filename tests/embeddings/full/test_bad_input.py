@@ -106,6 +106,8 @@ def test_dimensions_and_frozen_names_that_the_model_does_not_have(engine):
         engine({"matryoshka_dims": (64,)}).finetune()
     with pytest.raises(ValueError, match="freeze: 'nothing' matches no parameter"):
         engine({"freeze": ("nothing",)}).finetune()
+    with pytest.raises(ValueError, match="precision 'fp16' needs a GPU"):
+        engine({"precision": "fp16"}).finetune()
     with pytest.raises(ValueError, match="leave nothing to train"):
         engine({"freeze": (".",)}).finetune()
 

@@ -16,6 +16,7 @@ from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.evaluator import METRIC, DecidingEvaluator
 from llama_index.tuning.embeddings.full.losses import make_loss
 from llama_index.tuning.embeddings.full.model import (
+    Arithmetic,
     freeze,
     freeze_unreached,
     precision_of,
@@ -35,14 +36,14 @@ class Trained:
         history: the training curve.
         parameters: how many were trained.
         steps: how many steps were made.
-        precision: `"bf16"`, `"fp16"` or `"fp32"`.
+        precision: of the arithmetic.
         score: nDCG@10 of a model on the deciding queries.
     """
 
     history: list[dict[str, float]]
     parameters: int
     steps: int
-    precision: str
+    precision: Arithmetic
     score: Callable[[Any], float]
 
 
@@ -85,7 +86,7 @@ def train(
     freeze_unreached(model)
     parameters = trainable(model)
     precision = precision_of(options, model.device)
-    evaluator = DecidingEvaluator(decide, prompts, bf16=precision["bf16"])
+    evaluator = DecidingEvaluator(decide, prompts, bf16=precision == "bf16")
     trainer = Trainer(
         model=model,
         args=_arguments(settings, precision, model, rows, prompts),
@@ -104,13 +105,13 @@ def train(
         history,
         parameters,
         int(trainer.state.global_step),
-        next((name for name, on in precision.items() if on), "fp32"),
+        precision,
         lambda tuned: evaluator(tuned)[METRIC],
     )
 
 
 def _arguments(
-    settings: Settings, precision: dict[str, bool], model: Any, rows: Rows, prompts: Prompts
+    settings: Settings, precision: Arithmetic, model: Any, rows: Rows, prompts: Prompts
 ) -> SentenceTransformerTrainingArguments:
     options, schedule = settings.options, settings.schedule
 
@@ -151,7 +152,8 @@ def _arguments(
         dataloader_drop_last=True,
         dataloader_pin_memory=model.device.type == "cuda",
         ddp_find_unused_parameters=False,
-        **precision,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs: one process each, by torchrun
     return arguments

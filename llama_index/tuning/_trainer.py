@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from llama_index.tuning._checkpoints import (
     is_main_process,
@@ -28,9 +27,11 @@ class DurableCheckpoints:
 
     Attributes:
         loadable: whether a checkpoint is also a model folder that loads by itself.
+        tolerance: a checkpoint before the last is kept only where its metric is better by more.
     """
 
     loadable = False
+    tolerance = 0.0
     args: Any
     state: Any
     model: Any
@@ -51,7 +52,10 @@ class DurableCheckpoints:
         load_model(model or self.model, str(Path(path) / WEIGHTS), strict=True)
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        name = self.args.metric_for_best_model
+        last = [entry[name] for entry in self.state.log_history if name in entry][-1]
+        if abs(self.state.best_metric - last) > self.tolerance:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def add_model_card_callback(self, _: Any) -> None:
         """None: we write a card of our own."""
@@ -109,10 +113,9 @@ def train(
     trainer.add_callback(EvaluateAtEnd())
     finished = _finished(checkpoint) if checkpoint else None
     if finished is not None:
-        # The trainer would make one step more.
-        trainer.state.global_step = finished["global_step"]
-        trainer.state.log_history = finished["log_history"]
-        trainer._load_from_checkpoint(finished["best_model_checkpoint"] or str(checkpoint))
+        trainer.state = finished  # the trainer would make one step more
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer._load_best_model()
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return [
@@ -121,11 +124,11 @@ def train(
     ]
 
 
-def _finished(checkpoint: Path) -> dict[str, Any] | None:
+def _finished(checkpoint: Path) -> TrainerState | None:
     """The state of a run that was killed after its last step, else nothing."""
-    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
-    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
-    done = state["global_step"] >= state["max_steps"] or control.get("should_training_stop")
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    control = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+    done = state.global_step >= state.max_steps or control.get("should_training_stop")
     return state if done else None
 
 

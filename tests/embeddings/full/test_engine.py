@@ -262,7 +262,7 @@ def test_a_loss_object_is_bound_to_the_model_that_is_trained(engine, tiny):
 def test_lora_keeps_its_best_checkpoint_and_is_merged_when_saved(engine, tmp_path):
     from safetensors.numpy import load_file
 
-    tuning = engine({"lora_rank": 2, "max_steps": 4}, accept="always")
+    tuning = engine({"lora_rank": 2, "max_steps": 4, "tolerance": 0.0}, accept="always")
     report = tuning.finetune()
     costs = report.data["costs"]
     assert 0 < costs["trained_parameters"] < costs["parameters"] / 4
@@ -281,6 +281,23 @@ def test_lora_keeps_its_best_checkpoint_and_is_merged_when_saved(engine, tmp_pat
     decide = DecidingEvaluator(deciding_corpus(parts.decide, 500, 0), Prompts("", ""))
     saved = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     assert decide(saved)["ndcg@10"] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(("tolerance", "kept"), [(0.0, 2), (0.5, 4)])
+def test_an_earlier_checkpoint_must_be_better_by_more_than_noise(
+    engine, tmp_path, monkeypatch, tolerance, kept
+):
+    from safetensors.numpy import load_file
+
+    from llama_index.tuning.embeddings.full.evaluator import DecidingEvaluator
+
+    scores = iter([0.6, 0.4])
+    monkeypatch.setattr(DecidingEvaluator, "__call__", lambda *_, **__: {"ndcg@10": next(scores)})
+    engine({"tolerance": tolerance}, accept="always", save_checkpoints=True).finetune()
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    checkpoint = tmp_path / "out.checkpoints" / f"checkpoint-{kept}" / "model.safetensors"
+    for name, expected in load_file(checkpoint).items():
+        np.testing.assert_array_equal(saved[name], expected)
 
 
 def test_frozen_parameters_stay(engine, tiny, tmp_path):

@@ -60,6 +60,9 @@ class SentenceTransformersOptions:
     kept; and, without `val_dataset`, twice that share again to measure on."""
     deciding_documents: int = 500
     """Documents that the deciding queries search: the relevant ones and random others."""
+    tolerance: float = 0.01
+    """An earlier checkpoint takes the last one's place only where its nDCG@10 on the deciding
+    queries is better by more than this: smaller differences between few queries are noise."""
     patience: int = 3
     """Evaluations without a better nDCG@10 before training stops."""
     max_steps: int = -1
@@ -73,6 +76,7 @@ class SentenceTransformersOptions:
         _one_of("precision", self.precision, get_args(Precision))
         _between("learning_rate", self.learning_rate, 0, float("inf"), "above 0", open_low=True)
         _between("weight_decay", self.weight_decay, 0, float("inf"), "0 or more")
+        _between("tolerance", self.tolerance, 0, 1, "from 0 to 1")
         _between("warmup", self.warmup, 0, 1, "from 0 to 1")
         _between("held_out", self.held_out, 0, 0.3, "above 0 and at most 0.3", open_low=True)
         if self.hard_negatives is not None:

@@ -61,7 +61,7 @@ def train(
     guide: Callable[[], Any],
     identity: dict[str, Any],
 ) -> Trained:
-    """Train in place; the weights with the best nDCG@10 on the deciding queries remain.
+    """Train in place; the checkpoint that is best on the deciding queries remains.
 
     Args:
         model: the SentenceTransformer.
@@ -95,6 +95,7 @@ def train(
         evaluator=evaluator,
         callbacks=[EarlyStoppingCallback(options.patience), *settings.callbacks],
     )
+    trainer.tolerance = options.tolerance
     if schedule.save_checkpoints:
         trainer.loadable = True
         trainer.add_callback(_SaveEvery(schedule.save_steps))

@@ -25,13 +25,17 @@ def test_our_engine_is_an_instance_of_the_old_base_class_and_takes_the_old_datas
     from llama_index.finetuning.types import BaseEmbeddingFinetuneEngine
 
     import llama_index.tuning.compat
-    from llama_index.tuning import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning import (
+        EmbeddingAdapterFinetuneEngine,
+        SentenceTransformersFinetuneEngine,
+    )
 
     _, model = rotated_problem()
     engine = EmbeddingAdapterFinetuneEngine(
         old_dataset, model, model_output_path=str(tmp_path / "out"), val_dataset=None
     )
     assert isinstance(engine, BaseEmbeddingFinetuneEngine)
+    assert isinstance(SentenceTransformersFinetuneEngine(old_dataset), BaseEmbeddingFinetuneEngine)
     assert llama_index.tuning.compat
     engine.finetune()
     assert isinstance(engine.get_finetuned_model(), BaseEmbedding)

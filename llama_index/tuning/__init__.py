@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.routing import RoutingDataset
     from llama_index.tuning.embeddings.drift import DriftAdapterFinetuneEngine, DriftOptions
     from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
+    from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
     from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
     from llama_index.tuning.embeddings.options import AdapterOptions
@@ -121,6 +123,8 @@ __all__ = [
     "RouterFinetuneEngine",
     "RouterOptions",
     "RoutingDataset",
+    "SentenceTransformersFinetuneEngine",
+    "SentenceTransformersOptions",
     "ToolParser",
     "TunedHuggingFaceLLM",
     "TunedReranker",
@@ -191,6 +195,8 @@ _HOMES = {
     "RoutingDataset": "datasets.routing",
     "ToolParser": "llms.tool_parsers",
     "TunedHuggingFaceLLM": "llms.tuned",
+    "SentenceTransformersFinetuneEngine": "embeddings.full.engine",
+    "SentenceTransformersOptions": "embeddings.full.options",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
     "TunedSelector": "routers.selector",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 
 from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
 from llama_index.tuning.errors import MissingExtraError
 
 try:
@@ -27,3 +28,4 @@ except ImportError as exc:
     ) from exc
 
 BaseEmbeddingFinetuneEngine.register(EmbeddingAdapterFinetuneEngine)
+BaseEmbeddingFinetuneEngine.register(SentenceTransformersFinetuneEngine)

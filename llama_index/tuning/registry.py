@@ -18,6 +18,9 @@ _BUILT_IN = {
     "drift-adapter": "llama_index.tuning.embeddings.drift:DriftAdapterFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
     "huggingface-llm": "llama_index.tuning.llms.engine:HuggingFaceFinetuneEngine",
+    "embedding-model": (
+        "llama_index.tuning.embeddings.full.engine:SentenceTransformersFinetuneEngine"
+    ),
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }

@@ -22,7 +22,7 @@ from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedE
 from llama_index.tuning.registry import get_engine
 from llama_index.tuning.rerankers.cross_engine import split_lists
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
-from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder
+from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder, predict
 
 from .conftest import NoisyRetriever, shop
 
@@ -236,11 +236,10 @@ def test_lora_is_merged_when_saved(data, tiny, tmp_path):
     tuning = engine(data, tiny, tmp_path / "out", {"lora_rank": 2}, accept="always")
     tuning.finetune()
     again = TunedReranker.load(tmp_path / "out", device="cpu")
-    tuned = tuning.get_finetuned_model()
-    query = "what do the refund rules say"
-    assert [i.score for i in tuned.postprocess_nodes(nodes(), query_str=query)] == pytest.approx(
-        [i.score for i in again.postprocess_nodes(nodes(), query_str=query)], abs=1e-5
-    )
+    pairs = [("what do the refund rules say", item.node.text) for item in nodes()]
+    # Its raw scores: in standard deviations, rounding looks large on a model that knows little.
+    tuned = predict(tuning.get_finetuned_model().model, pairs, 32)
+    np.testing.assert_allclose(tuned, predict(again.model, pairs, 32), atol=1e-7)
 
 
 def test_resuming_equals_never_having_stopped(data, tiny, tmp_path):

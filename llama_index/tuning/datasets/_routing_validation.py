@@ -41,7 +41,9 @@ def example_faults(examples: Sequence[Any], choices: dict[str, str]) -> Iterator
         if not isinstance(example, RoutingExample):
             yield f"{place} must be a RoutingExample, got {type(example).__name__}"
             continue
-        query, names, weight = example.query, example.choices, example.weight
+        query: Any = example.query
+        names: Any = example.choices
+        weight: Any = example.weight
         if not isinstance(query, str):
             yield f"{place}: the query must be a string, got {type(query).__name__}"
         elif not query.strip():

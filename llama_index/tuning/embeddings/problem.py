@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._validation import normalise
 from llama_index.tuning.embeddings.measure import positive_rows
-from llama_index.tuning.embeddings.options import AdapterOptions
 from llama_index.tuning.embeddings.pairs import FloatArray, IntArray, Pairs
 from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 from llama_index.tuning.errors import DatasetError, VectorError
@@ -91,7 +90,17 @@ class Problem:
         return self.documents[self.searched], list(kept.positives)
 
 
-def check_data(dataset: Any, unlabelled: Any, validation: Any, options: AdapterOptions) -> Data:
+class SentenceOptions(Protocol):
+    """What of an engine's options concerns `unlabelled`."""
+
+    @property
+    def max_unlabelled(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def check_data(dataset: Any, unlabelled: Any, validation: Any, options: SentenceOptions) -> Data:
     """Everything that can be wrong with the data, before any text is embedded."""
     if dataset is None and unlabelled is None:
         raise ValueError("dataset and unlabelled are both None; there is nothing to learn from")
@@ -221,7 +230,7 @@ def _check_learnable(dataset: RetrievalDataset, name: str, least: int) -> None:
         [only] = answers
         raise DatasetError(
             f"all {len(dataset)} queries of {name} have the same relevant documents "
-            f"({', '.join(sorted(only)[:3])}); an adapter would learn to always return them"
+            f"({', '.join(sorted(only)[:3])}); a model would learn to always return them"
         )
 
 

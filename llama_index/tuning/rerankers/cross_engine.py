@@ -115,6 +115,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             batch_size=self.batch_size,
             epochs=self.epochs,
             evaluation_steps=self.evaluation_steps,
+            identity={"model_id": self.model_id, "fingerprint": teach.fingerprint()},
             loss=self.loss,
             show_progress=self.show_progress_bar,
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from llama_index.tuning.datasets.relevance import RelevanceList
-from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
 
@@ -22,24 +22,33 @@ def train(
     batch_size: int,
     epochs: float,
     evaluation_steps: int,
+    identity: Mapping[str, Any],
     loss: Any = None,
     show_progress: bool = False,
 ) -> list[dict[str, float]]:
     """Train in place; the weights with the best nDCG@10 on `held_out` remain.
+
+    `identity` names data and model, so that nothing goes on from another run's checkpoint.
 
     Returns:
         The training curve.
     """
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
-    from transformers import EarlyStoppingCallback, PrinterCallback
+    from transformers import EarlyStoppingCallback
 
+    from llama_index.tuning import _trainer
     from llama_index.tuning.rerankers.cross_evaluator import METRIC, RankingEvaluator
+
+    class Trainer(_trainer.DurableCheckpoints, CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]
+        pass
 
     rows = training_rows(graded_lists(lists, options), options.loss)
     measurable = [item.top(options.depth) for item in held_out if item.relevant]
-    adapted = _with_lora(model, options)
-    trainer = CrossEncoderTrainer(
+    lora = None
+    if options.lora_rank:
+        lora = _trainer.add_lora(model[0].auto_model, options.lora_rank, save=["classifier"])
+    trainer = Trainer(
         model=model,
         args=_arguments(
             folder, options, batch_size, epochs, evaluation_steps, show_progress, METRIC
@@ -49,14 +58,17 @@ def train(
         evaluator=RankingEvaluator(measurable, bf16=options.bf16),
         callbacks=[EarlyStoppingCallback(options.patience)],
     )
-    trainer.remove_callback(PrinterCallback)  # the library does not print
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder) if options.resume else None)
-    if adapted is not None:
-        model[0].auto_model = adapted.merge_and_unload()
-    return [
-        {key: float(value) for key, value in entry.items() if isinstance(value, (int, float))}
-        for entry in trainer.state.log_history
-    ]
+    whole = {
+        **identity,
+        **asdict(replace(options, resume=False)),
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "evaluation_steps": evaluation_steps,
+    }
+    history = _trainer.train(trainer, folder, whole, resume=options.resume)
+    if lora is not None:
+        lora.merge_and_unload()
+    return history
 
 
 def make_loss(model: Any, name: str, labels: Sequence[Any]) -> Any:
@@ -114,26 +126,3 @@ def _arguments(
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
     )
-
-
-def _with_lora(model: Any, options: CrossEncoderOptions) -> Any:
-    if not options.lora_rank:
-        return None
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as exc:
-        raise MissingExtraError("lora_rank", "peft", "lora") from exc
-    config = LoraConfig(
-        r=options.lora_rank,
-        lora_alpha=2 * options.lora_rank,
-        target_modules="all-linear",
-        modules_to_save=["classifier"],
-    )
-    adapted = get_peft_model(model[0].auto_model, config)
-    model[0].auto_model = adapted
-    return adapted
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    steps = [int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")]
-    return str(folder / f"checkpoint-{max(steps)}") if steps else None

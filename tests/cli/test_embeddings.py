@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from llama_index.tuning.cli.app import run
+from tests.embeddings.full.conftest import build_model, texts_of
+from tests.rerankers.conftest import shop
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    data = shop(n=30)
+    data.save_json(folder / "data.json")
+    return folder / "data.json", build_model(folder, texts_of(data))
+
+
+def test_tune_prints_json_and_saves_a_folder_that_loads(files, tmp_path, capsys):
+    data, model = files
+    arguments = ["--model", model, "--out", str(tmp_path / "out"), "--batch-size", "8"]
+    more = ["--matryoshka", "32,8", "--merge", "0.5,1", "--epochs", "1", "--device", "cpu"]
+    assert run(["embeddings", "tune", str(data), *arguments, *more, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["options"]["matryoshka_dims"] == [32, 8]
+    assert "first 8 dimensions" in report["slices"]
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_wrong_loss_is_one_line(files, tmp_path, capsys):
+    data, model = files
+    arguments = ["--model", model, "--out", str(tmp_path / "out"), "--loss", "hinge"]
+    assert run(["embeddings", "tune", str(data), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown loss 'hinge'; choose one of:")
+    assert error.count("\n") == 1

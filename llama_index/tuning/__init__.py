@@ -57,6 +57,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.results import GeneratedDataset
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
+    from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted_estimate import JobEstimate
+    from llama_index.tuning.llms.mistral import MistralAIFinetuneEngine
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.cohere import (
@@ -78,6 +82,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterEmbeddingModel",
     "AdapterOptions",
+    "AzureOpenAIFinetuneEngine",
     "BaseEmbeddingFinetuneEngine",
     "BaseEvaluatorFinetuneEngine",
     "BaseFinetuneEngine",
@@ -95,12 +100,15 @@ __all__ = [
     "FinetuneReport",
     "FinetuningRecorder",
     "GeneratedDataset",
+    "JobEstimate",
     "JudgmentDataset",
     "LightReranker",
     "LightRerankerFinetuneEngine",
     "LightRerankerOptions",
     "MinedDataset",
+    "MistralAIFinetuneEngine",
     "OpenAIFineTuningHandler",
+    "OpenAIFinetuneEngine",
     "RelevanceDataset",
     "RelevanceLabels",
     "RetrievalDataset",
@@ -136,6 +144,7 @@ __all__ = [
 _HOMES = {
     "AdapterEmbeddingModel": "embeddings.model",
     "AdapterOptions": "embeddings.options",
+    "AzureOpenAIFinetuneEngine": "llms.hosted_azure",
     "BaseEmbeddingFinetuneEngine": "base",
     "BaseEvaluatorFinetuneEngine": "base",
     "BaseFinetuneEngine": "base",
@@ -153,12 +162,15 @@ _HOMES = {
     "FinetuneReport": "report",
     "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
+    "JobEstimate": "llms.hosted_estimate",
     "JudgmentDataset": "datasets.judgments",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
     "LightRerankerOptions": "rerankers.options",
     "MinedDataset": "generate.mined",
+    "MistralAIFinetuneEngine": "llms.mistral",
     "OpenAIFineTuningHandler": "collect.callbacks",
+    "OpenAIFinetuneEngine": "llms.hosted_engine",
     "RelevanceDataset": "datasets.relevance",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",

@@ -14,9 +14,11 @@ from llama_index.tuning.base import BaseFinetuneEngine
 GROUP = "llama_index.tuning.engines"
 
 _BUILT_IN = {
+    "azure-openai": "llama_index.tuning.llms.hosted_azure:AzureOpenAIFinetuneEngine",
     "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
+    "openai": "llama_index.tuning.llms.hosted_engine:OpenAIFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}

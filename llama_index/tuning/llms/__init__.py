@@ -1,0 +1,1 @@
+"""Tuned LLMs: on this machine, or by a hosted job."""

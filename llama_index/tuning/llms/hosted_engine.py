@@ -33,7 +33,7 @@ from llama_index.tuning.llms.hosted_client import (
     server_of,
 )
 from llama_index.tuning.llms.hosted_estimate import JobEstimate, Tokenizer, estimate_job
-from llama_index.tuning.llms.hosted_file import TrainingFile, training_file
+from llama_index.tuning.llms.hosted_file import TrainingFile, shared_lines, training_file
 from llama_index.tuning.llms.hosted_follow import SUCCEEDED, Follower
 from llama_index.tuning.llms.hosted_llm import hosted_llm
 from llama_index.tuning.llms.hosted_options import JobOptions, Method
@@ -380,15 +380,11 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if self.data_path is None:
             raise ValueError("data_path is needed for that; only start_job_id was given")
         if self._read_files is None:
-            check = {"min_examples": self.min_examples, "validate": self.validate_json}
-            method = self.options.method
-            training = training_file(self.data_path, method, name="data_path", **check)  # type: ignore[arg-type]
+            training = self._file(self.data_path, "data_path", self.min_examples)
             validation = None
             if self.validation_data is not None:
-                check["min_examples"] = 1
-                validation = training_file(  # type: ignore[arg-type]
-                    self.validation_data, method, name="validation_data", **check
-                )
+                validation = self._file(self.validation_data, "validation_data", 1)
+                _warn_of_overlap(training, validation)
             estimate = estimate_job(
                 training, self.options.hyperparameters, price=self.price,
                 tokenizer=self.tokenizer, max_tokens=self.max_tokens,
@@ -396,6 +392,10 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             key = self.options.run_key(training.sha256, validation.sha256 if validation else None)
             self._read_files = _Files(training, validation, estimate, key)
         return self._read_files
+
+    def _file(self, data: DataLike, name: str, least: int) -> TrainingFile:
+        method, validate = self.options.method, self.validate_json
+        return training_file(data, method, min_examples=least, validate=validate, name=name)
 
     def _check_before_cost(self, session: _Session, files: _Files) -> None:
         known = session.submitter.known_job(files.key)
@@ -463,6 +463,16 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         model = self.deployment or job.fine_tuned_model
         session.submitter.wait_until_served(model, self.file_timeout)
         return self._tuned(session, job, {})
+
+
+def _warn_of_overlap(training: TrainingFile, validation: TrainingFile) -> None:
+    shared = shared_lines(training, validation)
+    if shared:
+        logger.warning(
+            "%d lines of validation_data are in data_path too: the server's validation loss will "
+            "look better than it is",
+            shared,
+        )
 
 
 def _no_model(job: Any) -> Exception:

@@ -48,7 +48,7 @@ class JobEstimate:
 
     def __str__(self) -> str:
         assumed = " (assumed)" if self.epochs_assumed else ""
-        cost = "" if self.cost is None else f", about {self.cost:.2f} at {self.price} a million"
+        cost = "" if self.cost is None else f", about {self.cost:.4g} at {self.price} a million"
         images = f"; {self.images} images are not counted" if self.images else ""
         return (
             f"{self.examples} examples, {self.tokens} tokens, {self.epochs} epochs{assumed}: "

@@ -108,7 +108,7 @@ def _azure(
             raise MissingExtraError(
                 "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
             ) from exc
-        AzureOpenAI = None  # noqa: N806
+        AzureOpenAI = None
     if AzureOpenAI is None or known is None:
         # Azure's own OpenAI-compatible address takes any name.
         where = {"api_base": f"{endpoint}/openai/v1", **_key(client, model_kwargs)}

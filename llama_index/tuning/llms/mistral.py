@@ -9,8 +9,8 @@ from llama_index.tuning.errors import HostedEndedError
 from llama_index.tuning.report import FinetuneReport
 
 ENDED = (
-    "Mistral took its fine-tuning API out of service and out of its client. Tune one of its open "
-    "models with HuggingFaceFinetuneEngine on your own machine, or by a job at a server with "
+    "Mistral has deprecated its fine-tuning API and taken it out of its client. Tune one of its "
+    "open models with HuggingFaceFinetuneEngine on your own machine, or by a job at a server with "
     "OpenAI's protocol (OpenAIFinetuneEngine with base_url=, such as Nebius Token Factory), both "
     "in llama_index.tuning; the training file stays as it is"
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
@@ -179,6 +180,14 @@ def checked(reply: Any, *fields: str) -> Any:
         if not isinstance(getattr(reply, name, None), str):
             raise Garbage(f"{type(reply).__name__} without {name}")
     return reply
+
+
+def listed(fetch: Callable[[], Iterable[T]], most: int) -> Iterator[T]:
+    """The first items of a list, page by page as they are read."""
+    try:
+        yield from islice(fetch(), most)
+    except AttributeError as exc:  # the client takes a proxy's page for a page of the list
+        raise Garbage(str(exc)) from exc
 
 
 def _message(exc: Any) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from llama_index.tuning.errors import (
 )
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.evaluation import Evaluate
-from llama_index.tuning.llms.hosted_calls import Calls, Clock, checked
+from llama_index.tuning.llms.hosted_calls import Calls, Clock, checked, listed
 from llama_index.tuning.llms.hosted_client import (
     Server,
     check_client,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_CHECKPOINTS = 1000
 DataLike = PathLike | ChatDataset
 
 
@@ -322,16 +323,16 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         """The job's newest events, in the order in which they happened."""
         calls, job_id = self._session().calls, self._current_id()
         jobs = calls.quick.fine_tuning.jobs
-        found = calls.send(
-            "list events", lambda: list(islice(jobs.list_events(job_id, limit=limit), limit))
-        )
+        newest = partial(jobs.list_events, job_id, limit=limit)
+        found = calls.send("list events", lambda: list(listed(newest, limit)))
         return found[::-1]
 
     def checkpoints(self) -> list[Any]:
         """The models that the job saved on its way, the newest first."""
         calls, job_id = self._session().calls, self._current_id()
         checkpoints = calls.quick.fine_tuning.jobs.checkpoints
-        return calls.send("list checkpoints", lambda: list(checkpoints.list(job_id)))
+        newest = partial(checkpoints.list, job_id)
+        return calls.send("list checkpoints", lambda: list(listed(newest, MOST_CHECKPOINTS)))
 
     def _act(self, action: str) -> Any:
         session, job_id = self._session(), self._current_id()
@@ -406,7 +407,13 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             raise ValueError(
                 f"max_cost is {self.max_cost}, the estimate is above: {files.estimate}"
             )
-        session.state.save()  # a folder that cannot be written fails before the upload
+        try:
+            session.state.save()  # a folder that cannot be written is found before the upload
+        except OSError as exc:
+            if self.state_path is not None:
+                raise
+            logger.warning("no state is kept, the job is found again at the server: %s", exc)
+            session.state.path = None
 
     def _current_id(self) -> str:
         if self._job_id is None and self.data_path is not None:

@@ -6,11 +6,10 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from llama_index.tuning.errors import HostedError, JobError, JobNotFinishedError
-from llama_index.tuning.llms.hosted_calls import Calls, Tries, checked
+from llama_index.tuning.llms.hosted_calls import Calls, Tries, checked, listed
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +120,10 @@ class Follower:
                 self.history.append(metrics)
 
     def _new_events(self) -> list[Any]:
-        events = self.calls.quick.fine_tuning.jobs.list_events(self.job_id, limit=100)
+        jobs = self.calls.quick.fine_tuning.jobs
+        events = listed(lambda: jobs.list_events(self.job_id, limit=100), _MOST_EVENTS)
         new = []
-        for event in islice(events, _MOST_EVENTS):
+        for event in events:
             if checked(event, "id").id in self._seen:
                 break  # newest first
             new.append(event)

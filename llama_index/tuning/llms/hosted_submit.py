@@ -12,12 +12,11 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from llama_index.tuning.errors import HostedError
 from llama_index.tuning.generate.retries import status_of
-from llama_index.tuning.llms.hosted_calls import Calls, Garbage, Tries, checked, transient
+from llama_index.tuning.llms.hosted_calls import Calls, Garbage, Tries, checked, listed, transient
 from llama_index.tuning.llms.hosted_client import ServerKind
 from llama_index.tuning.llms.hosted_file import TrainingFile
 from llama_index.tuning.llms.hosted_options import RUN_KEY, JobOptions
@@ -152,7 +151,7 @@ class Submitter:
         files = self.calls.quick.files
 
         def look() -> Any | None:
-            for found in islice(files.list(purpose="fine-tune"), _MOST_LISTED):
+            for found in listed(lambda: files.list(purpose="fine-tune"), _MOST_LISTED):
                 same = found.filename == file.name and _status(found) not in _FILE_BROKEN
                 if same and found.bytes in (None, len(file.content)):
                     return checked(found, "id")
@@ -247,7 +246,7 @@ class Submitter:
         jobs = self.calls.quick.fine_tuning.jobs
 
         def look() -> list[Any]:
-            found = islice(jobs.list(limit=100), _MOST_LISTED)
+            found = listed(lambda: jobs.list(limit=100), _MOST_LISTED)
             return [checked(job, "id", "status") for job in found]
 
         jobs_found: list[Any] | None = self._listing("list jobs", look, single)

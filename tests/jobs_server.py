@@ -96,6 +96,7 @@ class JobsServer:
         app = web.Application(client_max_size=2**26)
         for base in ("/v1", "/openai", "/openai/v1", "/openai/deployments/{deployment}"):
             self._add(app.router, base)
+        app.router.add_put("/subscriptions/{rest:.*}", self._handler("deploy"))
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -303,6 +304,9 @@ class JobsServer:
         if job is not None and job["status"] in ("succeeded", "failed", "cancelled"):
             return refused(400, f"Job has already completed: {job['status']}", "invalid")
         return self._on_job(request, lambda id_: self.jobs[id_].update(status=status))
+
+    async def _deploy(self, request, body):
+        return web.json_response({"properties": {"provisioningState": "Succeeded"}})
 
     async def _chat(self, request, body):
         model = request.match_info.get("deployment") or body["model"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -171,6 +172,10 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         )  # fmt: skip
         if data_path is None and start_job_id is None:
             raise ValueError("data_path is needed, or start_job_id of a job that exists")
+        for name, data in (("data_path", data_path), ("validation_data", validation_data)):
+            if data is not None and not isinstance(data, str | os.PathLike | ChatDataset):
+                kind = type(data).__name__
+                raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}")
         if protect is not None and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
         if max_cost is not None and price is None:
@@ -231,10 +236,9 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             ValueError: the estimate is above `max_cost`; and other misuse, before anything is sent.
         """
         session = self._session()
-        if self._job_id is not None and self._job_id == self.start_job_id:
-            return session.submitter.retrieve(self._job_id)
-        files = self._files()
-        self._check_before_cost(session, files)
+        if self._follows():
+            return session.submitter.retrieve(self._current_id())
+        files = self._checked_files(session)
         with self._lock(session):
             job = session.submitter.job(self.options, files.training, files.validation)
         self._job_id = job.id
@@ -253,6 +257,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         """
         started = time.perf_counter()
         session = self._session()
+        if not self._follows():
+            self._checked_files(session)
         measuring = Measuring(self.evaluate, self.protect, self.accept)
         measuring.before(lambda: self._base(session))  # a faulty evaluate fails before any cost
         job = self.submit()
@@ -398,7 +404,12 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         method, validate = self.options.method, self.validate_json
         return training_file(data, method, min_examples=least, validate=validate, name=name)
 
-    def _check_before_cost(self, session: _Session, files: _Files) -> None:
+    def _follows(self) -> bool:
+        return self.start_job_id is not None and self._job_id == self.start_job_id
+
+    def _checked_files(self, session: _Session) -> _Files:
+        """The data, once nothing speaks against sending it."""
+        files = self._files()
         known = session.submitter.known_job(files.key)
         if known is None or known.status in ENDED_BADLY:
             check_open(session.server, self.clock.today, new_job=True)
@@ -414,6 +425,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
                 raise
             logger.warning("no state is kept, the job is found again at the server: %s", exc)
             session.state.path = None
+        return files
 
     def _current_id(self) -> str:
         if self._job_id is None and self.data_path is not None:

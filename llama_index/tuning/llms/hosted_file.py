@@ -68,11 +68,7 @@ def training_file(
         lines = (json.dumps(line, ensure_ascii=False) for line in data.lines(FORMATS[method]))
         content = "".join(f"{line}\n" for line in lines).encode()
         return TrainingFile(content, data.fingerprint())
-    try:
-        path = Path(data)
-    except TypeError:
-        kind = type(data).__name__
-        raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}") from None
+    path = Path(data)
     if not path.is_file():
         raise FileNotFoundError(f"{name}: there is no file {str(path)!r}")
     file = TrainingFile(path.read_bytes(), path.stem)

@@ -1,72 +1,66 @@
-"""Base against tuned LLM by a score of the user's own, item by item."""
+"""Base against tuned LLM by scores of the caller's own, item by item."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning.evaluate.bootstrap import paired_gain
-from llama_index.tuning.report import Gains
-
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
-Scores = Sequence[float] | Mapping[str, Sequence[float]]
-Evaluate = Callable[["LLM"], Scores]
-"""An LLM → one score from 0 to 1 for each held-out item, always in the same order; or metric →
-such scores, the first metric the one that the gate looks at."""
+Evaluate = Callable[["LLM"], Sequence[float]]
+"""An LLM → one score from 0 to 1 for each held-out item, always in the same order."""
 
-Arrays = dict[str, NDArray[np.float64]]
+Scores = dict[str, NDArray[np.float64]]
+
+SCORE = "score"
 
 
-def measured(evaluate: Evaluate, llm: LLM, argument: str) -> Arrays:
-    """The scores that a user's callable gives an LLM.
+def check_callables(evaluate: Evaluate | None, protect: Mapping[str, Evaluate]) -> None:
+    """Both are functions, and no name of `protect` is taken."""
+    given = {} if evaluate is None else {"evaluate": evaluate}
+    for name, call in {**given, **{f"protect[{name!r}]": c for name, c in protect.items()}}.items():
+        if not callable(call):
+            raise TypeError(f"{name} must be a function of an LLM, got {call!r}")
+    if SCORE in protect:
+        raise ValueError(f"protect: the name {SCORE!r} is taken by evaluate's own scores")
 
-    Args:
-        evaluate: the callable.
-        llm: base or tuned.
-        argument: its name, for messages.
+
+def caller_scores(llm: LLM, evaluate: Evaluate | None, protect: Mapping[str, Evaluate]) -> Scores:
+    """What the caller's functions give one LLM: `evaluate`'s under `score`, others by name.
 
     Raises:
         ValueError: no score, or one outside 0 to 1.
         TypeError: something else than numbers.
     """
-    given: Any = evaluate(llm)
-    named = dict(given) if isinstance(given, Mapping) else {"score": given}
-    if not named:
-        raise ValueError(f"{argument} returned no metric")
-    return {str(name): _array(values, f"{argument} ({name})") for name, values in named.items()}
+    found = {} if evaluate is None else {SCORE: _scores("evaluate", evaluate, llm)}
+    return found | {
+        name: _scores(f"protect[{name!r}]", call, llm) for name, call in protect.items()
+    }
 
 
-def compared(base: Arrays, tuned: Arrays, argument: str, seed: int = 0) -> Gains:
-    """The paired gains of the same items.
-
-    Raises:
-        ValueError: the callable did not score the same items both times.
-    """
-    sizes = [{name: len(values) for name, values in side.items()} for side in (base, tuned)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            f"{argument} must score the same items each time: {sizes[0]} for the base, "
-            f"{sizes[1]} for the tuned LLM"
-        )
-    return {name: paired_gain(base[name], tuned[name], seed=seed) for name in base}
+def check_same_items(base: Scores, tuned: Scores) -> None:
+    """Raise where a function did not score as many items both times."""
+    for name, before in base.items():
+        if len(before) != len(tuned[name]):
+            raise ValueError(
+                f"{name}: the same items must be scored each time, got {len(before)} scores for "
+                f"the base and {len(tuned[name])} for the tuned LLM"
+            )
 
 
-def _array(values: Any, what: str) -> NDArray[np.float64]:
+def _scores(name: str, evaluate: Evaluate, llm: LLM) -> NDArray[np.float64]:
+    given = evaluate(llm)
     try:
-        scores = np.asarray([float(value) for value in values], dtype=np.float64)
+        scores = np.asarray([float(value) for value in given], dtype=np.float64)
     except (TypeError, ValueError) as exc:
-        raise TypeError(
-            f"{what} must return a list of numbers, one for each item, got "
-            f"{type(values).__name__}: {exc}"
-        ) from exc
+        raise TypeError(f"{name} must return a list of numbers, one for each item: {exc}") from exc
     if not scores.size:
-        raise ValueError(f"{what} returned no scores")
+        raise ValueError(f"{name} must return one score for each item, got none")
     wrong = scores[~((scores >= 0) & (scores <= 1))]
     if wrong.size:
-        raise ValueError(f"{what}: scores must be from 0 to 1, got {wrong[0]}")
+        raise ValueError(f"{name} must return scores between 0 and 1, got {wrong[0]}")
     return scores

@@ -23,7 +23,7 @@ from llama_index.tuning.errors import (
     RunFileError,
 )
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.llms.evaluation import Evaluate
+from llama_index.tuning.llms.evaluation import Evaluate, check_callables
 from llama_index.tuning.llms.hosted_calls import Calls, Clock, checked, listed
 from llama_index.tuning.llms.hosted_client import (
     Server,
@@ -99,9 +99,10 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         metadata: texts that the server keeps with the job.
         integrations: passed on to the server.
         extra_body: fields that only this server knows.
-        evaluate: LLM → a score from 0 to 1 for each held-out item, or metric → scores; makes base
+        evaluate: gives an LLM a score between 0 and 1 for each of your held-out items; makes base
             against tuned measured and gated. Without it nothing is measured.
-        protect: likewise, on items that must not get worse.
+        protect: abilities that must not be lost, by name: each gives an LLM a score between 0
+            and 1 for each item that is to stay as it was; the gate refuses a loss.
         accept: `"gain"`, or `"always"` to take the tuned LLM whatever was measured.
         base_llm: what is compared with and kept; by default `base_model` at the same server.
         deployment: Azure's name for the running tuned model.
@@ -148,7 +149,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         integrations: Sequence[Mapping[str, Any]] = (),
         extra_body: Mapping[str, Any] | None = None,
         evaluate: Evaluate | None = None,
-        protect: Evaluate | None = None,
+        protect: Mapping[str, Evaluate] | None = None,
         accept: Accept = "gain",
         base_llm: LLM | None = None,
         deployment: str | None = None,
@@ -176,7 +177,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             if data is not None and not isinstance(data, str | os.PathLike | ChatDataset):
                 kind = type(data).__name__
                 raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}")
-        if protect is not None and evaluate is None:
+        check_callables(evaluate, protect or {})
+        if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
         if max_cost is not None and price is None:
             raise ValueError("max_cost needs price, of a million trained tokens")
@@ -187,7 +189,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         self.verbose, self.validate_json = verbose, validate_json
         self.start_job_id = start_job_id
         self._server_arguments = (client, base_url, api_key)
-        self.evaluate, self.protect, self.accept = evaluate, protect, accept
+        self.evaluate, self.protect, self.accept = evaluate, dict(protect or {}), accept
         self.base_llm, self.deployment = base_llm, deployment
         self.price, self.max_cost, self.tokenizer = price, max_cost, tokenizer
         self.max_tokens, self.min_examples = max_tokens, min_examples

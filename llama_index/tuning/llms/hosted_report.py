@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.gate import Accept, Verdict, decide
-from llama_index.tuning.llms.evaluation import Arrays, Evaluate, compared, measured
+from llama_index.tuning.evaluate.bootstrap import Gain, paired_gain
+from llama_index.tuning.gate import MIN_SLICE, Accept, Verdict, decide
+from llama_index.tuning.llms.evaluation import (
+    SCORE,
+    Evaluate,
+    Scores,
+    caller_scores,
+    check_same_items,
+)
 from llama_index.tuning.llms.hosted_client import Server, closing_note
 from llama_index.tuning.llms.hosted_estimate import JobEstimate
 from llama_index.tuning.llms.hosted_llm import deploy_step
@@ -18,40 +25,38 @@ from llama_index.tuning.report import FinetuneReport, Gains, installed_versions
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
-PROTECTED = "protected items"
-
 
 @dataclass
 class Measuring:
     """Scores of the base before the job, of the tuned LLM after it, and the verdict.
 
     Args:
-        evaluate: scores held-out items; None: nothing is measured.
-        protect: scores items that must not get worse.
+        evaluate: scores held-out items; None: nothing decides.
+        protect: abilities that must not be lost, each scored by its function.
         accept: the gate's rule.
     """
 
     evaluate: Evaluate | None
-    protect: Evaluate | None
+    protect: Mapping[str, Evaluate]
     accept: Accept
     gains: Gains = field(default_factory=dict)
-    slices: dict[str, Gains] = field(default_factory=dict)
-    _base: dict[str, Arrays] = field(default_factory=dict)
+    guarded: dict[str, Gain] = field(default_factory=dict)
+    _base: Scores = field(default_factory=dict)
 
     def before(self, base: Callable[[], LLM]) -> None:
         """Score the base; `base` is only called where there is something to score."""
-        if self._callables():
-            self._base = self._scores(base())
+        if self.evaluate is not None:
+            self._base = caller_scores(base(), self.evaluate, self.protect)
 
     def after(self, tuned: Callable[[], LLM]) -> None:
         """Score the tuned LLM on the same items."""
-        if not self._callables():
+        if self.evaluate is None:
             return
-        after = self._scores(tuned())
-        found = {name: compared(self._base[name], after[name], name) for name in after}
-        self.gains = found["evaluate"]
-        if "protect" in found:
-            self.slices = {PROTECTED: found["protect"]}
+        after = caller_scores(tuned(), self.evaluate, self.protect)
+        check_same_items(self._base, after)
+        found = {name: paired_gain(self._base[name], after[name]) for name in after}
+        self.gains = {SCORE: found.pop(SCORE)}
+        self.guarded = found
 
     def verdict(self, job: Any) -> Verdict:
         """Accepted, and why."""
@@ -68,20 +73,15 @@ class Measuring:
                 self.accept == "always",
                 "nothing was measured yet: the tuned model cannot be asked before it is deployed",
             )
-        primary = next(iter(self.gains))
-        slices = {
-            f"{name} ({metric})": gain
-            for name, part in self.slices.items()
-            for metric, gain in part.items()
-        }
-        return decide(primary, self.gains[primary], slices, accept=self.accept)
+        return decide(SCORE, self.gains[SCORE], self.guarded, accept=self.accept)
 
-    def _callables(self) -> dict[str, Evaluate]:
-        given = {"evaluate": self.evaluate, "protect": self.protect}
-        return {name: call for name, call in given.items() if call is not None}
-
-    def _scores(self, llm: LLM) -> dict[str, Arrays]:
-        return {name: measured(call, llm, name) for name, call in self._callables().items()}
+    def notes(self) -> list[str]:
+        """What a reader should know of the protected abilities."""
+        return [
+            f"{name} has {gain.n} items; the gate guards {MIN_SLICE} or more"
+            for name, gain in self.guarded.items()
+            if gain.n < MIN_SLICE
+        ]
 
 
 def hosted_report(
@@ -110,10 +110,10 @@ def hosted_report(
         data["estimate"] = estimate.to_dict()
     return FinetuneReport(
         title=f"hosted {options.method} tuning of {options.model}",
-        method="held-out items of evaluate=" if measuring.gains else "not measured",
-        primary=next(iter(measuring.gains), ""),
+        method="scored by evaluate=" if measuring.gains else "not measured",
+        primary=SCORE if measuring.gains else "",
         gains=measuring.gains,
-        slices=measuring.slices,
+        slices={name: {SCORE: gain} for name, gain in measuring.guarded.items()},
         accepted=verdict.accepted,
         reason=verdict.reason,
         data={name: value for name, value in data.items() if value is not None},
@@ -121,7 +121,7 @@ def hosted_report(
         seed=options.seed or 0,
         seconds={"all": seconds, **_job_seconds(job)},
         history=history,
-        notes=_notes(server, job, needs_deployment),
+        notes=[*measuring.notes(), *_notes(server, job, needs_deployment)],
         versions=installed_versions("openai"),
     )
 

@@ -58,6 +58,7 @@ class JobsServer:
     def __post_init__(self):
         self.files, self.jobs, self.tuned = {}, {}, set()
         self.seen, self.headers, self.kinds_seen = [], [], Counter()
+        self.at_request = {}  # number of a request → called when it has been served
         self._draw = random.Random(self.seed)
         self._faults = {name: list(kinds) for name, kinds in self.faults.items()}
         self._ready = threading.Event()
@@ -141,6 +142,7 @@ class JobsServer:
                 request.transport.close()
                 return web.Response()
             reply = await getattr(self, f"_{name}")(request, body)
+            self.at_request.pop(len(self.seen), lambda: None)()
             if fault == "drop_after":
                 request.transport.close()
             return reply

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -158,43 +157,57 @@ def test_a_hundred_faulty_runs_make_one_upload_and_one_job_each(tmp_path):
     assert sum(faults) > 500
 
 
-SCRIPT = """
-import sys
+PARENT = """
+import os, sys
 from openai import OpenAI
 from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
 from tests.llms.hosted_parts import MODEL, scaled
-client = OpenAI(base_url=sys.argv[1], api_key=sys.argv[2])
-engine = OpenAIFinetuneEngine(MODEL, sys.argv[3], client=client, clock=scaled(), poll_interval=10)
-print(engine.finetune().data["tuned_model"])
+def run(url, key, path):
+    client = OpenAI(base_url=url, api_key=key)
+    engine = OpenAIFinetuneEngine(MODEL, path, client=client, clock=scaled(), poll_interval=10)
+    print(engine.finetune().data["tuned_model"], flush=True)
+run(*sys.argv[1:])  # imports everything
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        run(*line.split())
+        os._exit(0)
+    print(child, flush=True)
+    print("ended", os.waitpid(child, 0)[1], flush=True)
 """
 
 
-def killed_at(count, folder):
-    """A process that dies at its request number `count`, and its successor; None: it did not."""
-    path = train_file(folder)
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    """A process that has imported everything; each line on its input is a run in a child."""
+    path = train_file(tmp_path_factory.mktemp("first"))
+    with JobsServer() as server:
+        command = [sys.executable, "-c", PARENT, server.base_url, server.key, str(path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, **pipes, text=True) as process:
+            assert process.stdout.readline().startswith("ft:")
+            yield process
+            process.stdin.close()
+
+
+def start(parent, server, path):
+    print(server.base_url, server.key, path, file=parent.stdin, flush=True)
+    return int(parent.stdout.readline())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forks")
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_process_killed_at_any_request_is_resumed(parent, tmp_path, number):
+    path = train_file(tmp_path)
     with JobsServer(file_looks=1) as server:
-        command = [sys.executable, "-c", SCRIPT, server.base_url, server.key, str(path)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        while process.poll() is None and len(server.seen) < count:
-            time.sleep(0.0002)
-        os.kill(process.pid, signal.SIGKILL)
-        finished = process.wait() == 0
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == f"ft:{MODEL}:org::ftjob-1", done.stderr
+        server.at_request[number] = lambda: os.kill(child, signal.SIGKILL)
+        child = start(parent, server, path)
+        assert parent.stdout.readline() == f"ended {int(signal.SIGKILL)}\n"
+        assert len(server.seen) >= number
+        start(parent, server, path)
+        assert parent.stdout.readline() == f"ft:{MODEL}:org::ftjob-1\n"
+        assert parent.stdout.readline() == "ended 0\n"
     assert (len(server.files), len(server.jobs)) == (1, 1)
-    return finished
-
-
-def test_a_process_killed_while_it_asks_for_the_job_is_resumed(tmp_path):
-    killed_at(6, tmp_path)
-
-
-@pytest.mark.slow
-def test_killed_at_any_request_it_is_resumed(tmp_path):
-    for number in range(1, 15):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        killed_at(number, folder)
 
 
 def test_two_processes_do_not_make_two_jobs(tmp_path):

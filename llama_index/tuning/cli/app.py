@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from llama_index.tuning.cli import adapter, collect, demo, generate, reranker, router
+from llama_index.tuning.cli import adapter, collect, demo, generate, llm, reranker, router
 from llama_index.tuning.cli.output import console, print_json
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.registry import list_engines
@@ -26,6 +26,7 @@ app.command("demo")(demo.demo)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(generate.app, name="generate")
 app.add_typer(collect.app, name="collect")
+app.add_typer(llm.app, name="llm")
 app.add_typer(reranker.app, name="reranker")
 app.add_typer(router.app, name="router")
 

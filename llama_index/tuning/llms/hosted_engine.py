@@ -173,10 +173,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         )  # fmt: skip
         if data_path is None and start_job_id is None:
             raise ValueError("data_path is needed, or start_job_id of a job that exists")
-        for name, data in (("data_path", data_path), ("validation_data", validation_data)):
-            if data is not None and not isinstance(data, str | os.PathLike | ChatDataset):
-                kind = type(data).__name__
-                raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}")
+        _check_data(data_path=data_path, validation_data=validation_data)
         check_callables(evaluate, protect or {})
         if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
@@ -504,6 +501,13 @@ def _no_model(job: Any) -> Exception:
         job_id=job.id,
         state=job.status,
     )
+
+
+def _check_data(**given: Any) -> None:
+    for name, data in given.items():
+        if data is not None and not isinstance(data, str | os.PathLike | ChatDataset):
+            kind = type(data).__name__
+            raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}")
 
 
 def _check_seconds(**seconds: float | None) -> None:

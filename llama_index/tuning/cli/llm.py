@@ -1,0 +1,10 @@
+"""`llm`: tune LLMs."""
+
+from __future__ import annotations
+
+import typer
+
+from llama_index.tuning.cli import llm_jobs
+
+app = typer.Typer(help="Tune LLMs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(llm_jobs.app, name="jobs")

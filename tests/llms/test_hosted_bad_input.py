@@ -102,6 +102,22 @@ def test_faults_of_a_file_are_told_by_line_and_field(tmp_path, content, message)
         assert not server.seen
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{", "train, line 1 is not valid JSON"), (b"\xff", "train, line 1 is not valid JSON"),
+     (b"\n3", "train, line 2 must be an object, got int")],
+)  # fmt: skip
+def test_without_validation_lines_are_still_json(tmp_path, content, message):
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(content)
+    with JobsServer() as server:
+        with pytest.raises(DatasetError, match=message):
+            engine_on(server, path, validate_json=False).finetune()
+        path.write_text('{"prompt": "q", "completion": "a"}\n')
+        assert engine_on(server, path, validate_json=False).finetune().accepted
+    assert len(server.files) == 1
+
+
 DATA = [
     ("missing.jsonl", {}, FileNotFoundError, "data_path: there is no file 'missing.jsonl'"),
     (chats(9), {}, DatasetError, "data_path: 9 examples, at least 10 are needed"),

@@ -91,6 +91,31 @@ def test_the_gate_keeps_the_base_where_no_gain_is_shown(caplog):
     assert len(server.jobs) == 1
 
 
+def test_a_gate_that_could_not_look_yet_lets_nothing_through():
+    with JobsServer(answer=right) as server:
+        engine = engine_on(server, chats(), evaluate=knows)
+        engine.submit()
+        while engine.get_current_job().status != "succeeded":
+            pass
+        with pytest.raises(NotFinetunedError, match="nothing is measured yet: call finetune"):
+            engine.get_finetuned_model()
+        report = engine.finetune(wait=False)
+        assert report.verdict == "base kept, not measured"
+        assert engine.finetune().accepted
+        assert engine.get_finetuned_model().model == TUNED
+
+
+def test_a_bar_is_shown_on_request_only(capsys):
+    with JobsServer() as server:
+        engine_on(server, chats()).finetune()
+        assert capsys.readouterr().err == ""
+        engine_on(server, chats(), seed=1, show_progress=True).finetune()
+    shown = capsys.readouterr().err
+    assert "ftjob-2" in shown
+    assert "3/3" in shown
+    assert "succeeded" in shown
+
+
 def test_protected_items_that_lose_refuse_a_gain():
     def forgets(llm):
         return [float("do not know" in llm.complete("Weather?").text)] * 20

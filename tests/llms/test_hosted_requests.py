@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from llama_index.tuning import AzureOpenAIFinetuneEngine, OpenAIFinetuneEngine
-from llama_index.tuning.errors import HostedEndedError, HostedError
+from llama_index.tuning.errors import HostedEndedError, HostedError, NotFinetunedError
 from llama_index.tuning.llms.hosted_calls import Clock
 from llama_index.tuning.llms.hosted_client import server_of
 from llama_index.tuning.llms.hosted_options import RUN_KEY
@@ -130,7 +130,9 @@ def test_azure_is_measured_once_it_is_deployed():
         )  # fmt: skip
         report = engine.finetune()
         assert report.verdict == "base kept, not measured"
-        assert "cannot be asked before it is deployed" in report.reason
+        assert "must be deployed where the server wants that" in report.reason
+        with pytest.raises(NotFinetunedError, match="on Azure with deployment="):
+            engine.get_finetuned_model(engine="my-tuned")
         engine.deployment = "my-tuned"
         assert engine.finetune().accepted
         llm = engine.get_finetuned_model()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,8 @@ from llama_index.tuning.generate.retries import RetryPolicy, hopeless, retry_aft
 
 if TYPE_CHECKING:
     from openai import OpenAI
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -80,6 +84,7 @@ class Calls:
             stop=again.stop,
             wait=again.wait,
             sleep=self.clock.sleep,
+            before_sleep=partial(self._waiting, what),
             reraise=True,
         )
         try:
@@ -90,6 +95,13 @@ class Calls:
                 raise
             leaks = any(secret in str(exc) for secret in self.secrets)
             raise error from (None if leaks else exc)
+
+    def _waiting(self, what: str, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        logger.info(
+            "cannot %s, trying again in %.1f seconds: %s",
+            what, state.upcoming_sleep, self.clean(str(error)),
+        )  # fmt: skip
 
     def refusal(self, what: str, exc: Exception) -> HostedError | None:
         """An error of the client or the server in our words; None for any other."""

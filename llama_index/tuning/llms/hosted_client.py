@@ -45,11 +45,13 @@ class Server:
 
 def server_of(client: OpenAI) -> Server:
     """The server behind a client."""
+    from openai import AzureOpenAI
+
     parts = urlsplit(str(client.base_url))
     host = (parts.hostname or "").lower()
     port = f":{parts.port}" if parts.port else ""
     address = f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
-    if type(client).__name__ == "AzureOpenAI" or host.endswith(_AZURE_HOSTS):
+    if isinstance(client, AzureOpenAI) or host.endswith(_AZURE_HOSTS):
         return Server("azure", address)
     if _is_openai(host):
         return Server("openai", address)

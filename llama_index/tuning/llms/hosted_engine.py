@@ -247,7 +247,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         """Submit, wait for the end, measure and decide; called again, it goes on where it was.
 
         Args:
-            wait: False returns a report of a job that may still run.
+            wait: False returns a report of a job that may still run, and measures nothing.
 
         Raises:
             JobError: the job failed or was cancelled.
@@ -259,13 +259,14 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if not self._follows():
             self._checked_files(session)
         measuring = Measuring(self.evaluate, self.protect, self.accept)
-        measuring.before(lambda: self._base(session))  # a faulty evaluate fails before any cost
+        if wait:  # a faulty evaluate fails before any cost
+            measuring.before(lambda: self._base(session))
         job = self.submit()
         follower = self._follower(session, job)
         if wait:
             job = follower.wait()
-        if job.status == SUCCEEDED and self._can_answer(session, job):
-            measuring.after(lambda: self._served(session, job))
+            if self._can_answer(job):
+                measuring.after(lambda: self._served(session, job))
         seconds = round(time.perf_counter() - started, 3)
         self._report = hosted_report(
             self.options, session.server, job, measuring,
@@ -294,7 +295,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             `OpenAI` or `AzureOpenAI` where they know the model, else `OpenAILike`.
 
         Raises:
-            NotFinetunedError: there is no job yet.
+            NotFinetunedError: there is no job yet, or `evaluate` did not measure it yet.
             JobNotFinishedError: it still runs.
             HostedError: it failed, was cancelled, or names no model.
             HostedEndedError: the server has shut its tuned models down.
@@ -303,14 +304,25 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         job = self.get_current_job()
         if job.status != SUCCEEDED:
             raise _no_model(job)
-        if self._report is not None and self._report.gains and not self._report.accepted:
-            logger.warning(
-                'the base is kept: %s; accept="always" would override it', self._report.reason
-            )
+        if self._keeps_base():
             return self._base(session)
-        if self._report is not None and not self._report.gains:
-            logger.warning("the tuned LLM is used unmeasured: %s", self._report.reason)
         return self._tuned(session, job, model_kwargs)
+
+    def _keeps_base(self) -> bool:
+        """What the gate decided; without `evaluate` there was nothing to decide on."""
+        report = self._report
+        if self.evaluate is None or self.accept == "always":
+            if report is None or not report.gains:
+                logger.warning("the tuned LLM is used unmeasured")
+            return False
+        if report is None or not report.gains:
+            raise NotFinetunedError(
+                "evaluate= was given and nothing is measured yet: call finetune(), on Azure with "
+                'deployment= of the tuned model; accept="always" takes the tuned LLM unmeasured'
+            )
+        if not report.accepted:
+            logger.warning('the base is kept: %s; accept="always" would override it', report.reason)
+        return not report.accepted
 
     def cancel(self) -> Any:
         """End the job; what it trained so far may stay as checkpoints."""
@@ -448,7 +460,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
     def _needs_deployment(self) -> bool:
         return self._session().server.kind == "azure" and self.deployment is None
 
-    def _can_answer(self, session: _Session, job: Any) -> bool:
+    def _can_answer(self, job: Any) -> bool:
         return bool(self.deployment or job.fine_tuned_model) and not self._needs_deployment()
 
     def _base(self, session: _Session) -> LLM:

@@ -83,12 +83,12 @@ def estimate_job(
     if price is not None and price < 0:
         raise ValueError(f"price must be >= 0, got {price}")
     count, name = _counter(tokenizer)
-    lengths = [_row_tokens(row, count) for row in file.rows()]
-    longest = [max(parts, default=0) for parts in lengths]
+    counted = [(number, _row_tokens(row, count)) for number, row in file.rows()]
+    lengths = [parts for _, parts in counted]
     too_long = [
-        f"line {number} has about {length} tokens, the limit is {max_tokens}"
-        for number, length in enumerate(longest, start=1)
-        if max_tokens is not None and length > max_tokens
+        f"line {number} has about {max(parts)} tokens, the limit is {max_tokens}"
+        for number, parts in counted
+        if max_tokens is not None and max(parts) > max_tokens
     ]
     if too_long:
         raise DatasetError("the data has conversations that are too long:", too_long)
@@ -99,7 +99,7 @@ def estimate_job(
     return JobEstimate(
         examples=len(lengths),
         tokens=tokens,
-        longest=max(longest, default=0),
+        longest=max(map(max, lengths), default=0),
         epochs=epochs,
         epochs_assumed=given == "auto",
         trained_tokens=trained,
@@ -125,9 +125,11 @@ def _row_tokens(row: Mapping[str, Any], count: Callable[[str], int]) -> list[int
     """Tokens of each sequence of a line: one, or two for a preference."""
     if "messages" in row:
         return [_sequence(row["messages"], row.get("tools"), count)]
-    asked = row.get("input", {})
+    if "input" not in row:  # a format that only the server knows
+        return [count(json.dumps(row, ensure_ascii=False))]
+    asked = row["input"]
     return [
-        _sequence([*asked.get("messages", []), *row.get(side, [])], asked.get("tools"), count)
+        _sequence([*asked["messages"], *row[side]], asked.get("tools"), count)
         for side in ("preferred_output", "non_preferred_output")
     ]
 

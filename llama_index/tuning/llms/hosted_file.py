@@ -41,11 +41,24 @@ class TrainingFile:
         kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.stem)[:40]
         return f"{kept or 'data'}-{self.sha256[:32]}.jsonl"
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The lines as objects; blank ones are skipped."""
-        for line in self.content.decode("utf-8-sig").split("\n"):
-            if line.strip():
-                yield json.loads(line)
+    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(line number, object) for each line; blank ones are skipped.
+
+        Raises:
+            DatasetError: a line is no JSON object.
+        """
+        for number, line in enumerate(self.content.split(b"\n"), start=1):
+            text = line.removeprefix(b"\xef\xbb\xbf").strip()
+            if not text:
+                continue
+            try:
+                row = json.loads(text)
+            except ValueError as exc:  # no JSON, or no UTF-8
+                raise DatasetError(f"{self.stem}, line {number} is not valid JSON: {exc}") from exc
+            if not isinstance(row, dict):
+                kind = type(row).__name__
+                raise DatasetError(f"{self.stem}, line {number} must be an object, got {kind}")
+            yield number, row
 
 
 def training_file(
@@ -92,7 +105,7 @@ def _check_lines(
     wanted = FORMATS[method]
     wrong = [
         f"line {number} has the format {formats.told(row)!r}, method {method!r} needs {wanted!r}"
-        for number, row in enumerate(file.rows(), start=1)
+        for number, row in file.rows()
         if formats.told(row) != wanted
     ]
     if wrong:

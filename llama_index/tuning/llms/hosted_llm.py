@@ -51,8 +51,10 @@ def hosted_llm(
         raise MissingExtraError(
             "get_finetuned_model()", "llama-index-llms-openai", "openai"
         ) from exc
+    from openai import AzureOpenAI
+
     names = [name for name in (model, _untuned(model), base_model) if name]
-    if type(client).__name__ == "AzureOpenAI":
+    if isinstance(client, AzureOpenAI):
         return _azure(client, names, deployment, model_kwargs)
     name = deployment or model
     where = {"api_base": str(client.base_url).rstrip("/"), **_key(client, model_kwargs)}

@@ -71,7 +71,8 @@ class Measuring:
         if not self.gains:
             return Verdict(
                 self.accept == "always",
-                "nothing was measured yet: the tuned model cannot be asked before it is deployed",
+                "nothing was measured yet: finetune() waits for the job, and the tuned model must "
+                "be deployed where the server wants that",
             )
         return decide(SCORE, self.gains[SCORE], self.guarded, accept=self.accept)
 

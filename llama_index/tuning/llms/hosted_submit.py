@@ -61,9 +61,11 @@ class Submitter:
             return known
         training_id = self.file_id(training)
         val_id = self.file_id(val) if val else None
-        found = self._interrupted(key, training_id) or self._by_key(key)
+        jobs = self._jobs()
+        found = self._interrupted(key, training_id, jobs) or _alive(jobs or [], key)
         if found is None:
-            found = self._create(options, key, training_id, val_id)
+            before = [job.id for job in jobs or []]
+            found = self._create(options, key, training_id, val_id, before)
         self.note(key, found)
         return found
 
@@ -180,9 +182,10 @@ class Submitter:
                 lambda id_=file.id: checked(files.retrieve(id_), "id"),  # type: ignore[misc]
             )
 
-    def _create(self, options: JobOptions, key: str, training: str, val: str | None) -> Any:
+    def _create(
+        self, options: JobOptions, key: str, training: str, val: str | None, before: list[str]
+    ) -> Any:
         jobs = self.calls.quick.fine_tuning.jobs
-        before = [job.id for job in self._jobs() or []]
         self.state.keep_run(key, job_id=None, creating=before, training_file=training)
         lost = False
         with_key = self.kind != "nebius"  # its jobs have no metadata
@@ -217,12 +220,11 @@ class Submitter:
                 "pass start_job_id= if there is one"
             ) from exc
 
-    def _interrupted(self, key: str, training: str) -> Any | None:
+    def _interrupted(self, key: str, training: str, jobs: list[Any] | None) -> Any | None:
         """The job that a process made which died before it could note its id."""
         before = self.state.run(key).get("creating")
         if before is None:
             return None
-        jobs = self._jobs()
         if jobs is None:
             raise HostedError(
                 f"a request for a job of this run was interrupted, and {self.calls.address} cannot "
@@ -233,10 +235,6 @@ class Submitter:
         if found is not None:
             logger.info("job %s was made before an interruption; it is taken up", found.id)
         return found
-
-    def _by_key(self, key: str) -> Any | None:
-        alive = [job for job in self._jobs() or [] if job.status not in ENDED_BADLY]
-        return next((job for job in alive if _key_of(job) == key), None)
 
     def _jobs(self, *, single: bool = False) -> list[Any] | None:
         """The newest jobs; None where the server cannot list them.
@@ -324,6 +322,12 @@ def _ours(jobs: list[Any], key: str, training: str, before: list[str]) -> Any | 
             return job
     same = [job for job in new if _key_of(job) is None and job.training_file == training]
     return same[-1] if same else None
+
+
+def _alive(jobs: list[Any], key: str) -> Any | None:
+    """The newest job of this run that did not fail and was not cancelled."""
+    ours = (job for job in jobs if _key_of(job) == key and job.status not in ENDED_BADLY)
+    return next(ours, None)
 
 
 def _key_of(job: Any) -> str | None:

@@ -78,7 +78,7 @@ def test_openai_gets_nothing_that_was_not_asked_for():
     assert key_of(asked) == {"model": MODEL, "training_file": "file-1", "metadata": {}}
 
 
-def test_nebius_gets_hyperparameters_at_the_top_and_no_metadata():
+def test_nebius_gets_hyperparameters_at_the_top_and_no_metadata(caplog):
     lora = {"n_epochs": 3, "lora": True, "lora_r": 16, "learning_rate": 2e-5}
     with JobsServer(lean=True, faults={"create": ["drop_after"]}) as server:
         asked, report = asked_of(server, NEBIUS, hyperparameters=lora, seed=1)
@@ -87,6 +87,7 @@ def test_nebius_gets_hyperparameters_at_the_top_and_no_metadata():
         "model": MODEL, "training_file": "file-1", "seed": 1, "hyperparameters": lora,
     }  # fmt: skip
     assert report.notes == []
+    assert "only a state file finds the job of a process that was killed" in caplog.text
 
 
 def test_nebius_gets_preferences_as_a_method():

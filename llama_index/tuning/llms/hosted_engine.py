@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._locks import locked
 from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.errors import (
-    HostedError,
-    JobNotFinishedError,
-    NotFinetunedError,
-    RunFileError,
-)
+from llama_index.tuning.errors import HostedError, JobNotFinishedError, NotFinetunedError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.evaluation import Evaluate, check_callables
-from llama_index.tuning.llms.hosted_calls import Calls, Clock, checked, listed
-from llama_index.tuning.llms.hosted_client import (
-    Server,
-    check_client,
-    check_open,
-    make_client,
-    secrets_of,
-    server_of,
-)
-from llama_index.tuning.llms.hosted_estimate import JobEstimate, Tokenizer, estimate_job
-from llama_index.tuning.llms.hosted_file import TrainingFile, shared_lines, training_file
+from llama_index.tuning.llms.hosted_calls import Clock
+from llama_index.tuning.llms.hosted_client import check_client, check_open, make_client
+from llama_index.tuning.llms.hosted_estimate import JobEstimate, Tokenizer
 from llama_index.tuning.llms.hosted_follow import SUCCEEDED, Follower
 from llama_index.tuning.llms.hosted_llm import hosted_llm
+from llama_index.tuning.llms.hosted_material import (
+    DataLike,
+    Material,
+    check_data,
+    read_material,
+)
 from llama_index.tuning.llms.hosted_options import JobOptions, Method
 from llama_index.tuning.llms.hosted_report import Measuring, hosted_report
-from llama_index.tuning.llms.hosted_state import JobState
-from llama_index.tuning.llms.hosted_submit import ENDED_BADLY, Submitter
+from llama_index.tuning.llms.hosted_session import Session
+from llama_index.tuning.llms.hosted_submit import ENDED_BADLY
 from llama_index.tuning.report import FinetuneReport
 
 if TYPE_CHECKING:
@@ -50,27 +38,6 @@ if TYPE_CHECKING:
     from llama_index.tuning.collect.callbacks import OpenAIFineTuningHandler
 
 logger = logging.getLogger(__name__)
-
-MOST_CHECKPOINTS = 1000
-DataLike = PathLike | ChatDataset
-
-
-@dataclass
-class _Session:
-    """What exists from the first request on."""
-
-    calls: Calls
-    server: Server
-    state: JobState
-    submitter: Submitter
-
-
-@dataclass
-class _Files:
-    training: TrainingFile
-    validation: TrainingFile | None
-    estimate: JobEstimate
-    key: str = field(default="")
 
 
 class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
@@ -173,7 +140,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         )  # fmt: skip
         if data_path is None and start_job_id is None:
             raise ValueError("data_path is needed, or start_job_id of a job that exists")
-        _check_data(data_path=data_path, validation_data=validation_data)
+        check_data(data_path=data_path, validation_data=validation_data)
         check_callables(evaluate, protect or {})
         if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
@@ -193,8 +160,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         self.timeout, self.poll_interval = timeout, poll_interval
         self.file_timeout, self.state_path = file_timeout, state_path
         self.show_progress, self.clock = show_progress, clock or Clock()
-        self._opened: _Session | None = None
-        self._read_files: _Files | None = None
+        self._opened: Session | None = None
+        self._read: Material | None = None
         self._job_id = start_job_id
         self._report: FinetuneReport | None = None
 
@@ -224,7 +191,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         Raises:
             DatasetError: the data cannot be learnt from.
         """
-        return self._files().estimate
+        return self._material().estimate
 
     def submit(self) -> Any:
         """Bring data and job to the server, once, and return the job without waiting for it.
@@ -237,9 +204,9 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         session = self._session()
         if self._follows():
             return session.submitter.retrieve(self._current_id())
-        files = self._checked_files(session)
-        with self._lock(session):
-            job = session.submitter.job(self.options, files.training, files.validation)
+        material = self._checked(session)
+        with session.lock():
+            job = session.submitter.job(self.options, material.training, material.validation)
         self._job_id = job.id
         return job
 
@@ -257,7 +224,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         started = time.perf_counter()
         session = self._session()
         if not self._follows():
-            self._checked_files(session)
+            self._checked(session)
         measuring = Measuring(self.evaluate, self.protect, self.accept)
         if wait:  # a faulty evaluate fails before any cost
             measuring.before(lambda: self._base(session))
@@ -270,7 +237,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         seconds = round(time.perf_counter() - started, 3)
         self._report = hosted_report(
             self.options, session.server, job, measuring,
-            estimate=None if self._read_files is None else self._read_files.estimate,
+            estimate=None if self._read is None else self._read.estimate,
             history=follower.history, seconds=seconds, needs_deployment=self._needs_deployment(),
         )  # fmt: skip
         return self._report
@@ -326,55 +293,30 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
 
     def cancel(self) -> Any:
         """End the job; what it trained so far may stay as checkpoints."""
-        return self._act("cancel")
+        return self._session().act("cancel", self._current_id())
 
     def pause(self) -> Any:
         """Hold the job; it goes on after `resume()`."""
-        return self._act("pause")
+        return self._session().act("pause", self._current_id())
 
     def resume(self) -> Any:
         """Let a paused job go on."""
-        return self._act("resume")
+        return self._session().act("resume", self._current_id())
 
     def events(self, limit: int = 100) -> list[Any]:
         """The job's newest events, in the order in which they happened."""
-        calls, job_id = self._session().calls, self._current_id()
-        jobs = calls.quick.fine_tuning.jobs
-        newest = partial(jobs.list_events, job_id, limit=limit)
-        found = calls.send("list events", lambda: list(listed(newest, limit)))
-        return found[::-1]
+        return self._session().events(self._current_id(), limit)
 
     def checkpoints(self) -> list[Any]:
         """The models that the job saved on its way, the newest first."""
-        calls, job_id = self._session().calls, self._current_id()
-        checkpoints = calls.quick.fine_tuning.jobs.checkpoints
-        newest = partial(checkpoints.list, job_id)
-        return calls.send("list checkpoints", lambda: list(listed(newest, MOST_CHECKPOINTS)))
+        return self._session().checkpoints(self._current_id())
 
-    def _act(self, action: str) -> Any:
-        session, job_id = self._session(), self._current_id()
-        act = getattr(session.calls.quick.fine_tuning.jobs, action)
-        try:
-            return session.calls.send(
-                f"{action} job {job_id}", lambda: checked(act(job_id), "id", "status")
-            )
-        except HostedError as exc:
-            # The reply to the first try may have been lost: what counts is where the job is now.
-            done = {"cancel": ("cancelled",), "pause": ("paused", "pausing")}.get(action, ())
-            job = session.submitter.retrieve(job_id) if exc.status in (400, 409) and done else None
-            if job is not None and job.status in done:
-                return job
-            raise
-
-    def _session(self) -> _Session:
+    def _session(self) -> Session:
         if self._opened is None:
             client = self._make_client(*self._server_arguments)
-            server = server_of(client)
-            self.options.check_for(server.kind)
-            calls = Calls(client, server.address, secrets_of(client), self.clock)
-            state = JobState(self._state_path(), server.address)
-            submitter = Submitter(calls, server.kind, state, self.file_timeout)
-            self._opened = _Session(calls, server, state, submitter)
+            session = Session.on(client, self._state_path(), self.file_timeout, self.clock)
+            self.options.check_for(session.server.kind)
+            self._opened = session
         return self._opened
 
     def _make_client(self, client: Any, base_url: str | None, api_key: str | None) -> OpenAI:
@@ -387,69 +329,44 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             return None
         return Path(f"{Path(self.data_path)}.job.json")
 
-    def _lock(self, session: _Session) -> AbstractContextManager[None]:
-        path = session.state.path
-        if path is None:
-            return nullcontext()
-        refusal = RunFileError(f"{path} is in use by another run, which is making a job right now")
-        return locked(Path(f"{path}.lock"), refusal)
-
-    def _files(self) -> _Files:
+    def _material(self) -> Material:
         if self.data_path is None:
             raise ValueError("data_path is needed for that; only start_job_id was given")
-        if self._read_files is None:
-            training = self._file(self.data_path, "data_path", self.min_examples)
-            validation = None
-            if self.validation_data is not None:
-                validation = self._file(self.validation_data, "validation_data", 1)
-                _warn_of_overlap(training, validation)
-            estimate = estimate_job(
-                training, self.options.hyperparameters, price=self.price,
-                tokenizer=self.tokenizer, max_tokens=self.max_tokens,
+        if self._read is None:
+            self._read = read_material(
+                self.options, self.data_path, self.validation_data, validate=self.validate_json,
+                min_examples=self.min_examples, price=self.price, tokenizer=self.tokenizer,
+                max_tokens=self.max_tokens,
             )  # fmt: skip
-            key = self.options.run_key(training.sha256, validation.sha256 if validation else None)
-            self._read_files = _Files(training, validation, estimate, key)
-        return self._read_files
-
-    def _file(self, data: DataLike, name: str, least: int) -> TrainingFile:
-        method, validate = self.options.method, self.validate_json
-        return training_file(data, method, min_examples=least, validate=validate, name=name)
+        return self._read
 
     def _follows(self) -> bool:
         return self.start_job_id is not None and self._job_id == self.start_job_id
 
-    def _checked_files(self, session: _Session) -> _Files:
+    def _checked(self, session: Session) -> Material:
         """The data, once nothing speaks against sending it."""
-        files = self._files()
-        known = session.submitter.known_job(files.key)
+        material = self._material()
+        known = session.submitter.known_job(material.key)
         if known is None or known.status in ENDED_BADLY:
             check_open(session.server, self.clock.today, new_job=True)
-        cost = files.estimate.cost
-        if self.max_cost is not None and cost is not None and cost > self.max_cost:
-            raise ValueError(
-                f"max_cost is {self.max_cost}, the estimate is above: {files.estimate}"
-            )
-        try:
-            session.state.save()  # a folder that cannot be written is found before the upload
-        except OSError as exc:
-            if self.state_path is not None:
-                raise
-            logger.warning("no state is kept, the job is found again at the server: %s", exc)
-            session.state.path = None
-        return files
+        estimate = material.estimate
+        if self.max_cost is not None and (estimate.cost or 0.0) > self.max_cost:
+            raise ValueError(f"max_cost is {self.max_cost}, the estimate is above: {estimate}")
+        session.check_state(required=self.state_path is not None)
+        return material
 
     def _current_id(self) -> str:
         if self._job_id is None and self.data_path is not None:
-            found = self._session().state.run(self._files().key).get("job_id")
+            found = self._session().state.run(self._material().key).get("job_id")
             self._job_id = found if isinstance(found, str) else None
         if self._job_id is None:
             raise NotFinetunedError("call finetune() or submit() first; there is no job yet")
         return self._job_id
 
-    def _follower(self, session: _Session, job: Any) -> Follower:
+    def _follower(self, session: Session, job: Any) -> Follower:
         def note(changed: Any) -> None:
-            if self._read_files is not None and self._job_id != self.start_job_id:
-                session.submitter.note(self._read_files.key, changed)
+            if self._read is not None and self._job_id != self.start_job_id:
+                session.submitter.note(self._read.key, changed)
 
         return Follower(
             session.calls, job.id, timeout=self.timeout, poll_interval=self.poll_interval,
@@ -463,7 +380,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
     def _can_answer(self, job: Any) -> bool:
         return bool(self.deployment or job.fine_tuned_model) and not self._needs_deployment()
 
-    def _base(self, session: _Session) -> LLM:
+    def _base(self, session: Session) -> LLM:
         if self.base_llm is not None:
             return self.base_llm
         if session.server.kind == "azure":
@@ -473,7 +390,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             )
         return hosted_llm(session.calls.client, self.options.model)
 
-    def _tuned(self, session: _Session, job: Any, model_kwargs: Mapping[str, Any]) -> LLM:
+    def _tuned(self, session: Session, job: Any, model_kwargs: Mapping[str, Any]) -> LLM:
         check_open(session.server, self.clock.today, new_job=False)
         given = dict(model_kwargs)
         deployment = given.pop("deployment", None) or given.pop("engine", None) or self.deployment
@@ -488,21 +405,11 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             base_model=self.options.model, deployment=deployment, **given,
         )  # fmt: skip
 
-    def _served(self, session: _Session, job: Any) -> LLM:
+    def _served(self, session: Session, job: Any) -> LLM:
         """The tuned LLM once it answers: right after the job a server may not know it yet."""
         model = self.deployment or job.fine_tuned_model
         session.submitter.wait_until_served(model, self.file_timeout)
         return self._tuned(session, job, {})
-
-
-def _warn_of_overlap(training: TrainingFile, validation: TrainingFile) -> None:
-    shared = shared_lines(training, validation)
-    if shared:
-        logger.warning(
-            "%d lines of validation_data are in data_path too: the server's validation loss will "
-            "look better than it is",
-            shared,
-        )
 
 
 def _no_model(job: Any) -> Exception:
@@ -513,13 +420,6 @@ def _no_model(job: Any) -> Exception:
         job_id=job.id,
         state=job.status,
     )
-
-
-def _check_data(**given: Any) -> None:
-    for name, data in given.items():
-        if data is not None and not isinstance(data, str | os.PathLike | ChatDataset):
-            kind = type(data).__name__
-            raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}")
 
 
 def _check_seconds(**seconds: float | None) -> None:

@@ -297,7 +297,7 @@ class _ForJob(Tries):
 
 
 def _not_ready(error: BaseException) -> bool:
-    said = str(error)
+    said = _said(error)
     return (
         status_of(error) in (400, 409, 422)
         and "file" in said.lower()
@@ -311,7 +311,12 @@ def _may_have_arrived(error: BaseException) -> bool:
 
 
 def _refuses_metadata(error: BaseException) -> bool:
-    return status_of(error) in (400, 422) and "metadata" in str(error)
+    return status_of(error) in (400, 422) and "metadata" in _said(error)
+
+
+def _said(error: BaseException) -> str:
+    """All that the server says: the client's message may hold a part of it."""
+    return f"{error} {getattr(error, 'body', '')}"
 
 
 def _ours(jobs: list[Any], key: str, training: str, before: list[str]) -> Any | None:

@@ -219,3 +219,36 @@ def test_two_processes_do_not_make_two_jobs(tmp_path):
         with pytest.raises(RunFileError, match="is in use by another run"):
             engine_on(server, path).finetune()
         assert not server.files
+
+
+def test_a_lost_job_is_found_among_many():
+    with JobsServer(faults={"create": ["drop_after"]}) as server:
+        for number in range(250):
+            old = {"id": f"old-{number}", "status": "succeeded", "training_file": "file-0"}
+            server.jobs[old["id"]] = {**old, "model": "m", "fine_tuned_model": "m", "began": 0}
+        assert engine_on(server, chats()).finetune().data["job"] == "ftjob-251"
+    assert len(server.jobs) == 251
+
+
+def test_a_job_that_is_not_known_everywhere_yet_is_waited_for():
+    with JobsServer(faults={"job": ["404", "404", None, "404"]}) as server:
+        with pytest.raises(HostedError, match=r"cannot look at job ftjob-1: .* 404"):
+            engine_on(server, chats()).finetune()  # known once, then gone
+        assert engine_on(server, chats()).finetune().data["job"] == "ftjob-1"
+
+
+def test_a_file_that_was_deleted_at_the_server_is_uploaded_again(tmp_path):
+    path = train_file(tmp_path)
+    with JobsServer() as server:
+        engine_on(server, path).finetune()
+        del server.files["file-1"]
+        server.files["other"] = {"id": "other", "filename": "x", "bytes": 1, "content": b"x"}
+        assert engine_on(server, path, seed=1).finetune().data["training_file"] == "file-2"
+
+
+def test_two_servers_share_a_state_file_and_nothing_else(tmp_path):
+    path = train_file(tmp_path)
+    with JobsServer() as one, JobsServer() as other:
+        for server in (one, other, one, other):
+            assert engine_on(server, path).finetune().accepted
+        assert [len(server.jobs) for server in (one, other)] == [1, 1]

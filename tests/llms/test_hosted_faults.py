@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -252,3 +253,21 @@ def test_two_servers_share_a_state_file_and_nothing_else(tmp_path):
         for server in (one, other, one, other):
             assert engine_on(server, path).finetune().accepted
         assert [len(server.jobs) for server in (one, other)] == [1, 1]
+
+
+def test_a_refused_run_does_not_take_up_another_s_job(tmp_path):
+    path = train_file(tmp_path)
+    with JobsServer(lean=True, faults={"create": ["400:no such model"]}) as server:
+        with pytest.raises(HostedError, match="no such model"):
+            engine_on(server, path).finetune()
+        # Another one's, on the same file:
+        server.client().fine_tuning.jobs.create(model="other", training_file="file-1")
+        assert engine_on(server, path).finetune().data["job"] == "ftjob-2"
+
+
+def test_limits_on_events_do_not_hold_up_the_job():
+    with JobsServer(faults={"events": ["429:3600"] * 99}) as server:
+        started = time.monotonic()
+        assert engine_on(server, chats()).finetune().accepted
+        assert time.monotonic() - started < 1.5  # an hour of the clock would be 1.8 seconds
+    assert len(server.asked("GET", "/events")) == 3

@@ -205,8 +205,12 @@ class Submitter:
                     raise Garbage("the server takes no metadata") from exc
                 raise
 
-        policy = _ForJob(self.calls, self.file_timeout)
-        job = self.calls.send("create the job", create, policy)
+        try:
+            job = self.calls.send("create the job", create, _ForJob(self.calls, self.file_timeout))
+        except HostedError:
+            if not lost:  # refused: there is no job to look for at the next start
+                self.state.keep_run(key, creating=None)
+            raise
         logger.info("job %s was created on %s", job.id, options.model)
         return job
 
@@ -325,7 +329,7 @@ def _ours(jobs: list[Any], key: str, training: str, before: list[str]) -> Any | 
     for job in new:
         if _key_of(job) == key:
             return job
-    same = [job for job in new if _key_of(job) is None and job.training_file == training]
+    same = [job for job in new if not job.metadata and job.training_file == training]
     return same[-1] if same else None
 
 

@@ -1,4 +1,5 @@
 import logging
+import sys
 
 import openai
 import pytest
@@ -6,6 +7,7 @@ from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 
+from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.llms.hosted_llm import DEFAULT_CONTEXT, hosted_llm
 from tests.jobs_server import JobsServer
 
@@ -56,6 +58,13 @@ def test_an_environment_s_key_never_stands_in_for_the_client_s(monkeypatch):
     assert hosted_llm(by_function, "acme/a", api_key="k").api_key == "k"
 
 
+@pytest.mark.parametrize("missing", ["openai", "openai_like"])
+def test_a_missing_llm_package_names_the_extra(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, f"llama_index.llms.{missing}", None)
+    with pytest.raises(MissingExtraError, match=r"get_finetuned_model\(\) needs .*\[openai\]"):
+        hosted_llm(client(), "acme/a")
+
+
 def test_azure_s_address_with_openai_s_client_asks_the_deployment():
     llm = hosted_llm(
         client(base_url="https://me.openai.azure.com/openai/v1/"), MODEL, deployment="mine"
@@ -65,7 +74,7 @@ def test_azure_s_address_with_openai_s_client_asks_the_deployment():
 
 
 def test_azure_s_client_without_its_llm_package_gets_an_openai_like(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "llama_index.llms.azure_openai", None)
+    monkeypatch.setitem(sys.modules, "llama_index.llms.azure_openai", None)
     azure = openai.AzureOpenAI(api_key="k-client", **AZURE)
     llm = hosted_llm(azure, f"{MODEL}.ft-abc", deployment="mine")
     assert type(llm) is OpenAILike

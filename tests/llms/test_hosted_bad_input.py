@@ -166,6 +166,8 @@ def test_openai_s_key_is_not_sent_to_another_server(monkeypatch):
     with JobsServer() as server:
         with pytest.raises(ValueError, match="OPENAI_API_KEY is not sent to another server"):
             OpenAIFinetuneEngine(MODEL, chats(), base_url=server.base_url).finetune()
+        with pytest.raises(ValueError, match="OPENAI_API_KEY is not sent to another server"):
+            OpenAIFinetuneEngine(MODEL, chats(), base_url=server.base_url, api_key="").finetune()
         assert not server.seen
         own = {"base_url": server.base_url, "api_key": server.key, "clock": scaled()}
         assert OpenAIFinetuneEngine(MODEL, chats(), **own).finetune().accepted

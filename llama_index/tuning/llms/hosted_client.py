@@ -72,19 +72,20 @@ def make_client(client: Any, base_url: str | None, api_key: str | None) -> OpenA
         return check_client(client)
     from openai import OpenAI
 
-    if base_url is not None and urlsplit(base_url).scheme not in ("http", "https"):
-        raise ValueError(f"base_url must start with http:// or https://, got {base_url!r}")
-    address = base_url or os.environ.get("OPENAI_BASE_URL")
-    host = (urlsplit(address).hostname or "") if address else OPENAI_HOST
-    if api_key is None and base_url is not None and not _is_openai(host):
-        raise ValueError(
-            f"api_key is needed for {host}: OPENAI_API_KEY is not sent to another server that "
-            'base_url= names; api_key="none" where the server wants none'
-        )
-    api_key = api_key or os.environ.get("OPENAI_API_KEY")
-    if not api_key:
+    if base_url is not None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"base_url must start with http:// or https://, got {base_url!r}")
+        host = (parts.hostname or "").lower()
+        if not api_key and not _is_openai(host):
+            raise ValueError(
+                f"api_key is needed for {host}: OPENAI_API_KEY is not sent to another server that "
+                'base_url= names; api_key="none" where the server wants none'
+            )
+    key = api_key or os.environ.get("OPENAI_API_KEY")
+    if not key:
         raise ValueError("there is no API key: set OPENAI_API_KEY, or pass api_key= or client=")
-    return OpenAI(api_key=api_key, base_url=base_url)
+    return OpenAI(api_key=key, base_url=base_url)
 
 
 def check_client(client: Any) -> OpenAI:

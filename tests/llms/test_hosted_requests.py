@@ -140,6 +140,7 @@ def test_azure_is_measured_once_it_is_deployed():
         assert llm.complete("hi").text == "my-tuned says hello"
         assert llm.metadata.context_window == 1_047_576
         assert engine.get_finetuned_model(engine="other").complete("x").text.startswith("other")
+        assert engine.get_finetuned_model("third").complete("x").text.startswith("third")
     assert len(server.jobs) == 1
 
 

@@ -14,6 +14,7 @@ from llama_index.tuning.llms.hosted_client import check_client
 from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
 
 if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
     from openai import OpenAI
 
 MANAGEMENT = "https://management.azure.com"
@@ -63,6 +64,20 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
             )
         version = os.environ.get("OPENAI_API_VERSION", DEFAULT_VERSION)
         return AzureOpenAI(azure_endpoint=endpoint, api_key=key, api_version=version)
+
+    def get_finetuned_model(self, engine: str | None = None, **model_kwargs: Any) -> LLM:
+        """The tuned LLM on its deployment, or the base where `evaluate` showed no gain.
+
+        Args:
+            engine: the deployment's name; by default the engine's `deployment`.
+            **model_kwargs: see `OpenAIFinetuneEngine`.
+
+        Raises:
+            ValueError: no deployment is named; the message says how to make one.
+        """
+        if engine is not None:
+            model_kwargs["deployment"] = engine
+        return super().get_finetuned_model(**model_kwargs)
 
     def deploy_finetuned_model(
         self,

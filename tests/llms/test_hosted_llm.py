@@ -50,6 +50,14 @@ def test_an_unknown_context_window_is_said_and_can_be_given(caplog):
     assert (llm.context_window, llm.temperature, llm.api_key) == (32_000, 0.7, "other")
 
 
+def test_no_argument_is_dropped_in_silence():
+    llm = hosted_llm(client(), f"ft:{MODEL}:org::id", context_window=32_000)
+    assert (type(llm), llm.metadata.context_window) == (OpenAILike, 32_000)
+    for name in (f"ft:{MODEL}:org::id", "acme/a"):
+        with pytest.raises(TypeError, match=r"no argument 'temperatur'; did you mean 'temperatu"):
+            hosted_llm(client(), name, temperatur=0.3)
+
+
 def test_an_environment_s_key_never_stands_in_for_the_client_s(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
     by_function = client(api_key=lambda: "k-fresh")

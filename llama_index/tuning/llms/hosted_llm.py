@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OF_OPENAI_LIKE = {"context_window", "is_chat_model", "is_function_calling_model", "tokenizer"}
+"""Who passes one of these wants to tell what LlamaIndex would look up."""
 DEFAULT_CONTEXT = 8192
 """Tokens, where a model's context window is unknown."""
 
@@ -39,11 +43,13 @@ def hosted_llm(
 
     Returns:
         `AzureOpenAI` for Azure's client where it is installed and knows the base model; `OpenAI`
-        where that knows the name; else `OpenAILike`, which takes any.
+        where that knows the name; else, and where `model_kwargs` tell the context window or
+        another of its own fields, `OpenAILike`, which takes any.
 
     Raises:
         MissingExtraError: llama-index-llms-openai-like is not installed.
         ValueError: Azure without a deployment, or no key.
+        TypeError: an argument that the LLM's class does not have.
     """
     try:
         from llama_index.llms.openai import OpenAI as OpenAILLM
@@ -58,9 +64,9 @@ def hosted_llm(
         return _azure(client, names, deployment, model_kwargs)
     name = deployment or model
     where = {"api_base": str(client.base_url).rstrip("/"), **_key(client, model_kwargs)}
-    known = context_window(name)
-    if known is not None and server_of(client).kind != "azure":
-        return OpenAILLM(**{"model": name, **where, **model_kwargs})
+    told = _OF_OPENAI_LIKE & {*model_kwargs}
+    if context_window(name) and not told and server_of(client).kind != "azure":
+        return _made(OpenAILLM, {"model": name, **where, **model_kwargs})
     return _like(name, names, {**where, **model_kwargs})
 
 
@@ -92,7 +98,18 @@ def _like(name: str, names: list[str], arguments: dict[str, Any]) -> LLM:
             )  # fmt: skip
         arguments["context_window"] = known[0] if known else DEFAULT_CONTEXT
     defaults = {"model": name, "is_chat_model": True, "is_function_calling_model": True}
-    llm: LLM = OpenAILike(**{**defaults, **arguments})
+    return _made(OpenAILike, {**defaults, **arguments})
+
+
+def _made(kind: Any, arguments: dict[str, Any]) -> LLM:
+    """An LLM; LlamaIndex's own classes drop an argument that they do not know in silence."""
+    known = {*kind.model_fields, *inspect.signature(kind.__init__).parameters}
+    for name in arguments:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{kind.__name__} has no argument {name!r}{hint}")
+    llm: LLM = kind(**arguments)
     return llm
 
 
@@ -111,7 +128,7 @@ def _azure(
                 "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
             ) from exc
         AzureOpenAI = None
-    if AzureOpenAI is None or known is None:
+    if AzureOpenAI is None or known is None or _OF_OPENAI_LIKE & {*model_kwargs}:
         # Azure's own OpenAI-compatible address takes any name.
         where = {"api_base": f"{endpoint}/openai/v1", **_key(client, model_kwargs)}
         return _like(deployment, names, {**where, **model_kwargs})
@@ -127,8 +144,7 @@ def _azure(
         "api_version": client._api_version,
         **(entra or _key(client, model_kwargs)),
     }
-    llm: LLM = AzureOpenAI(**{**arguments, **model_kwargs})
-    return llm
+    return _made(AzureOpenAI, {**arguments, **model_kwargs})
 
 
 def deploy_step(model: str) -> str:

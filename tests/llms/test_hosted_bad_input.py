@@ -257,7 +257,7 @@ def test_the_key_is_in_no_error_log_or_file(tmp_path):
     assert "Incorrect API key provided: Bearer [key]." in str(caught.value)
     shown = [
         *("".join(traceback.format_exception(error.value)) for error in (caught, failed)),
-        said.getvalue(), repr(engine), repr(good), repr(good._session()), str(report),
+        said.getvalue(), repr(engine), repr(good), repr(good._connection()), str(report),
         json.dumps(report.to_dict()), *(p.read_text() for p in tmp_path.iterdir()),
     ]  # fmt: skip
     assert not [text for text in shown if key in text]

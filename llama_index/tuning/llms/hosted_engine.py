@@ -16,6 +16,7 @@ from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.evaluation import Evaluate, check_callables
 from llama_index.tuning.llms.hosted_calls import Clock
 from llama_index.tuning.llms.hosted_client import check_client, check_open, make_client
+from llama_index.tuning.llms.hosted_connection import Connection
 from llama_index.tuning.llms.hosted_estimate import JobEstimate, Tokenizer
 from llama_index.tuning.llms.hosted_follow import SUCCEEDED, Follower
 from llama_index.tuning.llms.hosted_llm import hosted_llm
@@ -27,7 +28,6 @@ from llama_index.tuning.llms.hosted_material import (
 )
 from llama_index.tuning.llms.hosted_options import JobOptions, Method
 from llama_index.tuning.llms.hosted_report import Measuring, hosted_report
-from llama_index.tuning.llms.hosted_session import Session
 from llama_index.tuning.llms.hosted_submit import ENDED_BADLY
 from llama_index.tuning.report import FinetuneReport
 
@@ -160,7 +160,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         self.timeout, self.poll_interval = timeout, poll_interval
         self.file_timeout, self.state_path = file_timeout, state_path
         self.show_progress, self.clock = show_progress, clock or Clock()
-        self._opened: Session | None = None
+        self._opened: Connection | None = None
         self._read: Material | None = None
         self._job_id = start_job_id
         self._report: FinetuneReport | None = None
@@ -201,12 +201,12 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             HostedError: the server refuses, or cannot be reached.
             ValueError: the estimate is above `max_cost`; and other misuse, before anything is sent.
         """
-        session = self._session()
+        connection = self._connection()
         if self._follows():
-            return session.submitter.retrieve(self._current_id())
-        material = self._checked(session)
-        with session.lock():
-            job = session.submitter.job(self.options, material.training, material.validation)
+            return connection.submitter.retrieve(self._current_id())
+        material = self._checked(connection)
+        with connection.lock():
+            job = connection.submitter.job(self.options, material.training, material.validation)
         self._job_id = job.id
         return job
 
@@ -222,21 +222,21 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             HostedEndedError, HostedError, ValueError: see `submit`.
         """
         started = time.perf_counter()
-        session = self._session()
+        connection = self._connection()
         if not self._follows():
-            self._checked(session)
+            self._checked(connection)
         measuring = Measuring(self.evaluate, self.protect, self.accept)
         if wait:  # a faulty evaluate fails before any cost
-            measuring.before(lambda: self._base(session))
+            measuring.before(lambda: self._base(connection))
         job = self.submit()
-        follower = self._follower(session, job)
+        follower = self._follower(connection, job)
         if wait:
             job = follower.wait()
             if self._can_answer(job):
-                measuring.after(lambda: self._served(session, job))
+                measuring.after(lambda: self._served(connection, job))
         seconds = round(time.perf_counter() - started, 3)
         self._report = hosted_report(
-            self.options, session.server, job, measuring,
+            self.options, connection.server, job, measuring,
             estimate=None if self._read is None else self._read.estimate,
             history=follower.history, seconds=seconds, needs_deployment=self._needs_deployment(),
         )  # fmt: skip
@@ -248,7 +248,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         Raises:
             NotFinetunedError: there is none yet.
         """
-        return self._session().submitter.retrieve(self._current_id())
+        return self._connection().submitter.retrieve(self._current_id())
 
     def get_finetuned_model(self, **model_kwargs: Any) -> LLM:
         """The tuned LLM, or the base where `evaluate` showed no gain.
@@ -267,13 +267,13 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             HostedError: it failed, was cancelled, or names no model.
             HostedEndedError: the server has shut its tuned models down.
         """
-        session = self._session()
+        connection = self._connection()
         job = self.get_current_job()
         if job.status != SUCCEEDED:
             raise _no_model(job)
         if self._keeps_base():
-            return self._base(session)
-        return self._tuned(session, job, model_kwargs)
+            return self._base(connection)
+        return self._tuned(connection, job, model_kwargs)
 
     def _keeps_base(self) -> bool:
         """What the gate decided; without `evaluate` there was nothing to decide on."""
@@ -293,30 +293,30 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
 
     def cancel(self) -> Any:
         """End the job; what it trained so far may stay as checkpoints."""
-        return self._session().act("cancel", self._current_id())
+        return self._connection().act("cancel", self._current_id())
 
     def pause(self) -> Any:
         """Hold the job; it goes on after `resume()`."""
-        return self._session().act("pause", self._current_id())
+        return self._connection().act("pause", self._current_id())
 
     def resume(self) -> Any:
         """Let a paused job go on."""
-        return self._session().act("resume", self._current_id())
+        return self._connection().act("resume", self._current_id())
 
     def events(self, limit: int = 100) -> list[Any]:
         """The job's newest events, in the order in which they happened."""
-        return self._session().events(self._current_id(), limit)
+        return self._connection().events(self._current_id(), limit)
 
     def checkpoints(self) -> list[Any]:
         """The models that the job saved on its way, the newest first."""
-        return self._session().checkpoints(self._current_id())
+        return self._connection().checkpoints(self._current_id())
 
-    def _session(self) -> Session:
+    def _connection(self) -> Connection:
         if self._opened is None:
             client = self._make_client(*self._server_arguments)
-            session = Session.on(client, self._state_path(), self.file_timeout, self.clock)
-            self.options.check_for(session.server.kind)
-            self._opened = session
+            connection = Connection.on(client, self._state_path(), self.file_timeout, self.clock)
+            self.options.check_for(connection.server.kind)
+            self._opened = connection
         return self._opened
 
     def _make_client(self, client: Any, base_url: str | None, api_key: str | None) -> OpenAI:
@@ -343,55 +343,55 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
     def _follows(self) -> bool:
         return self.start_job_id is not None and self._job_id == self.start_job_id
 
-    def _checked(self, session: Session) -> Material:
+    def _checked(self, connection: Connection) -> Material:
         """The data, once nothing speaks against sending it."""
         material = self._material()
-        known = session.submitter.known_job(material.key)
+        known = connection.submitter.known_job(material.key)
         if known is None or known.status in ENDED_BADLY:
-            check_open(session.server, self.clock.today, new_job=True)
+            check_open(connection.server, self.clock.today, new_job=True)
         estimate = material.estimate
         if self.max_cost is not None and (estimate.cost or 0.0) > self.max_cost:
             raise ValueError(f"max_cost is {self.max_cost}, the estimate is above: {estimate}")
-        session.check_state(required=self.state_path is not None)
+        connection.check_state(required=self.state_path is not None)
         return material
 
     def _current_id(self) -> str:
         if self._job_id is None and self.data_path is not None:
-            found = self._session().state.run(self._material().key).get("job_id")
+            found = self._connection().state.run(self._material().key).get("job_id")
             self._job_id = found if isinstance(found, str) else None
         if self._job_id is None:
             raise NotFinetunedError("call finetune() or submit() first; there is no job yet")
         return self._job_id
 
-    def _follower(self, session: Session, job: Any) -> Follower:
+    def _follower(self, connection: Connection, job: Any) -> Follower:
         def note(changed: Any) -> None:
             if self._read is not None and self._job_id != self.start_job_id:
-                session.submitter.note(self._read.key, changed)
+                connection.submitter.note(self._read.key, changed)
 
         return Follower(
-            session.calls, job.id, timeout=self.timeout, poll_interval=self.poll_interval,
+            connection.calls, job.id, timeout=self.timeout, poll_interval=self.poll_interval,
             new=job.id != self.start_job_id, on_status=note, show_progress=self.show_progress,
             level=logging.INFO if self.verbose else logging.DEBUG,
         )  # fmt: skip
 
     def _needs_deployment(self) -> bool:
-        return self._session().server.kind == "azure" and self.deployment is None
+        return self._connection().server.kind == "azure" and self.deployment is None
 
     def _can_answer(self, job: Any) -> bool:
         return bool(self.deployment or job.fine_tuned_model) and not self._needs_deployment()
 
-    def _base(self, session: Session) -> LLM:
+    def _base(self, connection: Connection) -> LLM:
         if self.base_llm is not None:
             return self.base_llm
-        if session.server.kind == "azure":
+        if connection.server.kind == "azure":
             raise ValueError(
                 "base_llm is needed on Azure: an LLM on a deployment of the base model, which the "
                 "tuned one is compared with"
             )
-        return hosted_llm(session.calls.client, self.options.model)
+        return hosted_llm(connection.calls.client, self.options.model)
 
-    def _tuned(self, session: Session, job: Any, model_kwargs: Mapping[str, Any]) -> LLM:
-        check_open(session.server, self.clock.today, new_job=False)
+    def _tuned(self, connection: Connection, job: Any, model_kwargs: Mapping[str, Any]) -> LLM:
+        check_open(connection.server, self.clock.today, new_job=False)
         given = dict(model_kwargs)
         deployment = given.pop("deployment", None) or given.pop("engine", None) or self.deployment
         model = given.pop("model", None) or job.fine_tuned_model or deployment
@@ -401,15 +401,15 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
                 "(checkpoints() lists what was saved); then pass its name as model="
             )
         return hosted_llm(
-            session.calls.client, model,
+            connection.calls.client, model,
             base_model=self.options.model, deployment=deployment, **given,
         )  # fmt: skip
 
-    def _served(self, session: Session, job: Any) -> LLM:
+    def _served(self, connection: Connection, job: Any) -> LLM:
         """The tuned LLM once it answers: right after the job a server may not know it yet."""
         model = self.deployment or job.fine_tuned_model
-        session.submitter.wait_until_served(model, self.file_timeout)
-        return self._tuned(session, job, {})
+        connection.submitter.wait_until_served(model, self.file_timeout)
+        return self._tuned(connection, job, {})
 
 
 def _no_model(job: Any) -> Exception:

@@ -26,7 +26,7 @@ _DONE = {"cancel": ("cancelled",), "pause": ("paused", "pausing")}
 
 
 @dataclass
-class Session:
+class Connection:
     """What exists from the first request on.
 
     Attributes:
@@ -44,8 +44,8 @@ class Session:
     @classmethod
     def on(
         cls, client: OpenAI, state_path: Path | None, file_timeout: float, clock: Clock
-    ) -> Session:
-        """A session with a client's server; nothing is sent yet."""
+    ) -> Connection:
+        """To a client's server; nothing is sent yet."""
         server = server_of(client)
         calls = Calls(client, server.address, secrets_of(client), clock)
         state = JobState(state_path, server.address)

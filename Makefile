@@ -45,5 +45,5 @@ $(VENV)/.demo: $(VENV)/.torch $(DEPS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo $(DEPS)
-	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers,llm,judges]" --group dev --group test
+	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers,llm,azure,judges]" --group dev --group test
 	@touch $@

@@ -81,3 +81,14 @@ def test_the_cross_fitted_engine_beats_the_old_one_on_its_own_data(old_dataset, 
     _, old = measure_adapter(held_out, model, Adapter.load(tmp_path / "old"))
     _, new = measure_adapter(held_out, model, Adapter.load(tmp_path / "new"))
     assert new["ndcg@10"].tuned > old["ndcg@10"].tuned
+
+
+def test_our_llm_engines_are_instances_of_the_old_base_class():
+    from llama_index.finetuning.types import BaseLLMFinetuneEngine
+
+    import llama_index.tuning.compat
+    from llama_index.tuning import AzureOpenAIFinetuneEngine, OpenAIFinetuneEngine
+
+    assert llama_index.tuning.compat
+    for engine in (OpenAIFinetuneEngine, AzureOpenAIFinetuneEngine):
+        assert isinstance(engine("gpt-4o-mini", "train.jsonl"), BaseLLMFinetuneEngine)

@@ -67,6 +67,6 @@ def test_another_distribution_adds_its_engine(tmp_path):
         "except TypeError as exc: print(exc)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "['broken', 'cross-encoder', " in done.stdout
+    assert "['azure-openai', 'broken', 'cross-encoder', " in done.stdout
     assert "'theirs'] False Theirs" in done.stdout
     assert "engine 'broken' must be a subclass" in done.stdout

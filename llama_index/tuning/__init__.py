@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.compare import compare_versions
     from llama_index.tuning.judges.estimate import estimate_pass_rate
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
+    from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted_estimate import JobEstimate
+    from llama_index.tuning.llms.mistral import MistralAIFinetuneEngine
     from llama_index.tuning.llms.options import HuggingFaceOptions
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
@@ -89,6 +93,7 @@ __all__ = [
     "AdapterEmbeddingModel",
     "AdapterOptions",
     "Analyzer",
+    "AzureOpenAIFinetuneEngine",
     "BaseEmbeddingFinetuneEngine",
     "BaseEvaluatorFinetuneEngine",
     "BaseFinetuneEngine",
@@ -111,12 +116,15 @@ __all__ = [
     "HermesToolParser",
     "HuggingFaceFinetuneEngine",
     "HuggingFaceOptions",
+    "JobEstimate",
     "JudgmentDataset",
     "LightReranker",
     "LightRerankerFinetuneEngine",
     "LightRerankerOptions",
     "MinedDataset",
+    "MistralAIFinetuneEngine",
     "OpenAIFineTuningHandler",
+    "OpenAIFinetuneEngine",
     "RelevanceDataset",
     "RelevanceLabels",
     "RetrievalDataset",
@@ -159,6 +167,7 @@ _HOMES = {
     "AdapterEmbeddingModel": "embeddings.model",
     "AdapterOptions": "embeddings.options",
     "Analyzer": "rerankers.words",
+    "AzureOpenAIFinetuneEngine": "llms.hosted_azure",
     "BaseEmbeddingFinetuneEngine": "base",
     "BaseEvaluatorFinetuneEngine": "base",
     "BaseFinetuneEngine": "base",
@@ -181,12 +190,15 @@ _HOMES = {
     "HermesToolParser": "llms.tool_parsers",
     "HuggingFaceFinetuneEngine": "llms.engine",
     "HuggingFaceOptions": "llms.options",
+    "JobEstimate": "llms.hosted_estimate",
     "JudgmentDataset": "datasets.judgments",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
     "LightRerankerOptions": "rerankers.options",
     "MinedDataset": "generate.mined",
+    "MistralAIFinetuneEngine": "llms.mistral",
     "OpenAIFineTuningHandler": "collect.callbacks",
+    "OpenAIFinetuneEngine": "llms.hosted_engine",
     "RelevanceDataset": "datasets.relevance",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",

@@ -27,7 +27,7 @@ svg { max-width: 100%; height: auto; }
 
 def render(report: FinetuneReport) -> str:
     """The whole page; every text of the run is escaped."""
-    state, word = ("accepted", "Accepted") if report.accepted else ("kept", "Base kept")
+    state = "accepted" if report.accepted else "kept"
     details = {
         key: getattr(report, key) for key in ("data", "options", "seed", "seconds", "versions")
     }
@@ -35,7 +35,8 @@ def render(report: FinetuneReport) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(report.title)}</h1>",
-        f'<p class="verdict {state}"><strong>{word}</strong> – {escape(report.reason)}</p>',
+        f'<p class="verdict {state}"><strong>{report.verdict.capitalize()}</strong> – '
+        f"{escape(report.reason)}</p>",
         _plot(report),
         *(_table(name, gains, report.method) for name, gains in report.groups().items()),
         *(f"<p>{escape(note)}</p>" for note in report.notes),
@@ -61,6 +62,8 @@ def _table(name: str, gains: Gains, method: str) -> str:
 
 
 def _plot(report: FinetuneReport) -> str:
+    if not report.gains:
+        return ""
     try:
         figure = report.plot()
     except MissingExtraError as exc:

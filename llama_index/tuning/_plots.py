@@ -20,6 +20,8 @@ def plot_gains(report: FinetuneReport) -> Figure:
         raise MissingExtraError("plot()", "matplotlib", "plots") from exc
 
     groups = report.groups()
+    if not groups:
+        raise ValueError(f"there is nothing to plot: {report.reason}")
     height = 1.0 + 0.32 * len(report.gains)
     figure = Figure(figsize=(4.2 * len(groups), height), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, sharex=True, squeeze=False)[0]

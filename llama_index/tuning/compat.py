@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 
+from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
 from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
 from llama_index.tuning.errors import MissingExtraError
@@ -22,6 +23,7 @@ try:
         # It says that it is deprecated; whoever imports this module knows.
         warnings.simplefilter("ignore", DeprecationWarning)
         from llama_index.finetuning.types import BaseEmbeddingFinetuneEngine
+        from llama_index.finetuning.types import BaseLLMFinetuneEngine as OldLLMFinetuneEngine
 except ImportError as exc:
     raise MissingExtraError(
         "llama_index.tuning.compat", "a llama-index-finetuning that imports", "finetuning"
@@ -29,3 +31,4 @@ except ImportError as exc:
 
 BaseEmbeddingFinetuneEngine.register(EmbeddingAdapterFinetuneEngine)
 BaseEmbeddingFinetuneEngine.register(SentenceTransformersFinetuneEngine)
+OldLLMFinetuneEngine.register(BaseLLMFinetuneEngine)

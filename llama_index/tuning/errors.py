@@ -6,6 +6,9 @@ TuningError
 ├── StoreError          (ValueError)    a vector store that cannot do what was asked
 ├── ArtifactError       (ValueError)    a folder that is not, or no longer, a saved component
 ├── HostedEndedError    (RuntimeError)  a vendor no longer does this
+├── HostedError         (RuntimeError)  a server of hosted jobs refused, or cannot be reached
+│   └── JobError                        a hosted job failed or was cancelled
+├── JobNotFinishedError (TimeoutError)  a hosted job is still running
 ├── OutOfScopeError     (ValueError)    a query that belongs to none of a router's choices
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
@@ -56,6 +59,53 @@ class ArtifactError(TuningError, ValueError):
 
 class HostedEndedError(TuningError, RuntimeError):
     """A vendor no longer tunes this kind of model; the message says what does."""
+
+
+class HostedError(TuningError, RuntimeError):
+    """A server of hosted jobs refused a request, or cannot be reached.
+
+    `status` is the HTTP status, `code` and `param` what the server names beside its message;
+    each is None where there is none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+class JobError(HostedError):
+    """A hosted job failed or was cancelled.
+
+    `job_id` names it, `state` is `"failed"` or `"cancelled"`, `events` are its last messages.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str,
+        state: str,
+        code: str | None = None,
+        param: str | None = None,
+        events: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.job_id, self.state, self.events = job_id, state, list(events)
+
+
+class JobNotFinishedError(TuningError, TimeoutError):
+    """A hosted job is still running; `job_id` and `state` say which and how."""
+
+    def __init__(self, message: str, *, job_id: str, state: str) -> None:
+        super().__init__(message)
+        self.job_id, self.state = job_id, state
 
 
 class OutOfScopeError(TuningError, ValueError):

@@ -14,6 +14,7 @@ from llama_index.tuning.base import BaseFinetuneEngine
 GROUP = "llama_index.tuning.engines"
 
 _BUILT_IN = {
+    "azure-openai": "llama_index.tuning.llms.hosted_azure:AzureOpenAIFinetuneEngine",
     "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
     "drift-adapter": "llama_index.tuning.embeddings.drift:DriftAdapterFinetuneEngine",
     "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
@@ -22,6 +23,7 @@ _BUILT_IN = {
         "llama_index.tuning.embeddings.full.engine:SentenceTransformersFinetuneEngine"
     ),
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
+    "openai": "llama_index.tuning.llms.hosted_engine:OpenAIFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}

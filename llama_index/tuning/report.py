@@ -59,7 +59,7 @@ class FinetuneReport:
     versions: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{self.title}: {'ACCEPTED' if self.accepted else 'BASE KEPT'}", self.reason, ""]
+        lines = [f"{self.title}: {self.verdict.upper()}", self.reason, ""]
         for name, gains in self.groups().items():
             lines += [f"{name} (n={next(iter(gains.values())).n}, {self.method})", *_table(gains)]
             lines.append("")
@@ -67,8 +67,15 @@ class FinetuneReport:
         return "\n".join(lines).rstrip()
 
     def groups(self) -> dict[str, Gains]:
-        """All queries first, then each slice that has any."""
-        return {"all queries": self.gains, **self.slices}
+        """All queries first, then each slice that has any; empty where nothing was measured."""
+        parts = {"all queries": self.gains, **self.slices}
+        return {name: gains for name, gains in parts.items() if gains}
+
+    @property
+    def verdict(self) -> str:
+        """`"accepted"`, `"base kept"`, or either with `"not measured"`."""
+        word = "accepted" if self.accepted else "base kept"
+        return word if self.gains else f"{word}, not measured"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

@@ -3,7 +3,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ThinkingBlock
 from llama_index.core.llms import MockLLM
+from llama_index.core.llms.callbacks import llm_chat_callback
 
 from llama_index.tuning import ChatDataset, FinetuningRecorder
 
@@ -53,6 +55,27 @@ def test_export_of_judgments_and_errors_are_one_line(log, tmp_path, capsys):
     assert "nothing was recorded there yet" in capsys.readouterr().err
     assert run("collect", "export", log, "--out", out, "--teacher", "nobody") == 1
     assert "0 examples, at least 10 are needed" in capsys.readouterr().err
+
+
+class Thinker(MockLLM):
+    """Answers after a thought."""
+
+    @llm_chat_callback()
+    def chat(self, messages, **kwargs):
+        blocks = [ThinkingBlock(content="Hm."), TextBlock(text="5 euros.")]
+        return ChatResponse(message=ChatMessage(role="assistant", blocks=blocks))
+
+
+def test_thoughts_are_refused_by_line_until_they_are_left_out(tmp_path, capsys):
+    with FinetuningRecorder(tmp_path / "traffic.jsonl") as recorder:
+        for n in range(10):
+            Thinker().chat([ChatMessage(role="user", content=f"question {n}")])
+    out = tmp_path / "train.jsonl"
+    assert run("collect", "export", recorder.path, "--out", out) == 1
+    assert "line 1, messages[1].thinking: no format holds" in capsys.readouterr().err
+    assert not out.exists()
+    assert run("collect", "export", recorder.path, "--out", out, "--without-thinking") == 0
+    assert "Hm." not in out.read_text()
 
 
 def test_the_example_runs(capsys):

@@ -48,6 +48,9 @@ def export(
     since: datetime | None = typer.Option(None, help="Not earlier."),
     until: datetime | None = typer.Option(None, help="Earlier than this."),
     min_examples: int = typer.Option(10, help="Fewer are an error, for chat formats."),
+    without_thinking: bool = typer.Option(
+        False, "--without-thinking", help="Leave a model's thoughts out; else they are refused."
+    ),
 ) -> None:
     """Write recorded traffic as a dataset or a training file."""
     from llama_index.tuning.collect.traffic import Only, Traffic
@@ -62,6 +65,7 @@ def export(
         if format == "openai-preference":
             view = traffic.preference_dataset
         chats = view(where=where, teacher=teacher)
+        chats = chats.without_thinking() if without_thinking else chats
         chats.save_jsonl(out, format=format, min_examples=min_examples)
         count = len(chats)
     elif format == "retrieval":

@@ -22,7 +22,8 @@ def print_json(value: Any) -> None:
 
 def print_report(report: FinetuneReport) -> None:
     """The verdict and one table for each group of queries."""
-    state = "[green]accepted[/]" if report.accepted else "[yellow]base kept[/]"
+    colour = "green" if report.accepted and report.gains else "yellow"
+    state = f"[{colour}]{report.verdict}[/]"
     console.print(f"[bold]{report.title}[/]: {state}", soft_wrap=True)
     console.print(report.reason, markup=False, soft_wrap=True)
     for name, gains in report.groups().items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
+_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "weight", "thinking")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -46,6 +47,11 @@ def _message_faults(at: str, message: Any, names: set[str]) -> Iterator[str]:
     if role not in _ROLES:
         yield f"{at}.role must be one of {', '.join(_ROLES)}, got {role!r}"
         return
+    for key, value in message.items():
+        if key not in _KEYS and value not in (None, [], {}):
+            yield f"{at}: {key!r} cannot be trained on, and no format would write it"
+    if "thinking" in message and not isinstance(message["thinking"], str):
+        yield f"{at}.thinking must be a text, got {type(message['thinking']).__name__}"
     yield from _content_faults(at, role, message)
     if "weight" in message:
         if role != "assistant":

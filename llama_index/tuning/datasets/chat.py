@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llama_index.tuning.datasets import _chat_formats as formats
@@ -27,7 +27,8 @@ class ChatExample:
     Attributes:
         messages: in OpenAI's shape (role, content, tool_calls, tool_call_id, name). An
             assistant's message may have a `weight`: 0 leaves it out of the loss, 1 is the
-            default. `thinking` may hold a model's thoughts; no format writes them.
+            default. `thinking` may hold a model's thoughts; no format can write them, so they
+            are refused there until `without_thinking()` takes them out.
         tools: function schemas in OpenAI's shape.
         parallel_tool_calls: whether several calls in one turn were allowed; None: not said.
         rejected: for preferences, the assistant's message that is worse than the last one.
@@ -87,6 +88,10 @@ class ChatDataset:
         """These conversations only, by their place."""
         return ChatDataset([self.examples[number] for number in numbers])
 
+    def without_thinking(self) -> ChatDataset:
+        """The same conversations without the model's thoughts, which no format can hold."""
+        return ChatDataset([_without_thinking(example) for example in self.examples])
+
     def split(self, test_size: float = 0.2, *, seed: int = 0) -> tuple[ChatDataset, ChatDataset]:
         """Two datasets, with conversations that open alike on the same side.
 
@@ -124,6 +129,7 @@ class ChatDataset:
         write = _writer(format)
         for number, example in enumerate(self.examples, start=1):
             try:
+                _refuse_thinking(example)
                 yield write(example)
             except DatasetError as exc:
                 raise DatasetError(f"line {number}, {exc}") from None
@@ -197,6 +203,25 @@ def example_faults(example: ChatExample) -> list[str]:
     return conversation_faults(
         example.messages, example.tools, example.parallel_tool_calls, example.rejected
     )
+
+
+def _without_thinking(example: ChatExample) -> ChatExample:
+    messages = [
+        {key: value for key, value in message.items() if key != "thinking"}
+        for message in (*example.messages, example.rejected or {})
+    ]
+    rejected = messages.pop()
+    return replace(example, messages=messages, rejected=rejected or None)
+
+
+def _refuse_thinking(example: ChatExample) -> None:
+    places = [(f"messages[{n}]", message) for n, message in enumerate(example.messages)]
+    for at, message in (*places, ("rejected", example.rejected or {})):
+        if message.get("thinking"):
+            raise DatasetError(
+                f"{at}.thinking: no format holds a model's thoughts; without_thinking() of the "
+                "dataset leaves them out"
+            )
 
 
 def _writer(format: str) -> Callable[[ChatExample], dict[str, Any]]:

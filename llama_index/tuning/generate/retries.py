@@ -70,7 +70,8 @@ class RetryPolicy:
 def hopeless(error: BaseException) -> bool:
     """Whether every further call would fail too: a wrong key or model name, no credit."""
     status = status_of(error)
-    return status in _HOPELESS or (status == 429 and "insufficient_quota" in str(error))
+    said = f"{getattr(error, 'code', '')} {error}"
+    return status in _HOPELESS or (status == 429 and "insufficient_quota" in said)
 
 
 def status_of(error: BaseException) -> int | None:

@@ -1,0 +1,305 @@
+import json
+import logging
+import time
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms import MockLLM
+
+from llama_index.tuning import FinetuneReport, OpenAIFinetuneEngine, OpenAIFineTuningHandler
+from llama_index.tuning.errors import (
+    HostedError,
+    JobError,
+    JobNotFinishedError,
+    NotFinetunedError,
+)
+from tests.jobs_server import JobsServer
+
+from .hosted_parts import MODEL, chats, engine_on, preferences, scaled, train_file
+
+TUNED = f"ft:{MODEL}:org::ftjob-1"
+
+
+def right(model, messages):
+    """The tuned model knows the answer, the base does not."""
+    return "5 euros." if model.startswith("ft:") else "I do not know."
+
+
+def knows(llm):
+    return [float("euros" in llm.complete(f"Fee {n}?").text) for n in range(20)]
+
+
+def test_the_old_packages_flow_from_file_to_answer(tmp_path, caplog):
+    path = train_file(tmp_path)
+    with JobsServer(file_looks=2) as server:
+        engine = engine_on(server, str(path), True, None, True)
+        with caplog.at_level(logging.INFO, "llama_index.tuning"):
+            report = engine.finetune()
+        assert engine.get_current_job().status == "succeeded"
+        llm = engine.get_finetuned_model(temperature=0.3)
+        assert llm.temperature == 0.3
+        assert llm.complete("hi").text == f"{TUNED} says hello"
+        chunks = llm.stream_chat([ChatMessage(role="user", content="hi")])
+        assert "".join(chunk.delta for chunk in chunks).strip() == f"{TUNED} says hello"
+    assert server.files["file-1"]["content"] == path.read_bytes()
+    assert "job ftjob-1: Step 3/3" in caplog.text
+    assert [point["train_loss"] for point in report.history] == [1.0, 0.5, 1 / 3]
+    assert report.data["tuned_model"] == TUNED
+    assert report.data["trained_tokens"] == 1234
+
+
+def test_nothing_measured_is_said_and_not_dressed_up(tmp_path, caplog):
+    with JobsServer() as server:
+        engine = engine_on(server, chats())
+        report = engine.finetune()
+        assert engine.get_finetuned_model().model == TUNED
+    assert report.gains == {}
+    assert report.accepted
+    assert report.verdict == "accepted, not measured"
+    assert "nothing was measured" in str(report)
+    assert "the tuned LLM is used unmeasured" in caplog.text
+    assert FinetuneReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    report.save_html(tmp_path / "report.html")
+    assert "Accepted, not measured" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ValueError, match="nothing to plot: nothing was measured"):
+        report.plot()
+
+
+def test_a_shown_gain_is_accepted_and_measured_on_both():
+    with JobsServer(answer=right, unserved=2) as server:
+        engine = engine_on(server, chats(), evaluate=knows)
+        report = engine.finetune()
+        assert engine.get_finetuned_model().model == TUNED
+    gain = report.gains["score"]
+    assert (gain.base, gain.tuned, gain.n) == (0.0, 1.0, 20)
+    assert report.accepted
+    assert report.verdict == "accepted"
+
+
+def test_the_gate_keeps_the_base_where_no_gain_is_shown(caplog):
+    with JobsServer() as server:
+        engine = engine_on(server, chats(), evaluate=knows)
+        report = engine.finetune()
+        assert engine.get_finetuned_model().model == MODEL
+        assert 'accept="always" would override it' in caplog.text
+        taken = engine_on(server, chats(), evaluate=knows, accept="always")
+        assert taken.finetune().accepted
+        assert taken.get_finetuned_model().model == TUNED
+    assert not report.accepted
+    assert report.verdict == "base kept"
+    assert len(server.jobs) == 1
+
+
+def test_a_gate_that_could_not_look_yet_lets_nothing_through():
+    with JobsServer(answer=right) as server:
+        engine = engine_on(server, chats(), evaluate=knows)
+        engine.submit()
+        while engine.get_current_job().status != "succeeded":
+            pass
+        with pytest.raises(NotFinetunedError, match="nothing is measured yet: call finetune"):
+            engine.get_finetuned_model()
+        report = engine.finetune(wait=False)
+        assert report.verdict == "base kept, not measured"
+        assert engine.finetune().accepted
+        assert engine.get_finetuned_model().model == TUNED
+
+
+def test_a_bar_is_shown_on_request_only(capsys):
+    with JobsServer() as server:
+        engine_on(server, chats()).finetune()
+        assert capsys.readouterr().err == ""
+        engine_on(server, chats(), seed=1, show_progress=True).finetune()
+    shown = capsys.readouterr().err
+    assert "ftjob-2" in shown
+    assert "3/3" in shown
+    assert "succeeded" in shown
+
+
+def test_protected_items_that_lose_refuse_a_gain():
+    def forgets(llm):
+        return [float("do not know" in llm.complete("Weather?").text)] * 20
+
+    with JobsServer(answer=right) as server:
+        report = engine_on(
+            server, chats(), evaluate=knows, protect={"small talk": forgets}
+        ).finetune()
+    assert not report.accepted
+    assert "small talk lose: score -1.000" in report.reason
+    assert report.slices["small talk"]["score"].mean == -1.0
+
+
+def test_a_faulty_evaluation_costs_nothing():
+    with JobsServer() as server:
+        with pytest.raises(
+            ValueError, match=r"evaluate must return scores between 0 and 1, got 2.0"
+        ):
+            engine_on(server, chats(), evaluate=lambda llm: [2.0]).finetune()
+        with pytest.raises(TypeError, match="must return a list of numbers"):
+            engine_on(server, chats(), evaluate=lambda llm: 0.5).finetune()
+        counts = iter([3, 4])
+        uneven = engine_on(server, chats(), evaluate=lambda llm: [1.0] * next(counts))
+        assert not server.files
+        with pytest.raises(
+            ValueError, match="score: the same items must be scored each time, got 3"
+        ):
+            uneven.finetune()
+
+
+def test_preferences_are_tuned_by_dpo():
+    with JobsServer() as server:
+        engine_on(server, preferences(), method="dpo", hyperparameters={"beta": 0.2}).finetune()
+    [asked] = server.asked("POST", "/jobs")
+    assert asked["method"] == {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2}}}
+    line = json.loads(server.files["file-1"]["content"].splitlines()[0])
+    assert line["non_preferred_output"] == [{"role": "assistant", "content": "No idea."}]
+
+
+def test_the_same_run_again_sends_nothing_and_other_options_share_the_file(tmp_path):
+    path = train_file(tmp_path)
+    with JobsServer() as server:
+        engine_on(server, path).finetune()
+        assert engine_on(server, path).get_finetuned_model().model == TUNED  # from the state file
+        engine_on(server, path).finetune()
+        assert (len(server.files), len(server.jobs)) == (1, 1)
+        engine_on(server, path, seed=7).finetune()
+        assert (len(server.files), len(server.jobs)) == (1, 2)
+        (tmp_path / "train.jsonl.job.json").unlink()  # lost: the server's own lists know
+        engine_on(server, path, seed=7).finetune()
+        engine_on(server, path, validation_data=chats(3)).finetune()
+    assert (len(server.files), len(server.jobs)) == (2, 3)
+    assert server.jobs["ftjob-3"]["validation_file"] == "file-2"
+
+
+def test_a_job_that_exists_is_followed_without_data():
+    with JobsServer() as server:
+        engine_on(server, chats()).submit()
+        engine = engine_on(server, None, False, "ftjob-1")
+        assert engine.finetune().data["tuned_model"] == TUNED
+        assert engine.get_finetuned_model().model == TUNED
+        assert (len(server.files), len(server.jobs)) == (1, 1)
+        with pytest.raises(HostedError, match="Could not find fine tune: ftjob-9"):
+            engine_on(server, None, start_job_id="ftjob-9").finetune()
+
+
+def test_a_job_is_cancelled_paused_and_resumed():
+    with JobsServer(stages=(("queued", 1e9),)) as server:
+        engine = engine_on(server, chats())
+        with pytest.raises(NotFinetunedError, match="there is no job yet"):
+            engine.cancel()
+        report = engine.finetune(wait=False)
+        assert report.verdict == "base kept, not measured"
+        assert "job ftjob-1 is queued; call finetune() again" in report.reason
+        with pytest.raises(JobNotFinishedError, match="job ftjob-1 is still queued"):
+            engine.get_finetuned_model()
+        assert engine.pause().status == "paused"
+        engine.timeout = 100.0
+        with pytest.raises(JobNotFinishedError, match=r"is still paused after 100.0 seconds"):
+            engine.finetune()
+        assert engine.resume().status == "running"
+        assert engine.cancel().status == "cancelled"
+        with pytest.raises(HostedError, match="Job has already completed: cancelled"):
+            engine.resume()
+        with pytest.raises(HostedError, match="job ftjob-1 has status cancelled"):
+            engine.get_finetuned_model()
+    assert len(server.jobs) == 1
+
+
+def test_cancelling_survives_a_lost_reply():
+    with JobsServer(stages=(("queued", 1e9),), faults={"cancel": ["drop_after"]}) as server:
+        engine = engine_on(server, chats())
+        engine.submit()
+        assert engine.cancel().status == "cancelled"
+
+
+def test_events_and_checkpoints_are_listed():
+    with JobsServer() as server:
+        engine = engine_on(server, chats())
+        engine.finetune()
+        assert [e.message for e in engine.events(2)] == ["Step 2/3", "Step 3/3"]
+        [checkpoint] = engine.checkpoints()
+        name = checkpoint.fine_tuned_model_checkpoint
+        assert engine.get_finetuned_model(model=name).model == f"{TUNED}:ckpt-step-2"
+
+
+def test_a_failed_job_tells_code_message_and_param_and_can_be_tried_again():
+    error = {"code": "invalid_training_file", "message": "row 3 is unsafe", "param": "training"}
+    with JobsServer(stages=("queued",), ending="failed", error=error) as server:
+        engine = engine_on(server, chats())
+        with pytest.raises(JobError, match="row 3 is unsafe, code invalid_training_file") as caught:
+            engine.finetune()
+        assert (caught.value.job_id, caught.value.state) == ("ftjob-1", "failed")
+        assert (caught.value.code, caught.value.param) == ("invalid_training_file", "training")
+        assert caught.value.events == ["Created job ftjob-1"]
+        server.ending = "succeeded"
+        assert engine.finetune().data["job"] == "ftjob-2"
+    assert (len(server.files), len(server.jobs)) == (1, 2)
+
+
+def test_a_job_cancelled_elsewhere_is_an_error():
+    with JobsServer(ending="cancelled") as server, pytest.raises(JobError, match="was cancelled"):
+        engine_on(server, chats()).finetune()
+
+
+def test_an_unknown_status_is_waited_on(caplog):
+    with JobsServer(stages=("queued", "reticulating", "paused_by_us", "running")) as server:
+        assert engine_on(server, chats()).finetune().accepted
+    assert "status 'reticulating' is not known, and waited on" in caplog.text
+
+
+def test_hours_in_the_queue_pass_and_the_deadline_holds():
+    hours = 50_000.0  # seconds of the clock in one of ours
+    slow = {"stages": (("queued", 5 * 3600), ("running", 3600)), "clock": scaled(hours).now}
+    with JobsServer(**slow) as server:
+        started = time.monotonic()
+        report = engine_on(server, chats(), clock=scaled(hours), poll_interval=60).finetune()
+        assert report.data["status"] == "succeeded"
+        assert 6 * 3600 / hours <= time.monotonic() - started < 15
+        waited = {"clock": scaled(hours), "timeout": 1800, "seed": 1, "poll_interval": 60}
+        engine = engine_on(server, chats(), **waited)
+        with pytest.raises(JobNotFinishedError, match="is still queued after 1800 seconds") as late:
+            engine.finetune()
+        assert late.value.job_id == "ftjob-2"
+        engine.timeout = None
+        assert engine.finetune().data["job"] == "ftjob-2"
+    assert len(server.jobs) == 2
+
+
+def test_handler_to_file_to_engine_is_one_flow(tmp_path):
+    handler = OpenAIFineTuningHandler()
+    llm = MockLLM(callback_manager=CallbackManager([handler]))
+    for number in range(10):
+        llm.complete(f"What is fee {number}?")
+    path = tmp_path / "events.jsonl"
+    with JobsServer() as server:
+        engine = OpenAIFinetuneEngine.from_finetuning_handler(
+            handler, MODEL, str(path), client=server.client(), clock=scaled()
+        )
+        assert engine.estimate().examples == 10
+        assert engine.finetune().accepted
+    first = json.loads(server.files["file-1"]["content"].splitlines()[0])
+    assert first["messages"][0] == {"role": "user", "content": "What is fee 0?"}
+
+
+def test_a_server_that_tells_little_is_enough():
+    faults = {"events": ["404"], "create": ["drop_after"]}
+    with JobsServer(lean=True, file_looks=None, faults=faults) as server:
+        report = engine_on(server, chats(), model="acme/small").finetune()
+    assert report.data["tuned_model"] == "ft:acme/small:org::ftjob-1"
+    assert (len(server.files), len(server.jobs)) == (1, 1)
+    assert len(server.asked("GET", "/events")) == 1
+
+
+def test_no_state_is_kept_where_the_folder_cannot_be_written(tmp_path, monkeypatch, caplog):
+    path = train_file(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("llama_index.tuning.llms.hosted_state.write_text_atomic", full)
+    with JobsServer() as server:
+        assert engine_on(server, path).finetune().accepted
+        assert "no state is kept" in caplog.text
+        with pytest.raises(OSError, match="No space left"):
+            engine_on(server, path, seed=1, state_path=tmp_path / "state.json").finetune()
+    assert len(server.jobs) == 1

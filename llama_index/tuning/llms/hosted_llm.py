@@ -120,15 +120,15 @@ def _azure(
         raise ValueError(f"Azure serves deployments, not models. {deploy_step(names[0])}")
     endpoint = _endpoint(client)
     known = next((name for name in names if context_window(name) is not None), None)
+    azure: Any = None
     try:
-        from llama_index.llms.azure_openai import AzureOpenAI
+        from llama_index.llms.azure_openai import AzureOpenAI as azure  # noqa: N813
     except ImportError as exc:
         if client._azure_ad_token or client._azure_ad_token_provider:
             raise MissingExtraError(
                 "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
             ) from exc
-        AzureOpenAI = None
-    if AzureOpenAI is None or known is None or _OF_OPENAI_LIKE & {*model_kwargs}:
+    if azure is None or known is None or _OF_OPENAI_LIKE & {*model_kwargs}:
         # Azure's own OpenAI-compatible address takes any name.
         where = {"api_base": f"{endpoint}/openai/v1", **_key(client, model_kwargs)}
         return _like(deployment, names, {**where, **model_kwargs})
@@ -144,7 +144,7 @@ def _azure(
         "api_version": client._api_version,
         **(entra or _key(client, model_kwargs)),
     }
-    return _made(AzureOpenAI, {**arguments, **model_kwargs})
+    return _made(azure, {**arguments, **model_kwargs})
 
 
 def deploy_step(model: str) -> str:

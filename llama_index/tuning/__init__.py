@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.collect.callbacks import OpenAIFineTuningHandler
     from llama_index.tuning.collect.recorder import FinetuningRecorder
     from llama_index.tuning.datasets.chat import ChatDataset
-    from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
     from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset as EmbeddingQAFinetuneDataset
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.judges.compare import compare_versions
     from llama_index.tuning.judges.estimate import estimate_pass_rate
+    from llama_index.tuning.judges.label import LabelledJudgments, label_judgments
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
     from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
     from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
@@ -117,7 +118,9 @@ __all__ = [
     "HuggingFaceFinetuneEngine",
     "HuggingFaceOptions",
     "JobEstimate",
+    "Judgment",
     "JudgmentDataset",
+    "LabelledJudgments",
     "LightReranker",
     "LightRerankerFinetuneEngine",
     "LightRerankerOptions",
@@ -155,6 +158,7 @@ __all__ = [
     "generate_synthetic_queries_over_documents",
     "generate_unanswerable_queries",
     "get_engine",
+    "label_judgments",
     "label_relevance",
     "list_engines",
     "mine_hard_negatives",
@@ -191,7 +195,9 @@ _HOMES = {
     "HuggingFaceFinetuneEngine": "llms.engine",
     "HuggingFaceOptions": "llms.options",
     "JobEstimate": "llms.hosted_estimate",
+    "Judgment": "datasets.judgments",
     "JudgmentDataset": "datasets.judgments",
+    "LabelledJudgments": "judges.label",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
     "LightRerankerOptions": "rerankers.options",
@@ -229,6 +235,7 @@ _HOMES = {
     "generate_synthetic_queries_over_documents": "generate.cross_encoder",
     "generate_unanswerable_queries": "generate.unanswerable",
     "get_engine": "registry",
+    "label_judgments": "judges.label",
     "label_relevance": "generate.relevance",
     "list_engines": "registry",
     "mine_hard_negatives": "generate.negatives",

@@ -15,6 +15,7 @@ from llama_index.tuning.cli import (
     demo,
     embeddings,
     generate,
+    judge,
     llm,
     reranker,
     router,
@@ -36,6 +37,7 @@ app.add_typer(adapter.app, name="adapter")
 app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(generate.app, name="generate")
 app.add_typer(collect.app, name="collect")
+app.add_typer(judge.app, name="judge")
 app.add_typer(llm.app, name="llm")
 app.add_typer(reranker.app, name="reranker")
 app.add_typer(router.app, name="router")

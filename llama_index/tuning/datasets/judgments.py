@@ -6,10 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.errors import DatasetError
+
+if TYPE_CHECKING:
+    from llama_index.tuning.datasets._judgment_rows import LoadedJudgments
+    from llama_index.tuning.datasets.agreement import Agreement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,142 @@ class JudgmentDataset:
             judgments.append(Judgment(**row))
         return cls(judgments)
 
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        columns: Mapping[str, str] | None = None,
+        verdicts: Mapping[str, bool | float] | None = None,
+        source: str = "",
+        coerce: bool = True,
+    ) -> LoadedJudgments:
+        """From rows of other people's files; what was changed or left out is counted.
+
+        Args:
+            rows: plain objects.
+            columns: a judgment's field → the row's; of all others the names are taken to be the
+                same. `verdict` is a label that `verdicts` reads. Fields of the row that no
+                judgment has are left alone.
+            verdicts: label → passing (`True`, `False`) or score; upper and lower case are the
+                same. By default yes, no, true, false, pass, fail, passing, failing, and of pairs
+                A, B, tie.
+            source: of rows that have none.
+            coerce: turn booleans and numbers in place of texts into texts, and a text in place of
+                a list of contexts into a list; `False` leaves such rows out.
+
+        Returns:
+            The dataset, and how many rows were changed or left out, by reason.
+
+        Raises:
+            DatasetError: a column that no row has, or no row is left.
+
+        Example:
+            >>> rows = [{"q": "Fee?", "a": "5 euros.", "label": "good"},
+            ...         {"q": "Tax?", "a": True, "label": "bad"},
+            ...         {"q": "Open?", "a": "At 8.", "label": None}]
+            >>> loaded = JudgmentDataset.from_rows(
+            ...     rows,
+            ...     columns={"query": "q", "response": "a", "verdict": "label"},
+            ...     verdicts={"good": True, "bad": False},
+            ...     source="human",
+            ... )
+            >>> loaded.counts
+            {'rows': 3, 'kept': 2, 'response: bool made a text': 1, 'left out: no verdict': 1}
+        """
+        from llama_index.tuning.datasets._judgment_rows import load_rows
+
+        return load_rows(rows, columns or {}, verdicts, source, coerce)
+
+    @classmethod
+    def from_labelled_rag(cls, dataset: Any, *, source: str | None = None) -> JudgmentDataset:
+        """The reference answers of a `LabelledRagDataset` as answers that pass.
+
+        Only passing verdicts are in it: beside others, as what people wrote. Its answers by a
+        pipeline (`predictions=`) have no verdict yet: `label_judgments` gives them one.
+
+        Args:
+            dataset: with `examples`, each with `query`, `reference_answer` and
+                `reference_contexts`.
+            source: who says that they pass; whom the dataset names as their author by default.
+        """
+        from llama_index.tuning.datasets._judgment_rows import reference_answers
+
+        return cls(reference_answers(dataset, source))
+
+    def sources(self) -> list[str]:
+        """Who judged, in order of appearance."""
+        return list(dict.fromkeys(judgment.source for judgment in self.judgments))
+
+    def by_source(self, name: str) -> JudgmentDataset:
+        """One source's verdicts.
+
+        Raises:
+            DatasetError: it gave none; the message names those who did.
+        """
+        found = [judgment for judgment in self.judgments if judgment.source == name]
+        if not found:
+            raise DatasetError(
+                f"no verdict is by {name!r}; sources: {', '.join(map(repr, self.sources()))}"
+            )
+        return JudgmentDataset(found)
+
+    def split(
+        self, test_size: float = 0.25, seed: int = 0
+    ) -> tuple[JudgmentDataset, JudgmentDataset]:
+        """Two parts; all verdicts on answers to one query are on one side.
+
+        Args:
+            test_size: the second part's share of the queries, between 0 and 1.
+            seed: of the draw.
+
+        Raises:
+            DatasetError: fewer than two queries.
+        """
+        from llama_index.tuning.datasets._judgment_rows import drawn_groups
+
+        chosen = drawn_groups(self.judgments, test_size, seed)
+        parts: tuple[list[Judgment], list[Judgment]] = ([], [])
+        for judgment, second in zip(self.judgments, chosen, strict=True):
+            parts[second].append(judgment)
+        return JudgmentDataset(parts[0]), JudgmentDataset(parts[1])
+
+    def agreement(self, first: str, second: str) -> Agreement:
+        """How far two sources agree on the items that both judged; see `Agreement`.
+
+        A source's verdicts on one item – several people under one name, both orders of a pair –
+        are put to the vote; items without a majority are left out, and counted. A pair counts as
+        the same item in either order.
+
+        Raises:
+            DatasetError: no item has a verdict of both.
+
+        Example:
+            >>> item = {"query": "Fee?", "response": "5 euros."}
+            >>> dataset = JudgmentDataset.from_records([
+            ...     {**item, "passing": True, "source": "human"},
+            ...     {**item, "passing": False, "source": "gpt"},
+            ... ])
+            >>> dataset.agreement("human", "gpt").equal
+            0.0
+        """
+        from llama_index.tuning.datasets.agreement import agreement_of_sources
+
+        return agreement_of_sources(self, first, second)
+
+    def agreement_of_orders(self, source: str | None = None) -> Agreement:
+        """How far verdicts on pairs stand when the answers change places: `flip_rate`.
+
+        Args:
+            source: whose verdicts; all sources', each against its own, by default.
+
+        Raises:
+            DatasetError: no pair was judged in both orders by one source.
+        """
+        from llama_index.tuning.datasets.agreement import agreement_of_orders
+
+        return agreement_of_orders(self if source is None else self.by_source(source))
+
     def fingerprint(self) -> str:
         """A short hash of the content, written into reports and artifacts."""
         return hashlib.sha256("\n".join(self._lines()).encode()).hexdigest()[:16]
@@ -113,15 +253,57 @@ class JudgmentDataset:
         ]
 
 
+def samples_of(given: Any, predictions: Any = None) -> list[Judgment]:
+    """Answers to judge, without verdicts.
+
+    Args:
+        given: judgments, plain objects with their fields, a `JudgmentDataset`, or a
+            `LabelledRagDataset`.
+        predictions: of a `LabelledRagDataset`, a `RagPredictionDataset`: the answers to judge, in
+            the examples' order. Without, its reference answers are.
+
+    Raises:
+        DatasetError: naming every fault by its number.
+    """
+    from llama_index.tuning.datasets._judgment_rows import rag_samples, without_verdict
+
+    if hasattr(given, "examples"):
+        return rag_samples(given, predictions)
+    if predictions is not None:
+        raise ValueError("predictions belong to a LabelledRagDataset; samples is none")
+    given = getattr(given, "judgments", given)
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise TypeError(
+            "samples must be judgments, plain objects or a LabelledRagDataset, got "
+            f"{type(given).__name__}"
+        )
+    samples = [without_verdict(number, row) for number, row in enumerate(given)]
+    faults = [
+        f"sample {number}: {fault}"
+        for number, sample in enumerate(samples)
+        for fault in text_faults(sample)
+    ]
+    if faults:
+        raise DatasetError("the samples have faults:", faults)
+    return samples
+
+
 def _faults(judgment: Judgment) -> Iterable[str]:
-    if not isinstance(judgment.response, str):
-        yield f"response must be a text, got {judgment.response!r}"
+    yield from text_faults(judgment)
     if judgment.score is None and judgment.passing is None:
         yield "it has neither score nor passing: there is no verdict"
     if judgment.score is not None and judgment.score != judgment.score:
         yield "score must be a number, got nan"
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
+    if not judgment.weight > 0:
+        yield f"weight must be above 0, got {judgment.weight}"
+
+
+def text_faults(judgment: Judgment) -> Iterable[str]:
+    """What is wrong with the texts of one judgment, its verdict aside."""
+    if not isinstance(judgment.response, str):
+        yield f"response must be a text, got {judgment.response!r}"
     for name in ("query", "reference", "second_response", "feedback"):
         value = getattr(judgment, name)
         if value is not None and not isinstance(value, str):
@@ -131,5 +313,3 @@ def _faults(judgment: Judgment) -> Iterable[str]:
         isinstance(contexts, str) or not all(isinstance(text, str) for text in contexts)
     ):
         yield "contexts must be a list of texts"
-    if not judgment.weight > 0:
-        yield f"weight must be above 0, got {judgment.weight}"

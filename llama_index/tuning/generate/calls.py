@@ -93,7 +93,7 @@ class Calls:
     """Asks one LLM, at most `num_workers` at a time.
 
     Args:
-        llm: any `LLM`; its asynchronous methods are used.
+        llm: any `LLM`; its asynchronous methods are used. `None` where only `finish` is used.
         run: where finished calls are kept and looked up.
         num_workers: concurrent calls.
         retry_limit: how often one call may fail; waiting for a rate limit is not counted.
@@ -104,7 +104,7 @@ class Calls:
 
     def __init__(
         self,
-        llm: LLM,
+        llm: LLM | None,
         run: RunFile,
         *,
         num_workers: int = 8,
@@ -138,7 +138,28 @@ class Calls:
             GenerationError: no call can succeed (a wrong key, no credit).
         """
         q = question
-        known = self.run.get(q.step, q.id, q.prompt, any_id=q.any_id)
+        return await self.finish(q.step, q.id, q.prompt, lambda: self._reply(q), any_id=q.any_id)
+
+    async def finish(
+        self,
+        step: str,
+        id_: str,
+        prompt: str,
+        request: Callable[[], Awaitable[Any]],
+        *,
+        any_id: bool = False,
+    ) -> Any:
+        """The JSON value that `request` gives, tried and kept as `ask` does; for whoever makes
+        its requests itself, and tells of each with `spend`.
+
+        Args:
+            step: what it is for; with `id_` and `prompt`, its place in the run's file.
+            id_: of the item it is about.
+            prompt: whatever decides the value.
+            request: asks once; raises `ReplyError` where another reply may do.
+            any_id: a value of the same prompt under another id will do.
+        """
+        known = self.run.get(step, id_, prompt, any_id=any_id)
         if known is not None:
             return known
         policy = RetryPolicy(self.retry_limit, self.options.retry_wait)
@@ -149,33 +170,33 @@ class Calls:
             reraise=True,
         )
         try:
-            value: Any = await tries(self._once, q)
+            value: Any = await tries(self._once, request)
         except BudgetSpent:
             raise
         except Exception as exc:  # whatever an LLM's client raises is this item's failure
             if hopeless(exc):
                 raise GenerationError(
-                    f"no call to the LLM can succeed: {Failure.of(q.id, q.step, exc, 1).message}"
+                    f"no call to the LLM can succeed: {Failure.of(id_, step, exc, 1).message}"
                 ) from exc
-            failure = Failure.of(q.id, q.step, exc, policy.failed + policy.limited)
-            self.run.fail(q.step, q.id, q.prompt, failure.to_dict())
+            failure = Failure.of(id_, step, exc, policy.failed + policy.limited)
+            self.run.fail(step, id_, prompt, failure.to_dict())
             level = logging.WARNING if self.verbose else logging.DEBUG
-            logger.log(level, "%s of %r failed: %s", q.step, q.id, failure.message)
+            logger.log(level, "%s of %r failed: %s", step, id_, failure.message)
             raise CallFailed(failure) from exc
-        self.run.put(q.step, q.id, q.prompt, value)
+        self.run.put(step, id_, prompt, value)
         return value
 
-    async def _once(self, question: Question) -> Any:
+    async def _once(self, request: Callable[[], Awaitable[Any]]) -> Any:
         while True:
             async with self._slots:
                 pause = self._quiet_until - time.monotonic()
                 if pause <= 0:
-                    return await self._request(question)
+                    return await self._request(request)
             await asyncio.sleep(pause)
 
-    async def _request(self, question: Question) -> Any:
+    async def _request(self, request: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            value = await self._reply(question)
+            value = await request()
         except Exception as exc:
             self._note_limit(exc)
             raise
@@ -192,16 +213,18 @@ class Calls:
                 if self._misses == _MISSES and self.options.structured is None:
                     logger.info("structured replies are unusable; asking for text from here on")
                     self._structured = False
-        self._spend()
-        reply = await self._in_time(self.llm.acomplete(question.prompt))
+        assert self.llm is not None
+        self.spend()
+        reply = await self.in_time(self.llm.acomplete(question.prompt))
         return question.parse(reply.text or "")
 
     async def _structured_reply(self, question: Question) -> str:
         from llama_index.core.prompts import PromptTemplate
 
         assert question.schema is not None
-        self._spend()
-        found = await self._in_time(
+        assert self.llm is not None
+        self.spend()
+        found = await self.in_time(
             self.llm.astructured_predict(
                 question.schema(), PromptTemplate("{request}"), request=question.prompt
             )
@@ -209,10 +232,16 @@ class Calls:
         text: str = found.model_dump_json()
         return text
 
-    async def _in_time(self, reply: Awaitable[R]) -> R:
+    async def in_time(self, reply: Awaitable[R]) -> R:
+        """A reply, within the options' timeout."""
         return await asyncio.wait_for(reply, self.options.timeout)
 
-    def _spend(self) -> None:
+    def spend(self) -> None:
+        """Count one request.
+
+        Raises:
+            BudgetSpent: it would go over `max_calls`.
+        """
         if self.max_calls is not None and self.sent >= self.max_calls:
             raise BudgetSpent
         self.sent += 1
@@ -281,7 +310,9 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
 
 
-def _can_structure(llm: LLM, options: CallOptions) -> bool:
+def _can_structure(llm: LLM | None, options: CallOptions) -> bool:
+    if llm is None:
+        return False
     if options.structured is not None:
         return options.structured
     return bool(llm.metadata.is_function_calling_model)

@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 def run_items(
-    llm: LLM,
+    llm: LLM | None,
     items: Sequence[I],
     work: Callable[[Calls, I], Awaitable[R]],
     *,
@@ -43,13 +43,16 @@ def run_items(
     """`work` on every item, with `Calls` to ask through.
 
     Args:
+        llm: whom `work` asks; `None` where it asks by itself.
         id_of: an item's id, distinct.
         header: what the run is, beside the model: prompt and options that decide its results.
         output_path: of the result; the run file lies beside it.
     """
     if on_failure not in ("continue", "fail"):
         raise ValueError(f"unknown on_failure {on_failure!r}; choose one of: continue, fail")
-    head = {**header, "model": f"{llm.class_name()}/{llm.metadata.model_name}"}
+    head = dict(header)
+    if llm is not None:
+        head["model"] = f"{llm.class_name()}/{llm.metadata.model_name}"
     with RunFile(_beside(output_path), head, sync_every=save_every) as run:
         calls = Calls(
             llm,

@@ -1,0 +1,87 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from llama_index.tuning import JudgmentDataset
+from llama_index.tuning.cli.app import app, run
+from tests.servers import ChatServer
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(app, ["judge", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def samples(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    rows = [
+        {"query": f"q{i}", "response": f"first-{i}", "second_response": f"second-{i}"}
+        for i in range(4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_label_both_orders_then_agreement(samples, tmp_path):
+    out = tmp_path / "verdicts.jsonl"
+    options = ["--teacher", "pairwise", "--llm", "scripted", "--out", out, "--both-orders"]
+    with ChatServer(answer=lambda prompt: "[[A]]") as server:
+        options += ["--api-base", server.base_url]
+        plan = json.loads(
+            invoke("label", samples, *options, "--dry-run", "--prompt-price", 2, "--json")
+        )
+        assert not server.kinds
+        counts = json.loads(invoke("label", samples, *options, "--json"))
+        assert "written to" in invoke("label", samples, *options)
+        assert sum(server.kinds.values()) == plan["requests"] == 8
+    assert plan["cost"] == pytest.approx(plan["prompt_tokens"] * 2e-6)
+    assert (counts["labelled"], counts["requests"], counts["failed"]) == (8, 8, [])
+    assert len(JudgmentDataset.from_jsonl(out)) == 8
+    found = json.loads(invoke("agreement", out, "--json"))
+    assert found["sources"] == {}
+    assert found["orders"]["scripted"]["flip_rate"] == 1.0
+    assert "scripted: flip rate 1.000 over 4 pairs" in invoke("agreement", out)
+
+
+def test_failed_evaluations_are_shown(samples, tmp_path):
+    out = tmp_path / "verdicts.jsonl"
+    with ChatServer(answer=lambda prompt: "no verdict") as server:
+        text = invoke(
+            "label", samples, "--teacher", "pairwise", "--llm", "m", "--out", out,
+            "--api-base", server.base_url, "--retry-limit", 1,
+        )  # fmt: skip
+    assert "Output cannot be parsed" in text
+    assert "invalid       4" in text
+
+
+def test_sources_are_compared(tmp_path):
+    rows = [
+        {"query": f"q{i}", "response": "r", "passing": bool(i % k), "source": name}
+        for name, k in (("human", 2), ("gpt", 3))
+        for i in range(6)
+    ]
+    path = tmp_path / "verdicts.jsonl"
+    JudgmentDataset.from_records(rows).save_jsonl(path)
+    found = json.loads(invoke("agreement", path, "--json"))["sources"]["human / gpt"]
+    assert (found["n"], found["equal"], found["kappa"]) == (6, 0.5, pytest.approx(0.0))
+    assert "human / gpt: equal 0.500, kappa 0.000, n=6" in invoke("agreement", path)
+    JudgmentDataset.from_records(rows[:6]).save_jsonl(path)
+    assert "no item was judged twice" in invoke("agreement", path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--teacher", "kindness"], "unknown --teacher 'kindness'"),
+        (["--teacher", "correctness", "--both-orders"], "--both-orders belongs to"),
+        (["--teacher", "correctness", "--guidelines", "x"], "--guidelines belongs to"),
+        (["--teacher", "faithfulness"], "sample 0 has no contexts"),
+    ],
+)
+def test_wrong_options_are_named(samples, tmp_path, options, message, capsys):
+    common = ["--llm", "m", "--api-base", "http://127.0.0.1:1/v1", "--out", tmp_path / "o.jsonl"]
+    assert run(["judge", "label", *map(str, [samples, *common, *options])]) == 1
+    assert message in capsys.readouterr().err

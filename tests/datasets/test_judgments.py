@@ -197,6 +197,13 @@ def test_rows_of_other_files_are_read_and_changes_counted():
     assert strict.counts["left out: contexts: str"] == 1
 
 
+def test_a_field_that_means_something_else_is_left_alone():
+    row = {"response": "r", "passing": True, "source": "a web page"}
+    assert JudgmentDataset.from_rows([row], source="human").dataset.sources() == ["a web page"]
+    loaded = JudgmentDataset.from_rows([row], columns={"source": None}, source="human")
+    assert loaded.dataset.sources() == ["human"]
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "error", "message"),
     [

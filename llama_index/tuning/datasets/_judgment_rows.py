@@ -37,7 +37,7 @@ class LoadedJudgments:
 
 def load_rows(
     rows: Iterable[Mapping[str, Any]],
-    columns: Mapping[str, str],
+    columns: Mapping[str, str | None],
     verdicts: Mapping[str, bool | float] | None,
     source: str,
     coerce: bool,
@@ -46,7 +46,8 @@ def load_rows(
     rows = list(rows)
     _check_columns(rows, columns)
     read = {str(label).casefold(): v for label, v in (verdicts or _VERDICTS).items()}
-    names = {**{name: name for name in _FIELDS}, **columns}
+    named = {**{name: name for name in _FIELDS}, **columns}
+    names = {ours: theirs for ours, theirs in named.items() if theirs is not None}
     counts: Counter[str] = Counter(rows=len(rows), kept=0)
     judgments = []
     for row in rows:
@@ -69,7 +70,7 @@ class _LeftOut(Exception):  # noqa: N818 - ends one row, never seen by callers
     """A row that gives no judgment."""
 
 
-def _check_columns(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+def _check_columns(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str | None]) -> None:
     unknown = sorted(set(columns) - {*_FIELDS, "verdict"})
     if unknown:
         raise ValueError(
@@ -80,7 +81,11 @@ def _check_columns(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
         if not isinstance(row, Mapping):
             raise DatasetError(f"row {number} must be an object, got {type(row).__name__}")
     there = {key for row in rows for key in row}
-    missing = [f"{ours}: {theirs!r}" for ours, theirs in columns.items() if theirs not in there]
+    missing = [
+        f"{ours}: {theirs!r}"
+        for ours, theirs in columns.items()
+        if theirs is not None and theirs not in there
+    ]
     if missing:
         raise DatasetError("columns that no row has:", missing)
 

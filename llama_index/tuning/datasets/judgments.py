@@ -101,7 +101,7 @@ class JudgmentDataset:
         cls,
         rows: Iterable[Mapping[str, Any]],
         *,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | None] | None = None,
         verdicts: Mapping[str, bool | float] | None = None,
         source: str = "",
         coerce: bool = True,
@@ -111,8 +111,8 @@ class JudgmentDataset:
         Args:
             rows: plain objects.
             columns: a judgment's field → the row's; of all others the names are taken to be the
-                same. `verdict` is a label that `verdicts` reads. Fields of the row that no
-                judgment has are left alone.
+                same, and `None` leaves the row's field of that name alone. `verdict` is a label
+                that `verdicts` reads.
             verdicts: label → passing (`True`, `False`) or score; upper and lower case are the
                 same. By default yes, no, true, false, pass, fail, passing, failing, and of pairs
                 A, B, tie.

@@ -59,7 +59,11 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.judges.compare import compare_versions
+    from llama_index.tuning.judges.engine import JudgeFinetuneEngine
     from llama_index.tuning.judges.estimate import estimate_pass_rate
+    from llama_index.tuning.judges.judge import TunedJudge
+    from llama_index.tuning.judges.options import JudgeOptions
+    from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.cohere import (
@@ -100,6 +104,9 @@ __all__ = [
     "FinetuneReport",
     "FinetuningRecorder",
     "GeneratedDataset",
+    "JudgeFinetuneEngine",
+    "JudgeOptions",
+    "JudgeReport",
     "JudgmentDataset",
     "LightReranker",
     "LightRerankerFinetuneEngine",
@@ -112,6 +119,7 @@ __all__ = [
     "RouterFinetuneEngine",
     "RouterOptions",
     "RoutingDataset",
+    "TunedJudge",
     "TunedReranker",
     "TunedRetriever",
     "TunedSelector",
@@ -162,6 +170,9 @@ _HOMES = {
     "FinetuneReport": "report",
     "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
+    "JudgeFinetuneEngine": "judges.engine",
+    "JudgeOptions": "judges.options",
+    "JudgeReport": "judges.report",
     "JudgmentDataset": "datasets.judgments",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
@@ -174,6 +185,7 @@ _HOMES = {
     "RouterFinetuneEngine": "routers.engine",
     "RouterOptions": "routers.options",
     "RoutingDataset": "datasets.routing",
+    "TunedJudge": "judges.judge",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
     "TunedSelector": "routers.selector",

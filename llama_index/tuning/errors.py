@@ -8,7 +8,7 @@ TuningError
 ├── HostedEndedError    (RuntimeError)  a vendor no longer does this
 ├── OutOfScopeError     (ValueError)    a query that belongs to none of a router's choices
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
-├── JudgeRefusedError   (RuntimeError)  a judge that beats no shortcut, and nothing to return instead
+├── JudgeRefusedError   (RuntimeError)  a tuned judge that beats no shortcut, and no other there
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
 ├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
 ├── GenerationError     (RuntimeError)  generation stopped; what was finished is in its run file

@@ -53,17 +53,17 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         >>> rows = [
         ...     {
         ...         "query": f"Fee of plan {n}?",
-        ...         "contexts": [f"Plan {n} costs {n} euros a month."],
-        ...         "response": f"It costs {n if n % 2 else n + 500} euros.",
+        ...         "contexts": [f"Plan {n}: the fee is {n + 100} euros. Plan A is free."],
+        ...         "response": f"{n + 100} euros." if n % 2 else f"{n + 500} dollars.",
         ...         "passing": bool(n % 2),
         ...     }
-        ...     for n in range(100, 140)
+        ...     for n in range(100, 160)
         ... ]
-        >>> engine = JudgeFinetuneEngine(JudgmentDataset.from_records(rows))
-        >>> engine.finetune().accepted
-        True
+        >>> engine = JudgeFinetuneEngine(JudgmentDataset.from_records(rows), accept="always")
+        >>> engine.finetune().gains["balanced accuracy"].tuned
+        1.0
         >>> judge = engine.get_finetuned_model()
-        >>> judge.evaluate("Fee?", "It costs 9 euros.", ["Plan A costs 9 euros."]).passing
+        >>> judge.evaluate("Fee of B?", "170 euros.", ["Plan B: the fee is 170 euros."]).passing
         True
     """
 
@@ -200,6 +200,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             contexts=material.contexts,
             reference=material.reference,
             embedded=self.embed_model is not None,
+            style=not material.pairwise,
         )
 
     def _table(self, maker: FeatureMaker, material: Material) -> Floats:

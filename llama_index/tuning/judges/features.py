@@ -69,6 +69,8 @@ class FeatureMaker:
         contexts: whether answers come with contexts.
         reference: whether they come with a right answer.
         embedded: whether vectors of the texts are there.
+        style: whether to look at numbers, capitals, lines and the like. Between two responses
+            they made cross-fitted judges worse.
 
     Example:
         >>> maker = FeatureMaker(Analyzer(), WordStatistics(), contexts=True)
@@ -82,11 +84,12 @@ class FeatureMaker:
     contexts: bool = False
     reference: bool = False
     embedded: bool = False
+    style: bool = True
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The features' names, in the order of the table; before `": "` their kind."""
-        names = [*_LENGTH, *_STYLE, *_QUERY]
+        names = [*_LENGTH, *(_STYLE if self.style else ()), *_QUERY]
         names += _CONTEXTS if self.contexts else ()
         names += _REFERENCE if self.reference else ()
         if self.embedded:
@@ -112,7 +115,7 @@ class FeatureMaker:
     def row(self, item: Any, response: str, vectors: Vectors | None) -> Floats:
         """Features of one response to the item's query, shape `(columns,)`."""
         text, query = self.text(response), self.text(item.query or "")
-        values = [*_lengths(text), *self._style(text)]
+        values = [*_lengths(text), *(self._style(text) if self.style else ())]
         values += [*self.support(text, query)[:1], *self.support(query, text)[:1]]
         values.append(np.log1p(len(query.words)))
         if self.contexts:
@@ -161,7 +164,7 @@ class FeatureMaker:
             sum(map(is_number, text.words)) / count,
             sum(map(str.isupper, text.raw)) / max(1, letters),
             np.log1p(text.raw.count("\n")),
-            np.log1p(text.raw.count("?") + text.raw.count("？")),  # noqa: RUF001
+            np.log1p(text.raw.count("?") + text.raw.count("？")),
             len(set(text.words)) / count,
             float(rarity.mean()) if len(rarity) else 0.0,
         ]
@@ -240,7 +243,8 @@ class Text:
     def pairs(self) -> NDArray[np.uint64]:
         """Codes of neighbouring words, shape `(words - 1,)`."""
         wide = self.codes.astype(np.uint64)
-        return (wide[:-1] << np.uint64(32)) | wide[1:]
+        both: NDArray[np.uint64] = (wide[:-1] << np.uint64(32)) | wide[1:]
+        return both
 
     @cached_property
     def numbers(self) -> set[str]:

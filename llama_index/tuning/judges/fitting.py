@@ -15,7 +15,7 @@ from llama_index.tuning.judges.options import JudgeOptions
 
 Ints = NDArray[np.int64]
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
 """Inverse strengths of the L2 penalty; the cross-fitted best is taken."""
 INNER_FOLDS = 3
 SURE = 0.02

@@ -120,6 +120,7 @@ def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
         "contexts": maker.contexts,
         "reference": maker.reference,
         "embedded": maker.embedded,
+        "style": maker.style,
         "columns": list(maker.columns),
         "bias": linear.bias,
         "line": vars(line),
@@ -170,7 +171,7 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
     maker = FeatureMaker(
         Analyzer(**config["analyzer"]),
         WordStatistics.from_arrays(config, arrays),
-        **{name: bool(config[name]) for name in ("contexts", "reference", "embedded")},
+        **{name: bool(config[name]) for name in ("contexts", "reference", "embedded", "style")},
     )
     return LightJudge(
         maker,

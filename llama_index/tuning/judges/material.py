@@ -148,7 +148,7 @@ def other_verdicts(material: Material, rows: NDArray[np.int64]) -> Floats:
 
 
 def people_agreement(material: Material) -> float | None:
-    """Share of the pairs of people's verdicts on one item that agree; None without any."""
+    """Share of the pairs of people's verdicts on one item that agree; None under ten pairs."""
     said: dict[str, list[float]] = defaultdict(list)
     for key, label, human in zip(material.keys, material.labels, material.people, strict=True):
         if human:
@@ -159,7 +159,7 @@ def people_agreement(material: Material) -> float | None:
         for number, one in enumerate(labels)
         for other in labels[:number]
     ]
-    return float(np.mean(same)) if same else None
+    return float(np.mean(same)) if len(same) >= MIN_VERDICTS else None
 
 
 def has_contexts(item: Any) -> bool:

@@ -34,8 +34,7 @@ def vectors_for(maker: FeatureMaker, items: Sequence[Any], embedder: Embedder) -
     queries, texts = maker.texts_to_embed(items)
     found = []
     for wanted, embed in ((queries, embedder.queries), (texts, embedder.documents)):
-        rows = unit_rows(embed(wanted)) if wanted else []
-        found.append(dict(zip(wanted, rows, strict=True)))
+        found.append(dict(zip(wanted, unit_rows(embed(wanted)), strict=True)) if wanted else {})
     return Vectors(*found)
 
 

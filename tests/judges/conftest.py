@@ -3,7 +3,20 @@ import pytest
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
 
-WORDS = "river stone cloud amber wheel forest candle mirror harbour velvet copper meadow".split()
+WORDS = [
+    "river",
+    "stone",
+    "cloud",
+    "amber",
+    "wheel",
+    "forest",
+    "candle",
+    "mirror",
+    "harbour",
+    "velvet",
+    "copper",
+    "meadow",
+]
 
 
 def verdicts(count=60, seed=0, **fields):

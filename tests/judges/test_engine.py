@@ -9,12 +9,11 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.tuning import (
     JudgeFinetuneEngine,
     JudgeOptions,
-    JudgeRefusedError,
     JudgeReport,
-    NotFinetunedError,
     TunedJudge,
     get_engine,
 )
+from llama_index.tuning.errors import JudgeRefusedError, NotFinetunedError
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
 
@@ -54,7 +53,7 @@ def test_nothing_is_learnt_from_random_verdicts():
     report = engine.finetune()
     assert not report.accepted
     assert "against the shortcut" in report.reason
-    with pytest.raises(JudgeRefusedError, match="the judge is refused: .*no defer_to"):
+    with pytest.raises(JudgeRefusedError, match=r"the judge is refused: .*no defer_to"):
         engine.get_finetuned_model()
     teacher = Teacher()
     assert engine.get_finetuned_model(defer_to=teacher) is teacher

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
-from llama_index.tuning import ArtifactError, JudgeFinetuneEngine, JudgeOptions, TunedJudge
+from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, TunedJudge
+from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.features import FeatureMaker
 from llama_index.tuning.judges.fitting import Rows, choose_band, choose_threshold
 from llama_index.tuning.judges.items import item_keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 
-    from llama_index.tuning.judges.features import FeatureMaker, Floats
+    from llama_index.tuning.judges.features import FeatureMaker, Vectors
     from llama_index.tuning.judges.light import LightJudge
     from llama_index.tuning.judges.material import Material
     from llama_index.tuning.judges.report import JudgeReport
@@ -115,6 +116,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             opinions,
             rows_of,
             shortcut_opinions,
+            topics_of,
             write_report,
         )
         from llama_index.tuning.judges.serving import check_models
@@ -130,11 +132,16 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             check_held_out(material, held_out)
         started = time.perf_counter()
         maker = self._maker(material)
-        table = self._table(maker, material)
-        other = None if held_out is None else self._table(maker, held_out)
+        vectors = self._vectors(maker, material)
+        if vectors is not None:
+            maker = replace(maker, topics=topics_of(vectors, material))
+        table = maker.table(material.items, vectors)
+        other = None
+        if held_out is not None:
+            other = maker.table(held_out.items, self._vectors(maker, held_out))
         seconds = {"features": time.perf_counter() - started}
         started = time.perf_counter()
-        rows = rows_of(material, table, self.options)
+        rows = rows_of(material, table, self.options, maker.columns)
         fitted = fit(rows, self.options)
         shortcuts = shortcut_opinions(rows, maker, other, self.options)
         seconds["fit"] = time.perf_counter() - started
@@ -203,21 +210,19 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             style=not material.pairwise,
         )
 
-    def _table(self, maker: FeatureMaker, material: Material) -> Floats:
+    def _vectors(self, maker: FeatureMaker, material: Material) -> Vectors | None:
+        if self.embed_model is None:
+            return None
+        from llama_index.tuning.embeddings.vectors import Embedder
         from llama_index.tuning.judges.serving import vectors_for
 
-        vectors = None
-        if self.embed_model is not None:
-            from llama_index.tuning.embeddings.vectors import Embedder
-
-            embedder = Embedder(
-                self.embed_model,
-                cache=self.vector_cache,
-                num_workers=self.num_workers,
-                show_progress=self.show_progress,
-            )
-            vectors = vectors_for(maker, material.items, embedder)
-        return maker.table(material.items, vectors)
+        embedder = Embedder(
+            self.embed_model,
+            cache=self.vector_cache,
+            num_workers=self.num_workers,
+            show_progress=self.show_progress,
+        )
+        return vectors_for(maker, material.items, embedder)
 
     def _light(
         self, maker: FeatureMaker, fitted: Any, material: Material, details: dict[str, Any]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.generate.sentences import sentences
+from llama_index.tuning.judges.topics import Topics
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer, Codes, is_number
 
@@ -71,6 +72,7 @@ class FeatureMaker:
         embedded: whether vectors of the texts are there.
         style: whether to look at numbers, capitals, lines and the like. Between two responses
             they made cross-fitted judges worse.
+        topics: directions along which queries and responses are placed, if any.
 
     Example:
         >>> maker = FeatureMaker(Analyzer(), WordStatistics(), contexts=True)
@@ -85,6 +87,7 @@ class FeatureMaker:
     reference: bool = False
     embedded: bool = False
     style: bool = True
+    topics: Topics | None = None
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -96,6 +99,8 @@ class FeatureMaker:
             names += _COSINE_QUERY
             names += _COSINE_CONTEXTS if self.contexts else ()
             names += _COSINE_REFERENCE if self.reference else ()
+        if self.topics is not None:
+            names += self.topics.columns
         return tuple(names)
 
     def table(self, items: Sequence[Any], vectors: Vectors | None = None) -> Floats:
@@ -189,7 +194,7 @@ class FeatureMaker:
     def _cosines(self, item: Any, response: str, vectors: Vectors) -> list[float]:
         answer, query = vectors.texts.get(response), vectors.queries.get(item.query or "")
         if answer is None:  # blank: no model embeds it
-            return [0.0] * sum(name.startswith("cosine: ") for name in self.columns)
+            return [0.0] * sum(name.startswith(("cosine: ", "topic: ")) for name in self.columns)
         values = [0.0 if query is None else float(query @ answer)]
         if self.contexts:
             sources = np.stack([vectors.texts[s] for s in context_sentences(item.contexts)])
@@ -199,6 +204,8 @@ class FeatureMaker:
             values += [float(nearest.min()), float(nearest.mean()), asked]
         if self.reference:
             values.append(float(vectors.texts[item.reference] @ answer))
+        if self.topics is not None:
+            values += self.topics.of(query, answer)
         return values
 
     def texts_to_embed(self, items: Sequence[Any]) -> tuple[list[str], list[str]]:

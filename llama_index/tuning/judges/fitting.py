@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class Rows:
         weights: how much each counts, shape `(n,)`.
         fold: the part that each is held out with, shape `(n,)`; one query, one fold.
         pairwise: whether features are differences of two responses.
+        topics: columns that are only used where that helps, shape `(m,)`.
     """
 
     table: Floats
@@ -39,14 +40,23 @@ class Rows:
     weights: Floats
     fold: Ints
     pairwise: bool
+    topics: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Rows:
         kept = {name: getattr(self, name)[rows] for name in ("table", "labels", "weights", "fold")}
         return replace(self, **kept)
 
     def columns(self, chosen: Sequence[int]) -> Rows:
-        """The same rows with some of the features."""
-        return replace(self, table=self.table[:, list(chosen)])
+        """The same rows with some of the features, all of them used."""
+        return replace(self, table=self.table[:, list(chosen)], topics=self.topics[:0])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Inverse strength of the L2 penalty, and whether topics are used."""
+
+    strength: float
+    topics: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +66,7 @@ class Fitted:
     Attributes:
         linear: fitted on all rows.
         line: calibration and threshold, from the held-out values.
-        strength: inverse strength of the penalty.
+        setting: what was chosen by cross-fitting.
         chances: held-out probabilities, shape `(n,)`.
         verdicts: held-out verdicts, shape `(n,)`.
         certainties: held-out distances from the line, shape `(n,)`.
@@ -64,7 +74,7 @@ class Fitted:
 
     linear: Linear
     line: Line
-    strength: float
+    setting: Setting
     chances: Floats
     verdicts: Floats
     certainties: Floats
@@ -72,8 +82,8 @@ class Fitted:
 
 def fit(rows: Rows, options: JudgeOptions) -> Fitted:
     """Fit, calibrate and draw the line; everything held out is chosen without its own fold."""
-    strength = choose_strength(rows)
-    logits = held_out(rows, lambda part: fit_linear(part, choose_strength(part)))
+    setting = choose_setting(rows)
+    logits = held_out(rows, lambda part: fit_linear(part, choose_setting(part)))
     values = np.zeros((3, len(logits)))
     for number in np.unique(rows.fold):
         inside = rows.fold == number
@@ -83,7 +93,7 @@ def fit(rows: Rows, options: JudgeOptions) -> Fitted:
     line = draw_line(logits, rows, options)
     margin = float(np.quantile(values[2], options.defer_share))
     line = replace(line, margin=margin if options.defer_share else 0.0)
-    return Fitted(fit_linear(rows, strength), line, strength, *values)
+    return Fitted(fit_linear(rows, setting), line, setting, *values)
 
 
 def held_out(rows: Rows, train: Callable[[Rows], Linear]) -> Floats:
@@ -95,17 +105,19 @@ def held_out(rows: Rows, train: Callable[[Rows], Linear]) -> Floats:
     return logits
 
 
-def choose_strength(rows: Rows) -> float:
-    """The penalty with the least held-out log loss."""
+def choose_setting(rows: Rows) -> Setting:
+    """The penalty, and topics or none, with the least held-out log loss."""
     order = np.unique(rows.fold, return_inverse=True)[1]
     inner = replace(rows, fold=order % INNER_FOLDS)  # a query's rows stay together
+    uses = (False, True) if len(rows.topics) else (False,)
+    settings = [Setting(strength, topics) for topics in uses for strength in STRENGTHS]
     if len(np.unique(inner.fold)) < 2:
-        return STRENGTHS[0]
-    losses = [
-        log_loss(held_out(inner, lambda part, c=c: fit_linear(part, c)), rows)  # type: ignore[misc]
-        for c in STRENGTHS
-    ]
-    return STRENGTHS[int(np.argmin(losses))]
+        return settings[0]
+    return min(settings, key=lambda setting: _loss(inner, setting))
+
+
+def _loss(rows: Rows, setting: Setting) -> float:
+    return log_loss(held_out(rows, lambda part: fit_linear(part, setting)), rows)
 
 
 def log_loss(logits: Floats, rows: Rows) -> float:
@@ -114,21 +126,25 @@ def log_loss(logits: Floats, rows: Rows) -> float:
     return float(np.average(losses, weights=rows.weights))
 
 
-def fit_linear(rows: Rows, strength: float) -> Linear:
+def fit_linear(rows: Rows, setting: Setting) -> Linear:
     """A logistic regression with an L2 penalty; a tie counts half for either side."""
     from sklearn.linear_model import LogisticRegression
 
-    count = rows.table.shape[1]
-    centre = np.zeros(count) if rows.pairwise else rows.table.mean(axis=0)
-    spread = np.sqrt(((rows.table - centre) ** 2).mean(axis=0))
+    seen = rows.table
+    if len(rows.topics) and not setting.topics:
+        seen = seen.copy()
+        seen[:, rows.topics] = 0  # such columns get no weight
+    count = seen.shape[1]
+    centre = np.zeros(count) if rows.pairwise else seen.mean(axis=0)
+    spread = np.sqrt(((seen - centre) ** 2).mean(axis=0))
     scale = np.where(spread > 1e-9, spread, 1.0)
-    standard = (rows.table - centre) / scale
+    standard = (seen - centre) / scale
     reach = np.abs(standard).max(axis=0, initial=0.0)
     table, labels, weights = _hard(standard, rows.labels, rows.weights)
     if len(np.unique(labels)) < 2:
         bias = 0.0 if rows.pairwise else float(logit(np.clip(labels.mean(), SURE, 1 - SURE)))
         return Linear(np.zeros(count), bias, centre, scale, reach)
-    model = LogisticRegression(C=strength, fit_intercept=not rows.pairwise, max_iter=2000)
+    model = LogisticRegression(C=setting.strength, fit_intercept=not rows.pairwise, max_iter=2000)
     model.fit(table, labels, sample_weight=weights / weights.mean())
     bias = 0.0 if rows.pairwise else float(model.intercept_[0])
     return Linear(model.coef_[0].astype(np.float64), bias, centre, scale, reach)

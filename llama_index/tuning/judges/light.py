@@ -13,6 +13,7 @@ from scipy.special import expit
 from llama_index.tuning import artifacts
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.features import FeatureMaker, Floats
+from llama_index.tuning.judges.topics import Topics
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
 
@@ -134,6 +135,8 @@ def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
         name: getattr(linear, name) for name in ("weight", "centre", "scale", "reach")
     }
     arrays |= maker.statistics.to_arrays()
+    if maker.topics is not None:
+        arrays |= {f"topic_{name}": array for name, array in vars(maker.topics).items()}
     with artifacts.replacing_folder(path) as folder:
         artifacts.write_component(folder, KIND, config, arrays, _card(judge))
 
@@ -168,10 +171,14 @@ def load_judge(path: artifacts.PathLike) -> LightJudge:
 
 
 def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> LightJudge:
+    topics = None
+    if "topic_responses" in arrays:
+        topics = Topics(arrays["topic_queries"], arrays["topic_responses"])
     maker = FeatureMaker(
         Analyzer(**config["analyzer"]),
         WordStatistics.from_arrays(config, arrays),
         **{name: bool(config[name]) for name in ("contexts", "reference", "embedded", "style")},
+        topics=topics,
     )
     return LightJudge(
         maker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.bootstrap import Gain
 from llama_index.tuning.evaluate.routing import calibration_error, deferral_curve
 from llama_index.tuning.gate import Accept, decide
-from llama_index.tuning.judges.features import FeatureMaker, Floats
+from llama_index.tuning.judges.features import FeatureMaker, Floats, Vectors
 from llama_index.tuning.judges.fitting import Fitted, Rows, fit
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.material import Material, other_verdicts, people_agreement
 from llama_index.tuning.judges.measuring import METRICS, agreement_gains
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.report import JudgeReport
+from llama_index.tuning.judges.topics import Topics, main_directions
 from llama_index.tuning.report import installed_versions
 from llama_index.tuning.rerankers.crossfit import fold_numbers
 
@@ -39,11 +41,26 @@ class Opinions:
         return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows])
 
 
-def rows_of(material: Material, table: Floats, options: JudgeOptions) -> Rows:
+def rows_of(
+    material: Material, table: Floats, options: JudgeOptions, columns: Sequence[str] = ()
+) -> Rows:
     """The material's rows, dealt into folds by query."""
     members = [np.flatnonzero(material.clusters == c) for c in np.unique(material.clusters)]
     fold = fold_numbers([m.tolist() for m in members], options.folds, options.seed)
-    return Rows(table, material.labels, material.weights, fold, material.pairwise)
+    topics = np.array([i for i, n in enumerate(columns) if n.startswith("topic: ")], dtype=np.int64)
+    return Rows(table, material.labels, material.weights, fold, material.pairwise, topics)
+
+
+def topics_of(vectors: Vectors, material: Material) -> Topics:
+    """Main directions of the training queries and responses."""
+    texts = dict.fromkeys(
+        text for i in material.items for text in (i.response, i.second_response) if text
+    )
+    known = [vectors.texts[text] for text in texts if text in vectors.texts]
+    responses = main_directions(np.stack(known))
+    asked = [] if material.pairwise else list(vectors.queries.values())
+    queries = main_directions(np.stack(asked)) if asked else responses[:0]
+    return Topics(queries, responses)
 
 
 def opinions(fitted: Fitted, table: Floats | None) -> Opinions:
@@ -123,7 +140,7 @@ def write_report(
             "measured": len(rows),
             "by_people": bool(material.people[rows].all()),
             "fingerprint": dataset.fingerprint(),
-            "strength": fitted.strength,
+            **asdict(fitted.setting),
             **asdict(fitted.line),
         },
         options=asdict(options),

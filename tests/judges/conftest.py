@@ -1,22 +1,10 @@
 import numpy as np
 import pytest
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
+from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, JudgmentDataset
 
-WORDS = [
-    "river",
-    "stone",
-    "cloud",
-    "amber",
-    "wheel",
-    "forest",
-    "candle",
-    "mirror",
-    "harbour",
-    "velvet",
-    "copper",
-    "meadow",
-]
+WORDS = ["river", "stone", "cloud", "amber", "wheel", "forest"]
+WORDS += ["candle", "mirror", "harbour", "velvet", "copper", "meadow"]
 
 
 def verdicts(count=60, seed=0, **fields):
@@ -63,14 +51,14 @@ def data(rows):
 
 @pytest.fixture(scope="session")
 def engine():
-    found = JudgeFinetuneEngine(data(verdicts()), accept="always")
+    found = JudgeFinetuneEngine(data(verdicts()), options=JudgeOptions(folds=3), accept="always")
     found.finetune()
     return found
 
 
 @pytest.fixture(scope="session")
 def pair_engine():
-    found = JudgeFinetuneEngine(data(pairs(ties=8)), accept="always")
+    found = JudgeFinetuneEngine(data(pairs(ties=8)), options=JudgeOptions(folds=3), accept="always")
     found.finetune()
     return found
 

@@ -115,7 +115,7 @@ def test_scores_pass_from_a_given_score():
 
 
 def test_the_same_seed_gives_the_same_judge(engine):
-    again = JudgeFinetuneEngine(data(verdicts()), accept="always")
+    again = JudgeFinetuneEngine(data(verdicts()), options=JudgeOptions(folds=3), accept="always")
     again.finetune()
     asked = data(verdicts(10, seed=4))
     first, second = (e.get_finetuned_model().probabilities(asked) for e in (engine, again))

@@ -36,7 +36,7 @@ def rows(chances, labels, pairwise=False):
         ("The fee is 9 euros.", "support: numbers of neither", np.log(2)),
         ("the fee is 5 euros", "support: verbatim", 1),
         ("Fee: 5 euros. Elephants dance.", "support: weakest sentence", 0),
-        ("费用是5欧元。", "overlap: words in the contexts", 0),
+        ("费用很高。", "overlap: words in the contexts", 0),
     ],
 )
 def test_support_by_the_contexts(response, column, value):
@@ -68,7 +68,7 @@ def test_a_threshold_for_precision_passes_as_many_as_it_may():
 
 
 def test_a_threshold_for_accuracy_may_pass_nothing():
-    given = rows([0.4, 0.5, 0.6], [0, 1, 0])
+    given = rows([0.4, 0.5, 0.6], [1, 0, 0])
     assert choose_threshold(given.table[:, 0], given, JudgeOptions(target="accuracy")) == 1.0
 
 

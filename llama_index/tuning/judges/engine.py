@@ -133,7 +133,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         started = time.perf_counter()
         maker = self._maker(material)
         vectors = self._vectors(maker, material)
-        if vectors is not None:
+        if vectors is not None and not material.pairwise:
             maker = replace(maker, topics=topics_of(vectors, material))
         table = maker.table(material.items, vectors)
         other = None

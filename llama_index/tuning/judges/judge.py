@@ -204,7 +204,7 @@ def _invalid(item: Any, reason: str) -> EvaluationResult:
     }
     return EvaluationResult(
         **texts,
-        contexts=item.contexts,
+        contexts=None,
         passing=None,
         score=None,
         feedback=reason,

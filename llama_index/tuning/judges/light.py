@@ -54,14 +54,14 @@ class Line:
         slope: of the calibration (Platt 1999), above 0.
         offset: its intercept; 0 for a pairwise judge.
         threshold: an answer passes from this probability on; 0.5 for a pairwise judge.
-        band: a pair is a tie up to this distance from 0.5.
+        band: a pair is a tie up to this distance from 0.5; None for single responses.
         margin: an answer is uncertain below this distance from the line.
     """
 
     slope: float = 1.0
     offset: float = 0.0
     threshold: float = 0.5
-    band: float = 0.0
+    band: float | None = None
     margin: float = 0.0
 
     def chances(self, logits: Floats) -> Floats:
@@ -72,13 +72,13 @@ class Line:
     def verdicts(self, chances: Floats) -> Floats:
         """1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie; shape `(n,)`."""
         found = (chances >= self.threshold).astype(np.float64)
-        if self.band > 0:
+        if self.band is not None:
             found[np.abs(chances - self.threshold) <= self.band] = TIE
         return found
 
     def certainties(self, chances: Floats) -> Floats:
         """Distance of each probability from the nearest line, shape `(n,)`."""
-        found: Floats = np.abs(np.abs(chances - self.threshold) - self.band)
+        found: Floats = np.abs(np.abs(chances - self.threshold) - (self.band or 0.0))
         return found
 
 
@@ -189,7 +189,7 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
             arrays["scale"],
             arrays["reach"],
         ),
-        Line(**{name: float(value) for name, value in config["line"].items()}),
+        Line(**{n: None if v is None else float(v) for n, v in config["line"].items()}),
         pairwise=bool(config["pairwise"]),
         query=bool(config["query"]),
         base_model=str(config["base_model"]),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.features import Floats
-from llama_index.tuning.judges.items import groups_of, item_keys
+from llama_index.tuning.judges.items import groups_of, has_contexts, item_keys
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.options import JudgeOptions
 
@@ -160,11 +160,6 @@ def people_agreement(material: Material) -> float | None:
         for other in labels[:number]
     ]
     return float(np.mean(same)) if len(same) >= MIN_VERDICTS else None
-
-
-def has_contexts(item: Any) -> bool:
-    """Whether any context has text."""
-    return any(text.strip() for text in item.contexts or ())
 
 
 def _all_or_none(items: Sequence[Judgment], field: str, name: str, has: Any) -> bool:

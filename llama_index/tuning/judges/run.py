@@ -53,14 +53,11 @@ def rows_of(
 
 def topics_of(vectors: Vectors, material: Material) -> Topics:
     """Main directions of the training queries and responses."""
-    texts = dict.fromkeys(
-        text for i in material.items for text in (i.response, i.second_response) if text
-    )
+    texts = dict.fromkeys(item.response for item in material.items if item.response)
     known = [vectors.texts[text] for text in texts if text in vectors.texts]
     responses = main_directions(np.stack(known))
-    asked = [] if material.pairwise else list(vectors.queries.values())
-    queries = main_directions(np.stack(asked)) if asked else responses[:0]
-    return Topics(queries, responses)
+    asked = list(vectors.queries.values())
+    return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
 
 
 def opinions(fitted: Fitted, table: Floats | None) -> Opinions:

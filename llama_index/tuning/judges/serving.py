@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.evaluate.search import unit_rows
 from llama_index.tuning.judges.features import FeatureMaker, Vectors
+from llama_index.tuning.judges.items import has_contexts
 from llama_index.tuning.judges.light import TIE, LightJudge
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def invalid_reason(judge: LightJudge, item: Any) -> str | None:
         value = getattr(item, name)
         if value is not None and not isinstance(value, str):
             return f"{name} must be a text, got {type(value).__name__}"
+    contexts = item.contexts or ()
+    if isinstance(contexts, str) or not all(isinstance(text, str) for text in contexts):
+        return "contexts must be a list of texts"
     if not (item.response or "").strip() and not (judge.pairwise and item.second_response):
         return "the response is empty"
     if item.response is None:
@@ -54,7 +58,7 @@ def invalid_reason(judge: LightJudge, item: Any) -> str | None:
         return "there is a second_response; this judge was trained on single responses"
     if judge.query and not (item.query or "").strip():
         return "there is no query; this judge was trained on answers to queries"
-    if judge.maker.contexts and not any(text.strip() for text in item.contexts or ()):
+    if judge.maker.contexts and not has_contexts(item):
         return "there are no contexts; this judge was trained on answers with contexts"
     if judge.maker.reference and not (item.reference or "").strip():
         return "there is no reference; this judge was trained on answers with one"

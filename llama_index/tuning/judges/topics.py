@@ -18,8 +18,10 @@ ITEMS_A_DIRECTION = 10
 class Topics:
     """Principal directions of the vectors that a judge was trained on; no label was looked at.
 
+    For single responses; between two to one query they made cross-fitted judges worse.
+
     Attributes:
-        queries: shape `(a, dim)`; `a` is 0 for a pairwise judge, whose responses share the query.
+        queries: shape `(a, dim)`; `a` is 0 where there are no queries.
         responses: shape `(b, dim)`.
     """
 

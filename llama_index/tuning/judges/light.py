@@ -189,13 +189,19 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
             arrays["scale"],
             arrays["reach"],
         ),
-        Line(**{n: None if v is None else float(v) for n, v in config["line"].items()}),
+        _line(config["line"]),
         pairwise=bool(config["pairwise"]),
         query=bool(config["query"]),
         base_model=str(config["base_model"]),
         training_keys=tuple(map(str, config["training_keys"])),
         details=dict(config["details"]),
     )
+
+
+def _line(config: Mapping[str, Any]) -> Line:
+    band = config["band"]
+    plain = {n: float(config[n]) for n in ("slope", "offset", "threshold", "margin")}
+    return Line(**plain, band=None if band is None else float(band))
 
 
 def _card(judge: LightJudge) -> str:

@@ -17,13 +17,7 @@ from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset, TunedJudge
 
 PLANS = ["basic", "family", "student", "business", "travel", "senior"]
-REMARKS = ["happy to help", "ask me anything", "good question", "thanks for your patience"]
-REMARKS += [
-    "tell us whether anything is unclear",
-    "see our website",
-    "have a nice day",
-    "of course",
-]
+SYLLABLES = ["ka", "ri", "mo", "len", "tor", "sha", "vi", "bel", "dun", "no", "zy", "gar"]
 
 
 class ScriptedLLM(CustomLLM):
@@ -55,15 +49,13 @@ def answers(count: int, seed: int) -> list[dict[str, Any]]:
     for number in range(count):
         plan, price = draw.choice(PLANS), draw.randint(100, 499)
         said = price if draw.random() < 0.5 else draw.randint(500, 999)
-        remarks = "".join(
-            f" {text.capitalize()}!" for text in draw.sample(REMARKS, draw.randint(0, 6))
-        )
+        names = ["".join(draw.sample(SYLLABLES, 3)).title() for _ in range(draw.randint(0, 4))]
         sentence = draw.choice(["The {} plan costs {} euros.", "For the {} plan you pay {} euros."])
         rows.append(
             {
                 "query": f"What does the {plan} plan of offer {seed}/{number} cost?",
-                "contexts": [f"Offer {seed}/{number}: the {plan} plan costs {price} euros."],
-                "response": sentence.format(plan, said) + remarks,
+                "contexts": [f"Offer {seed}/{number}: {plan}, {price} euros."],
+                "response": " ".join([sentence.format(plan, said), *names]),
             }
         )
     return rows

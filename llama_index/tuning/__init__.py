@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.judges.compare import compare_versions
+    from llama_index.tuning.judges.engine import JudgeFinetuneEngine
     from llama_index.tuning.judges.estimate import estimate_pass_rate
     from llama_index.tuning.judges.label import LabelledJudgments, label_judgments
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
@@ -71,6 +72,9 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.options import HuggingFaceOptions
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
+    from llama_index.tuning.judges.judge import TunedJudge
+    from llama_index.tuning.judges.options import JudgeOptions
+    from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.cohere import (
@@ -119,6 +123,9 @@ __all__ = [
     "HuggingFaceOptions",
     "JobEstimate",
     "Judgment",
+    "JudgeFinetuneEngine",
+    "JudgeOptions",
+    "JudgeReport",
     "JudgmentDataset",
     "LabelledJudgments",
     "LightReranker",
@@ -138,6 +145,7 @@ __all__ = [
     "SentenceTransformersOptions",
     "ToolParser",
     "TunedHuggingFaceLLM",
+    "TunedJudge",
     "TunedReranker",
     "TunedRetriever",
     "TunedSelector",
@@ -196,6 +204,9 @@ _HOMES = {
     "HuggingFaceOptions": "llms.options",
     "JobEstimate": "llms.hosted_estimate",
     "Judgment": "datasets.judgments",
+    "JudgeFinetuneEngine": "judges.engine",
+    "JudgeOptions": "judges.options",
+    "JudgeReport": "judges.report",
     "JudgmentDataset": "datasets.judgments",
     "LabelledJudgments": "judges.label",
     "LightReranker": "rerankers.light",
@@ -215,6 +226,7 @@ _HOMES = {
     "TunedHuggingFaceLLM": "llms.tuned",
     "SentenceTransformersFinetuneEngine": "embeddings.full.engine",
     "SentenceTransformersOptions": "embeddings.full.options",
+    "TunedJudge": "judges.judge",
     "TunedReranker": "rerankers.tuned",
     "TunedRetriever": "rerankers.retriever",
     "TunedSelector": "routers.selector",

@@ -11,6 +11,7 @@ TuningError
 ├── JobNotFinishedError (TimeoutError)  a hosted job is still running
 ├── OutOfScopeError     (ValueError)    a query that belongs to none of a router's choices
 ├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
+├── JudgeRefusedError   (RuntimeError)  a tuned judge that beats no shortcut, and no other there
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
 ├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
 ├── GenerationError     (RuntimeError)  generation stopped; what was finished is in its run file
@@ -114,6 +115,10 @@ class OutOfScopeError(TuningError, ValueError):
 
 class NotFinetunedError(TuningError, RuntimeError):
     """The engine was asked for its model before `finetune()` ran."""
+
+
+class JudgeRefusedError(TuningError, RuntimeError):
+    """A tuned judge beats no shortcut, and there is no evaluator to return in its place."""
 
 
 class RunFileError(TuningError, ValueError):

@@ -22,6 +22,7 @@ _BUILT_IN = {
     "embedding-model": (
         "llama_index.tuning.embeddings.full.engine:SentenceTransformersFinetuneEngine"
     ),
+    "judge": "llama_index.tuning.judges.engine:JudgeFinetuneEngine",
     "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
     "openai": "llama_index.tuning.llms.hosted_engine:OpenAIFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",

@@ -50,6 +50,11 @@ def groups_of(dataset: Any) -> list[Hashable]:
     ]
 
 
+def has_contexts(item: Any) -> bool:
+    """Whether any context has text."""
+    return any(text.strip() for text in item.contexts or ())
+
+
 def labels_of(dataset: Any) -> Floats:
     """1 for each item that passes, 0 for each that does not."""
     items = items_of(dataset)

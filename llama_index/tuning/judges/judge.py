@@ -1,0 +1,213 @@
+"""A tuned judge as a LlamaIndex evaluator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
+from llama_index.core.prompts.mixin import PromptDictType
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.embeddings.identity import base_name, same_name
+from llama_index.tuning.embeddings.vectors import Embedder
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.judges.features import Floats, Vectors
+from llama_index.tuning.judges.items import items_of
+from llama_index.tuning.judges.light import TIE, LightJudge, load_judge, save_judge
+from llama_index.tuning.judges.serving import (
+    check_models,
+    feedback_of,
+    invalid_reason,
+    vectors_for,
+)
+
+if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+
+logger = logging.getLogger(__name__)
+
+
+class TunedJudge(BaseEvaluator):
+    """Judges answers without an LLM; drops into `BatchEvalRunner` and `evaluate_response`.
+
+    A pointwise judge's `score` is the calibrated probability that the answer passes, and `passing`
+    whether it reaches the threshold. A pairwise one takes `second_response=` and gives what
+    `PairwiseComparisonEvaluator` gives: 1 where the first is better, 0 where the second is, 0.5
+    for a tie. What it should not judge comes back with `invalid_result` and the reason.
+
+    Args:
+        model: the trained judge.
+        embed_model: the embedding model that it was trained with, if any.
+        defer_to: the evaluator that uncertain answers go to; where it fails, the judge's own
+            verdict stands and the feedback says so.
+        threshold: the probability to pass from, instead of the trained one.
+
+    Attributes:
+        training_keys: hashes of the items it was trained on (`judges.items.item_keys`).
+    """
+
+    def __init__(
+        self,
+        model: LightJudge,
+        embed_model: BaseEmbedding | None = None,
+        *,
+        defer_to: BaseEvaluator | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        check_models(embed_model, defer_to)
+        if model.maker.embedded:
+            if embed_model is None:
+                raise ValueError(
+                    f"this judge needs embed_model, the model {model.base_model!r} that it was "
+                    "trained with"
+                )
+            if not same_name(base_name(embed_model), model.base_model):
+                raise ValueError(
+                    f"this judge was trained on vectors of {model.base_model!r}, embed_model is "
+                    f"{base_name(embed_model)!r}"
+                )
+        if threshold is not None:
+            if model.pairwise:
+                raise ValueError("threshold is for judges of single responses, not of pairs")
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
+            model = replace(model, line=replace(model.line, threshold=float(threshold)))
+        self.model = model
+        self.defer_to = defer_to
+        self._embedder = Embedder(embed_model) if embed_model and model.maker.embedded else None
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which an answer passes."""
+        return self.model.line.threshold
+
+    @property
+    def training_keys(self) -> tuple[str, ...]:
+        """Hashes of the items the judge was trained on."""
+        return self.model.training_keys
+
+    def probabilities(self, dataset: Any) -> Floats:
+        """Calibrated probability that each item passes, or that the first is better.
+
+        Args:
+            dataset: a `JudgmentDataset` or a list of judgments; their verdicts are not read.
+
+        Returns:
+            Shape `(n,)`, from 0 to 1.
+
+        Raises:
+            DatasetError: items that the judge should not judge, each named.
+        """
+        items = items_of(dataset)
+        faults = [
+            f"judgment {number}: {reason}"
+            for number, item in enumerate(items)
+            if (reason := invalid_reason(self.model, item)) not in (None, "the response is empty")
+        ]
+        if faults:
+            raise DatasetError("the judge should not judge these:", faults)
+        return self._chances(items)
+
+    async def aevaluate(
+        self,
+        query: str | None = None,
+        response: str | None = None,
+        contexts: Sequence[str] | None = None,
+        *,
+        second_response: str | None = None,
+        reference: str | None = None,
+        **kwargs: Any,
+    ) -> EvaluationResult:
+        """Judge one answer, or compare it with `second_response`.
+
+        Other keyword arguments, such as `sleep_time_in_seconds`, go to `defer_to` alone.
+        """
+        item = SimpleNamespace(
+            query=query,
+            response=response,
+            contexts=contexts,
+            second_response=second_response,
+            reference=reference,
+        )
+        reason = invalid_reason(self.model, item)
+        if reason is not None:
+            return _invalid(item, reason)
+        result, certainty = await asyncio.to_thread(self._judge, item)
+        if self.defer_to is None or certainty >= self.model.line.margin:
+            return result
+        given = {"second_response": second_response, "reference": reference, **kwargs}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return await self.defer_to.aevaluate(
+                query=query, response=response, contexts=contexts, **given
+            )
+        except Exception as exc:
+            logger.warning("defer_to failed, the judge's own verdict stands: %r", exc)
+            result.feedback = f"{result.feedback}\nuncertain, but defer_to failed: {exc!r}"
+            return result
+
+    def save(self, path: artifacts.PathLike) -> None:
+        """Write the judge's folder, without the embedding model and without `defer_to`."""
+        save_judge(self.model, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: artifacts.PathLike,
+        embed_model: BaseEmbedding | None = None,
+        *,
+        defer_to: BaseEvaluator | None = None,
+    ) -> TunedJudge:
+        """The judge that `save` wrote.
+
+        Raises:
+            ArtifactError: no judge, or a damaged one.
+        """
+        return cls(load_judge(path), embed_model, defer_to=defer_to)
+
+    def _judge(self, item: Any) -> tuple[EvaluationResult, float]:
+        chances = self._chances([item])
+        chance, verdict = float(chances[0]), float(self.model.line.verdicts(chances)[0])
+        result = EvaluationResult(
+            query=item.query,
+            contexts=item.contexts,
+            response=item.response,
+            passing=None if verdict == TIE else verdict == 1,
+            score=verdict if self.model.pairwise else chance,
+            feedback=feedback_of(self.model, item, chance, verdict),
+            pairwise_source="original" if self.model.pairwise else None,
+        )
+        return result, float(self.model.line.certainties(chances)[0])
+
+    def _chances(self, items: Sequence[Any]) -> Floats:
+        vectors: Vectors | None = None
+        if self._embedder is not None:
+            vectors = vectors_for(self.model.maker, items, self._embedder)
+        return self.model.chances(self.model.maker.table(items, vectors))
+
+    def _get_prompts(self) -> PromptDictType:
+        return {}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        if prompts:
+            raise ValueError("a TunedJudge has no prompts")
+
+
+def _invalid(item: Any, reason: str) -> EvaluationResult:
+    texts = {
+        n: v if isinstance(v := getattr(item, n), str) else None for n in ("query", "response")
+    }
+    return EvaluationResult(
+        **texts,
+        contexts=None,
+        passing=None,
+        score=None,
+        feedback=reason,
+        invalid_result=True,
+        invalid_reason=reason,
+    )

@@ -1,0 +1,225 @@
+"""The light judge: a logistic regression on a few features, served by NumPy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.judges.features import FeatureMaker, Floats
+from llama_index.tuning.judges.topics import Topics
+from llama_index.tuning.rerankers.statistics import WordStatistics
+from llama_index.tuning.rerankers.words import Analyzer
+
+KIND = "judge"
+TIE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear model on standardised features, each held within what the training saw.
+
+    Attributes:
+        weight: shape `(columns,)`.
+        bias: 0 for a pairwise judge, so that the order of a pair cannot matter.
+        centre: subtracted from the features, shape `(columns,)`; 0 for a pairwise judge.
+        scale: what they are divided by, shape `(columns,)`.
+        reach: largest absolute standardised value of each in training, shape `(columns,)`.
+    """
+
+    weight: Floats
+    bias: float
+    centre: Floats
+    scale: Floats
+    reach: Floats
+
+    def logits(self, table: Floats) -> Floats:
+        """Shape `(n,)` from features of shape `(n, columns)`."""
+        standard = (table - self.centre) / self.scale
+        found: Floats = np.clip(standard, -self.reach, self.reach) @ self.weight + self.bias
+        return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where a probability becomes a verdict.
+
+    Attributes:
+        slope: of the calibration (Platt 1999), above 0.
+        offset: its intercept; 0 for a pairwise judge.
+        threshold: an answer passes from this probability on; 0.5 for a pairwise judge.
+        band: a pair is a tie up to this distance from 0.5; None for single responses.
+        margin: an answer is uncertain below this distance from the line.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    threshold: float = 0.5
+    band: float | None = None
+    margin: float = 0.0
+
+    def chances(self, logits: Floats) -> Floats:
+        """Calibrated probabilities, shape `(n,)`."""
+        found: Floats = expit(self.slope * logits + self.offset)
+        return found
+
+    def verdicts(self, chances: Floats) -> Floats:
+        """1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie; shape `(n,)`."""
+        found = (chances >= self.threshold).astype(np.float64)
+        if self.band is not None:
+            found[np.abs(chances - self.threshold) <= self.band] = TIE
+        return found
+
+    def certainties(self, chances: Floats) -> Floats:
+        """Distance of each probability from the nearest line, shape `(n,)`."""
+        found: Floats = np.abs(np.abs(chances - self.threshold) - (self.band or 0.0))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class LightJudge:
+    """A trained light judge, apart from the app's embedding model.
+
+    Attributes:
+        maker: what it looks at.
+        linear: the logistic regression.
+        line: calibration and threshold.
+        pairwise: whether it compares two responses.
+        query: whether every answer it learned from came with a query.
+        base_model: name of the embedding model; empty without.
+        training_keys: hashes of the items it was trained on.
+        details: how it came about, for people.
+    """
+
+    maker: FeatureMaker
+    linear: Linear
+    line: Line
+    pairwise: bool = False
+    query: bool = True
+    base_model: str = ""
+    training_keys: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def chances(self, table: Floats) -> Floats:
+        """Probability of a pass (pairwise: that the first is better), shape `(n,)`."""
+        return self.line.chances(self.linear.logits(table))
+
+
+def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
+    """Write the judge's folder, atomically."""
+    maker, linear, line = judge.maker, judge.linear, judge.line
+    config = {
+        "analyzer": maker.analyzer.to_dict(),
+        "documents": maker.statistics.documents,
+        "mean_length": maker.statistics.mean_length,
+        "contexts": maker.contexts,
+        "reference": maker.reference,
+        "embedded": maker.embedded,
+        "style": maker.style,
+        "columns": list(maker.columns),
+        "bias": linear.bias,
+        "line": vars(line),
+        "pairwise": judge.pairwise,
+        "query": judge.query,
+        "base_model": judge.base_model,
+        "training_keys": list(judge.training_keys),
+        "details": dict(judge.details),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        name: getattr(linear, name) for name in ("weight", "centre", "scale", "reach")
+    }
+    arrays |= maker.statistics.to_arrays()
+    if maker.topics is not None:
+        arrays |= {f"topic_{name}": array for name, array in vars(maker.topics).items()}
+    with artifacts.replacing_folder(path) as folder:
+        artifacts.write_component(folder, KIND, config, arrays, _card(judge))
+
+
+def load_judge(path: artifacts.PathLike) -> LightJudge:
+    """The judge of a folder.
+
+    Raises:
+        ArtifactError: no judge, or a damaged one.
+    """
+    config = artifacts.read_config(path, KIND)
+    arrays = artifacts.read_arrays(path)
+    try:
+        judge = _judge(config, arrays)
+        columns = tuple(config["columns"])
+    except (KeyError, TypeError, ValueError) as exc:
+        if isinstance(exc, ArtifactError):
+            raise
+        raise ArtifactError(f"{path}: {artifacts.CONFIG} is damaged: {exc!r}") from exc
+    if columns != judge.maker.columns:
+        raise ArtifactError(f"{path} was made by another version: its features differ")
+    for name in ("weight", "centre", "scale", "reach"):
+        array = getattr(judge.linear, name)
+        if array.shape != (len(columns),) or array.dtype != np.float64:
+            raise ArtifactError(
+                f"{path} is damaged: {name} must have shape ({len(columns)},) and float64, got "
+                f"{array.shape} and {array.dtype}"
+            )
+    if not (judge.linear.scale > 0).all() or judge.line.slope <= 0:
+        raise ArtifactError(f"{path} is damaged: scale and slope must be above 0")
+    return judge
+
+
+def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> LightJudge:
+    topics = None
+    if "topic_responses" in arrays:
+        topics = Topics(arrays["topic_queries"], arrays["topic_responses"])
+    maker = FeatureMaker(
+        Analyzer(**config["analyzer"]),
+        WordStatistics.from_arrays(config, arrays),
+        **{name: bool(config[name]) for name in ("contexts", "reference", "embedded", "style")},
+        topics=topics,
+    )
+    return LightJudge(
+        maker,
+        Linear(
+            arrays["weight"],
+            float(config["bias"]),
+            arrays["centre"],
+            arrays["scale"],
+            arrays["reach"],
+        ),
+        _line(config["line"]),
+        pairwise=bool(config["pairwise"]),
+        query=bool(config["query"]),
+        base_model=str(config["base_model"]),
+        training_keys=tuple(map(str, config["training_keys"])),
+        details=dict(config["details"]),
+    )
+
+
+def _line(config: Mapping[str, Any]) -> Line:
+    band = config["band"]
+    plain = {n: float(config[n]) for n in ("slope", "offset", "threshold", "margin")}
+    return Line(**plain, band=None if band is None else float(band))
+
+
+def _card(judge: LightJudge) -> str:
+    what = "compares two responses" if judge.pairwise else "says whether a response passes"
+    model = ", embed_model" if judge.maker.embedded else ""
+    return f"""# Tuned judge
+
+A light judge for LlamaIndex: it {what}, from {len(judge.maker.columns)} features{
+        f" and vectors of `{judge.base_model}`" if judge.maker.embedded else ""
+    }.
+
+{judge.details.get("reason", "")}
+
+```python
+from llama_index.tuning import TunedJudge
+
+judge = TunedJudge.load("this/folder"{model})
+```
+
+Written by llama-index-tuning; `tuning.json` holds options, data fingerprint and scores.
+"""

@@ -1,0 +1,192 @@
+"""A dataset of verdicts, checked and as arrays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.judges.features import Floats
+from llama_index.tuning.judges.items import groups_of, has_contexts, item_keys
+from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.options import JudgeOptions
+
+HUMAN = "human"
+MIN_VERDICTS = 10
+MIN_OF_A_KIND = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Verdicts as arrays, a row for each.
+
+    Attributes:
+        items: the judgments.
+        labels: 1 for pass (or the first is better), 0 for fail, 0.5 for a tie, shape `(n,)`.
+        weights: shape `(n,)`.
+        clusters: a number for each query, shape `(n,)`.
+        keys: a hash of each item, whoever judged it.
+        people: whether a person judged, shape `(n,)`.
+        pairwise: whether the items have a second response.
+        query: whether they have a query.
+        contexts: whether they have contexts.
+        reference: whether they have a right answer.
+    """
+
+    items: Sequence[Judgment]
+    labels: Floats
+    weights: Floats
+    clusters: NDArray[np.int64]
+    keys: list[str]
+    people: NDArray[np.bool_]
+    pairwise: bool
+    query: bool
+    contexts: bool
+    reference: bool
+
+    @property
+    def form(self) -> dict[str, bool]:
+        """Which fields the items have."""
+        return {n: getattr(self, n) for n in ("pairwise", "query", "contexts", "reference")}
+
+
+def material_of(dataset: JudgmentDataset, options: JudgeOptions, name: str = "dataset") -> Material:
+    """The dataset's verdicts, checked.
+
+    Raises:
+        TypeError: not a `JudgmentDataset`.
+        DatasetError: verdicts that cannot be learnt from, each named.
+    """
+    if not isinstance(dataset, JudgmentDataset):
+        raise TypeError(f"{name} must be a JudgmentDataset, got {type(dataset).__name__}")
+    if not len(dataset):
+        raise DatasetError(f"{name} is empty")
+    items = dataset.judgments
+    pairwise = _all_or_none(items, "second_response", name, lambda item: item.second_response)
+    form = {
+        "query": _all_or_none(items, "query", name, lambda item: (item.query or "").strip()),
+        "contexts": _all_or_none(items, "contexts", name, has_contexts),
+        "reference": _all_or_none(items, "reference", name, lambda i: (i.reference or "").strip()),
+    }
+    faults = [
+        f"judgment {number}: {fault}"
+        for number, item in enumerate(items)
+        for fault in _verdict_faults(item, pairwise, options)
+    ]
+    if faults:
+        raise DatasetError(f"{name} has verdicts that cannot be learnt from:", faults)
+    numbers: dict[Any, int] = {}
+    return Material(
+        items,
+        np.array([_label(item, pairwise, options) for item in items]),
+        np.array([float(item.weight) for item in items]),
+        np.array([numbers.setdefault(group, len(numbers)) for group in groups_of(dataset)]),
+        item_keys(dataset),
+        np.array([item.source == HUMAN for item in items]),
+        pairwise,
+        **form,
+    )
+
+
+def check_trainable(material: Material, folds: int) -> None:
+    """Enough verdicts, of both kinds, over enough queries."""
+    labels = material.labels
+    if len(labels) < MIN_VERDICTS:
+        raise DatasetError(
+            f"{len(labels)} verdicts are too few; a judge needs {MIN_VERDICTS} at least"
+        )
+    queries = len(np.unique(material.clusters))
+    if queries < max(folds, MIN_OF_A_KIND):
+        raise DatasetError(
+            f"the verdicts are on {queries} queries; options.folds={folds} needs as many at least"
+        )
+    if material.pairwise:
+        if (labels == TIE).all():
+            raise DatasetError("all verdicts are ties: there is nothing to learn from")
+        return
+    for kind, count in (("passes", labels.sum()), ("fails", (1 - labels).sum())):
+        if count < MIN_OF_A_KIND:
+            raise DatasetError(
+                f"{int(count)} verdicts are {kind}; a judge needs {MIN_OF_A_KIND} of each kind"
+            )
+
+
+def check_held_out(material: Material, held_out: Material) -> None:
+    """The validation verdicts look like the others and share no query with them."""
+    if material.form != held_out.form:
+        raise DatasetError(
+            f"val_dataset must have the fields that dataset has: {material.form}, "
+            f"got {held_out.form}"
+        )
+    seen = set(groups_of(list(material.items)))
+    shared = [g for g in dict.fromkeys(groups_of(list(held_out.items))) if g in seen]
+    if shared:
+        raise DatasetError(
+            "val_dataset must hold no query of dataset:", [f"{group!r}" for group in shared]
+        )
+
+
+def other_verdicts(material: Material, rows: NDArray[np.int64]) -> Floats:
+    """For each of the rows what the teacher said of the same item, NaN where nothing; `(rows,)`.
+
+    Several verdicts of teachers count by their mean: above 0.5 is 1, below is 0.
+    """
+    said: dict[str, list[float]] = defaultdict(list)
+    for key, label, human in zip(material.keys, material.labels, material.people, strict=True):
+        if not human:
+            said[key].append(float(label))
+    means = [
+        np.mean(said[material.keys[row]]) if material.keys[row] in said else np.nan for row in rows
+    ]
+    return np.array([m if np.isnan(m) else (np.sign(m - 0.5) + 1) / 2 for m in means])
+
+
+def people_agreement(material: Material) -> float | None:
+    """Share of the pairs of people's verdicts on one item that agree; None under ten pairs."""
+    said: dict[str, list[float]] = defaultdict(list)
+    for key, label, human in zip(material.keys, material.labels, material.people, strict=True):
+        if human:
+            said[key].append(float(label))
+    same = [
+        one == other
+        for labels in said.values()
+        for number, one in enumerate(labels)
+        for other in labels[:number]
+    ]
+    return float(np.mean(same)) if len(same) >= MIN_VERDICTS else None
+
+
+def _all_or_none(items: Sequence[Judgment], field: str, name: str, has: Any) -> bool:
+    flags = [
+        bool(has(item)) if field != "second_response" else has(item) is not None for item in items
+    ]
+    if all(flags) or not any(flags):
+        return flags[0]
+    lacking = [f"judgment {number} has no {field}" for number, flag in enumerate(flags) if not flag]
+    raise DatasetError(f"all judgments of {name} need {field}, or none:", lacking)
+
+
+def _verdict_faults(item: Judgment, pairwise: bool, options: JudgeOptions) -> Iterable[str]:
+    if pairwise:
+        if item.score is not None and item.score not in (0, TIE, 1):
+            yield f"a pair's score must be 1, 0.5 (tie) or 0, got {item.score}"
+    elif item.passing is None and options.passing_score is None:
+        yield f"it has score {item.score} but no passing; set JudgeOptions(passing_score=...)"
+    if item.weight == float("inf"):
+        yield "weight must be finite, got inf"
+
+
+def _label(item: Judgment, pairwise: bool, options: JudgeOptions) -> float:
+    if pairwise:
+        return float(item.passing or 0) if item.score is None else float(item.score)
+    if item.passing is not None:
+        return float(item.passing)
+    assert item.score is not None
+    assert options.passing_score is not None
+    return float(item.score >= options.passing_score)

@@ -1,0 +1,90 @@
+"""How well verdicts agree, with intervals over queries."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.evaluate.bootstrap import RESAMPLES, Gain
+from llama_index.tuning.judges.features import Floats
+
+Ints = NDArray[np.int64]
+
+METRICS = ("balanced accuracy", "accuracy", "kappa")
+
+
+def agreement_gains(
+    truth: Floats,
+    base: Floats,
+    tuned: Floats,
+    clusters: Ints,
+    *,
+    confidence: float = 0.9,
+    seed: int = 0,
+) -> dict[str, Gain]:
+    """Agreement with the truth of two judges, and the difference with its interval.
+
+    A paired bootstrap over clusters (Field and Welsh 2007): all verdicts on a query are drawn
+    together. `n` counts the clusters.
+
+    Args:
+        truth: 1, 0, or 0.5 for a tie, shape `(n,)`.
+        base: verdicts of one judge, shape `(n,)`.
+        tuned: verdicts of the other, shape `(n,)`.
+        clusters: the query of each, shape `(n,)`.
+        confidence: level of the intervals.
+        seed: the same seed gives the same intervals.
+
+    Example:
+        >>> found = agreement_gains([1, 0, 1, 0], [1, 1, 1, 1], [1, 0, 1, 0], [0, 1, 2, 3])
+        >>> found["accuracy"].base, found["accuracy"].tuned, found["kappa"].tuned
+        (0.5, 1.0, 1.0)
+    """
+    tables = [
+        _tables(np.asarray(truth), np.asarray(v), np.asarray(clusters)) for v in (base, tuned)
+    ]
+    count = len(tables[0])
+    rng = np.random.default_rng(seed)
+    step = max(1, 2_000_000 // count)
+    differences = []
+    for start in range(0, RESAMPLES, step):
+        size = min(step, RESAMPLES - start)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+        before, after = (
+            agreement((drawn @ t.reshape(count, -1)).reshape(-1, 3, 3)) for t in tables
+        )
+        differences.append(after - before)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(np.concatenate(differences), tails, axis=0)
+    first, second = (agreement(table.sum(axis=0)[None])[0] for table in tables)
+    return {
+        name: Gain(
+            float(first[i]), float(second[i]), float(low[i]), float(high[i]), count, confidence
+        )
+        for i, name in enumerate(METRICS)
+    }
+
+
+def agreement(tables: Floats) -> Floats:
+    """Balanced accuracy, accuracy and Cohen's (1960) kappa, shape `(m, 3)`.
+
+    Args:
+        tables: weights of truth (row) by verdict (column), shape `(m, K, K)`.
+    """
+    total = tables.sum(axis=(1, 2))
+    truth, said = tables.sum(axis=2), tables.sum(axis=1)
+    right = np.diagonal(tables, axis1=1, axis2=2)
+    recall = np.divide(right, truth, out=np.zeros_like(right), where=truth > 0)
+    balanced = recall.sum(axis=1) / (truth > 0).sum(axis=1)
+    accuracy = right.sum(axis=1) / total
+    chance = (truth * said).sum(axis=1) / total**2
+    kappa = np.divide(accuracy - chance, 1 - chance, out=np.zeros_like(chance), where=chance < 1)
+    return np.stack([balanced, accuracy, kappa], axis=1)
+
+
+def _tables(truth: Floats, verdicts: Floats, clusters: Ints) -> Floats:
+    """Truth by verdict (0, tie, 1) within each cluster, shape `(clusters, 3, 3)`."""
+    rows = np.unique(clusters, return_inverse=True)[1]
+    found = np.zeros((rows.max() + 1, 3, 3))
+    np.add.at(found, (rows, (2 * truth).astype(int), (2 * verdicts).astype(int)), 1.0)
+    return found

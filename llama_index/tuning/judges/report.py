@@ -1,0 +1,60 @@
+"""The report of a judge: what every report has, and what only judges have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.tuning.evaluate.routing import DeferralPoint
+from llama_index.tuning.report import FinetuneReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeReport(FinetuneReport):
+    """How well a judge agrees with its teachers or with people, beside what needs no judge.
+
+    `gains` compare it with the best shortcut, which is the base.
+
+    Attributes:
+        summary: `auroc`, `calibration_error`, `flip_rate` (share of pairs whose verdict depends
+            on their order), `teacher_agreement` (of the teacher with people, on the items that
+            both judged), `people_agreement` (of people with one another), where there are any.
+        shortcuts: baseline → its agreement, measured and fitted like the judge: the most frequent
+            verdict, length only, overlap only.
+        deferral: accuracy against the share of answers handed to the teacher.
+    """
+
+    summary: dict[str, float] = field(default_factory=dict)
+    shortcuts: dict[str, dict[str, float]] = field(default_factory=dict)
+    deferral: list[DeferralPoint] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            super().__str__(),
+            "",
+            f"  {'shortcut':<22}"
+            + "".join(f"{name:>20}" for name in next(iter(self.shortcuts.values()), {})),
+        ]
+        for name, scores in self.shortcuts.items():
+            lines.append(f"  {name:<22}" + "".join(f"{value:>20.4f}" for value in scores.values()))
+        lines += ["", *(f"  {name:<22}{value:>8.4f}" for name, value in self.summary.items())]
+        if self.deferral:
+            lines += ["", "  handed over   kept right   all right   at random"]
+            first, last = self.deferral[0].accuracy, self.deferral[-1].accuracy
+        for point in self.deferral:
+            every = ""
+            if point.accuracy is not None and first is not None and last is not None:
+                drawn = first + point.share * (last - first)
+                every = f"{point.accuracy:12.3f}{drawn:12.3f}"
+            lines.append(f"  {point.share:>11.0%}{point.kept_accuracy:13.3f}{every}")
+        return "\n".join(lines).rstrip()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JudgeReport:
+        """The report that `to_dict` gave."""
+        fields = dict(data)
+        fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
+        found = super().from_dict(fields)
+        assert isinstance(found, cls)
+        return found

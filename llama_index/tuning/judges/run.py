@@ -1,0 +1,231 @@
+"""A run: features, the judge and its shortcuts fitted alike, measured, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.evaluate.bootstrap import Gain
+from llama_index.tuning.evaluate.routing import calibration_error, deferral_curve
+from llama_index.tuning.gate import Accept, decide
+from llama_index.tuning.judges.features import FeatureMaker, Floats, Vectors
+from llama_index.tuning.judges.fitting import Fitted, Rows, fit
+from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.material import Material, other_verdicts, people_agreement
+from llama_index.tuning.judges.measuring import METRICS, agreement_gains
+from llama_index.tuning.judges.options import JudgeOptions
+from llama_index.tuning.judges.report import JudgeReport
+from llama_index.tuning.judges.topics import Topics, main_directions
+from llama_index.tuning.report import installed_versions
+from llama_index.tuning.rerankers.crossfit import fold_numbers
+
+MIN_PEOPLE = 20
+"""From so many verdicts of people on, people are the truth that is measured against."""
+MAJORITY = "most frequent verdict"
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What a judge said of items that it was not trained on; all of shape `(n,)`."""
+
+    chances: Floats
+    verdicts: Floats
+    certainties: Floats
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Opinions:
+        return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows])
+
+
+def rows_of(
+    material: Material, table: Floats, options: JudgeOptions, columns: Sequence[str] = ()
+) -> Rows:
+    """The material's rows, dealt into folds by query."""
+    members = [np.flatnonzero(material.clusters == c) for c in np.unique(material.clusters)]
+    fold = fold_numbers([m.tolist() for m in members], options.folds, options.seed)
+    topics = np.array([i for i, n in enumerate(columns) if n.startswith("topic: ")], dtype=np.int64)
+    return Rows(table, material.labels, material.weights, fold, material.pairwise, topics)
+
+
+def topics_of(vectors: Vectors, material: Material) -> Topics:
+    """Main directions of the training queries and responses."""
+    texts = dict.fromkeys(item.response for item in material.items if item.response)
+    known = [vectors.texts[text] for text in texts if text in vectors.texts]
+    responses = main_directions(np.stack(known))
+    asked = list(vectors.queries.values())
+    return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
+
+
+def opinions(fitted: Fitted, table: Floats | None) -> Opinions:
+    """Held-out opinions on the training rows, or opinions on another table."""
+    if table is None:
+        return Opinions(fitted.chances, fitted.verdicts, fitted.certainties)
+    chances = fitted.line.chances(fitted.linear.logits(table))
+    return Opinions(chances, fitted.line.verdicts(chances), fitted.line.certainties(chances))
+
+
+def shortcut_opinions(
+    rows: Rows, maker: FeatureMaker, table: Floats | None, options: JudgeOptions
+) -> dict[str, Opinions]:
+    """What needs no judge, fitted on the same folds: base rate, length, overlap."""
+    count = len(rows.labels) if table is None else len(table)
+    found = {MAJORITY: _majority(rows, count)}
+    for kind in ("length", "overlap"):
+        columns = [i for i, n in enumerate(maker.columns) if n.startswith(f"{kind}: ")]
+        other = None if table is None else table[:, columns]
+        found[f"{kind} only"] = opinions(fit(rows.columns(columns), options), other)
+    return found
+
+
+def _majority(rows: Rows, count: int) -> Opinions:
+    values = np.unique(rows.labels)
+    sums = [rows.weights[rows.labels == value].sum() for value in values]
+    rate = float(np.average(rows.labels, weights=rows.weights))
+    verdict = float(values[int(np.argmax(sums))])
+    return Opinions(np.full(count, rate), np.full(count, verdict), np.zeros(count))
+
+
+def write_report(
+    material: Material,
+    dataset: JudgmentDataset,
+    fitted: Fitted,
+    judge: Opinions,
+    shortcuts: dict[str, Opinions],
+    options: JudgeOptions,
+    *,
+    accept: Accept,
+    seconds: dict[str, float],
+    flip_rate: float | None,
+    trained_on: int,
+    method: str,
+) -> JudgeReport:
+    """The report on `material`, whose opinions are held out."""
+    rows, others = _measured_rows(material)
+    primary = "balanced accuracy"
+    if material.pairwise or options.target == "accuracy":
+        primary = "accuracy"
+    compared = {n: _compare(material, rows, o, judge, options) for n, o in shortcuts.items()}
+    best = max(compared, key=lambda name: compared[name][primary].base)
+    gains = compared[best]
+    verdict = decide(primary, gains[primary], accept=accept)
+    slices = {}
+    if len(others):
+        slices["the teacher's verdicts"] = _compare(
+            material, others, shortcuts[best], judge, options
+        )
+    teacher = other_verdicts(material, rows)
+    truth = material.labels[rows]
+    right = np.ones(len(rows))
+    if len(others):
+        right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
+    correct = judge.verdicts[rows] == truth
+    return JudgeReport(
+        title=f"judge (light, {'pairwise' if material.pairwise else 'pointwise'})",
+        method=method,
+        primary=primary,
+        gains=gains,
+        slices=slices,
+        accepted=verdict.accepted,
+        reason=f"against the shortcut {best!r}: {verdict.reason}",
+        data={
+            "verdicts": len(dataset),
+            "trained_on": trained_on,
+            "measured": len(rows),
+            "by_people": bool(material.people[rows].all()),
+            "fingerprint": dataset.fingerprint(),
+            **asdict(fitted.setting),
+            **asdict(fitted.line),
+        },
+        options=asdict(options),
+        seed=options.seed,
+        seconds=seconds,
+        notes=_notes(material, rows, others, compared, best),
+        versions=installed_versions("numpy", "scipy", "scikit-learn"),
+        summary=_summary(material, rows, judge, teacher if len(others) else None, flip_rate),
+        shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
+        deferral=deferral_curve(judge.certainties[rows], correct, right),
+    )
+
+
+def _measured_rows(material: Material) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to measure on, and the teacher's where people are the truth."""
+    people = np.flatnonzero(material.people)
+    if MIN_PEOPLE <= len(people) < len(material.people):
+        return people, np.flatnonzero(~material.people)
+    return np.arange(len(material.people)), np.zeros(0, dtype=np.int64)
+
+
+def _compare(
+    material: Material, rows: NDArray[np.int64], base: Opinions, judge: Opinions, o: JudgeOptions
+) -> dict[str, Gain]:
+    return agreement_gains(
+        material.labels[rows],
+        base.verdicts[rows],
+        judge.verdicts[rows],
+        material.clusters[rows],
+        confidence=o.confidence,
+        seed=o.seed,
+    )
+
+
+def _summary(
+    material: Material,
+    rows: NDArray[np.int64],
+    judge: Opinions,
+    teacher: Floats | None,
+    flip_rate: float | None,
+) -> dict[str, float]:
+    from sklearn.metrics import roc_auc_score
+
+    truth, chances = material.labels[rows], judge.chances[rows]
+    decided = truth != TIE
+    found: dict[str, float] = {}
+    if len(np.unique(truth[decided])) == 2:
+        found["auroc"] = float(roc_auc_score(truth[decided], chances[decided]))
+    found["calibration_error"] = calibration_error(chances[decided], truth[decided])
+    if flip_rate is not None:
+        found["flip_rate"] = flip_rate
+    if teacher is not None and not np.isnan(teacher).all():
+        both = ~np.isnan(teacher)
+        found["teacher_agreement"] = float((teacher[both] == truth[both]).mean())
+    people = people_agreement(material)
+    if people is not None:
+        found["people_agreement"] = people
+    return found
+
+
+def _notes(
+    material: Material,
+    rows: NDArray[np.int64],
+    others: NDArray[np.int64],
+    compared: dict[str, dict[str, Gain]],
+    best: str,
+) -> list[str]:
+    notes = [f"the base is the best shortcut: {best}"]
+    if len(others):
+        notes.append(f"measured against {len(rows)} verdicts of people")
+    for name, gains in compared.items():
+        for metric in ("accuracy", "balanced accuracy"):
+            gain = gains[metric]
+            if gain.low < 0 or gain.mean <= 0:
+                said = "is not better than" if gain.mean <= 0 else "cannot be told from"
+                notes.append(f"in {metric} the judge {said} the shortcut {name!r}")
+    if material.pairwise and not (material.labels == TIE).any():
+        notes.append("no verdict is a tie")
+    return notes
+
+
+def flips(fitted: Fitted, table: Floats) -> float:
+    """Share of pairs whose verdict changes when the responses change places."""
+    one, other = opinions(fitted, table), opinions(fitted, -table)
+    return float((one.verdicts != 1 - other.verdicts).mean())
+
+
+def details_of(report: JudgeReport) -> dict[str, Any]:
+    """What an artifact keeps of the report."""
+    names = ("accepted", "reason", "options", "data", "summary", "versions")
+    return {name: getattr(report, name) for name in names}

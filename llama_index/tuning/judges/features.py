@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.generate.sentences import sentences
 from llama_index.tuning.judges.topics import Topics
+from llama_index.tuning.rerankers.codes import Codes
 from llama_index.tuning.rerankers.statistics import WordStatistics
-from llama_index.tuning.rerankers.words import Analyzer, Codes, is_number
+from llama_index.tuning.rerankers.words import Analyzer, is_number
 
 Floats = NDArray[np.float64]
 Known = dict[str, NDArray[np.float32]]
@@ -238,13 +239,13 @@ class Text:
     @cached_property
     def codes(self) -> Codes:
         """The words' codes, shape `(words,)`."""
-        return self._analyzer.codes(self.raw)
+        return self._analyzer.codes([self.raw])[0]
 
     @cached_property
     def content(self) -> Codes:
         """Codes of the distinct words that are no stop words, shape `(m,)`."""
         stops = self._analyzer.query(self.raw)
-        return np.unique(self._analyzer.codes(" ".join(stops))) if stops else self.codes[:0]
+        return np.unique(self._analyzer.codes([" ".join(stops)])[0]) if stops else self.codes[:0]
 
     @cached_property
     def pairs(self) -> NDArray[np.uint64]:
@@ -270,7 +271,7 @@ def statistics_of(items: Sequence[Any], analyzer: Analyzer) -> WordStatistics:
     for item in items:
         found = [*(item.contexts or ()), item.query, item.response, item.second_response]
         texts.update(dict.fromkeys(filter(None, found)))
-    counted = WordStatistics.of(map(analyzer.codes, texts))
+    counted = WordStatistics.of(analyzer.codes(list(texts)))
     # What is written to disk, so that a loaded judge answers the same.
     config = {"documents": counted.documents, "mean_length": counted.mean_length}
     return WordStatistics.from_arrays(config, counted.to_arrays())

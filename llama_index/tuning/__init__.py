@@ -63,7 +63,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.compare import compare_versions
     from llama_index.tuning.judges.engine import JudgeFinetuneEngine
     from llama_index.tuning.judges.estimate import estimate_pass_rate
+    from llama_index.tuning.judges.judge import TunedJudge
     from llama_index.tuning.judges.label import LabelledJudgments, label_judgments
+    from llama_index.tuning.judges.options import JudgeOptions
+    from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
     from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
     from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
@@ -72,9 +75,6 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.options import HuggingFaceOptions
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
-    from llama_index.tuning.judges.judge import TunedJudge
-    from llama_index.tuning.judges.options import JudgeOptions
-    from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.cohere import (
@@ -122,10 +122,10 @@ __all__ = [
     "HuggingFaceFinetuneEngine",
     "HuggingFaceOptions",
     "JobEstimate",
-    "Judgment",
     "JudgeFinetuneEngine",
     "JudgeOptions",
     "JudgeReport",
+    "Judgment",
     "JudgmentDataset",
     "LabelledJudgments",
     "LightReranker",

@@ -85,3 +85,45 @@ def test_wrong_options_are_named(samples, tmp_path, options, message, capsys):
     common = ["--llm", "m", "--api-base", "http://127.0.0.1:1/v1", "--out", tmp_path / "o.jsonl"]
     assert run(["judge", "label", *map(str, [samples, *common, *options])]) == 1
     assert message in capsys.readouterr().err
+
+
+def plans(numbers):
+    for n in numbers:
+        yield {
+            "query": f"Fee of plan {n}?",
+            "contexts": [f"Plan {n} costs {n} euros a month."],
+            "response": f"It costs {n if n % 2 else n + 500} euros.",
+            "passing": bool(n % 2),
+        }
+
+
+def test_tune_evaluate_estimate(tmp_path):
+    train, test, more = (tmp_path / f"{name}.jsonl" for name in ("train", "test", "more"))
+    JudgmentDataset.from_records(plans(range(100, 160))).save_jsonl(train)
+    JudgmentDataset.from_records(plans(range(200, 240))).save_jsonl(test)
+    rows = [{k: v for k, v in row.items() if k != "passing"} for row in plans(range(300, 400))]
+    more.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--model", "none"]
+    text = invoke("tune", train, "--out", tmp_path / "judge", *words, "--accept", "always")
+    assert "accepted" in text
+    assert (tmp_path / "judge" / "report.html").exists()
+    on_judge = ["--judge", tmp_path / "judge", *words]
+    found = json.loads(invoke("evaluate", test, *on_judge, "--json"))
+    assert (found["judgments"], found["trained_on"]) == (40, 0)
+    assert found["gains"]["accuracy"]["base"] == 0.5
+    assert found["gains"]["accuracy"]["tuned"] > 0.9
+    assert "trained on 60 of these items" in invoke("evaluate", train, *on_judge)
+    pytest.importorskip("ppi_py")
+    rate = json.loads(invoke("estimate", more, test, *on_judge, "--json"))
+    assert (rate["n"], rate["unlabelled"]) == (40, 100)
+    assert rate["interval"][0] <= 0.5 <= rate["interval"][1]
+    assert "pass rate" in invoke("estimate", more, test, *on_judge)
+
+
+def test_a_judge_without_a_gain_is_not_saved(tmp_path):
+    path = tmp_path / "train.jsonl"
+    rows = [{"query": f"q{i}", "response": "r", "passing": bool(i % 2)} for i in range(40)]
+    JudgmentDataset.from_records(rows).save_jsonl(path)
+    text = invoke("tune", path, "--out", tmp_path / "judge", "--model", "none")
+    assert "nothing was saved" in text
+    assert not (tmp_path / "judge").exists()

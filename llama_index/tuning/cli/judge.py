@@ -1,22 +1,28 @@
-"""`judge label` and `judge agreement`."""
+"""`judge label`, `agreement`, `tune`, `evaluate` and `estimate`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
 from llama_index.tuning.cli import llms
-from llama_index.tuning.cli.output import console, print_json
+from llama_index.tuning.cli.models import HELP, embedding_model
+from llama_index.tuning.cli.options import ACCEPT, CACHE, JSON, SEED
+from llama_index.tuning.cli.output import console, print_gains, print_json, print_report
 from llama_index.tuning.datasets._files import read_json_lines
-from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.judgments import JudgmentDataset, samples_of
 
 if TYPE_CHECKING:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 
+    from llama_index.tuning.judges.judge import TunedJudge
+
 app = typer.Typer(
-    help="Label answers by a large LLM, and see how far verdicts agree.",
+    help="Label answers by a large LLM, tune and measure judges.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -31,7 +37,9 @@ TEACHERS = {
     "relevancy": "RelevancyEvaluator",
 }
 
-_JSON = typer.Option(False, "--json", help="Print JSON.")
+_DATA = typer.Argument(help="JSON Lines of judgments.", exists=True)
+_JUDGE = typer.Option(..., help="Folder of a tuned judge.", exists=True)
+_MODEL = typer.Option("minilm", help=f"{HELP} 'none' looks at words alone.")
 
 
 @app.command("label")
@@ -54,7 +62,7 @@ def label(
     reply_price: float = typer.Option(0.0, help="For --dry-run, of a million reply tokens."),
     num_workers: int = typer.Option(8, help="Concurrent evaluations."),
     retry_limit: int = typer.Option(5, help="How often one evaluation may fail."),
-    json: bool = _JSON,
+    json: bool = JSON,
 ) -> None:
     """Let a LlamaIndex evaluator with a large LLM judge answers.
 
@@ -79,7 +87,10 @@ def label(
         show_progress=not json,
     )
     if found.estimate is not None:
-        print_json(found.estimate.to_dict()) if json else console.print(str(found.estimate))
+        if json:
+            print_json(found.estimate.to_dict())
+        else:
+            console.print(str(found.estimate), soft_wrap=True)
         return
     if json:
         failed = [failure.to_dict() for failure in (*found.invalid, *found.failures)]
@@ -94,8 +105,8 @@ def label(
 
 @app.command("agreement")
 def agreement(
-    data: Path = typer.Argument(help="JSON Lines of judgments.", exists=True),
-    json: bool = _JSON,
+    data: Path = _DATA,
+    json: bool = JSON,
 ) -> None:
     """How far the sources of verdicts agree, and how often a pair's order turns them."""
     from llama_index.tuning.datasets.agreement import sources_in_both_orders, sources_in_common
@@ -131,6 +142,121 @@ def agreement(
         console.print("no item was judged twice")
 
 
+@app.command("tune")
+def tune(
+    data: Path = _DATA,
+    out: Path = typer.Option(..., help="Folder for the judge and its report."),
+    model: str = _MODEL,
+    validation: Path | None = typer.Option(
+        None, help="Judgments to measure on; cross-fitting without.", exists=True
+    ),
+    target: str = typer.Option(
+        "balanced accuracy", help="balanced accuracy, accuracy or precision."
+    ),
+    target_precision: float = typer.Option(0.9, help="With --target precision."),
+    passing_score: float | None = typer.Option(
+        None, help="A verdict that is a score only passes from this one on."
+    ),
+    accept: str = ACCEPT,
+    seed: int = SEED,
+    vector_cache: Path | None = CACHE,
+    json: bool = JSON,
+) -> None:
+    """Tune a judge; the folder OUT loads with TunedJudge.load(OUT, embed_model)."""
+    from llama_index.tuning.judges.engine import JudgeFinetuneEngine
+    from llama_index.tuning.judges.options import JudgeOptions, Target
+
+    report = JudgeFinetuneEngine(
+        JudgmentDataset.from_jsonl(data),
+        _embedding(model),
+        val_dataset=JudgmentDataset.from_jsonl(validation) if validation else None,
+        options=JudgeOptions(
+            target=cast(Target, target),
+            target_precision=target_precision,
+            passing_score=passing_score,
+            seed=seed,
+        ),
+        accept=cast(Literal["gain"], accept),
+        model_output_path=out,
+        vector_cache=vector_cache,
+        show_progress=not json,
+    ).finetune()
+    if report.accepted:
+        report.save_json(out / "report.json")
+        report.save_html(out / "report.html")
+    if json:
+        print_json(report.to_dict())
+        return
+    print_report(report)
+    for name, value in report.summary.items():
+        console.print(f"{name:<22}{value:.4f}")
+    where = f"saved to {out} (report.json and report.html in it)"
+    console.print(where if report.accepted else "nothing was saved", soft_wrap=True)
+
+
+@app.command("evaluate")
+def evaluate(
+    data: Path = _DATA,
+    judge: Path = _JUDGE,
+    model: str = _MODEL,
+    passing_score: float | None = typer.Option(
+        None, help="A verdict that is a score only passes from this one on."
+    ),
+    json: bool = JSON,
+) -> None:
+    """Measure how far a tuned judge agrees with verdicts, beside the most frequent one."""
+    import numpy as np
+
+    from llama_index.tuning.judges.material import material_of
+    from llama_index.tuning.judges.measuring import agreement_gains
+    from llama_index.tuning.judges.options import JudgeOptions
+
+    dataset = JudgmentDataset.from_jsonl(data)
+    material = material_of(dataset, JudgeOptions(passing_score=passing_score), "DATA")
+    tuned = _load(judge, model)
+    seen = len(set(material.keys) & set(tuned.training_keys))
+    values, counts = np.unique(material.labels, return_counts=True)
+    gains = agreement_gains(
+        material.labels,
+        np.full(len(dataset), values[counts.argmax()]),
+        tuned.model.line.verdicts(tuned.probabilities(dataset)),
+        material.clusters,
+    )
+    if json:
+        measured = {name: asdict(gain) for name, gain in gains.items()}
+        print_json({"judgments": len(dataset), "trained_on": seen, "gains": measured})
+        return
+    print_gains(f"n={len(dataset)}; base: the most frequent verdict", gains)
+    if seen:
+        console.print(f"note: the judge was trained on {seen} of these items", soft_wrap=True)
+
+
+@app.command("estimate")
+def estimate(
+    unlabelled: Path = typer.Argument(help="JSON Lines: the app's other answers.", exists=True),
+    labelled: Path = typer.Argument(help="JSON Lines: answers with people's passing.", exists=True),
+    judge: Path = _JUDGE,
+    confidence: float = typer.Option(0.95, help="Level of the interval."),
+    seed: int = SEED,
+    model: str = _MODEL,
+    json: bool = JSON,
+) -> None:
+    """Estimate an app's pass rate from a judge on many answers and labels on a few."""
+    from llama_index.tuning.judges.estimate import estimate_pass_rate
+
+    found = estimate_pass_rate(
+        _load(judge, model),
+        samples_of(row for _, row in read_json_lines(unlabelled)),
+        JudgmentDataset.from_jsonl(labelled),
+        confidence=confidence,
+        seed=seed,
+    )
+    if json:
+        print_json(found.to_dict())
+    else:
+        console.print(str(found), markup=False, soft_wrap=True)
+
+
 def _teacher(name: str, llm: Any, guidelines: str | None, both_orders: bool) -> BaseEvaluator:
     from llama_index.core import evaluation
 
@@ -147,3 +273,13 @@ def _teacher(name: str, llm: Any, guidelines: str | None, both_orders: bool) -> 
         options["enforce_consensus"] = not both_orders
     teacher: BaseEvaluator = getattr(evaluation, TEACHERS[name])(llm=llm, **options)
     return teacher
+
+
+def _load(folder: Path, model: str) -> TunedJudge:
+    from llama_index.tuning.judges.judge import TunedJudge
+
+    return TunedJudge.load(folder, _embedding(model))
+
+
+def _embedding(name: str) -> BaseEmbedding | None:
+    return None if name == "none" else embedding_model(name)

@@ -48,6 +48,11 @@ def print_scores(columns: Mapping[str, RetrievalScores], gains: Mapping[str, Gai
     console.print(table)
 
 
+def print_gains(title: str, gains: Mapping[str, Gain]) -> None:
+    """Base, tuned, and the difference with its interval, by metric."""
+    console.print(_gain_table(title, gains))
+
+
 def _gain_table(title: str, gains: Mapping[str, Gain]) -> Table:
     level = next(iter(gains.values())).confidence
     table = Table(title=title, title_justify="left")

@@ -177,7 +177,7 @@ def test_nothing_recorded_is_an_error_that_says_so(tmp_path):
 
 @pytest.mark.parametrize("argument", ["flush_every", "max_bytes", "flush_seconds"])
 def test_limits_below_their_range_are_named(tmp_path, argument):
-    with pytest.raises(ValueError, match=f"{argument} must be >"):
+    with pytest.raises(ValueError, match=f"{argument} must be a (whole )?number >"):
         TrafficLog(tmp_path / "a.jsonl", **{argument: 0})
 
 
@@ -234,3 +234,31 @@ def test_an_object_that_cannot_be_written_loses_its_own_batch_alone(tmp_path):
     log.close()
     assert numbers(log.path) == [1]
     assert log.lost == 1
+
+
+def test_a_request_that_hangs_is_written_all_the_same(tmp_path):
+    log, batch = TrafficLog(tmp_path / "a.jsonl", flush_seconds=0.05), Batch()
+    log.append({"kind": "x", "n": 1}, batch=batch)
+    timer = log._timer
+    timer.join(5)
+    assert numbers(log.path) == [1]  # neither an end nor another record came
+    log.end(batch)
+    assert numbers(log.path) == [1]
+
+
+def test_a_hook_whose_own_work_is_recorded_neither_hangs_nor_recurses(tmp_path):
+    def redact(text):
+        log.append({"kind": "x", "n": "the hook's own"})
+        return text.upper()
+
+    log = TrafficLog(tmp_path / "a.jsonl", redact=redact)
+    writer = threading.Thread(target=log.append, args=({"kind": "x", "n": "a"},), daemon=True)
+    writer.start()
+    writer.join(5)
+    assert not writer.is_alive()
+    assert numbers(log.path) == ["A"]
+
+
+def test_a_hook_that_is_no_function_is_named_at_once(tmp_path):
+    with pytest.raises(TypeError, match="redact must be a function of a text or None, got 'mask'"):
+        TrafficLog(tmp_path / "a.jsonl", redact="mask")

@@ -1,5 +1,7 @@
 import asyncio
 import json
+import os
+import signal
 
 import pytest
 from llama_index.core import Document, MockEmbedding, PromptTemplate, VectorStoreIndex
@@ -323,9 +325,9 @@ def test_attached_in_the_middle_of_a_stream_the_rest_does_no_harm(tmp_path):
 
 
 def test_arguments_are_checked(tmp_path, recorder):
-    with pytest.raises(ValueError, match="sample must be between 0 and 1, got 2"):
+    with pytest.raises(ValueError, match="sample must be a number between 0 and 1, got 2"):
         FinetuningRecorder(tmp_path / "a.jsonl", sample=2)
-    with pytest.raises(ValueError, match="score must be a number, got nan"):
+    with pytest.raises(ValueError, match="score must be a finite number, got nan"):
         recorder.feedback("t", float("nan"))
 
 
@@ -369,3 +371,41 @@ def test_a_flush_in_the_middle_of_a_request_writes_what_is_there(recorder, scrip
 
     index_of("Fee: 5 euros").as_query_engine(llm=Flushes()).query("Fee?")
     assert [row["kind"] for row in rows(recorder)] == ["retrieval", "llm", "query"]
+
+
+def test_a_child_forked_while_another_thread_records_does_not_hang(tmp_path):
+    with FinetuningRecorder(tmp_path / "a.jsonl") as recorder:
+        with recorder._events._lock, recorder._lock:  # as another thread would hold them
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)
+                try:
+                    MockLLM().complete("from the child")
+                    recorder.flush()
+                finally:
+                    os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0  # not killed by the alarm
+        assert recorder.traffic().stats()["records"] == {"llm": 1}
+
+
+@pytest.mark.parametrize("trace_id", ["", 7, b"a"])
+def test_a_trace_id_that_is_no_text_is_named(tmp_path, trace_id):
+    recorder = FinetuningRecorder(tmp_path / "a.jsonl")
+    message = "trace_id must be a text that is not empty, got"
+    with pytest.raises(ValueError, match=message), recorder.trace(trace_id):
+        pass
+    with pytest.raises(ValueError, match=message):
+        recorder.feedback(trace_id, 1.0)
+
+
+@pytest.mark.parametrize("score", ["good", None, float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_named(tmp_path, score):
+    with pytest.raises(ValueError, match=f"score must be a (finite )?number, got {score!r}"):
+        FinetuningRecorder(tmp_path / "a.jsonl").feedback("t", score)
+
+
+def test_half_a_surrogate_pair_in_a_trace_id_does_not_fail_the_app(tmp_path):
+    recorder = FinetuningRecorder(tmp_path / "a.jsonl", sample=0.5)
+    with recorder, recorder.trace("\ud83d"):
+        assert MockLLM().complete("Hello").text == "Hello"
+    assert recorder.failures == 0

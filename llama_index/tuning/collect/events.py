@@ -80,6 +80,10 @@ class Events:
         with self._lock:
             self._drop(span_id)
 
+    def renew_lock(self) -> None:
+        """In a forked child: no thread of it holds the lock, whatever the parent's did."""
+        self._lock = threading.Lock()
+
     def _start(self, event: LLMChatStartEvent | LLMCompletionStartEvent) -> None:
         span = self._span(event)
         record = call_record(event.additional_kwargs, event.model_dict)

@@ -90,10 +90,12 @@ class TrafficLog:
         redact: Redact | None = None,
     ) -> None:
         for name, value in {"flush_every": flush_every, "max_bytes": max_bytes}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
-        if flush_seconds <= 0:
-            raise ValueError(f"flush_seconds must be > 0, got {flush_seconds}")
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        if not isinstance(flush_seconds, int | float) or not flush_seconds > 0:
+            raise ValueError(f"flush_seconds must be a number > 0, got {flush_seconds!r}")
+        if redact is not None and not callable(redact):
+            raise TypeError(f"redact must be a function of a text or None, got {redact!r}")
         self.path = Path(path)
         self.lost = 0
         self._flush_every, self._flush_seconds = flush_every, flush_seconds
@@ -102,7 +104,8 @@ class TrafficLog:
         _open_logs.add(self)
 
     def _start_anew(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._redacting = False
         self._fd: int | None = None
         self._size, self._torn = 0, False
         self._known: dict[str, str] = {}
@@ -119,6 +122,8 @@ class TrafficLog:
     ) -> None:
         """Append one record, behind those of its attachments that the segment lacks."""
         with self._lock:
+            if self._redacting:
+                return  # what a redact hook itself asks of an LLM is no traffic of the app
             try:
                 self._ready()
             except OSError:
@@ -135,6 +140,7 @@ class TrafficLog:
                 batch.records.append(record)
                 self._batches.add(batch)
                 if batch.open and perf_counter() - batch.since < self._flush_seconds:
+                    self._wake(batch.since + self._flush_seconds - perf_counter())
                     return
                 self._gather(batch)
             self._written_by_policy()
@@ -156,6 +162,9 @@ class TrafficLog:
         """Flush and give up the segment; a later `append` opens one again."""
         with self._lock:
             self._write_all()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             if self._fd is not None:
                 os.close(self._fd)
             self._fd = None
@@ -175,10 +184,29 @@ class TrafficLog:
     def _written_by_policy(self) -> None:
         if self._waiting >= self._flush_every:
             self._write()
-        elif self._timer is None:
-            self._timer = threading.Timer(self._flush_seconds, self.flush)
+        else:
+            self._wake(self._flush_seconds)
+
+    def _wake(self, seconds: float) -> None:
+        # Not cancelled by each write: a busy app starts one thread in `flush_seconds`, no more.
+        if self._timer is None:
+            self._timer = threading.Timer(max(seconds, 0.0), self._overdue)
             self._timer.daemon = True
             self._timer.start()
+
+    def _overdue(self) -> None:
+        with self._lock:
+            if self._timer is not threading.current_thread():
+                return  # closed meanwhile
+            self._timer = None
+            now = perf_counter()
+            for batch in list(self._batches):
+                if now - batch.since >= self._flush_seconds:
+                    self._gather(batch)
+            self._write()
+            if self._batches:
+                first = min(batch.since for batch in self._batches)
+                self._wake(first + self._flush_seconds - now)
 
     def _write_all(self) -> None:
         for batch in list(self._batches):
@@ -189,7 +217,11 @@ class TrafficLog:
         line = _line(content)
         redact = self._redact
         if redact is not None and (redact is not mask_secrets or may_hold_secrets(line)):
-            line = _line(redacted(content, redact))
+            self._redacting = True
+            try:
+                line = _line(redacted(content, redact))
+            finally:
+                self._redacting = False
         return line
 
     def _ready(self) -> None:
@@ -206,9 +238,6 @@ class TrafficLog:
             self._torn = self._size > 0 and _last_byte(self._fd) != b"\n"
 
     def _write(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if not self._held or self._fd is None:
             return
         lines, self._held = self._held, []

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
+import os
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
+
+_recorders: weakref.WeakSet[FinetuningRecorder] = weakref.WeakSet()
 
 Result = TypeVar("Result")
 Component = TypeVar("Component", bound=BaseEvaluator | BaseNodePostprocessor)
@@ -85,8 +90,8 @@ class FinetuningRecorder:
         redact: Redact | None = mask_secrets,
         sample: float = 1.0,
     ) -> None:
-        if not 0 <= sample <= 1:
-            raise ValueError(f"sample must be between 0 and 1, got {sample}")
+        if not isinstance(sample, int | float) or not 0 <= sample <= 1:
+            raise ValueError(f"sample must be a number between 0 and 1, got {sample!r}")
         self.path = Path(path)
         self._log = TrafficLog(
             path,
@@ -102,6 +107,7 @@ class FinetuningRecorder:
         self._event_tap, self._span_tap = EventTap(events=self._events), SpanTap()
         self._span_tap.spans = spans
         self._failures, self._lock = 0, threading.Lock()
+        _recorders.add(self)
 
     @property
     def failures(self) -> int:
@@ -146,6 +152,8 @@ class FinetuningRecorder:
 
         Without it a request is what one outermost call causes: `query()`, an agent's `run()`.
         """
+        if trace_id is not None:
+            _check_trace_id(trace_id)
         chosen = trace_id or uuid4().hex
         token = chosen_trace.set(chosen)
         try:
@@ -184,9 +192,13 @@ class FinetuningRecorder:
             choice: the router's choice that would have been right.
             answer: the answer that would have been right.
         """
-        score = float(score)
-        if score != score:
-            raise ValueError("score must be a number, got nan")
+        _check_trace_id(trace_id)
+        try:
+            score = float(score)
+        except (TypeError, ValueError):
+            raise ValueError(f"score must be a number, got {score!r}") from None
+        if not math.isfinite(score):
+            raise ValueError(f"score must be a finite number, got {score}")
         body = {"score": score, "comment": comment, "choice": choice, "answer": answer}
         if self.samples(trace_id):
             self.safely(self._append, {"kind": "feedback", "trace": trace_id}, body, ())
@@ -214,7 +226,10 @@ class FinetuningRecorder:
 
     def samples(self, trace: str) -> bool:
         """Whether a request is recorded; the same in every process."""
-        return self._sample >= 1 or zlib.crc32(trace.encode()) < self._sample * 2**32
+        return (
+            self._sample >= 1
+            or zlib.crc32(trace.encode(errors="surrogatepass")) < self._sample * 2**32
+        )
 
     def safely(self, work: Callable[..., Result], *args: Any) -> Result | None:
         """Do a piece of recording; an error is counted and logged, never raised."""
@@ -245,6 +260,10 @@ class FinetuningRecorder:
     def forget(self, span_id: str) -> None:
         """Let go of a call that failed; for the handlers."""
         self._events.forget(span_id)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._events.renew_lock()
 
     def _append(
         self,
@@ -296,3 +315,18 @@ class FinetuningRecorder:
     ) -> JudgmentDataset:
         """Verdicts of judges; see `Traffic.judgment_dataset`."""
         return self.traffic().judgment_dataset(where=where, teacher=teacher)
+
+
+def _check_trace_id(trace_id: object) -> None:
+    if not isinstance(trace_id, str) or not trace_id:
+        raise ValueError(f"trace_id must be a text that is not empty, got {trace_id!r}")
+
+
+def _after_fork_in_child() -> None:
+    # A thread that the child does not have may have held a lock when the process was forked.
+    for recorder in list(_recorders):
+        recorder._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

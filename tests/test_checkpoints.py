@@ -28,6 +28,7 @@ def test_the_newest_whole_one_is_found(folder, tmp_path):
     [
         (lambda c: (c / COMPLETE).unlink(), "it was not finished"),
         (lambda c: (c / COMPLETE).write_text('{"weig'), "its complete.json is damaged"),
+        (lambda c: (c / COMPLETE).write_text("[1]"), "its complete.json is damaged"),
         (lambda c: (c / "weights").unlink(), "its weights is missing"),
         (lambda c: (c / "weights").write_bytes(bytes(100)), "its weights is damaged"),
         (lambda c: (c / "weights").write_bytes(b"\xff" + bytes(range(1, 200))), "is damaged"),

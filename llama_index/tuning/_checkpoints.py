@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llama_index.tuning._locks import locked
+from llama_index.tuning._processes import is_main_process
 from llama_index.tuning.datasets._files import write_text_atomic
 from llama_index.tuning.errors import TuningError
 
@@ -26,16 +26,6 @@ logger = logging.getLogger(__name__)
 RUN = "run.json"
 COMPLETE = "complete.json"
 _BLOCK = 1 << 20
-
-
-def is_main_process() -> bool:
-    """Of several processes (`torchrun`), the one that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
@@ -105,8 +95,8 @@ def mark_complete(checkpoint: Path) -> None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is whole; what is skipped is logged with its fault."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
-        fault = _fault(checkpoint)
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_number, reverse=True):
+        fault = fault_of(checkpoint)
         if fault is None:
             return checkpoint
         logger.warning("%s is skipped: %s", checkpoint, fault)
@@ -115,12 +105,13 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _fault(checkpoint: Path) -> str | None:
+def fault_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, to follow on its name; None: it is whole."""
     try:
-        sums = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        sums = dict(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return "it was not finished"
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, TypeError):
         return f"its {COMPLETE} is damaged"
     for name, expected in sums.items():
         path = checkpoint / name
@@ -131,6 +122,14 @@ def _fault(checkpoint: Path) -> str | None:
     return None
 
 
+def training_curve(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """The numbers of a trainer's log."""
+    return [
+        {key: float(value) for key, value in entry.items() if isinstance(value, (int, float))}
+        for entry in log
+    ]
+
+
 def _checksum(path: Path) -> str:
     total = 0
     with path.open("rb") as file:
@@ -139,6 +138,7 @@ def _checksum(path: Path) -> str:
     return f"{path.stat().st_size}-{total:08x}"
 
 
-def _step(checkpoint: Path) -> int:
+def step_number(checkpoint: Path) -> int:
+    """The step in a checkpoint's name; -1: there is none."""
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1

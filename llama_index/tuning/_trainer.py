@@ -9,11 +9,12 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState
 
 from llama_index.tuning._checkpoints import (
-    is_main_process,
     last_checkpoint,
     mark_complete,
     prepare,
+    training_curve,
 )
+from llama_index.tuning._processes import is_main_process
 from llama_index.tuning.errors import MissingExtraError
 
 WEIGHTS = "weights.safetensors"
@@ -118,10 +119,7 @@ def train(
         trainer._load_best_model()
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return [
-        {key: float(value) for key, value in entry.items() if isinstance(value, (int, float))}
-        for entry in trainer.state.log_history
-    ]
+    return training_curve(trainer.state.log_history)
 
 
 def _finished(checkpoint: Path) -> TrainerState | None:

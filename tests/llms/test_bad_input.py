@@ -31,22 +31,130 @@ def preflight(model, data=None, **options):
         ({"packing": True, "device": "cpu"}, "packing needs a GPU with flash attention"),
         ({"packing": True, "method": "dpo"}, "packing is for method='sft'"),
         ({"merge": True, "weights": "full"}, "merge is for weights='lora'"),
-        ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
-        ({"epochs": 0}, "epochs must be above 0, got 0"),
-        ({"max_steps": 0}, "max_steps must be >= 1, or -1"),
-        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
-        ({"lora_rank": 0}, "lora_rank must be >= 1, got 0"),
+        ({"learning_rate": 0}, "learning_rate must be above 0 and finite, got 0"),
+        ({"epochs": 0}, "epochs must be above 0 and finite, got 0"),
+        ({"max_steps": 0}, "max_steps must be a whole number >= 1, or -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
+        ({"lora_rank": 0}, "lora_rank must be a whole number >= 1, got 0"),
         ({"lora_dropout": 1}, "lora_dropout must be from 0 to below 1, got 1"),
         ({"warmup": 1}, "warmup must be from 0 to below 1, got 1"),
         ({"held_out": 0.9}, "held_out must be between 0.01 and 0.5, got 0.9"),
-        ({"weight_decay": -1}, "weight_decay must be >= 0, got -1"),
-        ({"max_length": 2}, "max_length must be >= 8, got 2"),
+        ({"weight_decay": -1}, "weight_decay must be >= 0 and finite, got -1"),
+        ({"max_length": 2}, "max_length must be a whole number >= 8, got 2"),
         ({"scheduler": "spiral"}, "unknown scheduler 'spiral'; choose one of: "),
+        ({"batch_size": 2.5}, "batch_size must be a whole number >= 1, got 2.5"),
+        ({"batch_size": "8"}, "batch_size must be a whole number >= 1, got '8'"),
+        ({"lora_rank": True}, "lora_rank must be a whole number >= 1, got True"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": 1 << 32}, r"seed must be below 2\*\*32, got 4294967296"),
+        ({"max_length": "99"}, "max_length must be a whole number >= 8, got '99'"),
+        ({"max_steps": 2.5}, "max_steps must be a whole number >= 1, or -1 for no limit, got 2.5"),
+        ({"epochs": float("inf")}, "epochs must be above 0 and finite, got inf"),
+        ({"weight_decay": float("nan")}, "weight_decay must be >= 0 and finite, got nan"),
+        ({"held_out": "a"}, "held_out must be between 0.01 and 0.5, got 'a'"),
+        ({"warmup": None}, "warmup must be from 0 to below 1, got None"),
+        ({"beta": None}, "beta must be above 0 and finite, got None"),
+        ({"target_modules": ()}, r"target_modules must be a text or a tuple .* got \(\)"),
+        ({"target_modules": 5}, "target_modules must be a text or a tuple .* got 5"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         HuggingFaceOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resume": "no"}, "resume must be True or False, got 'no'"),
+        ({"merge": 1}, "merge must be True or False, got 1"),
+        ({"device": 3}, "device must be a device's name, or None, got 3"),
+        ({"revision": 5}, "revision must be a text, got 5"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        HuggingFaceOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"options": {"epochs": 1}}, "options must be HuggingFaceOptions, got dict"),
+        ({"model_id": None}, "model_id must be a folder or a name of the hub, got None"),
+        ({"model_id": ""}, "model_id must be a folder or a name of the hub, got ''"),
+        ({"protect": [len]}, "protect must map names to functions, got list"),
+    ],
+)
+def test_wrong_arguments_are_named_when_the_engine_is_made(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        HuggingFaceFinetuneEngine(fees(4), **{"model_id": "a/b", **arguments})
+
+
+def never_loaded(*_, **__):
+    raise AssertionError("the weights were loaded before the error")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ({"dataset": ChatDataset([])}, {}, DatasetError, "dataset is empty"),
+        ({"val_dataset": ChatDataset([])}, {}, DatasetError, "val_dataset is empty"),
+        ({"callbacks": [5]}, {}, TypeError, "callbacks must be TrainerCallbacks of .*, got 5"),
+        ({}, {"device": "gpu"}, ValueError, "device 'gpu' is not on this machine"),
+        ({}, {"device": "cuda:99"}, ValueError, "device 'cuda:99' is not on this machine"),
+    ],
+)
+def test_what_cannot_work_costs_nothing(
+    tiny, tmp_path, monkeypatch, arguments, options, error, message
+):
+    monkeypatch.setattr("llama_index.tuning.llms.engine.load_model", never_loaded)
+    given = {"dataset": fees(40), "model_id": tiny, "model_output_path": tmp_path / "out"}
+    engine = HuggingFaceFinetuneEngine(
+        **{**given, **arguments}, options=HuggingFaceOptions(**{"device": "cpu", **options})
+    )
+    with pytest.raises(error, match=message):
+        engine.finetune()
+
+
+def test_conversations_to_measure_on_that_are_all_too_long_are_told_before_training(
+    tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("llama_index.tuning.llms.engine.load_model", never_loaded)
+    long, short = (
+        ChatDataset.from_messages(
+            [
+                [
+                    {"role": "user", "content": f"{word} {n}?" * times},
+                    {"role": "assistant", "content": "No."},
+                ]
+                for n in range(3)
+            ]
+        )
+        for word, times in (("Longer", 100), ("Shorter", 1))
+    )
+    options = HuggingFaceOptions(device="cpu", max_length=100, too_long="drop")
+
+    def engine(val):
+        return HuggingFaceFinetuneEngine(
+            fees(40), tiny, model_output_path=tmp_path / "out", val_dataset=val, options=options
+        )
+
+    with pytest.raises(DatasetError, match="nothing to measure on: all 3 held-out conversations"):
+        engine(long).finetune()
+    report = engine(ChatDataset([*long.examples, *short.examples])).preflight()
+    assert report.measured == 3
+    assert "3 conversations to measure on are too long and are left out" in report.warnings
+
+
+def test_the_base_models_own_folder_is_not_written_to(tiny, tmp_path):
+    base = tmp_path / "saved"
+    shutil.copytree(tiny, base)
+    (base / "tuning.json").write_text(json.dumps({"format": 1, "kind": "tuned_llm"}))
+    options = HuggingFaceOptions(device="cpu")
+    engine = HuggingFaceFinetuneEngine(fees(40), base, model_output_path=base, options=options)
+    with pytest.raises(ValueError, match="is the base model's own folder"):
+        engine.finetune()
 
 
 def broken(tiny, tmp_path, name):

@@ -141,9 +141,9 @@ def spoil_marker(checkpoint):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lose_optimizer, "optimizer.pt is missing"),
-        (lose_random_state, "rng_state.pth is missing"),
-        (cut_weights, "model.safetensors is damaged"),
+        (lose_optimizer, "its optimizer.pt is missing"),
+        (lose_random_state, "its rng_state.pth is missing"),
+        (cut_weights, "its model.safetensors is damaged"),
         (lose_marker, "it was not finished"),
         (spoil_marker, "its complete.json is damaged"),
     ],

@@ -11,6 +11,7 @@ from llama_index.core.prompts import PromptTemplate
 
 from llama_index.tuning import TunedHuggingFaceLLM
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.llms.generation import generation_settings
 from llama_index.tuning.llms.loading import Source, load_model, load_tokenizer
 from llama_index.tuning.llms.tool_parsers import HermesToolParser
 from tests.llms.conftest import FEES, City, fee_tool, question, request
@@ -81,6 +82,12 @@ def test_settings_of_a_call_are_honoured(tuned):
     [
         ({"max_tokens": 0}, ValueError, "max_tokens must be >= 1, got 0"),
         ({"temperature": -1}, ValueError, "temperature must be >= 0, got -1"),
+        ({"temperature": "a"}, ValueError, "temperature must be >= 0, got 'a'"),
+        ({"top_p": 7}, ValueError, "top_p must be above 0 and at most 1, got 7"),
+        ({"top_k": 0}, ValueError, "top_k must be >= 1, got 0"),
+        ({"stop": 5}, ValueError, "stop must be a text or a list of texts, none empty, got 5"),
+        ({"seed": "x"}, ValueError, "seed must be a whole number, got 'x'"),
+        ({"tool_choice": "zz"}, ValueError, "tool_choice is 'zz', and there are no tools"),
         ({"colour": "red"}, TypeError, "unknown argument 'colour'"),
         ({"tools": [fee_tool()], "tool_choice": "fees"}, ValueError, "the tools are: fee"),
     ],
@@ -262,3 +269,25 @@ def test_what_may_become_a_call_is_held_back():
     assert visible("fine <tool") == "fine "
     assert visible("fine <tool_call>{") == "fine "
     assert visible("a < b") == "a < b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"device": "gpu"}, ValueError, "device 'gpu' is not on this machine"),
+        ({"quantize": "8bit"}, ValueError, "unknown quantize '8bit'; choose one of: 4bit, None"),
+        ({"tool_parser": 5}, TypeError, "tool_parser must be a ToolParser, got 5"),
+        ({"context_window": 0}, ValueError, "context_window"),
+    ],
+)
+def test_a_wrong_argument_of_loading_is_named(tuned_folder, arguments, error, message):
+    with pytest.raises(error, match=message):
+        TunedHuggingFaceLLM.load(tuned_folder, **arguments)
+
+
+def test_top_p_alone_samples():
+    settings, _, _ = generation_settings({}, {"top_p": 0.9})
+    assert settings["do_sample"]
+    assert settings["top_p"] == 0.9
+    assert not generation_settings({}, {"top_p": 0.9, "temperature": 0})[0]["do_sample"]
+    assert not generation_settings({}, {"max_tokens": 5})[0]["do_sample"]

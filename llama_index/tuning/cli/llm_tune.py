@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llama_index.tuning.cli.output import console, print_json, print_report
 from llama_index.tuning.datasets.chat import ChatDataset
+
+if TYPE_CHECKING:
+    from llama_index.tuning.llms.preflight import PreflightReport
 
 _DATA = typer.Argument(
     help="Conversations, JSON Lines: OpenAI's, TRL's or ShareGPT's format.", exists=True
@@ -72,11 +75,7 @@ def tune(
         show_progress=not json and not preflight,
     )
     if preflight:
-        ready = engine.preflight()
-        if json:
-            print_json(ready.to_dict())
-        else:
-            console.print(str(ready), markup=False, soft_wrap=True)
+        _print_preflight(engine.preflight(), json)
         return
     report = engine.finetune()
     report.save_html(out / "report.html")
@@ -85,3 +84,7 @@ def tune(
     else:
         print_report(report)
         console.print(f"saved to {out} (report.json and report.html beside it)", soft_wrap=True)
+
+
+def _print_preflight(ready: PreflightReport, json: bool) -> None:
+    print_json(ready.to_dict()) if json else console.print(str(ready), markup=False, soft_wrap=True)

@@ -18,6 +18,8 @@ from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config, repl
 from llama_index.tuning.errors import ArtifactError, BaseModelError, MissingExtraError
 from llama_index.tuning.llms.loading import (
     Source,
+    check_present,
+    check_quantize,
     check_vocabulary,
     find_model,
     hashes,
@@ -127,6 +129,8 @@ def load_llm(
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """The model and tokenizer of a saved folder; see `TunedHuggingFaceLLM.load`."""
+    check_present(device)
+    check_quantize(quantize)
     config = read_llm_config(path)
     folder = Path(path).resolve()
     if merged and not (folder / MERGED).is_dir():

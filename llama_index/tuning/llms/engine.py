@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._locks import locked
+from llama_index.tuning._processes import (
+    is_main_process,
+    join_processes,
+    on_main,
+    process_count,
+)
 from llama_index.tuning.artifacts import CONFIG, check_writable
 from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.datasets.chat import ChatDataset
@@ -36,6 +43,8 @@ from llama_index.tuning.llms.evaluation import (
 )
 from llama_index.tuning.llms.loading import (
     Source,
+    check_present,
+    check_quantize,
     check_vocabulary,
     default_device,
     find_model,
@@ -52,20 +61,12 @@ from llama_index.tuning.llms.preflight import (
     examine,
     read_shape,
 )
-from llama_index.tuning.llms.processes import (
-    is_main_process,
-    join_processes,
-    on_main,
-    process_count,
-)
 from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
 from llama_index.tuning.llms.template import ChatTemplate
 from llama_index.tuning.llms.training import Trained, lora_config, steps_of_run, train
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
 if TYPE_CHECKING:
-    import os
-
     from llama_index.core.llms import LLM
 
 logger = logging.getLogger(__name__)
@@ -135,6 +136,10 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         for name, value in (("dataset", dataset), ("val_dataset", val_dataset)):
             if not isinstance(value, ChatDataset) and not (name == "val_dataset" and value is None):
                 raise TypeError(f"{name} must be a ChatDataset, got {type(value).__name__}")
+        if options is not None and not isinstance(options, HuggingFaceOptions):
+            raise TypeError(f"options must be HuggingFaceOptions, got {type(options).__name__}")
+        if not isinstance(model_id, str | os.PathLike) or not os.fspath(model_id):
+            raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
         check_callables(evaluate, protect or {})
         self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
         self.model_output_path = Path(model_output_path)
@@ -217,7 +222,13 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
     def _plan(self) -> Plan:
         options = self.options
         _check_libraries(options)
+        _check_callbacks(self.callbacks)
         source = find_model(self.model_id, options.revision)
+        if source.local and Path(source.name) == self.model_output_path.resolve():
+            raise ValueError(
+                f"model_output_path {self.model_output_path} is the base model's own folder, which "
+                "the result would replace; choose another"
+            )
         tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
         template = ChatTemplate(tokenizer, source.name)
         shape = read_shape(
@@ -232,9 +243,9 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
                 f"there is nothing to learn: all {len(train_set)} conversations are longer than "
                 f"max_length, {max_length} tokens"
             )
-        measured_chats = None
-        if measured is not None:
-            measured_chats = tokenize_chats(measured, template, eos_ids, options, max_length)
+        measured, measured_chats, left_out = _measured(
+            measured, template, eos_ids, options, max_length
+        )
         report = examine(
             chats,
             train_set,
@@ -246,13 +257,21 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             max_length=max_length,
             steps=steps_of_run(len(chats.rows), options),
         )
+        if left_out:
+            report.warnings.append(
+                f"{left_out} conversations to measure on are too long and are left out"
+            )
         return Plan(
             source, tokenizer, train_set, chats, measured, measured_chats, max_length, report
         )
 
     def _parts(self) -> tuple[ChatDataset, ChatDataset | None]:
         """Conversations to train on, and to measure on."""
+        if not len(self.dataset):
+            raise DatasetError("dataset is empty: there is nothing to learn")
         if self.val_dataset is not None:
+            if not len(self.val_dataset):
+                raise DatasetError("val_dataset is empty: there is nothing to measure on")
             check_overlap(self.dataset, self.val_dataset)
             return self.dataset, self.val_dataset
         if self.evaluate is not None:
@@ -428,15 +447,44 @@ def _check_libraries(options: HuggingFaceOptions) -> None:
     for library in ("trl", "peft", "llama_index.llms.huggingface"):
         if not _installed(library):
             raise MissingExtraError("HuggingFaceFinetuneEngine", library, "llm")
-    if options.quantize and not _installed("bitsandbytes"):
-        raise ImportError(
-            "quantize='4bit' needs bitsandbytes, which is not installed: pip install bitsandbytes"
-        )
+    check_quantize(options.quantize)
+    check_present(options.device)
     if options.packing and not (default_device().startswith("cuda") and _installed("flash_attn")):
         raise ValueError(
             "packing needs a GPU and flash attention (pip install flash-attn): without it the "
             "conversations of a row would see each other; leave it off"
         )
+
+
+def _measured(
+    dataset: ChatDataset | None,
+    template: ChatTemplate,
+    eos_ids: Sequence[int],
+    options: HuggingFaceOptions,
+    max_length: int,
+) -> tuple[ChatDataset | None, TokenizedChats | None, int]:
+    """What is measured on: the conversations, their rows, and how many were left out."""
+    if dataset is None:
+        return None, None, 0
+    chats = tokenize_chats(dataset, template, eos_ids, options, max_length)
+    if not chats.rows:  # found after the training, it would have been in vain
+        raise DatasetError(
+            f"there is nothing to measure on: all {len(dataset)} held-out conversations are "
+            f"longer than max_length, {max_length} tokens"
+        )
+    dropped = set(chats.too_long)
+    kept = dataset.subset([n for n in range(len(dataset)) if n not in dropped])
+    return kept, chats, len(dropped)
+
+
+def _check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Each is a callback: the trainer would fail on another only once the base was measured."""
+    from transformers import TrainerCallback
+
+    for callback in callbacks:
+        made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
+        if not (made or isinstance(callback, TrainerCallback)):
+            raise TypeError(f"callbacks must be TrainerCallbacks of transformers, got {callback!r}")
 
 
 def _installed(library: str) -> bool:

@@ -21,6 +21,8 @@ SCORE = "score"
 
 def check_callables(evaluate: Evaluate | None, protect: Mapping[str, Evaluate]) -> None:
     """Both are functions, and no name of `protect` is taken."""
+    if not isinstance(protect, Mapping):
+        raise TypeError(f"protect must map names to functions, got {type(protect).__name__}")
     given = {} if evaluate is None else {"evaluate": evaluate}
     for name, call in {**given, **{f"protect[{name!r}]": c for name, c in protect.items()}}.items():
         if not callable(call):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,20 +56,39 @@ def generation_settings(
     settings = {key: value for key, value in given.items() if value is not None}
     stop = settings.pop("stop", [])
     seed = settings.pop("seed", None)
+    _check_call(settings, stop, seed)
     temperature = settings.get("temperature")
-    if temperature is not None and temperature < 0:
-        raise ValueError(f"temperature must be >= 0, got {temperature}")
-    sampled = bool(temperature) if temperature is not None else False
-    settings.setdefault("do_sample", sampled)
+    cut = "top_p" in settings or "top_k" in settings  # of a distribution: to sample from
+    settings.setdefault("do_sample", cut if temperature is None else temperature > 0)
     if not settings["do_sample"]:
         settings |= _GREEDY
-    if settings.get("max_new_tokens", 1) < 1:
-        raise ValueError(f"max_tokens must be >= 1, got {settings['max_new_tokens']}")
     known = GenerationConfig()  # type: ignore[no-untyped-call,unused-ignore]
     unknown = [key for key in settings if not hasattr(known, key)]
     if unknown:
         raise TypeError(f"unknown argument {unknown[0]!r}: it is none of generate()'s")
     return settings, [stop] if isinstance(stop, str) else list(stop), seed
+
+
+def _check_call(settings: Mapping[str, Any], stop: Any, seed: Any) -> None:
+    """Raise where a value is of the wrong kind or out of range."""
+    temperature, top_p = settings.get("temperature", 1.0), settings.get("top_p", 1.0)
+    if not (_is_number(temperature) and 0 <= temperature < math.inf):
+        raise ValueError(f"temperature must be >= 0, got {temperature!r}")
+    if not (_is_number(top_p) and 0 < top_p <= 1):
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p!r}")
+    for name, key in (("max_tokens", "max_new_tokens"), ("top_k", "top_k")):
+        value = settings.get(key, 1)
+        if not (_is_number(value) and isinstance(value, int) and value >= 1):
+            raise ValueError(f"{name} must be >= 1, got {value!r}")
+    texts = [stop] if isinstance(stop, str) else stop
+    if not (isinstance(texts, Sequence) and all(isinstance(t, str) and t for t in texts)):
+        raise ValueError(f"stop must be a text or a list of texts, none empty, got {stop!r}")
+    if seed is not None and not (_is_number(seed) and isinstance(seed, int)):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def generate(

@@ -15,6 +15,12 @@ from llama_index.tuning.errors import HostedError, JobNotFinishedError, NotFinet
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.evaluation import Evaluate, check_callables
 from llama_index.tuning.llms.hosted_calls import Clock
+from llama_index.tuning.llms.hosted_checks import (
+    check_limits,
+    check_path,
+    check_seconds,
+    check_texts,
+)
 from llama_index.tuning.llms.hosted_client import check_client, check_open, make_client
 from llama_index.tuning.llms.hosted_connection import Connection
 from llama_index.tuning.llms.hosted_estimate import JobEstimate, Tokenizer
@@ -144,9 +150,10 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         check_callables(evaluate, protect or {})
         if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
-        if max_cost is not None and price is None:
-            raise ValueError("max_cost needs price, of a million trained tokens")
-        _check_seconds(timeout=timeout, poll_interval=poll_interval, file_timeout=file_timeout)
+        check_limits(price, max_cost, max_tokens, min_examples, tokenizer)
+        check_texts(start_job_id=start_job_id, base_url=base_url, deployment=deployment)
+        check_path("state_path", state_path)
+        check_seconds(timeout=timeout, poll_interval=poll_interval, file_timeout=file_timeout)
         if client is not None:
             check_client(client)
         self.data_path, self.validation_data = data_path, validation_data
@@ -420,9 +427,3 @@ def _no_model(job: Any) -> Exception:
         job_id=job.id,
         state=job.status,
     )
-
-
-def _check_seconds(**seconds: float | None) -> None:
-    for name, value in seconds.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be > 0 seconds, got {value}")

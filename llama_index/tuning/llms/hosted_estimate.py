@@ -80,8 +80,6 @@ def estimate_job(
     Raises:
         DatasetError: a conversation is longer than `max_tokens`, by line.
     """
-    if price is not None and price < 0:
-        raise ValueError(f"price must be >= 0, got {price}")
     count, name = _counter(tokenizer)
     counted = [(number, _row_tokens(row, count)) for number, row in file.rows()]
     lengths = [parts for _, parts in counted]

@@ -51,11 +51,13 @@ class JobOptions:
         if self.method not in get_args(Method):
             choices = ", ".join(get_args(Method))
             raise ValueError(f"unknown method {self.method!r}; choose one of: {choices}")
+        self._check_kinds()
         if self.suffix is not None and not 1 <= len(self.suffix) <= 64:
             raise ValueError(
                 f"suffix must have 1 to 64 characters, got {len(self.suffix)}: {self.suffix!r}"
             )
-        if self.seed is not None and (not isinstance(self.seed, int) or self.seed < 0):
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if self.seed is not None and (not whole or self.seed < 0):
             raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")
         for name, value in self.hyperparameters.items():
             _check_hyperparameter(name, value)
@@ -63,6 +65,23 @@ class JobOptions:
         taken = [name for name in self.extra_body if name in _OURS]
         if taken:
             raise ValueError(f"extra_body must not hold {taken[0]!r}: there is an argument for it")
+
+    def _check_kinds(self) -> None:
+        for name in ("hyperparameters", "metadata", "extra_body"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping):
+                kind = type(value).__name__  # a value may be secret
+                raise TypeError(f"{name} must map names to values, got {kind}")
+            wrong = [key for key in value if not isinstance(key, str)]
+            if wrong:
+                raise TypeError(f"{name} must have texts as names, got {wrong[0]!r}")
+        given = self.integrations
+        several = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+        if not several or not all(isinstance(item, Mapping) for item in given):
+            kind = type(given).__name__
+            raise TypeError(f"integrations must be a list of objects, got {kind}")
+        if self.suffix is not None and not isinstance(self.suffix, str):
+            raise TypeError(f"suffix must be a text, got {self.suffix!r}")
 
     def check_for(self, kind: ServerKind) -> None:
         """Hyperparameters that this kind of server is known not to take."""

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,37 @@ def default_device() -> str:
     if torch.cuda.is_available():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_present(device: str | None) -> None:
+    """The device is on this machine.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as exc:
+        raise ValueError(f"device {device!r} is not on this machine: {exc}") from exc
+
+
+def check_quantize(quantize: str | None) -> None:
+    """Weights can be loaded that way.
+
+    Raises:
+        ValueError: no such way.
+        ImportError: its library is missing.
+    """
+    if quantize not in (None, "4bit"):
+        raise ValueError(f"unknown quantize {quantize!r}; choose one of: 4bit, None")
+    if quantize and find_spec("bitsandbytes") is None:
+        raise ImportError(
+            "quantize='4bit' needs bitsandbytes, which is not installed: pip install bitsandbytes"
+        )
 
 
 def check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:

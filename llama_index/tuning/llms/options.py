@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,6 +18,15 @@ _CHOICES: dict[str, Any] = {
     "too_long": TooLong,
     "scheduler": Scheduler,
 }
+_WHOLE = {
+    "lora_rank": 1,
+    "lora_alpha": 1,
+    "batch_size": 1,
+    "gradient_accumulation": 1,
+    "save_steps": 1,
+    "seed": 0,
+}
+_SWITCHES = ("packing", "gradient_checkpointing", "resume", "merge", "trust_remote_code")
 _LEARNING_RATES = {
     ("sft", "lora"): 2e-4,
     ("sft", "full"): 2e-5,
@@ -130,6 +140,7 @@ class HuggingFaceOptions:
         if self.quantize not in (None, "4bit"):
             raise ValueError(f"unknown quantize {self.quantize!r}; choose one of: 4bit, None")
         self._check_numbers()
+        self._check_kinds()
         if self.quantize and self.weights == "full":
             raise ValueError("quantize='4bit' freezes the weights: it needs weights='lora'")
         if self.packing and self.method == "dpo":
@@ -140,32 +151,59 @@ class HuggingFaceOptions:
             raise ValueError("merge is for weights='lora'; full weights are saved whole anyway")
 
     def _check_numbers(self) -> None:
-        if not 0.01 <= self.held_out <= 0.5:
-            raise ValueError(f"held_out must be between 0.01 and 0.5, got {self.held_out}")
+        for name, least in _WHOLE.items():
+            if not _is_whole(getattr(self, name), least):
+                raise ValueError(
+                    f"{name} must be a whole number >= {least}, got {getattr(self, name)!r}"
+                )
+        if self.seed >= 1 << 32:  # numpy takes no larger one
+            raise ValueError(f"seed must be below 2**32, got {self.seed}")
+        if self.max_steps != -1 and not _is_whole(self.max_steps, 1):
+            raise ValueError(
+                f"max_steps must be a whole number >= 1, or -1 for no limit, got {self.max_steps!r}"
+            )
+        if self.max_length is not None and not _is_whole(self.max_length, 8):
+            raise ValueError(f"max_length must be a whole number >= 8, got {self.max_length!r}")
+        if not (_is_number(self.held_out) and 0.01 <= self.held_out <= 0.5):
+            raise ValueError(f"held_out must be between 0.01 and 0.5, got {self.held_out!r}")
         for name in ("warmup", "lora_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value < 1):
+                raise ValueError(f"{name} must be from 0 to below 1, got {value!r}")
         for name in ("learning_rate", "epochs", "max_grad_norm", "beta"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
-        for name in (
-            "lora_rank",
-            "lora_alpha",
-            "batch_size",
-            "gradient_accumulation",
-            "save_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.max_steps != -1 and self.max_steps < 1:
-            raise ValueError(f"max_steps must be >= 1, or -1 for no limit, got {self.max_steps}")
-        if self.max_length is not None and self.max_length < 8:
-            raise ValueError(f"max_length must be >= 8, got {self.max_length}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+            if name == "learning_rate" and value is None:
+                continue
+            if not (_is_number(value) and value > 0):
+                raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
+        if not (_is_number(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be >= 0 and finite, got {self.weight_decay!r}")
+
+    def _check_kinds(self) -> None:
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not (self.device is None or isinstance(self.device, str)):
+            raise TypeError(f"device must be a device's name, or None, got {self.device!r}")
+        if not (self.revision is None or isinstance(self.revision, str)):
+            raise TypeError(f"revision must be a text, got {self.revision!r}")
+        targets = self.target_modules
+        named = isinstance(targets, tuple | list) and all(isinstance(t, str) for t in targets)
+        if not targets or not (isinstance(targets, str) or named):
+            raise ValueError(
+                f"target_modules must be a text or a tuple of layers' names, got {targets!r}"
+            )
 
     @property
     def learning_rate_used(self) -> float:
         """The learning rate, where None the default of method and weights."""
         return self.learning_rate or _LEARNING_RATES[self.method, self.weights]
+
+
+def _is_number(value: Any) -> bool:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return known and math.isfinite(value)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.llms.checkpoints import (
-    history_of,
-    mark_complete,
-    newest_complete,
-    step_of,
-)
-from llama_index.tuning.llms.loading import Source, load_model
-from llama_index.tuning.llms.options import HuggingFaceOptions
-from llama_index.tuning.llms.processes import (
+from llama_index.tuning._checkpoints import mark_complete, training_curve
+from llama_index.tuning._processes import (
     is_main_process,
     on_main,
     process_count,
     wait_for_all,
 )
+from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.llms.checkpoints import (
+    history_of,
+    newest_complete,
+    step_of,
+)
+from llama_index.tuning.llms.loading import Source, load_model
+from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.quiet import no_bars, no_telemetry
 from llama_index.tuning.llms.rows import Row
 
@@ -66,7 +66,7 @@ def train(
         start = found
     if start is not None and step_of(start)[0] >= step_of(start)[1]:
         notes.append("the training had been finished before; its last checkpoint was taken")
-        return Trained(_weights_of(start, model, options), _numbers(history_of(start)), notes)
+        return Trained(_weights_of(start, model, options), training_curve(history_of(start)), notes)
     trainer = _trainer(model, tokenizer, rows, folder, options, max_length, show_progress)
     for callback in [_marker(), *callbacks]:
         trainer.add_callback(callback)
@@ -74,7 +74,7 @@ def train(
         notes.append(f"resumed at step {step_of(start)[0]}")
     with no_bars():
         trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    return Trained(trainer.model, _numbers(trainer.state.log_history), notes)
+    return Trained(trainer.model, training_curve(trainer.state.log_history), notes)
 
 
 def steps_of_run(n_rows: int, options: HuggingFaceOptions) -> int:
@@ -248,10 +248,3 @@ def _weights_of(checkpoint: Path, base: Any, options: HuggingFaceOptions) -> Any
     from peft import PeftModel
 
     return PeftModel.from_pretrained(base, str(checkpoint), is_trainable=False)
-
-
-def _numbers(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    return [
-        {key: float(value) for key, value in entry.items() if isinstance(value, (int, float))}
-        for entry in log
-    ]

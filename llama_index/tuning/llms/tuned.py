@@ -29,6 +29,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from llama_index.tuning.collect.records import message_record, tool_record
 from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.generate.calls import check_counts
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm
 from llama_index.tuning.llms.generation import (
     Generated,
@@ -106,6 +107,8 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         tool_parser: ToolParser | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(tool_parser, ToolParser | None):
+            raise TypeError(f"tool_parser must be a ToolParser, got {tool_parser!r}")
         template = ChatTemplate(tokenizer, model_name)
         limit = context_length(model)
         # The parent compares the two names, which differ where an adapter was loaded.
@@ -116,7 +119,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             model_name=model_name,
             tokenizer_name=model_name,
             max_new_tokens=max_new_tokens,
-            context_window=min(context_window or limit, limit),
+            context_window=limit if context_window is None else min(context_window, limit),
             system_prompt=system_prompt,
             generate_kwargs=generate_kwargs or {},
             is_chat_model=True,
@@ -233,8 +236,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             batch_size: conversations at a time.
             **kwargs: as for `chat`.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        check_counts(batch_size=batch_size)
         prepared = [self._prepared(messages, kwargs) for messages in conversations]
         order = sorted(range(len(prepared)), key=lambda place: len(prepared[place].text))
         responses: dict[int, ChatResponse] = {}
@@ -455,8 +457,10 @@ def _prompt_writer(template: ChatTemplate, system_prompt: str) -> Callable[..., 
 
 def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -> str:
     """What a reply begins with that must call a tool."""
-    if not tools or choice == "auto":
+    if choice in ("auto", "none"):
         return ""
+    if not tools:
+        raise ValueError(f"tool_choice is {choice!r}, and there are no tools")
     named = choice.get("function", choice).get("name") if isinstance(choice, dict) else None
     if named is None and isinstance(choice, str) and choice not in ("required", "any"):
         named = choice

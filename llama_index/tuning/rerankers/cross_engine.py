@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llama_index.tuning._processes import is_main_process
 from llama_index.tuning.artifacts import check_writable
 from llama_index.tuning.base import BaseRerankerFinetuneEngine
 from llama_index.tuning.datasets.relevance import RelevanceDataset
@@ -148,7 +148,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         self._tuned = TunedReranker(
             model, fusion_weight=weight, calibration=calibration, details=self._details(report)
         )
-        if int(os.environ.get("RANK", "0")) == 0:  # of several processes, one writes
+        if is_main_process():  # of several processes, one writes
             self._tuned.save(self.model_output_path)
             report.save_json(Path(self.model_output_path) / "report.json")
         return report

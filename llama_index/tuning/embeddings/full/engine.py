@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checkpoints import held, processes
+from llama_index.tuning._checkpoints import held
+from llama_index.tuning._processes import process_count
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
@@ -230,9 +231,9 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         self._check_loss()
         artifacts.check_writable(self.model_output_path)
         check_device(self.device)
-        if self.batch_size % processes():
+        if self.batch_size % process_count():
             raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of the {processes()} "
+                f"batch_size {self.batch_size} must be a multiple of the {process_count()} "
                 "processes that train together"
             )
         return check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)

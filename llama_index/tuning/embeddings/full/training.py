@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformerTrainer, SentenceTransforme
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from llama_index.tuning import _trainer
-from llama_index.tuning._checkpoints import processes
+from llama_index.tuning._processes import process_count
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.evaluator import METRIC, DecidingEvaluator
 from llama_index.tuning.embeddings.full.losses import make_loss
@@ -91,7 +91,7 @@ def train(
         model=model,
         args=_arguments(settings, precision, model, rows, prompts),
         train_dataset=Dataset.from_dict(rows.columns),
-        loss=make_loss(model, settings.loss, options, guide, together=processes() > 1),
+        loss=make_loss(model, settings.loss, options, guide, together=process_count() > 1),
         evaluator=evaluator,
         callbacks=[EarlyStoppingCallback(options.patience), *settings.callbacks],
     )
@@ -121,7 +121,7 @@ def _arguments(
             dataset,
             shown=rows.shown,
             barred=rows.barred,
-            processes=processes(),
+            processes=process_count(),
             **arguments,
         )
 
@@ -129,7 +129,7 @@ def _arguments(
         output_dir=str(settings.checkpoints),
         num_train_epochs=schedule.epochs,
         max_steps=options.max_steps,
-        per_device_train_batch_size=schedule.batch_size // processes(),
+        per_device_train_batch_size=schedule.batch_size // process_count(),
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         warmup_steps=options.warmup,

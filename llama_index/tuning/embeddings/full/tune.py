@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checkpoints import is_main_process
+from llama_index.tuning._processes import is_main_process
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.data import Parts, deciding_corpus
 from llama_index.tuning.embeddings.full.losses import loss_name

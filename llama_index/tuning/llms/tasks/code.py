@@ -132,7 +132,7 @@ def _verdict(check: Check, row: Mapping[str, Any]) -> str | None:
     return found
 
 
-def _read(rows: Iterable[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+def _read(rows: Iterable[Any], *keys: str) -> list[Mapping[str, Any]]:
     if isinstance(rows, str | Mapping):
         raise TypeError(f"rows must be a list of mappings, got {type(rows).__name__}")
     items, faults = list(rows), []

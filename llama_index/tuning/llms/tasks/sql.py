@@ -253,7 +253,7 @@ def sql_of(reply: str) -> str:
     return DefaultSQLParser().parse_response_to_sql(reply, QueryBundle(""))
 
 
-def _items(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _items(rows: Iterable[Any]) -> list[tuple[str, str]]:
     items, faults = [], []
     if isinstance(rows, str | Mapping):
         raise TypeError(f"rows must be a list of mappings, got {type(rows).__name__}")

@@ -73,6 +73,19 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.hosted_estimate import JobEstimate
     from llama_index.tuning.llms.mistral import MistralAIFinetuneEngine
     from llama_index.tuning.llms.options import HuggingFaceOptions
+    from llama_index.tuning.llms.tasks.code import CheckScorer, check_scorer, checked_dataset
+    from llama_index.tuning.llms.tasks.distil import (
+        DistilledDataset,
+        DroppedAnswer,
+        distillation_dataset,
+    )
+    from llama_index.tuning.llms.tasks.python import PythonCheck
+    from llama_index.tuning.llms.tasks.sql import (
+        ExecutionScorer,
+        execution_scorer,
+        sql_dataset,
+        text_to_sql_prompt,
+    )
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
@@ -107,14 +120,18 @@ __all__ = [
     "BaseSelectorFinetuneEngine",
     "CallOptions",
     "ChatDataset",
+    "CheckScorer",
     "CohereRerankerFinetuneEngine",
     "CrossEncoderFinetuneEngine",
     "CrossEncoderFinetuningDatasetSample",
     "CrossEncoderOptions",
     "DriftAdapterFinetuneEngine",
     "DriftOptions",
+    "DistilledDataset",
+    "DroppedAnswer",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
+    "ExecutionScorer",
     "FinetuneReport",
     "FinetuningRecorder",
     "GeneratedDataset",
@@ -135,6 +152,7 @@ __all__ = [
     "MistralAIFinetuneEngine",
     "OpenAIFineTuningHandler",
     "OpenAIFinetuneEngine",
+    "PythonCheck",
     "RelevanceDataset",
     "RelevanceLabels",
     "RetrievalDataset",
@@ -152,11 +170,15 @@ __all__ = [
     "TunedToolRetriever",
     "adapt_index",
     "aevaluate_retriever",
+    "check_scorer",
+    "checked_dataset",
     "compare_queries",
     "compare_versions",
     "estimate_pass_rate",
+    "distillation_dataset",
     "evaluate_retriever",
     "evaluate_vectors",
+    "execution_scorer",
     "generate_ce_fine_tuning_dataset",
     "generate_cohere_reranker_finetuning_dataset",
     "generate_multi_hop_queries",
@@ -173,6 +195,8 @@ __all__ = [
     "paired_gain",
     "register_engine",
     "restore_index",
+    "sql_dataset",
+    "text_to_sql_prompt",
 ]
 
 _HOMES = {
@@ -188,14 +212,18 @@ _HOMES = {
     "BaseSelectorFinetuneEngine": "base",
     "CallOptions": "generate.calls",
     "ChatDataset": "datasets.chat",
+    "CheckScorer": "llms.tasks.code",
     "CohereRerankerFinetuneEngine": "rerankers.cohere",
     "CrossEncoderFinetuneEngine": "rerankers.cross_engine",
     "CrossEncoderFinetuningDatasetSample": "generate.relevance",
     "CrossEncoderOptions": "rerankers.cross_options",
     "DriftAdapterFinetuneEngine": "embeddings.drift",
     "DriftOptions": "embeddings.drift",
+    "DistilledDataset": "llms.tasks.distil",
+    "DroppedAnswer": "llms.tasks.distil",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
+    "ExecutionScorer": "llms.tasks.sql",
     "FinetuneReport": "report",
     "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
@@ -216,6 +244,7 @@ _HOMES = {
     "MistralAIFinetuneEngine": "llms.mistral",
     "OpenAIFineTuningHandler": "collect.callbacks",
     "OpenAIFinetuneEngine": "llms.hosted_engine",
+    "PythonCheck": "llms.tasks.python",
     "RelevanceDataset": "datasets.relevance",
     "RelevanceLabels": "generate.relevance",
     "RetrievalDataset": "datasets.retrieval",
@@ -233,11 +262,15 @@ _HOMES = {
     "TunedToolRetriever": "routers.tools",
     "adapt_index": "embeddings.index",
     "aevaluate_retriever": "evaluate.retrieval",
+    "check_scorer": "llms.tasks.code",
+    "checked_dataset": "llms.tasks.code",
     "compare_queries": "generate.heldout",
     "compare_versions": "judges.compare",
     "estimate_pass_rate": "judges.estimate",
+    "distillation_dataset": "llms.tasks.distil",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
+    "execution_scorer": "llms.tasks.sql",
     "generate_ce_fine_tuning_dataset": "generate.cross_encoder",
     "generate_cohere_reranker_finetuning_dataset": "rerankers.cohere",
     "generate_multi_hop_queries": "generate.multihop",
@@ -254,6 +287,8 @@ _HOMES = {
     "paired_gain": "evaluate.bootstrap",
     "register_engine": "registry",
     "restore_index": "embeddings.index",
+    "sql_dataset": "llms.tasks.sql",
+    "text_to_sql_prompt": "llms.tasks.sql",
 }
 
 

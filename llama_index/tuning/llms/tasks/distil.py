@@ -1,0 +1,268 @@
+"""Distillation: a teacher's answers to the application's own prompts, those that pass a filter."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llama_index.tuning.datasets._files import PathLike, write_text_atomic
+from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.errors import DatasetError, ReplyError
+from llama_index.tuning.generate.calls import (
+    CallFailed,
+    CallOptions,
+    Calls,
+    OnFailure,
+    Question,
+    check_counts,
+)
+from llama_index.tuning.generate.failures import Failure
+from llama_index.tuning.generate.runs import run_items
+
+if TYPE_CHECKING:
+    from llama_index.core.evaluation import BaseEvaluator
+    from llama_index.core.llms import LLM
+
+Keep = Callable[[str, str], bool]
+"""(prompt, answer) → whether a student should learn it."""
+
+
+@dataclass(frozen=True)
+class DroppedAnswer:
+    """An answer that the filter refused.
+
+    Attributes:
+        prompt: what was asked.
+        answer: what the teacher said.
+        reason: why it was refused.
+    """
+
+    prompt: str
+    answer: str
+    reason: str
+
+
+@dataclass
+class DistilledDataset(ChatDataset):
+    """A `ChatDataset` that also says what became of the other prompts; engines take it as it is.
+
+    Attributes:
+        dropped: answers that the filter refused.
+        failures: prompts that got no answer or no verdict, with their errors.
+        not_asked: prompts that `max_calls` left out.
+        counts: prompts, duplicates, kept, dropped, failed, not_asked and requests.
+    """
+
+    dropped: list[DroppedAnswer] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    not_asked: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def distillation_dataset(
+    prompts: Iterable[str],
+    teacher: LLM,
+    *,
+    keep: BaseEvaluator | Keep | None,
+    teacher_prompt: Callable[[str], str] | None = None,
+    output_path: PathLike | None = None,
+    num_workers: int = 8,
+    retry_limit: int = 3,
+    max_calls: int | None = None,
+    on_failure: OnFailure = "continue",
+    options: CallOptions | None = None,
+    show_progress: bool = False,
+) -> DistilledDataset:
+    """A teacher's answers, filtered, for a student to learn.
+
+    The filter matters more than the teacher: a student learns the teacher's faults as readily as
+    the rest. With an `output_path`, each answer and each evaluator's verdict is kept as it comes,
+    and a run that was ended goes on without asking again.
+
+    Args:
+        prompts: as the application puts them to the student; the same one twice is asked once.
+        teacher: any LLM.
+        keep: an evaluator of LlamaIndex, which is given prompt and answer and whose `passing`
+            decides; or a function of (prompt, answer), such as one that runs the SQL, which is
+            called anew in each run; None keeps everything.
+        teacher_prompt: what the teacher is asked for a student's prompt, with instructions or
+            examples that the student is to do without; by default the same.
+        output_path: JSON Lines of the conversations, in OpenAI's format; refused answers are
+            written beside it as `….dropped.jsonl`.
+        num_workers: concurrent calls.
+        retry_limit: how often a call to the teacher may fail. An evaluator is asked once a run.
+        max_calls: requests to the teacher that may be sent, tries included.
+        on_failure: `"continue"` keeps a failed prompt in `failures`; `"fail"` raises.
+        options: see `CallOptions`.
+        show_progress: show a bar.
+
+    Raises:
+        DatasetError: no prompts, one that is no text, or no answer that passes.
+        GenerationError: no call can succeed, or the first failure with `on_failure="fail"`.
+        RunFileError: `output_path` belongs to another run.
+
+    Example:
+        >>> from llama_index.core.llms import MockLLM
+        >>> made = distillation_dataset(
+        ...     ["Fee?", "Opening hours?"], MockLLM(), keep=lambda prompt, answer: "Fee" in answer
+        ... )
+        >>> len(made), made.counts["dropped"]
+        (1, 1)
+    """
+    judge = _judge(keep)
+    if teacher_prompt is not None and not callable(teacher_prompt):
+        raise TypeError(f"teacher_prompt must be a function of a prompt, got {teacher_prompt!r}")
+    check_counts(num_workers=num_workers)
+    given = _texts(prompts)
+    items = list(dict.fromkeys(given))
+    ids = {prompt: _id(prompt) for prompt in items}
+    work = _Distil(judge, teacher_prompt, ids, asyncio.Semaphore(num_workers))
+    outcomes = run_items(
+        teacher,
+        items,
+        work.answer,
+        id_of=ids.__getitem__,
+        header={"task": "distillation"},
+        output_path=output_path,
+        description="Asking the teacher",
+        num_workers=num_workers,
+        retry_limit=retry_limit,
+        max_calls=max_calls,
+        on_failure=on_failure,
+        options=options,
+        show_progress=show_progress,
+    )
+    by_id = {id_: prompt for prompt, id_ in ids.items()}
+    answered = [(by_id[id_], *found) for id_, found in outcomes.results.items()]
+    dropped = [DroppedAnswer(*row) for row in answered if row[2] is not None]
+    kept = [_example(prompt, answer) for prompt, answer, reason in answered if reason is None]
+    if output_path is not None:
+        _write_dropped(output_path, dropped)
+    if not kept:
+        raise DatasetError(
+            f"no answer of the teacher is left: {len(dropped)} refused, "
+            f"{len(outcomes.failures)} failed, {len(outcomes.not_asked)} not asked:",
+            [f"{d.prompt[:80]!r}: {d.reason}" for d in dropped]
+            + [f"{by_id[f.id][:80]!r}: {f.message}" for f in outcomes.failures],
+        )
+    counts = {
+        "prompts": len(given),
+        "duplicates": len(given) - len(items),
+        "kept": len(kept),
+        "dropped": len(dropped),
+        "failed": len(outcomes.failures),
+        "not_asked": len(outcomes.not_asked),
+        "requests": outcomes.requests,
+    }
+    not_asked = [by_id[id_] for id_ in outcomes.not_asked]
+    made = DistilledDataset(kept, dropped, outcomes.failures, not_asked, counts)
+    if output_path is not None:
+        made.save_jsonl(output_path, min_examples=1)
+    return made
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """The filter as one coroutine: (prompt, answer) → why it is refused, or None."""
+
+    keep: Any
+    durable: str | None
+    """What verdicts are kept under; None: they are not."""
+
+    async def __call__(self, prompt: str, answer: str) -> str | None:
+        if self.keep is None:
+            return None
+        if self.durable is None:
+            found = await asyncio.to_thread(self.keep, prompt, answer)
+            if not isinstance(found, bool):
+                raise TypeError(f"keep must give True or False, got {found!r}")
+            return None if found else "keep refused it"
+        result = await self.keep.aevaluate(query=prompt, response=answer)
+        if result.invalid_result or result.passing is None:
+            raise ReplyError(f"the evaluator gave no verdict: {result.invalid_reason}")
+        return None if result.passing else f"the evaluator refused it: {result.feedback}"
+
+
+@dataclass(frozen=True)
+class _Distil:
+    judge: _Judge
+    teacher_prompt: Callable[[str], str] | None
+    ids: dict[str, str]
+    slots: asyncio.Semaphore
+
+    async def answer(self, calls: Calls, prompt: str) -> tuple[str, str | None]:
+        """(the teacher's answer, why it is refused)."""
+        id_ = self.ids[prompt]
+        asked = prompt if self.teacher_prompt is None else self.teacher_prompt(prompt)
+        answer: str = await calls.ask(Question("answer", id_, asked, _answer))
+        return answer, await self._verdict(calls, id_, prompt, answer)
+
+    async def _verdict(self, calls: Calls, id_: str, prompt: str, answer: str) -> str | None:
+        key = json.dumps([self.judge.durable, prompt, answer])
+        known = calls.run.get("keep", id_, key) if self.judge.durable else None
+        if known is not None:
+            return known[0]  # type: ignore[no-any-return]
+        async with self.slots:
+            if self.judge.durable is None:
+                return await self.judge(prompt, answer)
+            try:
+                reason = await asyncio.wait_for(self.judge(prompt, answer), calls.options.timeout)
+            except Exception as exc:  # whatever an evaluator's LLM raises is this item's failure
+                failure = Failure.of(id_, "keep", exc, 1)
+                calls.run.fail("keep", id_, key, failure.to_dict())
+                raise CallFailed(failure) from exc
+        calls.run.put("keep", id_, key, [reason])
+        return reason
+
+
+def _judge(keep: Any) -> _Judge:
+    from llama_index.core.evaluation import BaseEvaluator
+
+    if isinstance(keep, BaseEvaluator):
+        prompts = {name: p.get_template() for name, p in sorted(keep.get_prompts().items())}
+        return _Judge(keep, json.dumps([type(keep).__qualname__, prompts]))
+    if keep is not None and not callable(keep):
+        raise TypeError(
+            "keep must be a LlamaIndex evaluator, a function of (prompt, answer), or None, "
+            f"got {keep!r}"
+        )
+    return _Judge(keep, None)
+
+
+def _texts(prompts: Iterable[str]) -> list[str]:
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a list of texts, got one text")
+    given = list(prompts)
+    faults = [
+        f"prompt {n} must be a text that is not blank, got {p!r}"
+        for n, p in enumerate(given)
+        if not isinstance(p, str) or not p.strip()
+    ]
+    if faults or not given:
+        raise DatasetError("prompts cannot be asked:" if faults else "prompts: none", faults)
+    return given
+
+
+def _answer(reply: str) -> str:
+    if not reply.strip():
+        raise ReplyError("the teacher's answer is empty")
+    return reply
+
+
+def _example(prompt: str, answer: str) -> ChatExample:
+    return ChatExample(
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    )
+
+
+def _id(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def _write_dropped(output_path: PathLike, dropped: list[DroppedAnswer]) -> None:
+    rows = (json.dumps(asdict(row), ensure_ascii=False) for row in dropped)
+    write_text_atomic(f"{output_path}.dropped.jsonl", "".join(f"{row}\n" for row in rows))

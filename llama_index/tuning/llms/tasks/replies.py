@@ -1,0 +1,76 @@
+"""An LLM's replies to many conversations: in batches where it can, else several at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+
+Conversation = str | Sequence[Mapping[str, Any]]
+"""A question, or messages in OpenAI's shape."""
+
+
+def messages_of(conversation: Conversation) -> list[dict[str, Any]]:
+    """The messages, a question as the user's only one."""
+    if isinstance(conversation, str):
+        return [{"role": "user", "content": conversation}]
+    return [dict(message) for message in conversation]
+
+
+def chat_message(message: Mapping[str, Any]) -> ChatMessage:
+    """LlamaIndex's message of one in OpenAI's shape."""
+    from llama_index.core.base.llms.types import TextBlock, ToolCallBlock
+
+    content, calls = message.get("content"), message.get("tool_calls") or []
+    if content is not None and not isinstance(content, str):
+        raise TypeError(f"content must be a text to be asked here, got {content!r}")
+    blocks: list[Any] = [TextBlock(text=content)] if content or not calls else []
+    blocks += [
+        ToolCallBlock(
+            tool_call_id=call["id"],
+            tool_name=call["function"]["name"],
+            tool_kwargs=json.loads(call["function"]["arguments"]),
+        )
+        for call in calls
+    ]
+    extra = {key: message[key] for key in ("tool_call_id", "name") if key in message}
+    return ChatMessage(role=message["role"], blocks=blocks, additional_kwargs=extra)
+
+
+def texts_of(
+    llm: LLM, conversations: Sequence[Conversation], *, workers: int = 4, **settings: Any
+) -> list[str]:
+    """The texts that an LLM replies with.
+
+    Args:
+        llm: any LLM.
+        conversations: what it is asked.
+        workers: requests at a time, where the LLM has no `chat_batch`.
+        **settings: of each call, such as `max_tokens`.
+    """
+    asked = [[chat_message(m) for m in messages_of(c)] for c in conversations]
+    batch = getattr(llm, "chat_batch", None)
+    if batch is not None:
+        responses: list[ChatResponse] = batch(asked, batch_size=64, **settings)
+    else:
+        responses = at_once(lambda messages: llm.chat(messages, **settings), asked, workers)
+    return [response.message.content or "" for response in responses]
+
+
+def at_once(
+    call: Callable[[Any], ChatResponse], given: Sequence[Any], workers: int
+) -> list[ChatResponse]:
+    """The responses in the order asked; the first error ends it."""
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise ValueError(f"workers must be a whole number >= 1, got {workers!r}")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="task-replies")
+    try:
+        return list(pool.map(call, given))
+    finally:
+        pool.shutdown(cancel_futures=True)

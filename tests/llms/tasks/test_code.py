@@ -1,0 +1,134 @@
+"""Answers that a program checks: Python in a process with limits, or a check of the caller's."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from llama_index.tuning import PythonCheck, check_scorer, checked_dataset
+from llama_index.tuning.errors import DatasetError
+from tests.generate.scripted import ScriptedLLM
+
+TESTS = "assert double(2) == 4"
+GOOD = "def double(n):\n    return 2 * n\n"
+
+posix = pytest.mark.skipif(os.name != "posix", reason="processes are limited on POSIX only")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("def double(n): return n", "it fails its tests: AssertionError"),
+        ("def triple(n): return 3 * n", "NameError: name 'double' is not defined"),
+        ("def double(n) return n", "it does not parse"),
+        ("import sys\nsys.exit(0)", "it ended before its tests were over"),
+        ("import os\nos._exit(0)", "it ended before its tests were over"),
+        ("import os\nos.kill(os.getpid(), 9)", "its process ended with status -9"),
+        ("x = bytearray(2 << 30)", "MemoryError"),
+        ("open('big', 'wb').write(bytes(2 << 20))", "File too large"),
+        ("import time\ntime.sleep(60)", "it took longer than 2 s"),
+        ("while True: pass", "it took longer than 2 s"),
+    ],
+)
+def test_faulty_code_is_refused_with_its_reason(answer, reason):
+    started = time.monotonic()
+    found = PythonCheck(time_limit=2)({"answer": answer, "tests": TESTS})
+    assert reason in found
+    assert time.monotonic() - started < 15
+
+
+@posix
+def test_good_code_passes_in_fences_too():
+    check = PythonCheck()
+    assert check({"answer": GOOD, "tests": TESTS}) is None
+    assert check({"answer": f"So:\n```python\n{GOOD}```\nDone.", "tests": TESTS}) is None
+
+
+@posix
+def test_code_gets_neither_the_environment_nor_this_folder(monkeypatch):
+    monkeypatch.setenv("SECRET_OF_MINE", "x")
+    tests = "import os\nassert 'SECRET_OF_MINE' not in os.environ\nassert os.getcwd() != HERE"
+    assert PythonCheck()({"answer": f"HERE = {str(Path.cwd())!r}", "tests": tests}) is None
+
+
+@posix
+def test_what_the_code_started_ends_with_it(tmp_path):
+    mark = tmp_path / "alive"
+    child = f"import time; time.sleep(1.5); open({str(mark)!r}, 'w')"
+    answer = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {child!r}])"
+    assert PythonCheck()({"answer": answer, "tests": "pass"}) is None
+    time.sleep(2.5)
+    assert not mark.exists()
+
+
+@posix
+def test_the_dataset_and_the_score_use_one_check():
+    rows = [
+        {"prompt": "Double a number", "answer": GOOD, "tests": TESTS},
+        {"prompt": "Twice a number", "answer": "def double(n): return n", "tests": TESTS},
+    ]
+    dataset, dropped = checked_dataset(rows, check=PythonCheck())
+    assert [m["content"] for m in dataset.examples[0].messages] == ["Double a number", GOOD]
+    assert [d.number for d in dropped] == [1]
+    llm = ScriptedLLM(answer=lambda prompt: GOOD if "Twice" in prompt else "pass")
+    assert check_scorer(rows, check=PythonCheck())(llm).tolist() == [0, 1]
+
+
+def test_a_fault_of_the_check_is_not_the_rows():
+    def broken(row):
+        raise RuntimeError("the checker is down")
+
+    with pytest.raises(RuntimeError, match="the checker is down"):
+        checked_dataset([{"prompt": "p", "answer": "a"}], check=broken)
+
+
+ROW = {"prompt": "p", "answer": "a"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "check", "error", "message"),
+    [
+        ([], lambda row: None, DatasetError, "rows: there are none"),
+        ("rows", lambda row: None, TypeError, "rows must be a list of mappings"),
+        ([3], lambda row: None, DatasetError, "row 0 must be a mapping"),
+        ([{"prompt": "p"}], lambda row: None, DatasetError, "row 0: answer must be a text"),
+        ([ROW], None, TypeError, "check must be a function of a row, got None"),
+        ([ROW], lambda row: True, TypeError, "check must give None or what is wrong"),
+        ([ROW], lambda row: "bad", DatasetError, "no answer passes the check:\n  - row 0: bad"),
+    ],
+)
+def test_bad_rows_and_checks_are_named(rows, check, error, message):
+    with pytest.raises(error, match=message):
+        checked_dataset(rows, check=check)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"time_limit": 0}, ValueError, "time_limit must be > 0"),
+        ({"memory_mb": -1}, ValueError, "memory_mb must be > 0"),
+        ({"time_limit": "1"}, TypeError, "time_limit must be a number"),
+    ],
+)
+def test_bad_limits_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        PythonCheck(**options)
+
+
+@posix
+def test_rows_without_tests_or_with_broken_ones_are_an_error():
+    with pytest.raises(ValueError, match="tests must be Python code in each row, got None"):
+        PythonCheck()({"answer": GOOD})
+    with pytest.raises(ValueError, match="tests do not parse"):
+        PythonCheck()({"answer": GOOD, "tests": "assert ("})
+
+
+def test_bad_scorer_options_are_named():
+    with pytest.raises(ValueError, match="workers must be a whole number >= 1"):
+        check_scorer([ROW], check=lambda row: None, workers=0)
+    with pytest.raises(ValueError, match="max_tokens must be >= 1"):
+        check_scorer([ROW], check=lambda row: None, max_tokens=0)
+    with pytest.raises(ValueError, match="1 are asked for, got 2"):
+        check_scorer([ROW], check=lambda row: None).score(["a", "b"])

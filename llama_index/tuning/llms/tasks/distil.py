@@ -138,7 +138,11 @@ def distillation_dataset(
     )
     by_id = {id_: prompt for prompt, id_ in ids.items()}
     answered = [(by_id[id_], *found) for id_, found in outcomes.results.items()]
-    dropped = [DroppedAnswer(*row) for row in answered if row[2] is not None]
+    dropped = [
+        DroppedAnswer(prompt, answer, reason)
+        for prompt, answer, reason in answered
+        if reason is not None
+    ]
     kept = [_example(prompt, answer) for prompt, answer, reason in answered if reason is None]
     if output_path is not None:
         _write_dropped(output_path, dropped)

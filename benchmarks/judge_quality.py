@@ -3,7 +3,7 @@
 halueval_qa (with context) and halueval_general (without) are trained on the train split's labels.
 pandalm is trained on the LLM teacher's verdicts alone and measured against the majority of three
 people; the responses that are no texts are written as JSON. Everything is chosen by cross-fitting
-on the train split; the test split is scored once.
+on the train split.
 """
 
 from __future__ import annotations

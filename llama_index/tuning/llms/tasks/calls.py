@@ -290,7 +290,7 @@ def _check_items(items: Sequence[CallItem], offered: Mapping[str, Offered]) -> N
         raise DatasetError("the items have faults:", faults)
 
 
-def _item_fault(item: CallItem, offered: Mapping[str, Offered]) -> str | None:
+def _item_fault(item: Any, offered: Mapping[str, Offered]) -> str | None:
     """The first thing wrong with a row, or None."""
     if not isinstance(item, CallItem):
         return f"it must be a CallItem, got {type(item).__name__}"
@@ -309,9 +309,7 @@ def _item_fault(item: CallItem, offered: Mapping[str, Offered]) -> str | None:
     return next((f for call in item.calls if (f := _call_fault(call, names, offered))), None)
 
 
-def _call_fault(
-    call: ExpectedCall, names: Sequence[str], offered: Mapping[str, Offered]
-) -> str | None:
+def _call_fault(call: Any, names: Sequence[str], offered: Mapping[str, Offered]) -> str | None:
     if not isinstance(call, ExpectedCall):
         return f"calls must hold ExpectedCalls, got {type(call).__name__}"
     if call.name not in names:

@@ -230,7 +230,7 @@ def _messages(
     return [message_record(message) for message in written]
 
 
-def _row_fault(row: QuestionAnswer) -> str | None:
+def _row_fault(row: Any) -> str | None:
     if not isinstance(row, QuestionAnswer):
         return f"it must be a QuestionAnswer, got {type(row).__name__}"
     for name in ("question", "answer", "context"):

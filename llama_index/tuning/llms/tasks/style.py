@@ -247,7 +247,7 @@ def _output_fault(output: str | None, checks: Sequence[Check]) -> str | None:
     return next((fault for check in checks if (fault := check(output))), None)
 
 
-def _item_fault(item: StyleItem) -> str | None:
+def _item_fault(item: Any) -> str | None:
     if not isinstance(item, StyleItem):
         return f"it must be a StyleItem, got {type(item).__name__}"
     if not item.messages or (isinstance(item.messages, str) and not item.messages.strip()):
@@ -263,7 +263,7 @@ def _check_checks(checks: Sequence[Check]) -> None:
     _check_callable(checks)
 
 
-def _check_callable(checks: Sequence[Check]) -> None:
+def _check_callable(checks: Sequence[Any]) -> None:
     for place, check in enumerate(checks):
         if not callable(check):
             raise TypeError(f"checks[{place}] must be a function of a text, got {check!r}")

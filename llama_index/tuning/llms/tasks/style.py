@@ -252,12 +252,13 @@ def _item_fault(item: Any) -> str | None:
         return f"it must be a StyleItem, got {type(item).__name__}"
     if not item.messages or (isinstance(item.messages, str) and not item.messages.strip()):
         return "the request is empty"
-    if item.output is not None and not isinstance(item.output, str):
-        return f"output must be a text, got {type(item.output).__name__}"
+    output: Any = item.output  # what a caller gave is not what the annotation says
+    if output is not None and not isinstance(output, str):
+        return f"output must be a text, got {type(output).__name__}"
     return None
 
 
-def _check_checks(checks: Sequence[Check]) -> None:
+def _check_checks(checks: Sequence[Any]) -> None:
     if not checks:
         raise ValueError("checks must hold at least one check, got none")
     _check_callable(checks)

@@ -86,6 +86,15 @@ if TYPE_CHECKING:
         sql_dataset,
         text_to_sql_prompt,
     )
+    from llama_index.tuning.llms.tasks.calls import (
+        CallItem,
+        ExpectedCall,
+        call_dataset,
+        call_scorer,
+        call_scores,
+    )
+    from llama_index.tuning.llms.tasks.knowledge import knowledge_dataset, knowledge_scorer
+    from llama_index.tuning.llms.tasks.style import StyleItem, style_dataset, style_scorer
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
@@ -118,6 +127,7 @@ __all__ = [
     "BaseLLMFinetuneEngine",
     "BaseRerankerFinetuneEngine",
     "BaseSelectorFinetuneEngine",
+    "CallItem",
     "CallOptions",
     "ChatDataset",
     "CheckScorer",
@@ -132,6 +142,7 @@ __all__ = [
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
     "ExecutionScorer",
+    "ExpectedCall",
     "FinetuneReport",
     "FinetuningRecorder",
     "GeneratedDataset",
@@ -161,6 +172,7 @@ __all__ = [
     "RoutingDataset",
     "SentenceTransformersFinetuneEngine",
     "SentenceTransformersOptions",
+    "StyleItem",
     "ToolParser",
     "TunedHuggingFaceLLM",
     "TunedJudge",
@@ -172,6 +184,9 @@ __all__ = [
     "aevaluate_retriever",
     "check_scorer",
     "checked_dataset",
+    "call_dataset",
+    "call_scorer",
+    "call_scores",
     "compare_queries",
     "compare_versions",
     "distillation_dataset",
@@ -189,6 +204,8 @@ __all__ = [
     "generate_unanswerable_queries",
     "get_engine",
     "label_judgments",
+    "knowledge_dataset",
+    "knowledge_scorer",
     "label_relevance",
     "list_engines",
     "mine_hard_negatives",
@@ -197,6 +214,8 @@ __all__ = [
     "restore_index",
     "sql_dataset",
     "text_to_sql_prompt",
+    "style_dataset",
+    "style_scorer",
 ]
 
 _HOMES = {
@@ -210,6 +229,7 @@ _HOMES = {
     "BaseLLMFinetuneEngine": "base",
     "BaseRerankerFinetuneEngine": "base",
     "BaseSelectorFinetuneEngine": "base",
+    "CallItem": "llms.tasks.calls",
     "CallOptions": "generate.calls",
     "ChatDataset": "datasets.chat",
     "CheckScorer": "llms.tasks.code",
@@ -224,6 +244,7 @@ _HOMES = {
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
     "ExecutionScorer": "llms.tasks.sql",
+    "ExpectedCall": "llms.tasks.calls",
     "FinetuneReport": "report",
     "FinetuningRecorder": "collect.recorder",
     "GeneratedDataset": "generate.results",
@@ -251,6 +272,7 @@ _HOMES = {
     "RouterFinetuneEngine": "routers.engine",
     "RouterOptions": "routers.options",
     "RoutingDataset": "datasets.routing",
+    "StyleItem": "llms.tasks.style",
     "ToolParser": "llms.tool_parsers",
     "TunedHuggingFaceLLM": "llms.tuned",
     "SentenceTransformersFinetuneEngine": "embeddings.full.engine",
@@ -264,6 +286,9 @@ _HOMES = {
     "aevaluate_retriever": "evaluate.retrieval",
     "check_scorer": "llms.tasks.code",
     "checked_dataset": "llms.tasks.code",
+    "call_dataset": "llms.tasks.calls",
+    "call_scorer": "llms.tasks.calls",
+    "call_scores": "llms.tasks.calls",
     "compare_queries": "generate.heldout",
     "compare_versions": "judges.compare",
     "estimate_pass_rate": "judges.estimate",
@@ -281,6 +306,8 @@ _HOMES = {
     "generate_unanswerable_queries": "generate.unanswerable",
     "get_engine": "registry",
     "label_judgments": "judges.label",
+    "knowledge_dataset": "llms.tasks.knowledge",
+    "knowledge_scorer": "llms.tasks.knowledge",
     "label_relevance": "generate.relevance",
     "list_engines": "registry",
     "mine_hard_negatives": "generate.negatives",
@@ -289,6 +316,8 @@ _HOMES = {
     "restore_index": "embeddings.index",
     "sql_dataset": "llms.tasks.sql",
     "text_to_sql_prompt": "llms.tasks.sql",
+    "style_dataset": "llms.tasks.style",
+    "style_scorer": "llms.tasks.style",
 }
 
 

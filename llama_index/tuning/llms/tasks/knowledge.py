@@ -1,0 +1,251 @@
+"""Answering from contexts, some irrelevant: RA-DIT's tuning (Lin et al. 2023)."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts.chat_prompts import CHAT_TEXT_QA_PROMPT
+from numpy.typing import NDArray
+
+from llama_index.tuning.collect.records import message_record
+from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.generate.results import QuestionAnswer
+from llama_index.tuning.llms.tasks.dropped import Dropped
+from llama_index.tuning.llms.tasks.replies import texts_of
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalised(text: str) -> str:
+    """A text without case, punctuation and articles, as SQuAD's script compares answers.
+
+    Example:
+        >>> normalised("The  Eiffel Tower!")
+        'eiffel tower'
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(answer: str, wanted: str) -> float:
+    """1 where both are the same when normalised (Rajpurkar et al. 2016)."""
+    return float(normalised(answer) == normalised(wanted))
+
+
+def token_f1(answer: str, wanted: str) -> float:
+    """Harmonic mean of precision and recall of the words (Rajpurkar et al. 2016).
+
+    Example:
+        >>> token_f1("the fee is 5 euros", "5 euros")
+        0.6666666666666666
+    """
+    given, gold = normalised(answer).split(), normalised(wanted).split()
+    if not given or not gold:
+        return float(given == gold)
+    common = (Counter(given) & Counter(gold)).total()
+    return 2 * common / (len(given) + len(gold))
+
+
+def knowledge_dataset(
+    rows: Sequence[QuestionAnswer],
+    *,
+    contexts: Sequence[str] = (),
+    irrelevant: int = 2,
+    min_support: float = 0.0,
+    prompt: BasePromptTemplate | None = None,
+    seed: int = 0,
+) -> tuple[ChatDataset, list[Dropped]]:
+    """Conversations that put the source and some irrelevant contexts before each question.
+
+    Args:
+        rows: question, answer and source, such as `GeneratedDataset.question_answers()`.
+        contexts: where irrelevant ones are drawn from; empty: the sources of all rows. A context
+            that holds the answer's words in their order is never taken for irrelevant.
+        irrelevant: contexts beside the source, in random order with it.
+        min_support: smallest share of the answer's words that must be in the source.
+        prompt: with `context_str` and `query_str`; None: LlamaIndex's own for chat models, which
+            a query engine sends.
+        seed: the same seed gives a row the same contexts, whatever rows are beside it, where
+            `contexts` is given.
+
+    Returns:
+        The sound conversations, and the rows left out with what is wrong with each.
+
+    Raises:
+        DatasetError: no row is sound.
+
+    Example:
+        >>> rows = [
+        ...     QuestionAnswer("q1", "Fee in Oslo?", "5 euros", "n1", "In Oslo you pay 5 euros."),
+        ...     QuestionAnswer("q2", "Fee in Lima?", "3 euros", "n2", "In Lima you pay 3 euros."),
+        ... ]
+        >>> dataset, dropped = knowledge_dataset(rows, irrelevant=1)
+        >>> "Lima" in dataset.examples[0].messages[1]["content"]
+        True
+    """
+    if not 0 <= min_support <= 1:
+        raise ValueError(f"min_support must be between 0 and 1, got {min_support}")
+    pool = _pool(rows, contexts, irrelevant, prompt)
+    asked: set[str] = set()
+    kept, dropped = list[ChatExample](), list[Dropped]()
+    for number, row in enumerate(rows):
+        fault = _row_fault(row) or _support_fault(row, min_support)
+        if fault is None and normalised(row.question) in asked:
+            fault = "the same question was asked before"
+        chosen = None if fault else _chosen(row, pool, irrelevant, seed)
+        if fault is None and chosen is None:
+            fault = f"there are fewer than {irrelevant} contexts without the answer"
+        if chosen is not None:
+            reply = {"role": "assistant", "content": row.answer}
+            example = ChatExample([*_messages(row, chosen, prompt), reply])
+            fault = "; ".join(example_faults(example)) or None
+        if fault is None:
+            asked.add(normalised(row.question))
+            kept.append(example)
+        else:
+            dropped.append(Dropped(number, fault))
+    if not kept:
+        raise DatasetError(
+            "rows: no row can be learnt from", [f"row {d.number}: {d.reason}" for d in dropped]
+        )
+    return ChatDataset(kept), dropped
+
+
+def knowledge_scorer(
+    rows: Sequence[QuestionAnswer],
+    *,
+    metric: Literal["f1", "exact"] = "f1",
+    contexts: Sequence[str] = (),
+    irrelevant: int = 2,
+    prompt: BasePromptTemplate | None = None,
+    seed: int = 0,
+    workers: int = 4,
+    **settings: Any,
+) -> Callable[[LLM], NDArray[np.float64]]:
+    """A function that scores an LLM on each row, for an engine's `evaluate=` or `protect=`.
+
+    Args:
+        rows: held-out questions.
+        metric: `"f1"`, or `"exact"` match, both with SQuAD's normalisation.
+        contexts: as for `knowledge_dataset`.
+        irrelevant: as for `knowledge_dataset`.
+        prompt: the one that was trained on.
+        seed: decides the irrelevant contexts and the order.
+        workers: requests at a time, where the LLM has no `chat_batch`.
+        **settings: of each call, such as `max_tokens`.
+
+    Raises:
+        DatasetError: naming every faulty row.
+    """
+    measures = {"f1": token_f1, "exact": exact_match}
+    if metric not in measures:
+        raise ValueError(f"metric must be 'f1' or 'exact', got {metric!r}")
+    pool = _pool(rows, contexts, irrelevant, prompt)
+    faults, conversations = [], []
+    for number, row in enumerate(rows):
+        fault = _row_fault(row)
+        chosen = None if fault else _chosen(row, pool, irrelevant, seed)
+        if chosen is None:
+            fault = fault or f"there are fewer than {irrelevant} contexts without the answer"
+            faults.append(f"row {number}: {fault}")
+        else:
+            conversations.append(_messages(row, chosen, prompt))
+    if faults:
+        raise DatasetError("the rows have faults:", faults)
+
+    def scores(llm: LLM) -> NDArray[np.float64]:
+        replies = texts_of(llm, conversations, workers=workers, **settings)
+        return np.array(
+            [measures[metric](reply, row.answer) for reply, row in zip(replies, rows, strict=True)]
+        )
+
+    return scores
+
+
+def _pool(
+    rows: Sequence[QuestionAnswer],
+    contexts: Sequence[str],
+    irrelevant: int,
+    prompt: BasePromptTemplate | None,
+) -> list[str]:
+    """The contexts to draw from, each once."""
+    if not rows:
+        raise DatasetError("rows must hold at least one question, got none")
+    if isinstance(irrelevant, bool) or not isinstance(irrelevant, int) or irrelevant < 0:
+        raise ValueError(f"irrelevant must be a whole number >= 0, got {irrelevant!r}")
+    if isinstance(contexts, str):
+        raise TypeError("contexts must be a list of texts, got one text")
+    if prompt is not None:
+        missing = {"context_str", "query_str"} - set(prompt.template_vars)
+        if missing:
+            raise ValueError(f"prompt must have the variable {min(missing)!r}")
+    sources = contexts or [r.context for r in rows if isinstance(r, QuestionAnswer)]
+    return list(dict.fromkeys(text for text in sources if isinstance(text, str) and text.strip()))
+
+
+def _chosen(
+    row: QuestionAnswer, pool: Sequence[str], irrelevant: int, seed: int
+) -> list[str] | None:
+    """The source among irrelevant contexts, or None where there are too few."""
+    draw = random.Random(f"{seed} {row.question}")
+    answer = f" {normalised(row.answer)} "
+    found: list[str] = []
+    for text in _shuffled(pool, draw):
+        if len(found) == irrelevant:
+            break
+        if text != row.context and answer not in f" {normalised(text)} ":
+            found.append(text)
+    if len(found) < irrelevant:
+        return None
+    found.append(row.context)
+    draw.shuffle(found)
+    return found
+
+
+def _shuffled(pool: Sequence[str], draw: random.Random) -> Iterator[str]:
+    """The texts in random order, drawn as needed: to shuffle all for each row is too slow."""
+    moved: dict[int, int] = {}
+    for place in range(len(pool)):
+        other = draw.randrange(place, len(pool))
+        yield pool[moved.get(other, other)]
+        moved[other] = moved.get(place, place)
+
+
+def _messages(
+    row: QuestionAnswer, contexts: Sequence[str], prompt: BasePromptTemplate | None
+) -> list[dict[str, Any]]:
+    template = CHAT_TEXT_QA_PROMPT if prompt is None else prompt
+    written = template.format_messages(context_str="\n\n".join(contexts), query_str=row.question)
+    return [message_record(message) for message in written]
+
+
+def _row_fault(row: Any) -> str | None:
+    if not isinstance(row, QuestionAnswer):
+        return f"it must be a QuestionAnswer, got {type(row).__name__}"
+    for name in ("question", "answer", "context"):
+        value = getattr(row, name)
+        if not isinstance(value, str) or not value.strip():
+            return f"{name} must be a text that is not empty, got {value!r}"
+    return None
+
+
+def _support_fault(row: QuestionAnswer, min_support: float) -> str | None:
+    words = normalised(row.answer).split()
+    if not words or not min_support:
+        return None
+    known = set(normalised(row.context).split())
+    share = sum(word in known for word in words) / len(words)
+    if share < min_support:
+        return f"the source has {share:.2f} of the answer's words, not {min_support}"
+    return None

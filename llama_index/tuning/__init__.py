@@ -73,19 +73,6 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.hosted_estimate import JobEstimate
     from llama_index.tuning.llms.mistral import MistralAIFinetuneEngine
     from llama_index.tuning.llms.options import HuggingFaceOptions
-    from llama_index.tuning.llms.tasks.code import CheckScorer, check_scorer, checked_dataset
-    from llama_index.tuning.llms.tasks.distil import (
-        DistilledDataset,
-        DroppedAnswer,
-        distillation_dataset,
-    )
-    from llama_index.tuning.llms.tasks.python import PythonCheck
-    from llama_index.tuning.llms.tasks.sql import (
-        ExecutionScorer,
-        execution_scorer,
-        sql_dataset,
-        text_to_sql_prompt,
-    )
     from llama_index.tuning.llms.tasks.calls import (
         CallItem,
         ExpectedCall,
@@ -93,7 +80,20 @@ if TYPE_CHECKING:
         call_scorer,
         call_scores,
     )
+    from llama_index.tuning.llms.tasks.code import CheckScorer, check_scorer, checked_dataset
+    from llama_index.tuning.llms.tasks.distil import (
+        DistilledDataset,
+        DroppedAnswer,
+        distillation_dataset,
+    )
     from llama_index.tuning.llms.tasks.knowledge import knowledge_dataset, knowledge_scorer
+    from llama_index.tuning.llms.tasks.python import PythonCheck
+    from llama_index.tuning.llms.tasks.sql import (
+        ExecutionScorer,
+        execution_scorer,
+        sql_dataset,
+        text_to_sql_prompt,
+    )
     from llama_index.tuning.llms.tasks.style import StyleItem, style_dataset, style_scorer
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
@@ -135,9 +135,9 @@ __all__ = [
     "CrossEncoderFinetuneEngine",
     "CrossEncoderFinetuningDatasetSample",
     "CrossEncoderOptions",
+    "DistilledDataset",
     "DriftAdapterFinetuneEngine",
     "DriftOptions",
-    "DistilledDataset",
     "DroppedAnswer",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
@@ -182,15 +182,15 @@ __all__ = [
     "TunedToolRetriever",
     "adapt_index",
     "aevaluate_retriever",
-    "check_scorer",
-    "checked_dataset",
     "call_dataset",
     "call_scorer",
     "call_scores",
+    "check_scorer",
+    "checked_dataset",
     "compare_queries",
     "compare_versions",
-    "estimate_pass_rate",
     "distillation_dataset",
+    "estimate_pass_rate",
     "evaluate_retriever",
     "evaluate_vectors",
     "execution_scorer",
@@ -203,9 +203,9 @@ __all__ = [
     "generate_synthetic_queries_over_documents",
     "generate_unanswerable_queries",
     "get_engine",
-    "label_judgments",
     "knowledge_dataset",
     "knowledge_scorer",
+    "label_judgments",
     "label_relevance",
     "list_engines",
     "mine_hard_negatives",
@@ -213,9 +213,9 @@ __all__ = [
     "register_engine",
     "restore_index",
     "sql_dataset",
-    "text_to_sql_prompt",
     "style_dataset",
     "style_scorer",
+    "text_to_sql_prompt",
 ]
 
 _HOMES = {

@@ -155,7 +155,7 @@ def test_both_orders_are_two_verdicts():
 
 def test_a_verdict_that_turns_with_the_order_is_inconclusive():
     with ChatServer(answer=pairwise) as server:
-        teacher = PairwiseComparisonEvaluator(client(server))
+        teacher = PairwiseComparisonEvaluator(client(server, timeout=60))
         found = label_judgments(SAMPLES, teacher)
         plan = label_judgments(SAMPLES, teacher, dry_run=True)
     assert found.counts["labelled"] == 1

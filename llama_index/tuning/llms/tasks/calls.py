@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.llms.tasks.dropped import Dropped
+from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
 from llama_index.tuning.llms.tasks.replies import Conversation, at_once, chat_message, messages_of
 from llama_index.tuning.llms.tasks.tools import AnyTool, Offered, argument_fault, offered_tools
 
@@ -111,11 +111,7 @@ def call_dataset(
             dropped.append(Dropped(number, fault or ""))
         else:
             kept.append(example)
-    if not kept:
-        raise DatasetError(
-            "items: no row can be learnt from", [f"row {d.number}: {d.reason}" for d in dropped]
-        )
-    return ChatDataset(kept), dropped
+    return kept_or_error("items", kept, dropped)
 
 
 def call_scorer(

@@ -18,7 +18,7 @@ from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.results import QuestionAnswer
-from llama_index.tuning.llms.tasks.dropped import Dropped
+from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
 from llama_index.tuning.llms.tasks.replies import texts_of
 
 if TYPE_CHECKING:
@@ -115,11 +115,7 @@ def knowledge_dataset(
             kept.append(example)
         else:
             dropped.append(Dropped(number, fault))
-    if not kept:
-        raise DatasetError(
-            "rows: no row can be learnt from", [f"row {d.number}: {d.reason}" for d in dropped]
-        )
-    return ChatDataset(kept), dropped
+    return kept_or_error("rows", kept, dropped)
 
 
 def knowledge_scorer(

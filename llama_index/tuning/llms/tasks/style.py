@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError, MissingExtraError
-from llama_index.tuning.llms.tasks.dropped import Dropped
+from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
 from llama_index.tuning.llms.tasks.replies import Conversation, messages_of, texts_of
 
 if TYPE_CHECKING:
@@ -163,11 +163,7 @@ def style_dataset(
             kept.append(example)
         else:
             dropped.append(Dropped(number, fault))
-    if not kept:
-        raise DatasetError(
-            "items: no row can be learnt from", [f"row {d.number}: {d.reason}" for d in dropped]
-        )
-    return ChatDataset(kept), dropped
+    return kept_or_error("items", kept, dropped)
 
 
 def style_scorer(

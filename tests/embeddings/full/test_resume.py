@@ -37,6 +37,8 @@ engine.get_finetuned_model()
 
 
 def start(data, tiny, tmp_path, out, *before, die=-1):
+    import torch
+
     (tmp_path / "train.py").write_text(SCRIPT)
     data.save_json(tmp_path / "data.json")
     return subprocess.run(
@@ -46,7 +48,8 @@ def start(data, tiny, tmp_path, out, *before, die=-1):
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # As many threads as here: how a sum is split decides its last bits.
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() if not before else 1)},
     )
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from llama_index.tuning.collect.log import Attachment, Batch, TrafficLog, read_log, segments
+from llama_index.tuning.collect.log import Batch, TrafficLog, read_log, segments
 from llama_index.tuning.errors import DatasetError
 
 
@@ -43,7 +43,7 @@ def test_a_line_that_was_cut_is_passed_over_and_the_next_one_is_whole(tmp_path, 
 
 def test_a_full_segment_is_followed_by_the_next_and_each_holds_its_attachments(tmp_path):
     log = TrafficLog(tmp_path / "a.jsonl", max_bytes=150)
-    text = Attachment("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
+    text = ("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
     for n in range(20):
         log.append({"kind": "x", "n": n}, [text])
     assert numbers(log.path) == list(range(20))
@@ -57,7 +57,7 @@ def test_an_attachment_is_written_again_when_it_changed(tmp_path):
     log = TrafficLog(tmp_path / "a.jsonl")
     for stamp in ("v1", "v1", "v2"):
         made = {"kind": "node", "id": "doc", "text": stamp}
-        log.append({"kind": "x", "n": 0}, [Attachment("doc", stamp, lambda made=made: made)])
+        log.append({"kind": "x", "n": 0}, [("doc", stamp, lambda made=made: made)])
     assert [row["text"] for row in read_log(log.path) if row["kind"] == "node"] == ["v1", "v2"]
 
 
@@ -129,7 +129,7 @@ def test_a_forked_process_leaves_its_parents_file_alone(tmp_path):
 
 def test_a_write_error_is_counted_and_writing_goes_on(tmp_path, monkeypatch, caplog):
     log = TrafficLog(tmp_path / "a.jsonl")
-    node = Attachment("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
+    node = ("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
     log.append({"kind": "x", "n": 0})
     real, room = os.write, [5]
 
@@ -183,7 +183,7 @@ def test_limits_below_their_range_are_named(tmp_path, argument):
 
 def test_a_text_is_on_disk_before_any_batch_that_refers_to_it(tmp_path):
     log = TrafficLog(tmp_path / "a.jsonl")
-    text = Attachment("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
+    text = ("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
     slow, quick = Batch(), Batch()
     log.append({"kind": "x", "n": 0}, [text], slow)
     log.append({"kind": "x", "n": 1}, [text], quick)
@@ -196,7 +196,7 @@ def test_a_text_is_on_disk_before_any_batch_that_refers_to_it(tmp_path):
 
 def test_a_batch_that_is_open_when_a_segment_is_full_stays_with_its_texts(tmp_path):
     log = TrafficLog(tmp_path / "a.jsonl", max_bytes=150)
-    text = Attachment("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
+    text = ("doc", "v1", lambda: {"kind": "node", "id": "doc", "text": "words"})
     batch = Batch()
     log.append({"kind": "x", "n": 0}, [text], batch)
     for n in range(1, 9):

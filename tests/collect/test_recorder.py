@@ -19,7 +19,7 @@ from llama_index.core.tools import FunctionTool, QueryEngineTool
 from pydantic import BaseModel
 
 from llama_index.tuning.collect import FinetuningRecorder
-from llama_index.tuning.collect.log import read_log
+from llama_index.tuning.collect.log import Batch, TrafficLog, read_log
 
 
 def rows(recorder, kind=None):
@@ -409,3 +409,52 @@ def test_half_a_surrogate_pair_in_a_trace_id_does_not_fail_the_app(tmp_path):
     with recorder, recorder.trace("\ud83d"):
         assert MockLLM().complete("Hello").text == "Hello"
     assert recorder.failures == 0
+
+
+def test_an_event_of_a_class_that_is_no_retriever_belongs_to_the_request_around_it(recorder):
+    from llama_index.core.instrumentation import DispatcherSpanMixin
+    from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
+
+    dispatcher = get_dispatcher(__name__)
+
+    class Odd(DispatcherSpanMixin):
+        @dispatcher.span
+        def find(self, query):
+            node = NodeWithScore(node=TextNode(id_="n", text="5 euros"), score=1.0)
+            dispatcher.event(RetrievalEndEvent(str_or_query_bundle=query, nodes=[node]))
+
+    odd = Odd()
+    with recorder.trace("request"):
+        MockLLM().complete("before")
+
+        @dispatcher.span
+        def outer():
+            odd.find("Fee?")
+
+        outer()
+    [row] = rows(recorder, "retrieval")
+    assert (row["trace"], row["query"]) == ("request", "Fee?")
+    assert row["span"].startswith("Odd.find-")
+    assert recorder.failures == 0
+    assert not recorder._span_tap.spans.open  # nothing is left behind
+
+
+def test_a_record_that_holds_itself_is_counted_and_not_written(tmp_path, caplog):
+    circle: dict = {"kind": "x"}
+    circle["self"] = circle
+    log = TrafficLog(tmp_path / "a.jsonl")
+    batch = Batch()
+    log.append(circle, (), batch)
+    log.end(batch)
+    log.append({"kind": "y"})
+    log.close()
+    assert log.lost == 1
+    assert [row["kind"] for row in read_log(log.path)] == ["y"]
+
+
+def test_spans_that_never_end_are_let_go_of_the_oldest_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("llama_index.tuning.collect.spans._MAX_OPEN", 3)
+    spans = FinetuningRecorder(tmp_path / "a.jsonl")._span_tap.spans
+    for n in range(9):
+        spans.enter(f"Bot.stream-{n:036}", {}, None, None, None)
+    assert [int(id_[-36:]) for id_ in spans.open] == [6, 7, 8]

@@ -53,11 +53,11 @@ class Events:
     """Joins each LLM call's start with its end, and records retrievals and queries."""
 
     def __init__(self, recorder: FinetuningRecorder, spans: Spans) -> None:
-        self._recorder, self._spans = recorder, spans
+        self.recorder, self._spans = recorder, spans
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._chunks: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._handlers: dict[type[BaseEvent], Callable[[Any], None]] = {
+        self.handlers: dict[type[BaseEvent], Callable[[Any], None]] = {
             LLMChatStartEvent: self._start,
             LLMCompletionStartEvent: self._start,
             LLMChatInProgressEvent: self._chunk,
@@ -68,12 +68,6 @@ class Events:
             QueryEndEvent: self._query,
             ExceptionEvent: self._failed,
         }
-
-    def take(self, event: BaseEvent) -> None:
-        """Take in one event; never raises."""
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            self._recorder.safely(handler, event)
 
     def forget(self, span_id: str) -> None:
         """Let go of a call that failed."""
@@ -135,13 +129,14 @@ class Events:
             answer = message_record(event.response.message)
         else:
             answer = {"role": "assistant", "content": event.response.text}
-        self._recorder.write({"kind": "llm", **pending.record, "response": answer}, pending.span)
+        pending.record["response"] = answer
+        self.recorder.write("llm", pending.record, pending.span)
 
     def _retrieval(self, event: RetrievalEndEvent) -> None:
         span = self._span(event)
-        self._recorder.write(
+        self.recorder.write(
+            "retrieval",
             {
-                "kind": "retrieval",
                 "by": type(span.instance).__name__,
                 "query": query_text(event.str_or_query_bundle),
                 "nodes": scored(event.nodes),
@@ -155,9 +150,9 @@ class Events:
         span = self._span(event)
         response = event.response
         known = isinstance(response, Response | PydanticResponse)  # a stream must not be read here
-        self._recorder.write(
+        self.recorder.write(
+            "query",
             {
-                "kind": "query",
                 "by": type(span.instance).__name__,
                 "query": query_text(event.query),
                 "response": str(response) if known else None,
@@ -175,13 +170,17 @@ class Events:
         self.forget(event.span_id or "")
 
     def _span(self, event: BaseEvent) -> OpenSpan:
-        # An event whose span began before the recorder was attached is a request of its own.
-        found = self._spans.open.get(event.span_id or "")
-        if found is not None:
+        id_ = event.span_id or event.id_
+        found = self._spans.open.get(id_)
+        if found is not None and found.id == id_:
             return found
-        trace = event.span_id or event.id_
-        request = Request(trace, self._recorder.samples(trace), trace, Batch(open=False))
-        return OpenSpan(trace, None, request, "", None, None, perf_counter())
+        if found is not None:  # of a class that was not expected to emit this
+            own = OpenSpan(id_, found.id, found.request, None, None, perf_counter())
+            self._spans.open[id_] = own
+            return own
+        # An event whose span began before the recorder was attached is a request of its own.
+        request = Request(id_, self.recorder.samples(id_), id_, Batch(open=False))
+        return OpenSpan(id_, None, request, None, None, perf_counter())
 
     def _drop(self, span_id: str) -> _Pending | None:
         pending = self._pending.pop(span_id, None)
@@ -206,5 +205,7 @@ class EventTap(BaseEventHandler):
         return "FinetuningRecorderEvents"
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        """Something has happened."""
-        self.events.take(event)
+        """Something has happened; never raises."""
+        handler = self.events.handlers.get(type(event))
+        if handler is not None:
+            self.events.recorder.safely(handler, event)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from llama_index.tuning.collect.redact import (
     Redact,
@@ -40,15 +40,9 @@ _MAX_KNOWN = 20_000
 _open_logs: weakref.WeakSet[TrafficLog] = weakref.WeakSet()
 
 
-class Attachment(NamedTuple):
-    """What several records refer to and a segment holds once, such as a node's text.
-
-    `stamp` tells whether it changed since it was written; `make` builds its record only then.
-    """
-
-    id: str
-    stamp: str
-    make: Callable[[], dict[str, Any]]
+# What several records refer to and a segment holds once, such as a node's text: its id, a stamp
+# that tells whether it changed since it was written, and what builds its record, only then.
+Attachment = tuple[str, str, Callable[[], dict[str, Any]]]
 
 
 @dataclass(eq=False, slots=True)
@@ -129,18 +123,19 @@ class TrafficLog:
             except OSError:
                 self._lose(1)
                 return
-            for item in attachments:
+            for id_, stamp, make in attachments:
                 # Ahead of every record that refers to them, which another batch's may be.
-                if self._known.get(item.id) != item.stamp:
-                    self._hold(item.make())
-                    self._known[item.id] = item.stamp
+                if self._known.get(id_) != stamp:
+                    self._hold(make())
+                    self._known[id_] = stamp
             if batch is None:
                 self._hold(record)
             else:
                 batch.records.append(record)
                 self._batches.add(batch)
-                if batch.open and perf_counter() - batch.since < self._flush_seconds:
-                    self._wake(batch.since + self._flush_seconds - perf_counter())
+                due = batch.since + self._flush_seconds - perf_counter()
+                if batch.open and due > 0:
+                    self._wake(due)
                     return
                 self._gather(batch)
             self._written_by_policy()
@@ -340,7 +335,10 @@ def _check_header(file: Path, record: Any) -> None:
         )
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+# Without its search for circles, which costs a tenth; one still ends, in a RecursionError.
+_to_json = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), default=str, check_circular=False
+).encode
 
 
 def _line(content: Any) -> bytes:

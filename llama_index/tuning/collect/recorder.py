@@ -201,7 +201,8 @@ class FinetuningRecorder:
             raise ValueError(f"score must be a finite number, got {score}")
         body = {"score": score, "comment": comment, "choice": choice, "answer": answer}
         if self.samples(trace_id):
-            self.safely(self._append, {"kind": "feedback", "trace": trace_id}, body, ())
+            head = {"kind": "feedback", "trace": trace_id, "time": time.time()}
+            self.safely(self._log.append, {**head, **body})
 
     def watch(self, component: Component) -> Component:
         """Make a component visible that LlamaIndex announces to nobody; returns the same object.
@@ -243,15 +244,20 @@ class FinetuningRecorder:
             return None
 
     def write(
-        self, record: dict[str, Any], span: OpenSpan, nodes: Sequence[NodeWithScore] = ()
+        self, kind: str, body: dict[str, Any], span: OpenSpan, nodes: Sequence[NodeWithScore] = ()
     ) -> None:
         """Append a record that a span caused; for the handlers."""
-        if not span.request.sampled:
-            return
-        body = dict(record)
-        head = {"kind": body.pop("kind"), "trace": span.request.trace, "span": span.id}
-        head["seconds"] = int((perf_counter() - span.started) * 1e6) / 1e6
-        self._append(head, body, nodes, span.request.batch)
+        request = span.request
+        if request.sampled:
+            record = {
+                "kind": kind,
+                "trace": request.trace,
+                "span": span.id,
+                "seconds": int((perf_counter() - span.started) * 1e6) / 1e6,
+                "time": time.time(),
+                **body,
+            }
+            self._log.append(record, node_attachments(nodes), request.batch)
 
     def end(self, batch: Batch) -> None:
         """A request has ended; for the handlers."""
@@ -264,16 +270,6 @@ class FinetuningRecorder:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._events.renew_lock()
-
-    def _append(
-        self,
-        head: dict[str, Any],
-        body: dict[str, Any],
-        nodes: Sequence[NodeWithScore],
-        batch: Batch | None = None,
-    ) -> None:
-        head["time"] = time.time()
-        self._log.append({**head, **body}, node_attachments(nodes), batch)
 
     def traffic(self) -> Traffic:
         """Everything recorded so far, by all processes that share the path."""

@@ -146,13 +146,13 @@ def scored(nodes: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
 def node_attachments(nodes: Sequence[NodeWithScore]) -> list[Attachment]:
     """The nodes' texts, as an index embeds them; made only where they were not written yet."""
     return [
-        Attachment(node.node_id, _raw_text(node), partial(_node_record, node))
+        (
+            node.node_id,
+            node.text if isinstance(node, TextNode) else node.get_content(),
+            partial(_node_record, node),
+        )
         for node in (item.node for item in nodes)
     ]
-
-
-def _raw_text(node: BaseNode) -> str:
-    return node.text if isinstance(node, TextNode) else node.get_content()
 
 
 def _node_record(node: BaseNode) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def may_hold_secrets(text: bytes) -> bool:
 
 def _may_hold_key(text: bytes) -> bool:
     # Nearly every text holds no key, and plain search tells so in a tenth of the pattern's time;
-    # in lower-case bytes, since those are searched once for all ways of writing.
+    # in lower-case bytes, since those are searched once for all ways of writing. One byte is
+    # searched twenty times faster than three, so it goes first where it is rare.
     if len(text) < 14:
         return False
     low = text.lower()
@@ -51,8 +52,8 @@ def _may_hold_key(text: bytes) -> bool:
         or b"earer " in low
         or (b"-" in low and (b"sk-" in low or b"xox" in low))
         or (b"_" in low and (b"hf_" in low or b"gh" in low))
-        or b"akia" in low
-        or b"aiza" in low
+        or (b"K" in text and b"AKIA" in text)
+        or b"AIza" in text
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import BoundArguments
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.base_selector import BaseSelector
+from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.evaluation import BaseEvaluator
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index_instrumentation.span.base import BaseSpan
@@ -35,7 +38,10 @@ _KINDS = {
     "evaluation": (BaseEvaluator, {"evaluate", "aevaluate"}),
 }
 _REORDERS_ONLY = {"LongContextReorder"}
-_kinds_seen: dict[tuple[type, str], str | None] = {}
+# What else may emit an event that is recorded, or tells what another one belongs to.
+_EMITTERS = (BaseLLM, BaseRetriever, BaseQueryEngine)
+_seen: dict[tuple[type, str], tuple[str | None, bool]] = {}
+_MAX_OPEN = 100_000  # spans that never end, as of a stream that nobody reads on, would stay
 
 
 @dataclass(slots=True)
@@ -48,21 +54,26 @@ class Request:
     batch: Batch
 
 
-@dataclass(slots=True)
+@dataclass
 class OpenSpan:
     """A span that has begun: its request, its kind, and what was noted of it."""
 
     id: str
     parent_id: str | None
     request: Request
-    method: str
     instance: Any
     kind: str | None
     started: float
-    note: dict[str, Any] | None = None
-    model: str | None = None
-    calls_llm: bool = False
-    delegates: bool = False
+    # Not of the constructor: most spans leave these as they are, and there are many spans.
+    note: dict[str, Any] | None = field(default=None, init=False)
+    model: str | None = field(default=None, init=False)
+    calls_llm: bool = field(default=False, init=False)
+    delegates: bool = field(default=False, init=False)
+
+    @property
+    def method(self) -> str:
+        """The method's name: the id is `Class.method-uuid`."""
+        return self.id[:-37].rpartition(".")[2]
 
 
 class Spans:
@@ -93,50 +104,57 @@ class Spans:
     ) -> None:
         """Begin a span; the first of a request gives it its trace id."""
         parent = self.open.get(parent_id) if parent_id else None
-        if parent is not None:
-            request = parent.request
-        else:
-            trace = _trace_id(id_, parent_id, tags)
-            request = Request(trace, self._recorder.samples(trace), id_, Batch())
-            last_trace.set(trace)
-        method = id_[:-37].rpartition(".")[2]  # the id is Class.method-uuid
-        kind = _kind(type(instance), method)
-        span = OpenSpan(id_, parent_id, request, method, instance, kind, perf_counter())
+        call = (type(instance), id_[:-37])
+        if call not in _seen:
+            _seen[call] = _interest(*call)
+        kind, has_own = _seen[call]
+        if parent is not None and not has_own:
+            self.open[id_] = parent  # most spans tell nothing: the one around stands for them
+            return
+        request = self._begin(id_, parent_id, tags) if parent is None else parent.request
+        self.open[id_] = span = OpenSpan(id_, parent_id, request, instance, kind, perf_counter())
         if kind is not None and request.sampled:
             span.note = self._recorder.safely(_note, kind, arguments)
-        self.open[id_] = span
+
+    def _begin(self, id_: str, parent_id: str | None, tags: dict[str, Any] | None) -> Request:
+        trace = _trace_id(id_, parent_id, tags)
+        last_trace.set(trace)
+        if len(self.open) >= _MAX_OPEN:
+            self.open.pop(next(iter(self.open)), None)
+        return Request(trace, self._recorder.samples(trace), id_, Batch())
 
     def exit(self, id_: str, result: Any) -> None:
         """End a span, and record what it was."""
         span = self.open.get(id_)
-        if span is not None:
-            if span.note is not None and result is not None:
-                self._recorder.safely(self._record, span, result)
-            self._close(span)
+        if span is None:
+            return
+        if span.note is not None and result is not None and span.id == id_:
+            self._recorder.safely(self._record, span, result)
+        self._close(id_, span.request)
 
     def drop(self, id_: str) -> None:
         """End a span that failed: nothing of it is recorded."""
         self._recorder.forget(id_)
         span = self.open.get(id_)
         if span is not None:
-            self._close(span)
+            self._close(id_, span.request)
 
-    def _close(self, span: OpenSpan) -> None:
-        self.open.pop(span.id, None)
-        if span.id == span.request.root:
-            self._recorder.safely(self._recorder.end, span.request.batch)
+    def _close(self, id_: str, request: Request) -> None:
+        self.open.pop(id_, None)
+        if id_ == request.root:
+            self._recorder.safely(self._recorder.end, request.batch)
 
     def _record(self, span: OpenSpan, result: Any) -> None:
         same = (s.instance is span.instance and s.kind == span.kind for s in self.enclosing(span))
         if any(same):
             return  # _aselect() calling _select(): the outer one is recorded
         body = _body(span, result)
-        if body is None:
+        if body is None or span.kind is None:
             return
         name = type(span.instance).__name__
-        head = {"kind": span.kind, "by": name, "model": span.model or name}
+        body = {"by": name, "model": span.model or name, **body}
         nodes = [*span.note["given"], *result] if span.kind == "rerank" and span.note else ()
-        self._recorder.write({**head, **body}, span, nodes)
+        self._recorder.write(span.kind, body, span, nodes)
 
 
 class SpanTap(BaseSpanHandler[BaseSpan]):
@@ -202,14 +220,12 @@ def _trace_id(span_id: str, parent_id: str | None, tags: dict[str, Any] | None) 
     return chosen_trace.get() or (str(tagged) if tagged else None) or parent_id or span_id
 
 
-def _kind(cls: type, method: str) -> str | None:
-    key = (cls, method)
-    if key not in _kinds_seen:
-        found = (
-            k for k, (base, names) in _KINDS.items() if method in names and issubclass(cls, base)
-        )
-        _kinds_seen[key] = None if cls.__name__ in _REORDERS_ONLY else next(found, None)
-    return _kinds_seen[key]
+def _interest(cls: type, call: str) -> tuple[str | None, bool]:
+    """The kind of a span by its class and `Class.method`, and whether it is kept by itself."""
+    method = call.rpartition(".")[2]
+    kinds = (k for k, (base, names) in _KINDS.items() if method in names and issubclass(cls, base))
+    kind = None if cls.__name__ in _REORDERS_ONLY else next(kinds, None)
+    return kind, kind is not None or issubclass(cls, _EMITTERS)
 
 
 def _note(kind: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -54,11 +55,12 @@ def main() -> None:
                 texts, own = texts + list(choices.values()), own + list(range(len(names)))
             began = time.process_time()
             model = SetFitModel.from_pretrained(args.model)
-            options = TrainingArguments(
-                output_dir="/tmp/setfit", max_steps=args.steps, seed=seed, report_to="none"
-            )
             data = Dataset.from_dict({"text": texts, "label": own})
-            Trainer(model=model, args=options, train_dataset=data).train()
+            with tempfile.TemporaryDirectory() as out:
+                options = TrainingArguments(
+                    output_dir=out, max_steps=args.steps, seed=seed, report_to="none"
+                )
+                Trainer(model=model, args=options, train_dataset=data).train()
             found = np.array(model.predict(asked, as_numpy=True))
             score = f1_score(truth, found, average="macro") * 100
             print(

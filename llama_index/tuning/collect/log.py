@@ -126,7 +126,7 @@ class TrafficLog:
             for id_, stamp, make in attachments:
                 # Ahead of every record that refers to them, which another batch's may be.
                 if self._known.get(id_) != stamp:
-                    self._hold(make())
+                    self._hold(make(), 0)
                     self._known[id_] = stamp
             if batch is None:
                 self._hold(record)

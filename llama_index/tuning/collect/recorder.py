@@ -66,7 +66,8 @@ class FinetuningRecorder:
         fsync: wait for the disk at each flush.
         max_bytes: size at which a new file begins.
         redact: applied to every text before it is written, ids aside; the default masks API
-            keys and e-mail addresses. None writes texts as they are.
+            keys and e-mail addresses. None writes texts as they are. The log is locked meanwhile:
+            a hook should be quick, and must not wait for another thread that uses the app.
         sample: share of the requests that are recorded, each whole or not at all, 0 to 1.
 
     Example:

@@ -11,7 +11,6 @@ from llama_index.tuning.embeddings import crossfit
 from llama_index.tuning.embeddings.crossfit import (
     assign_folds,
     cross_fit,
-    fit_unlabelled,
     inner_split,
     seen_documents,
     working_set,
@@ -200,12 +199,3 @@ def test_the_working_set_keeps_relevant_and_nearest_documents(tmp_path, planted)
         )
     nearest = stored[(pairs.vectors @ stored.T).argmax(1)]
     assert all(np.abs(chosen - vector).max(1).min() < 1e-6 for vector in nearest)
-
-
-def test_sentences_alone_train_an_adapter(planted):
-    pairs, documents = planted
-    options = AdapterOptions(learning_rate=0.03, max_epochs=30)
-    done = fit_unlabelled(make(options), pairs, documents, options)
-    tuned = hits(map_vectors(done.adapter, pairs.vectors), pairs, documents)
-    assert done.epochs == 15
-    assert tuned.mean() > hits(pairs.vectors, pairs, documents).mean() + 0.2

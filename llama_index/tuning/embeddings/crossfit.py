@@ -171,24 +171,6 @@ def fit(
     return Fitted(adapter, passes, scores)
 
 
-def fit_unlabelled(
-    make: MakeAdapter,
-    unlabelled: Pairs,
-    documents: FloatArray,
-    options: AdapterOptions,
-    *,
-    device: str = "cpu",
-    on_epoch: OnEpoch | None = None,
-) -> Fitted:
-    """Without any labelled query: half of `max_epochs` passes over the sentence pairs."""
-    unlabelled, documents, _ = working_set(_drawn(unlabelled, options), documents, options)
-    adapter, passes = make(), max(1, options.max_epochs // 2)
-    train_adapter(
-        adapter, unlabelled, documents, options, epochs=passes, device=device, on_epoch=on_epoch
-    )
-    return Fitted(adapter, passes)
-
-
 def assign_folds(groups: Sequence[Hashable], folds: int, seed: int) -> IntArray:
     """A fold from 0 on for each item; equal keys share one, and sizes are nearly even."""
     order = list(dict.fromkeys(groups))
@@ -247,8 +229,6 @@ def working_set(
     near the most queries (of as many as can fill the set), then random ones. Relevant documents
     are always kept.
     """
-    if unlabelled is not None:
-        unlabelled = _drawn(unlabelled, options)
     total, limit = len(documents), options.max_documents
     if total <= limit:
         return pairs, unit_rows(documents), unlabelled
@@ -305,13 +285,6 @@ def _draw(
             chosen[rows] = True
             count += len(rows)
     return chosen
-
-
-def _drawn(unlabelled: Pairs, options: AdapterOptions) -> Pairs:
-    if len(unlabelled) <= options.max_unlabelled:
-        return unlabelled
-    rng = np.random.default_rng([options.seed, 3])
-    return unlabelled.take(np.sort(rng.permutation(len(unlabelled))[: options.max_unlabelled]))
 
 
 def _filled(chosen: IntArray, more: IntArray, limit: int) -> IntArray:

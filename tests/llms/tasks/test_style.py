@@ -1,22 +1,32 @@
 """Output style: checks, a teacher that is told the rules, a judge."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning import ChatDataset
+from llama_index.tuning.errors import DatasetError, RunFileError
+from llama_index.tuning.generate.calls import CallOptions
+from llama_index.tuning.llms.tasks.reading import flesch_kincaid_grade, syllables
 from llama_index.tuning.llms.tasks.style import (
     StyleItem,
     has_words,
     is_json,
     lacks,
     matches,
+    reads_at,
     style_dataset,
     style_scorer,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 POLITE = [matches(r"^Dear "), has_words(2, 6)]
 
 
@@ -85,6 +95,10 @@ def test_a_teacher_is_told_the_rules_and_the_student_is_not():
         (has_words(2), "a b", "a", "it has 1 words, not at least 2"),
         (is_json(), "[1]", "```[1]```", "it is no JSON"),
         (is_json({"type": "object"}), "{}", "[]", "is not of type 'object'"),
+        (reads_at(most=2), "The cat sat.", "Obligatory notification.", "not at most 2"),
+        (reads_at(least=9), "Obligatory notification.", "The cat sat.", "not at least 9"),
+        (reads_at(-2, 3), "The cat sat on the big red mat. It ran.", "Cat.", "not -2 to 3"),
+        (reads_at(most=2), "Go!", "123 – 456", "it has no English word"),
     ],
 )
 def test_checks(check, good, bad, reason):
@@ -100,6 +114,10 @@ def test_checks(check, good, bad, reason):
         (lambda: has_words(3, 2), "0 <= least <= most"),
         (lambda: has_words(-1), "0 <= least <= most"),
         (lambda: is_json({"type": "money"}), "no JSON schema"),
+        (lambda: reads_at(), "least or most must be given"),
+        (lambda: reads_at(8, 3), "least <= most, got 8 and 3"),
+        (lambda: reads_at(most=float("nan")), "most must be a finite number, got nan"),
+        (lambda: style_dataset([StyleItem("a", "b")], POLITE, output_path="x"), "needs a teacher"),
         (lambda: style_dataset([StyleItem("a", "b")], []), "at least one check"),
         (lambda: style_scorer([StyleItem("a")], []), "at least one check"),
         (lambda: style_scorer([StyleItem("a")], POLITE, judge_range=(1, 1)), "judge_range"),
@@ -154,3 +172,90 @@ def test_a_judge_without_a_sound_verdict_is_an_error(verdict, message):
 def test_nothing_sound_is_an_error():
     with pytest.raises(DatasetError, match="row 0: 'x' is not found"):
         style_dataset([StyleItem("a", "b")], [matches("x")])
+
+
+def test_the_reading_level_is_kincaids_formula():
+    # 6 words, 6 syllables, 1 sentence; 10 words, 17 syllables, 2 sentences: counted by hand
+    assert flesch_kincaid_grade("The cat sat on the mat.") == pytest.approx(0.39 * 6 + 11.8 - 15.59)
+    text = "The machine waited in silence. Nobody wanted to repair it!"
+    expected = 0.39 * 10 / 2 + 11.8 * 17 / 10 - 15.59
+    assert flesch_kincaid_grade(text) == pytest.approx(expected)
+    assert flesch_kincaid_grade("v 1.5 is out") == pytest.approx(0.39 * 3 + 11.8 - 15.59)
+
+
+@pytest.mark.parametrize(
+    ("word", "count"),
+    [("make", 1), ("table", 2), ("whole", 1), ("places", 2), ("boxes", 2), ("names", 1),
+     ("walked", 1), ("wanted", 2), ("the", 1), ("I", 1), ("don't", 1), ("strength", 1)],
+)  # fmt: skip
+def test_syllables(word, count):
+    assert syllables(word) == count
+
+
+def test_the_teachers_replies_survive_a_kill(tmp_path):
+    """A process that is killed after its second reply; the next run asks for the others only."""
+    out = tmp_path / "made.jsonl"
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from llama_index.tuning.llms.tasks.style import StyleItem, style_dataset
+from tests.llms.tasks.test_style import POLITE, writer
+
+class Killed(dict):
+    asked = 0
+    def __getitem__(self, question):
+        Killed.asked += 1
+        if Killed.asked == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "Dear " + question
+
+style_dataset([StyleItem(q) for q in "abcd"], POLITE, teacher=writer(Killed()),
+              rules="Be polite.", output_path={str(out)!r}, workers=1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert not out.exists()
+    seen = []
+    teacher = writer({q: f"Dear {q}" for q in "cd"}, seen)
+    made = {"teacher": teacher, "rules": "Be polite.", "output_path": out, "workers": 1}
+    dataset, dropped = style_dataset([StyleItem(q) for q in "abcd"], POLITE, **made)
+    assert [messages[-1][1] for messages in seen] == ["c", "d"]
+    assert dropped == []
+    said = [example.messages[-1]["content"] for example in dataset.examples]
+    assert said == ["Dear a", "Dear b", "Dear c", "Dear d"]
+    assert ChatDataset.from_jsonl(out).examples == dataset.examples
+
+
+def test_other_rules_and_settings_are_asked_anew(tmp_path):
+    seen = []
+    made = {"teacher": writer({"a": "Dear Ada"}, seen), "output_path": tmp_path / "made.jsonl"}
+    for rules, settings in (
+        ("Polite.", {}),
+        ("Polite.", {}),
+        ("Kind.", {}),
+        ("Kind.", {"seed": 1}),
+    ):
+        style_dataset([StyleItem("a"), StyleItem("a")], POLITE, rules=rules, **made, **settings)
+    assert [messages[0][1] for messages in seen] == ["Polite.", "Kind.", "Kind."]
+
+
+def test_a_teacher_that_fails_or_is_silent_leaves_out_its_rows(tmp_path):
+    llm = writer({"a": "Dear Ada", "b": " "})
+    how = {"retry_limit": 1, "options": CallOptions(retry_wait=0), "workers": 1}
+    items = [StyleItem(q) for q in "abc"]
+    dataset, dropped = style_dataset(items, POLITE, teacher=llm, rules="Polite.", **how)
+    assert len(dataset) == 1
+    assert [(d.number, d.reason) for d in dropped] == [
+        (1, "the teacher failed: ReplyError: the teacher's reply is empty"),
+        (2, "the teacher failed: KeyError: 'c'"),
+    ]
+    _, dropped = style_dataset(items, POLITE, teacher=llm, rules="Polite.", max_calls=1, **how)
+    assert [d.reason for d in dropped] == ["max_calls left it out: the teacher was not asked"] * 2
+
+
+def test_a_file_of_something_else_is_not_written_over(tmp_path):
+    out = tmp_path / "made.jsonl"
+    out.write_text("mine")
+    with pytest.raises(RunFileError, match="would be overwritten"):
+        style_dataset([StyleItem("a")], POLITE, teacher=writer({}), rules="x", output_path=out)
+    assert out.read_text() == "mine"

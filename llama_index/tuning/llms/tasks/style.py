@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError, MissingExtraError
+from llama_index.tuning.generate.calls import CallOptions
 from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
+from llama_index.tuning.llms.tasks.reading import flesch_kincaid_grade
 from llama_index.tuning.llms.tasks.replies import Conversation, messages_of, texts_of
+from llama_index.tuning.llms.tasks.teacher import teacher_replies
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
@@ -105,33 +110,86 @@ def is_json(schema: Mapping[str, Any] | None = None) -> Check:
     return check
 
 
+def reads_at(least: float | None = None, most: float | None = None) -> Check:
+    """A check of the reading level of English: the Flesch-Kincaid grade, see `reading.py`.
+
+    Args:
+        least: lowest school year; None: any.
+        most: highest school year, such as 8 for texts that most people read with ease.
+
+    Example:
+        >>> reads_at(most=8)("Remuneration necessitates organisational authorisation.")
+        'its reading level is 52.1, not at most 8'
+    """
+    if least is None and most is None:
+        raise ValueError("least or most must be given, got neither")
+    for name, value in (("least", least), ("most", most)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")
+    if least is not None and most is not None and most < least:
+        raise ValueError(f"reading levels must be least <= most, got {least} and {most}")
+    limits = (
+        f"at most {most}"
+        if least is None
+        else f"at least {least}"
+        if most is None
+        else f"{least} to {most}"
+    )
+
+    def check(output: str) -> str | None:
+        try:
+            grade = flesch_kincaid_grade(output)
+        except ValueError:
+            return "it has no English word whose reading level could be told"
+        if (least is None or grade >= least) and (most is None or grade <= most):
+            return None
+        return f"its reading level is {grade:.1f}, not {limits}"
+
+    return check
+
+
 def style_dataset(
     items: Sequence[StyleItem],
     checks: Sequence[Check],
     *,
     teacher: LLM | None = None,
     rules: str = "",
+    output_path: PathLike | None = None,
     workers: int = 4,
+    retry_limit: int = 3,
+    max_calls: int | None = None,
+    options: CallOptions | None = None,
+    show_progress: bool = False,
     **settings: Any,
 ) -> tuple[ChatDataset, list[Dropped]]:
     """Conversations whose outputs pass every check.
 
     Outputs that are missing are written by a teacher that is told the rules. The rules are not in
-    the conversations: the tuned model keeps to them without being told.
+    the conversations: the tuned model keeps to them without being told. With an `output_path`,
+    each of the teacher's outputs is kept as it comes, and a run that was ended goes on without
+    asking again.
 
     Args:
         items: requests, with outputs or without.
-        checks: what an output must pass.
+        checks: what an output must pass; called anew in each run.
         teacher: an LLM that writes the outputs that are missing.
         rules: what the teacher is told, as its system prompt.
-        workers: the teacher's requests at a time, where it has no `chat_batch`.
-        **settings: of each of the teacher's calls.
+        output_path: JSON Lines of the conversations, in OpenAI's format; the teacher's outputs
+            are kept beside it as `….run.jsonl`.
+        workers: the teacher's requests at a time.
+        retry_limit: how often a call to the teacher may fail; then its row is left out.
+        max_calls: requests to the teacher that may be sent, tries included.
+        options: see `CallOptions`.
+        show_progress: show a bar.
+        **settings: of each of the teacher's calls, such as `temperature`.
 
     Returns:
         The sound conversations, and the rows left out with what is wrong with each.
 
     Raises:
         DatasetError: no row is sound.
+        GenerationError: no call to the teacher can succeed.
+        RunFileError: `output_path` belongs to another run.
 
     Example:
         >>> rows = [StyleItem("Fee?", "Five euros."), StyleItem("Fee?", "Umm, five")]
@@ -140,18 +198,45 @@ def style_dataset(
         (1, [Dropped(number=1, reason="'[.]$' is not found")])
     """
     _check_checks(checks)
-    faults = [_item_fault(item) for item in items]
+    faults = [item_fault(item) for item in items]
     outputs = [None if f else item.output for item, f in zip(items, faults, strict=True)]
-    missing = [n for n, item in enumerate(items) if not faults[n] and item.output is None]
-    if missing and teacher is not None:
+    if teacher is None:
+        if output_path is not None:
+            raise ValueError("output_path needs a teacher: it keeps what a teacher wrote")
+    else:
         if not rules.strip():
             raise ValueError("rules must say how the teacher is to write, got an empty text")
-        asked = [
-            [{"role": "system", "content": rules}, *messages_of(items[n].messages)] for n in missing
-        ]
-        written = texts_of(teacher, asked, workers=workers, **settings)
-        for n, text in zip(missing, written, strict=True):
-            outputs[n] = text
+        missing = [n for n, item in enumerate(items) if not faults[n] and item.output is None]
+        written = teacher_replies(
+            teacher,
+            [
+                [{"role": "system", "content": rules}, *messages_of(items[n].messages)]
+                for n in missing
+            ],
+            task="style",
+            settings=settings,
+            output_path=output_path,
+            num_workers=workers,
+            retry_limit=retry_limit,
+            max_calls=max_calls,
+            options=options,
+            show_progress=show_progress,
+        )
+        for n, (text, reason) in zip(missing, written, strict=True):
+            outputs[n], faults[n] = text, reason or None
+    dataset, dropped = _sound(items, faults, outputs, checks)
+    if output_path is not None:
+        dataset.save_jsonl(output_path, min_examples=1)
+    return dataset, dropped
+
+
+def _sound(
+    items: Sequence[StyleItem],
+    faults: Sequence[str | None],
+    outputs: Sequence[str | None],
+    checks: Sequence[Check],
+) -> tuple[ChatDataset, list[Dropped]]:
+    """The conversations whose outputs pass every check, and the others with their reasons."""
     kept, dropped = list[ChatExample](), list[Dropped]()
     for number, (item, fault, output) in enumerate(zip(items, faults, outputs, strict=True)):
         fault = fault or _output_fault(output, checks)
@@ -199,7 +284,7 @@ def style_scorer(
         raise ValueError(f"judge_range must be the worst and the best score, got {judge_range}")
     if not items:
         raise DatasetError("items must hold at least one row, got none")
-    faults = [f"row {n}: {fault}" for n, item in enumerate(items) if (fault := _item_fault(item))]
+    faults = [f"row {n}: {fault}" for n, item in enumerate(items) if (fault := item_fault(item))]
     if faults:
         raise DatasetError("the items have faults:", faults)
 
@@ -243,7 +328,8 @@ def _output_fault(output: str | None, checks: Sequence[Check]) -> str | None:
     return next((fault for check in checks if (fault := check(output))), None)
 
 
-def _item_fault(item: Any) -> str | None:
+def item_fault(item: Any) -> str | None:
+    """What is wrong with an item that was given, or None."""
     if not isinstance(item, StyleItem):
         return f"it must be a StyleItem, got {type(item).__name__}"
     if not item.messages or (isinstance(item.messages, str) and not item.messages.strip()):

@@ -4,7 +4,8 @@
 
 GeoQuery's standard question split. A Llama of 0.5 million parameters (1.5 with `--large`) learns
 the training questions and is scored on the test questions. In the same run: copying the query of
-the nearest training question (TF-IDF), and the same with the question's own entity put in.
+the nearest training question (TF-IDF), and the same with the question's own entity put in, each
+with a paired interval of the model's gain over it.
 Questions with an empty gold result are left out. One question goes through
 `NLSQLTableQueryEngine`. Prints JSON, one object per seed and the baselines.
 """
@@ -95,7 +96,12 @@ def baselines(train: Sequence[Row], score: ExecutionScorer) -> dict[str, NDArray
 
 
 def one_seed(
-    folder: Path, here: Path, score: ExecutionScorer, shape: dict[str, Any], seed: int
+    folder: Path,
+    here: Path,
+    score: ExecutionScorer,
+    peers: dict[str, NDArray[np.float64]],
+    shape: dict[str, Any],
+    seed: int,
 ) -> dict[str, Any]:
     """Tunes and scores one model, and asks it through LlamaIndex's own query engine."""
     prompt = text_to_sql_prompt(schema=False)
@@ -115,7 +121,12 @@ def one_seed(
         seed=seed,
     )
     engine = HuggingFaceFinetuneEngine(
-        chats, base, model_output_path=here / f"tuned-{seed}", options=options, evaluate=score
+        chats,
+        base,
+        model_output_path=here / f"tuned-{seed}",
+        options=options,
+        evaluate=score,
+        peers=peers,
     )
     started = time.process_time()
     report = engine.finetune()
@@ -130,6 +141,7 @@ def one_seed(
         "cpu_seconds_tuning_and_scoring": round(seconds),
         "accepted": report.accepted,
         "execution_accuracy": vars(report.gains["score"]),
+        "against": {name: vars(gains["score"]) for name, gains in report.slices.items()},
         "through_query_engine": ask(llm, folder / "db.sqlite", score.questions[:5]),
     }
 
@@ -170,12 +182,13 @@ def main() -> None:
         max_tokens=150,
     )
     print(json.dumps({"test": len(score), "left_out": len(score.left_out)}), flush=True)
-    for name, found in baselines(geoquery(folder, "train", "val"), score).items():
+    peers = baselines(geoquery(folder, "train", "val"), score)
+    for name, found in peers.items():
         print(json.dumps({"baseline": name, "execution_accuracy": round(found.mean(), 4)}))
     with tempfile.TemporaryDirectory() as name:
         for seed in given.seeds:
             shape = LARGE if given.large else SMALL
-            print(json.dumps(one_seed(folder, Path(name), score, shape, seed)), flush=True)
+            print(json.dumps(one_seed(folder, Path(name), score, peers, shape, seed)), flush=True)
 
 
 if __name__ == "__main__":

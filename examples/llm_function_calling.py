@@ -18,9 +18,8 @@ from llama_index.tuning import (
     CallItem,
     ExpectedCall,
     HuggingFaceFinetuneEngine,
-    call_dataset,
-    call_scorer,
     call_scores,
+    call_task,
 )
 
 
@@ -52,21 +51,20 @@ def one_euro(messages: list[ChatMessage], **kwargs: object) -> ChatMessage:
 
 def main() -> None:
     wrong = CallItem("Give Ada five", [ExpectedCall("pay", {"name": ["Ada"], "euros": ["five"]})])
-    dataset, dropped = call_dataset([*items(NAMES[:4]), wrong], TOOLS)
-    print(len(dataset), "conversations; dropped:", *dropped)
-    held_out = items(NAMES[4:])
+    task = call_task([*items(NAMES[:4]), wrong], TOOLS, held_out=items(NAMES[4:]), max_tokens=80)
+    print(len(task.dataset), "conversations; dropped:", *task.dropped)
     scripted = MockFunctionCallingLLM(response_generator=one_euro, is_chat_model=True)
-    found = call_scores(scripted, held_out, TOOLS)
+    found = call_scores(scripted, task.held_out, TOOLS)
     print(
         f"scripted LLM: right function {found.name.mean():.2f}, right call {found.call.mean():.2f}"
     )
     if len(sys.argv) > 1:
         with tempfile.TemporaryDirectory() as folder:
             engine = HuggingFaceFinetuneEngine(
-                dataset,
+                task.dataset,
                 sys.argv[1],
                 model_output_path=Path(folder) / "tuned",
-                evaluate=call_scorer(held_out, TOOLS, max_tokens=80),
+                evaluate=task.evaluate,
             )
             print(engine.finetune())
 

@@ -20,8 +20,7 @@ from sqlalchemy import create_engine
 from llama_index.tuning import (
     HuggingFaceFinetuneEngine,
     HuggingFaceOptions,
-    execution_scorer,
-    sql_dataset,
+    sql_task,
     text_to_sql_prompt,
 )
 
@@ -61,8 +60,8 @@ def main() -> None:
     train, test = rows()
     with tempfile.TemporaryDirectory() as name:
         database = garden(Path(name) / "garden.sqlite")
-        chats, dropped = sql_dataset(train, database, prompt=PROMPT)
-        for one in dropped:
+        task = sql_task(train, database, held_out=test, prompt=PROMPT, max_tokens=60)
+        for one in task.dropped:
             print(f"row {one.number} is left out: {one.reason}")
         if len(sys.argv) > 1:
             model, options = sys.argv[1], HuggingFaceOptions()
@@ -72,11 +71,11 @@ def main() -> None:
                 weights="full", device="cpu", learning_rate=5e-3, max_steps=120, batch_size=10
             )
         engine = HuggingFaceFinetuneEngine(
-            chats,
+            task.dataset,
             model,
             model_output_path=Path(name) / "tuned",
             options=options,
-            evaluate=execution_scorer(test, database, prompt=PROMPT, max_tokens=60),
+            evaluate=task.evaluate,
         )
         print(engine.finetune())
         tables = SQLDatabase(create_engine(f"sqlite:///{database}"))

@@ -85,9 +85,18 @@ if TYPE_CHECKING:
         DistilledDataset,
         DroppedAnswer,
         distillation_dataset,
+        distillation_scorer,
     )
     from llama_index.tuning.llms.tasks.knowledge import knowledge_dataset, knowledge_scorer
     from llama_index.tuning.llms.tasks.python import PythonCheck
+    from llama_index.tuning.llms.tasks.recipes import (
+        call_task,
+        check_task,
+        distillation_task,
+        knowledge_task,
+        sql_task,
+        style_task,
+    )
     from llama_index.tuning.llms.tasks.sql import (
         ExecutionScorer,
         execution_scorer,
@@ -95,6 +104,7 @@ if TYPE_CHECKING:
         text_to_sql_prompt,
     )
     from llama_index.tuning.llms.tasks.style import StyleItem, style_dataset, style_scorer
+    from llama_index.tuning.llms.tasks.task import LLMTask
     from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
@@ -155,6 +165,7 @@ __all__ = [
     "JudgeReport",
     "Judgment",
     "JudgmentDataset",
+    "LLMTask",
     "LabelledJudgments",
     "LightReranker",
     "LightRerankerFinetuneEngine",
@@ -185,11 +196,15 @@ __all__ = [
     "call_dataset",
     "call_scorer",
     "call_scores",
+    "call_task",
     "check_scorer",
+    "check_task",
     "checked_dataset",
     "compare_queries",
     "compare_versions",
     "distillation_dataset",
+    "distillation_scorer",
+    "distillation_task",
     "estimate_pass_rate",
     "evaluate_retriever",
     "evaluate_vectors",
@@ -205,6 +220,7 @@ __all__ = [
     "get_engine",
     "knowledge_dataset",
     "knowledge_scorer",
+    "knowledge_task",
     "label_judgments",
     "label_relevance",
     "list_engines",
@@ -213,8 +229,10 @@ __all__ = [
     "register_engine",
     "restore_index",
     "sql_dataset",
+    "sql_task",
     "style_dataset",
     "style_scorer",
+    "style_task",
     "text_to_sql_prompt",
 ]
 
@@ -293,6 +311,14 @@ _HOMES = {
     "compare_versions": "judges.compare",
     "estimate_pass_rate": "judges.estimate",
     "distillation_dataset": "llms.tasks.distil",
+    "LLMTask": "llms.tasks.task",
+    "distillation_scorer": "llms.tasks.distil",
+    "call_task": "llms.tasks.recipes",
+    "check_task": "llms.tasks.recipes",
+    "distillation_task": "llms.tasks.recipes",
+    "knowledge_task": "llms.tasks.recipes",
+    "sql_task": "llms.tasks.recipes",
+    "style_task": "llms.tasks.recipes",
     "evaluate_retriever": "evaluate.retrieval",
     "evaluate_vectors": "evaluate.retrieval",
     "execution_scorer": "llms.tasks.sql",

@@ -301,14 +301,43 @@ def test_the_gate_looks_at_the_callers_scores_and_at_what_is_protected(tiny, tmp
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([], "evaluate must return one score for each item, got none"),
-        ([0.5, 1.5], "evaluate must return scores between 0 and 1, got 1.5"),
-        ([0.5, float("nan")], "evaluate must return scores between 0 and 1, got nan"),
+        ([], "evaluate must give one score for each item, got none"),
+        ([0.5, 1.5], "evaluate must give scores between 0 and 1, got 1.5"),
+        ([0.5, float("nan")], "evaluate must give scores between 0 and 1, got nan"),
     ],
 )
 def test_wrong_scores_are_named_before_training(tiny, tmp_path, scores, message):
     with pytest.raises(ValueError, match=message):
         engine(tiny, tmp_path / "out", evaluate=lambda llm: scores).finetune()
+    assert not (tmp_path / "out.checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"peers": {"x": [0.5]}}, ValueError, "peers needs evaluate"),
+        ({"peers": [[0.5]], "evaluate": len}, TypeError, "peers must map names .* got list"),
+        ({"peers": {"x": "teacher"}, "evaluate": len}, TypeError, "must be an LLM or a list"),
+        ({"peers": {"x": 0.5}, "evaluate": len}, TypeError, "must be an LLM or a list .* got 0.5"),
+    ],
+)
+def test_wrong_peers_are_named_at_once(tiny, given, error, message):
+    with pytest.raises(error, match=message):
+        HuggingFaceFinetuneEngine(fees(), tiny, **given)
+
+
+@pytest.mark.parametrize(
+    ("peer", "message"),
+    [
+        ([0.5] * 9, r"peers\['x'\] must have one score for each of evaluate's 10 items, got 9"),
+        ([2.0] * 10, r"peers\['x'\] must give scores between 0 and 1, got 2.0"),
+    ],
+)
+def test_a_peers_wrong_scores_are_named_before_training(tiny, tmp_path, peer, message):
+    with pytest.raises(ValueError, match=message):
+        engine(
+            tiny, tmp_path / "out", evaluate=lambda llm: [0.5] * 10, peers={"x": peer}
+        ).finetune()
     assert not (tmp_path / "out.checkpoints").exists()
 
 

@@ -129,13 +129,19 @@ def test_protected_items_that_lose_refuse_a_gain():
     assert report.slices["small talk"]["score"].mean == -1.0
 
 
+def test_peers_are_compared_and_decide_nothing():
+    with JobsServer(answer=right) as server:
+        report = engine_on(server, chats(), evaluate=knows, peers={"rule": [1.0] * 20}).finetune()
+    assert report.accepted
+    assert report.slices["rule as the base"]["score"].base == 1.0
+    assert report.slices["rule as the base"]["score"].tuned == report.gains["score"].tuned
+
+
 def test_a_faulty_evaluation_costs_nothing():
     with JobsServer() as server:
-        with pytest.raises(
-            ValueError, match=r"evaluate must return scores between 0 and 1, got 2.0"
-        ):
+        with pytest.raises(ValueError, match=r"evaluate must give scores between 0 and 1, got 2.0"):
             engine_on(server, chats(), evaluate=lambda llm: [2.0]).finetune()
-        with pytest.raises(TypeError, match="must return a list of numbers"):
+        with pytest.raises(TypeError, match="must give a list of numbers"):
             engine_on(server, chats(), evaluate=lambda llm: 0.5).finetune()
         counts = iter([3, 4])
         uneven = engine_on(server, chats(), evaluate=lambda llm: [1.0] * next(counts))

@@ -36,10 +36,14 @@ from llama_index.tuning.llms.checkpoints import run_fingerprint
 from llama_index.tuning.llms.evaluation import (
     SCORE,
     Evaluate,
+    Peer,
     Scores,
     caller_scores,
     check_callables,
+    check_peers,
     check_same_items,
+    peer_gains,
+    peer_scores,
 )
 from llama_index.tuning.llms.loading import (
     Source,
@@ -107,6 +111,9 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             looks at these. Without it, it looks at the log-likelihood of held-out conversations.
         protect: abilities that must not be lost, by name: each gives an LLM a score between 0
             and 1 for each of its items, and the gate refuses a model that loses one.
+        peers: what else the tuned LLM is compared with on `evaluate`'s items, by name: an LLM,
+            such as a teacher, or scores of the same items, such as a baseline's. The gate does
+            not look at them.
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         show_progress: show bars.
         callbacks: `TrainerCallback`s of transformers.
@@ -128,6 +135,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         options: HuggingFaceOptions | None = None,
         evaluate: Evaluate | None = None,
         protect: Mapping[str, Evaluate] | None = None,
+        peers: Mapping[str, Peer] | None = None,
         accept: Accept = "gain",
         show_progress: bool = False,
         callbacks: Sequence[Any] = (),
@@ -140,11 +148,13 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             raise TypeError(f"options must be HuggingFaceOptions, got {type(options).__name__}")
         if not isinstance(model_id, str | os.PathLike) or not os.fspath(model_id):
             raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
-        check_callables(evaluate, protect or {})
+        check_callables(evaluate, {} if protect is None else protect)
+        check_peers({} if peers is None else peers, evaluate)
         self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
         self.model_output_path = Path(model_output_path)
         self.options = options or HuggingFaceOptions()
         self.evaluate, self.protect = evaluate, dict(protect or {})
+        self.peers = dict(peers or {})
         self.accept, self.show_progress, self.callbacks = accept, show_progress, list(callbacks)
         self._report: FinetuneReport | None = None
         self._source: Source | None = None
@@ -171,6 +181,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             identity = model_identity(plan.source, model)
             run = run_fingerprint(self._run_parts(plan, identity))
             before = on_main(lambda: self._scores(model, plan))
+            peers = on_main(lambda: peer_scores(self.peers, self.evaluate, before))
             measured = time.perf_counter()
             trained = self._finished(run) or self._train(model, plan, run)
             ready = time.perf_counter()
@@ -179,7 +190,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
                 "measuring": measured - started + time.perf_counter() - ready,
                 "training": ready - measured,
             }
-            report = self._decided(plan, trained, before, after, seconds)
+            report = self._decided(plan, trained, before, after, peers, seconds)
             on_main(lambda: self._save(plan, trained, identity, run, report))
         self._report, self._source = report, plan.source
         return report
@@ -367,6 +378,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         trained: Trained,
         before: Scores,
         after: Scores,
+        peers: Scores,
         seconds: dict[str, float],
     ) -> FinetuneReport:
         check_same_items(before, after)
@@ -375,6 +387,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         primary = SCORE if self.evaluate is not None else self._likelihood
         verdict = decide(primary, gains[primary], guarded, accept=self.accept)
         slices = {name: {SCORE: gain} for name, gain in guarded.items()}
+        slices |= peer_gains(peers, after)
         if primary == SCORE and self._likelihood in gains:  # of other items, a table of its own
             slices["held-out conversations"] = {self._likelihood: gains.pop(self._likelihood)}
         return FinetuneReport(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llama_index.tuning.evaluate.bootstrap import paired_gain
+from llama_index.tuning.report import Gains
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
 Evaluate = Callable[["LLM"], Sequence[float]]
 """An LLM → one score from 0 to 1 for each held-out item, always in the same order."""
+
+Peer = Union["LLM", Sequence[float]]
+"""What a tuned LLM is compared with: another LLM, or scores of the same items, known already."""
 
 Scores = dict[str, NDArray[np.float64]]
 
@@ -54,15 +60,63 @@ def check_same_items(base: Scores, tuned: Scores) -> None:
             )
 
 
-def _scores(name: str, evaluate: Evaluate, llm: LLM) -> NDArray[np.float64]:
-    given = evaluate(llm)
+def check_peers(peers: Any, evaluate: Evaluate | None) -> None:
+    """Each is an LLM or a list of scores, and there is `evaluate` to score the tuned LLM by."""
+    if not isinstance(peers, Mapping):
+        raise TypeError(f"peers must map names to LLMs or scores, got {type(peers).__name__}")
+    if peers and evaluate is None:
+        raise ValueError("peers needs evaluate: the tuned LLM is compared on its items")
+    for name, peer in peers.items():
+        if isinstance(peer, str) or not (_is_llm(peer) or isinstance(peer, Sequence | np.ndarray)):
+            raise TypeError(f"peers[{name!r}] must be an LLM or a list of scores, got {peer!r}")
+
+
+def peer_scores(peers: Mapping[str, Peer], evaluate: Evaluate | None, base: Scores) -> Scores:
+    """What each peer scores on `evaluate`'s items.
+
+    Raises:
+        ValueError: not one score from 0 to 1 for each item.
+    """
+    found: Scores = {}
+    for name, peer in peers.items():
+        assert evaluate is not None
+        said = f"peers[{name!r}]"
+        found[name] = _scores(said, evaluate, peer) if _is_llm(peer) else _numbers(said, peer)
+        if len(found[name]) != len(base[SCORE]):
+            raise ValueError(
+                f"{said} must have one score for each of evaluate's {len(base[SCORE])} items, "
+                f"got {len(found[name])}"
+            )
+    return found
+
+
+def peer_gains(peers: Scores, tuned: Scores) -> dict[str, Gains]:
+    """The tuned LLM against each peer, which stands where the base does elsewhere."""
+    return {
+        f"{name} as the base": {SCORE: paired_gain(scores, tuned[SCORE])}
+        for name, scores in peers.items()
+    }
+
+
+def _is_llm(value: Any) -> bool:
+    from llama_index.core.llms import LLM
+
+    return isinstance(value, LLM)
+
+
+def _scores(name: str, evaluate: Evaluate, llm: Any) -> NDArray[np.float64]:
+    return _numbers(name, evaluate(llm))
+
+
+def _numbers(name: str, given: Any) -> NDArray[np.float64]:
+    """Scores as an array, or what is wrong with them."""
     try:
         scores = np.asarray([float(value) for value in given], dtype=np.float64)
     except (TypeError, ValueError) as exc:
-        raise TypeError(f"{name} must return a list of numbers, one for each item: {exc}") from exc
+        raise TypeError(f"{name} must give a list of numbers, one for each item: {exc}") from exc
     if not scores.size:
-        raise ValueError(f"{name} must return one score for each item, got none")
+        raise ValueError(f"{name} must give one score for each item, got none")
     wrong = scores[~((scores >= 0) & (scores <= 1))]
     if wrong.size:
-        raise ValueError(f"{name} must return scores between 0 and 1, got {wrong[0]}")
+        raise ValueError(f"{name} must give scores between 0 and 1, got {wrong[0]}")
     return scores

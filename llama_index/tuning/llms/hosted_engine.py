@@ -13,7 +13,7 @@ from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import HostedError, JobNotFinishedError, NotFinetunedError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.llms.evaluation import Evaluate, check_callables
+from llama_index.tuning.llms.evaluation import Evaluate, Peer, check_callables, check_peers
 from llama_index.tuning.llms.hosted_calls import Clock
 from llama_index.tuning.llms.hosted_checks import (
     check_limits,
@@ -76,6 +76,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             against tuned measured and gated. Without it nothing is measured.
         protect: abilities that must not be lost, by name: each gives an LLM a score between 0
             and 1 for each item that is to stay as it was; the gate refuses a loss.
+        peers: what else the tuned LLM is compared with on `evaluate`'s items, by name: an LLM, or
+            scores of the same items. The gate does not look at them.
         accept: `"gain"`, or `"always"` to take the tuned LLM whatever was measured.
         base_llm: what is compared with and kept; by default `base_model` at the same server.
         deployment: Azure's name for the running tuned model.
@@ -123,6 +125,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         extra_body: Mapping[str, Any] | None = None,
         evaluate: Evaluate | None = None,
         protect: Mapping[str, Evaluate] | None = None,
+        peers: Mapping[str, Peer] | None = None,
         accept: Accept = "gain",
         base_llm: LLM | None = None,
         deployment: str | None = None,
@@ -147,7 +150,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if data_path is None and start_job_id is None:
             raise ValueError("data_path is needed, or start_job_id of a job that exists")
         check_data(data_path=data_path, validation_data=validation_data)
-        check_callables(evaluate, protect or {})
+        check_callables(evaluate, {} if protect is None else protect)
+        check_peers({} if peers is None else peers, evaluate)
         if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
         check_limits(price, max_cost, max_tokens, min_examples, tokenizer)
@@ -161,6 +165,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         self.start_job_id = start_job_id
         self._server_arguments = (client, base_url, api_key)
         self.evaluate, self.protect, self.accept = evaluate, dict(protect or {}), accept
+        self.peers = dict(peers or {})
         self.base_llm, self.deployment = base_llm, deployment
         self.price, self.max_cost, self.tokenizer = price, max_cost, tokenizer
         self.max_tokens, self.min_examples = max_tokens, min_examples
@@ -232,7 +237,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         connection = self._connection()
         if not self._follows():
             self._checked(connection)
-        measuring = Measuring(self.evaluate, self.protect, self.accept)
+        measuring = Measuring(self.evaluate, self.protect, self.peers, self.accept)
         if wait:  # a faulty evaluate fails before any cost
             measuring.before(lambda: self._base(connection))
         job = self.submit()

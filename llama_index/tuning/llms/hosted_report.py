@@ -12,9 +12,12 @@ from llama_index.tuning.gate import MIN_SLICE, Accept, Verdict, decide
 from llama_index.tuning.llms.evaluation import (
     SCORE,
     Evaluate,
+    Peer,
     Scores,
     caller_scores,
     check_same_items,
+    peer_gains,
+    peer_scores,
 )
 from llama_index.tuning.llms.hosted_client import Server, closing_note
 from llama_index.tuning.llms.hosted_estimate import JobEstimate
@@ -33,20 +36,25 @@ class Measuring:
     Args:
         evaluate: scores held-out items; None: nothing decides.
         protect: abilities that must not be lost, each scored by its function.
+        peers: what else the tuned LLM is compared with.
         accept: the gate's rule.
     """
 
     evaluate: Evaluate | None
     protect: Mapping[str, Evaluate]
+    peers: Mapping[str, Peer]
     accept: Accept
     gains: Gains = field(default_factory=dict)
     guarded: dict[str, Gain] = field(default_factory=dict)
+    against: dict[str, Gains] = field(default_factory=dict)
     _base: Scores = field(default_factory=dict)
+    _peers: Scores = field(default_factory=dict)
 
     def before(self, base: Callable[[], LLM]) -> None:
-        """Score the base; `base` is only called where there is something to score."""
+        """Score the base and its peers; `base` is only called where there is something to score."""
         if self.evaluate is not None:
             self._base = caller_scores(base(), self.evaluate, self.protect)
+            self._peers = peer_scores(self.peers, self.evaluate, self._base)
 
     def after(self, tuned: Callable[[], LLM]) -> None:
         """Score the tuned LLM on the same items."""
@@ -57,6 +65,7 @@ class Measuring:
         found = {name: paired_gain(self._base[name], after[name]) for name in after}
         self.gains = {SCORE: found.pop(SCORE)}
         self.guarded = found
+        self.against = peer_gains(self._peers, after)
 
     def verdict(self, job: Any) -> Verdict:
         """Accepted, and why."""
@@ -114,7 +123,10 @@ def hosted_report(
         method="scored by evaluate=" if measuring.gains else "not measured",
         primary=SCORE if measuring.gains else "",
         gains=measuring.gains,
-        slices={name: {SCORE: gain} for name, gain in measuring.guarded.items()},
+        slices={
+            **{name: {SCORE: gain} for name, gain in measuring.guarded.items()},
+            **measuring.against,
+        },
         accepted=verdict.accepted,
         reason=verdict.reason,
         data={name: value for name, value in data.items() if value is not None},

@@ -16,6 +16,7 @@ from llama_index.tuning import (
     HuggingFaceOptions,
     execution_scorer,
     sql_dataset,
+    sql_task,
     text_to_sql_prompt,
 )
 from llama_index.tuning.errors import DatasetError
@@ -182,22 +183,29 @@ def test_training_and_serving_put_a_question_the_same_way(cities, schema):
 
 
 def test_a_tuned_model_answers_through_the_query_engine(cities, tmp_path):
-    dataset, _ = sql_dataset(rows(), cities, prompt=SHORT)
-    texts = [m["content"] for e in dataset.examples for m in e.messages] * 3
+    other = [{**row, "question": f"{row['question'][9:]}: how big?"} for row in rows()]
+    task = sql_task(rows(), cities, held_out=other, prompt=SHORT, max_tokens=40)
+    texts = [m["content"] for e in task.dataset.examples for m in e.messages] * 3
     save_tiny(tmp_path / "base", texts, vocabulary=400, hidden=64)
-    score = execution_scorer(rows(), cities, prompt=SHORT, max_tokens=40)
+    nearest = task.evaluate.score([rows()[0]["sql"]] * len(other))
     engine = HuggingFaceFinetuneEngine(
-        dataset,
+        task.dataset,
         tmp_path / "base",
         model_output_path=tmp_path / "tuned",
-        evaluate=score,
+        evaluate=task.evaluate,
+        peers={"nearest": nearest, "silent": ScriptedLLM(answer=lambda prompt: "?")},
         options=HuggingFaceOptions(
             weights="full", device="cpu", learning_rate=5e-3, max_steps=80, batch_size=6
         ),
         accept="always",
     )
-    gain = engine.finetune().gains["score"]
-    assert (gain.base, gain.tuned) == (0, 1)
+    report = engine.finetune()
+    gain, peer = report.gains["score"], report.slices["nearest as the base"]["score"]
+    assert (gain.base, gain.n) == (0, 6)
+    assert (peer.base, peer.tuned) == (pytest.approx(1 / 6), gain.tuned)
+    assert peer.low <= peer.mean <= peer.high
+    assert report.slices["silent as the base"]["score"].base == 0
+    assert "nearest as the base (n=6" in str(report)
     served = NLSQLTableQueryEngine(
         SQLDatabase(create_engine(f"sqlite:///{cities}")),
         llm=engine.get_finetuned_model(max_new_tokens=40),

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning._async import run_async
 from llama_index.tuning.datasets._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.errors import DatasetError, ReplyError
@@ -20,8 +24,9 @@ from llama_index.tuning.generate.calls import (
     Question,
     check_counts,
 )
-from llama_index.tuning.generate.failures import Failure
+from llama_index.tuning.generate.failures import Failure, Outcomes
 from llama_index.tuning.generate.runs import run_items
+from llama_index.tuning.llms.tasks.replies import texts_of
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 
 Keep = Callable[[str, str], bool]
 """(prompt, answer) → whether a student should learn it."""
+
+Answer = tuple[str, str | None]
+"""What the teacher said, and why it is refused, or None."""
 
 
 @dataclass(frozen=True)
@@ -113,22 +121,13 @@ def distillation_dataset(
         >>> len(made), made.counts["dropped"]
         (1, 1)
     """
-    judge = _judge(keep)
-    if teacher_prompt is not None and not callable(teacher_prompt):
-        raise TypeError(f"teacher_prompt must be a function of a prompt, got {teacher_prompt!r}")
-    check_counts(num_workers=num_workers)
-    given = _texts(prompts)
-    items = list(dict.fromkeys(given))
-    ids = {prompt: _id(prompt) for prompt in items}
-    work = _Distil(judge, teacher_prompt, ids, asyncio.Semaphore(num_workers))
-    outcomes = run_items(
+    given = texts_to_ask(prompts)
+    outcomes = ask_teacher(
+        given,
         teacher,
-        items,
-        work.answer,
-        id_of=ids.__getitem__,
-        header={"task": "distillation"},
+        keep=keep,
+        teacher_prompt=teacher_prompt,
         output_path=output_path,
-        description="Asking the teacher",
         num_workers=num_workers,
         retry_limit=retry_limit,
         max_calls=max_calls,
@@ -136,8 +135,48 @@ def distillation_dataset(
         options=options,
         show_progress=show_progress,
     )
-    by_id = {id_: prompt for prompt, id_ in ids.items()}
-    answered = [(by_id[id_], *found) for id_, found in outcomes.results.items()]
+    return distilled(given, outcomes, output_path)
+
+
+def ask_teacher(
+    prompts: Sequence[str],
+    teacher: LLM,
+    *,
+    keep: BaseEvaluator | Keep | None,
+    teacher_prompt: Callable[[str], str] | None,
+    num_workers: int,
+    **run: Any,
+) -> Outcomes[Answer]:
+    """The answers with their verdicts, by the id of their prompt; see `distillation_dataset`."""
+    judge = _judge(keep)
+    if teacher_prompt is not None and not callable(teacher_prompt):
+        raise TypeError(f"teacher_prompt must be a function of a prompt, got {teacher_prompt!r}")
+    check_counts(num_workers=num_workers)
+    work = _Distil(judge, teacher_prompt, asyncio.Semaphore(num_workers))
+    return run_items(
+        teacher,
+        list(dict.fromkeys(prompts)),
+        work.answer,
+        id_of=prompt_id,
+        header={"task": "distillation"},
+        description="Asking the teacher",
+        num_workers=num_workers,
+        **run,
+    )
+
+
+def distilled(
+    prompts: Sequence[str], outcomes: Outcomes[Answer], output_path: PathLike | None
+) -> DistilledDataset:
+    """The dataset of these prompts, written where a path is given.
+
+    Raises:
+        DatasetError: no answer passes.
+    """
+    by_id = {prompt_id(prompt): prompt for prompt in prompts}
+    answered = [(by_id[id_], *found) for id_, found in outcomes.results.items() if id_ in by_id]
+    failures = [failure for failure in outcomes.failures if failure.id in by_id]
+    not_asked = [by_id[id_] for id_ in outcomes.not_asked if id_ in by_id]
     dropped = [
         DroppedAnswer(prompt, answer, reason)
         for prompt, answer, reason in answered
@@ -149,24 +188,65 @@ def distillation_dataset(
     if not kept:
         raise DatasetError(
             f"no answer of the teacher is left: {len(dropped)} refused, "
-            f"{len(outcomes.failures)} failed, {len(outcomes.not_asked)} not asked:",
+            f"{len(failures)} failed, {len(not_asked)} not asked:",
             [f"{d.prompt[:80]!r}: {d.reason}" for d in dropped]
-            + [f"{by_id[f.id][:80]!r}: {f.message}" for f in outcomes.failures],
+            + [f"{by_id[f.id][:80]!r}: {f.message}" for f in failures],
         )
     counts = {
-        "prompts": len(given),
-        "duplicates": len(given) - len(items),
+        "prompts": len(prompts),
+        "duplicates": len(prompts) - len(by_id),
         "kept": len(kept),
         "dropped": len(dropped),
-        "failed": len(outcomes.failures),
-        "not_asked": len(outcomes.not_asked),
+        "failed": len(failures),
+        "not_asked": len(not_asked),
         "requests": outcomes.requests,
     }
-    not_asked = [by_id[id_] for id_ in outcomes.not_asked]
-    made = DistilledDataset(kept, dropped, outcomes.failures, not_asked, counts)
+    made = DistilledDataset(kept, dropped, failures, not_asked, counts)
     if output_path is not None:
         made.save_jsonl(output_path, min_examples=1)
     return made
+
+
+def distillation_scorer(
+    prompts: Iterable[str],
+    *,
+    keep: BaseEvaluator | Keep,
+    workers: int = 4,
+    **settings: Any,
+) -> Callable[[LLM], NDArray[np.float64]]:
+    """A function that scores an LLM by the filter: 1 where its answer would be kept.
+
+    An empty answer is a 0.
+
+    Args:
+        prompts: held-out prompts.
+        keep: as for `distillation_dataset`.
+        workers: requests at a time, to the evaluator too.
+        **settings: of each call to the LLM, such as `max_tokens`.
+
+    Raises:
+        DatasetError: no prompts, or one that is no text.
+    """
+    judge, asked = _judge(keep), texts_to_ask(prompts)
+    check_counts(workers=workers)
+    if keep is None:
+        raise ValueError("keep is needed to score by: a function or an evaluator, got None")
+
+    async def verdict(slots: asyncio.Semaphore, prompt: str, answer: str) -> float:
+        if not answer.strip():
+            return 0.0
+        async with slots:
+            return float(await judge(prompt, answer) is None)
+
+    async def verdicts(answers: Sequence[str]) -> list[float]:
+        slots = asyncio.Semaphore(workers)
+        pairs = zip(asked, answers, strict=True)
+        return await asyncio.gather(*(verdict(slots, *pair) for pair in pairs))
+
+    def scores(llm: LLM) -> NDArray[np.float64]:
+        return np.array(run_async(verdicts(texts_of(llm, asked, workers=workers, **settings))))
+
+    return scores
 
 
 @dataclass(frozen=True)
@@ -195,12 +275,11 @@ class _Judge:
 class _Distil:
     judge: _Judge
     teacher_prompt: Callable[[str], str] | None
-    ids: dict[str, str]
     slots: asyncio.Semaphore
 
-    async def answer(self, calls: Calls, prompt: str) -> tuple[str, str | None]:
+    async def answer(self, calls: Calls, prompt: str) -> Answer:
         """(the teacher's answer, why it is refused)."""
-        id_ = self.ids[prompt]
+        id_ = prompt_id(prompt)
         asked = prompt if self.teacher_prompt is None else self.teacher_prompt(prompt)
         answer: str = await calls.ask(Question("answer", id_, asked, _answer))
         return answer, await self._verdict(calls, id_, prompt, answer)
@@ -237,7 +316,8 @@ def _judge(keep: Any) -> _Judge:
     return _Judge(keep, None)
 
 
-def _texts(prompts: Iterable[str]) -> list[str]:
+def texts_to_ask(prompts: Iterable[str]) -> list[str]:
+    """The prompts as a list, or what is wrong with them."""
     if isinstance(prompts, str):
         raise TypeError("prompts must be a list of texts, got one text")
     given = list(prompts)
@@ -263,7 +343,8 @@ def _example(prompt: str, answer: str) -> ChatExample:
     )
 
 
-def _id(prompt: str) -> str:
+def prompt_id(prompt: str) -> str:
+    """A prompt's id in the run's file."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 

@@ -27,7 +27,12 @@ class Verdict:
 
 
 def decide(
-    primary: str, gain: Gain, slices: Mapping[str, Gain] | None = None, *, accept: Accept = "gain"
+    primary: str,
+    gain: Gain,
+    slices: Mapping[str, Gain] | None = None,
+    *,
+    accept: Accept = "gain",
+    unit: str = "queries",
 ) -> Verdict:
     """Accept the tuned component where its gain is shown and no slice of the queries loses.
 
@@ -40,9 +45,10 @@ def decide(
         gain: the gain on all measured queries.
         slices: name of a group of queries → its gain, each guarded by itself.
         accept: `"gain"`, or `"always"` to accept whatever was measured.
+        unit: what was measured, in the plural, for the reason.
     """
     check_accept(accept)
-    objection = _objection(primary, gain, slices or {})
+    objection = _objection(primary, gain, slices or {}, unit)
     if accept == "always":
         said = f"; the gate alone would have kept the base: {objection}" if objection else ""
         return Verdict(True, f'accept="always"{said}')
@@ -65,9 +71,9 @@ def check_accept(accept: str) -> None:
         raise ValueError(f"unknown accept {accept!r}; choose one of: {', '.join(get_args(Accept))}")
 
 
-def _objection(primary: str, gain: Gain, slices: Mapping[str, Gain]) -> str | None:
+def _objection(primary: str, gain: Gain, slices: Mapping[str, Gain], unit: str) -> str | None:
     if gain.n < MIN_QUERIES:
-        return f"no gain is shown: {gain.n} measured queries are fewer than {MIN_QUERIES}"
+        return f"no gain is shown: {gain.n} measured {unit} are fewer than {MIN_QUERIES}"
     if gain.low < 0 or gain.mean <= 0:
         return f"no gain is shown: {describe(primary, gain)}"
     if gain.mean < MIN_GAIN:

@@ -41,6 +41,7 @@ class FinetuneReport:
         history: training curve, one entry for each epoch of each fold.
         notes: what a reader should know beside the numbers.
         versions: library → version.
+        unit: what was measured, in the plural: queries, items, conversations.
     """
 
     title: str
@@ -57,6 +58,7 @@ class FinetuneReport:
     history: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    unit: str = "queries"
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.verdict.upper()}", self.reason, ""]
@@ -67,8 +69,8 @@ class FinetuneReport:
         return "\n".join(lines).rstrip()
 
     def groups(self) -> dict[str, Gains]:
-        """All queries first, then each slice that has any; empty where nothing was measured."""
-        parts = {"all queries": self.gains, **self.slices}
+        """All of them first, then each slice that has any; empty where nothing was measured."""
+        parts = {f"all {self.unit}": self.gains, **self.slices}
         return {name: gains for name, gains in parts.items() if gains}
 
     @property

@@ -93,6 +93,10 @@ def test_an_estimate_needs_no_server_and_no_key(data, capsys):
         (["create", "{data}", "--model", "m", "--extra-body", "["], "of --extra-body is not valid"),
         (["create", "{data}", "--model", "m", "--extra-body", "3"], "must be a JSON object"),
         (["create", "{data}", "--model", "m", "--method", "x"], "unknown method 'x'"),
+        (
+            ["create", "{data}", "--model", "m", "--timeout", "5"],
+            "without --wait nothing is waited for: --timeout needs it",
+        ),
         (["estimate", "{data}", "--method", "dpo"], "line 1 has the format 'openai', method 'dpo'"),
         (["status", "ftjob-1", "--azure"], "set AZURE_OPENAI_ENDPOINT"),
     ],

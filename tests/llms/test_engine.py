@@ -85,7 +85,9 @@ def test_it_learns_measures_and_saves(tiny, tmp_path):
     gain = report.gains["log-likelihood"]
     assert gain.n == 12  # 30 % of 40 conversations
     assert gain.mean > 1
-    assert FinetuneReport.from_json(tmp_path / "out" / "report.json").gains == report.gains
+    saved = FinetuneReport.from_json(tmp_path / "out" / "report.json")
+    assert (saved.gains, saved.unit) == (report.gains, "conversations")
+    assert "all conversations (n=12" in str(report)
     llm = tuning.get_finetuned_model(max_new_tokens=20)
     assert isinstance(llm, TunedHuggingFaceLLM)
     assert "euros." in llm.complete("Fee in Oslo for 1?").text
@@ -284,6 +286,7 @@ def test_the_gate_looks_at_the_callers_scores_and_at_what_is_protected(tiny, tmp
     report = good.finetune()
     assert report.accepted
     assert report.primary == "score"
+    assert "all items (n=20, scored by evaluate=)" in str(report)
     assert report.data["conversations"] == 40  # nothing is held out of the training
     guarded = engine(
         tiny, tmp_path / "lost", options=options, evaluate=numbered, protect={"old": fading}

@@ -8,6 +8,7 @@ import traceback
 
 import openai
 import pytest
+from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import MistralAIFinetuneEngine, OpenAIFinetuneEngine
 from llama_index.tuning.errors import DatasetError, HostedEndedError, HostedError, RunFileError
@@ -70,6 +71,9 @@ ARGUMENTS = [
     ({"deployment": 5}, "deployment must be a text, got int"),
     ({"start_job_id": 5}, "start_job_id must be a text, got int"),
     ({"state_path": 5}, "state_path must be a path, got 5"),
+    ({"base_llm": MockLLM()}, "base_llm needs evaluate: without it nothing is compared"),
+    ({"base_llm": "gpt", "evaluate": list}, "base_llm must be an LLM of LlamaIndex, got str"),
+    ({"peers": {"teacher": MockLLM()}}, "peers needs evaluate"),
     ({"evaluate": list, "protect": [1]}, "protect must map names to functions, got list"),
     ({"client": object()}, "client must be an openai.OpenAI or openai.AzureOpenAI, got object"),
     ({"client": openai.AsyncOpenAI(api_key="k")}, "client must be synchronous"),
@@ -233,6 +237,13 @@ def test_a_damaged_state_file_is_told_before_anything_is_sent(tmp_path, content)
     with JobsServer() as server:
         with pytest.raises(RunFileError, match=r"state file of hosted jobs"):
             engine_on(server, path).finetune()
+        assert not server.seen
+
+
+def test_a_folder_as_state_file_is_told_before_anything_is_sent(tmp_path):
+    with JobsServer() as server:
+        with pytest.raises(RunFileError, match=r"state_path: .* is a folder; name a file in it"):
+            engine_on(server, train_file(tmp_path), state_path=tmp_path).finetune()
         assert not server.seen
 
 

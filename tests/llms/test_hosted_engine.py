@@ -133,6 +133,7 @@ def test_peers_are_compared_and_decide_nothing():
     with JobsServer(answer=right) as server:
         report = engine_on(server, chats(), evaluate=knows, peers={"rule": [1.0] * 20}).finetune()
     assert report.accepted
+    assert "all items (n=20" in str(report)
     assert report.slices["rule as the base"]["score"].base == 1.0
     assert report.slices["rule as the base"]["score"].tuned == report.gains["score"].tuned
 

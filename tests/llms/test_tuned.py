@@ -187,6 +187,15 @@ def test_a_template_without_tools_makes_no_function_calling_model():
         llm.chat(HI, tools=[fee_tool()])
 
 
+def test_no_message_is_no_conversation():
+    llm = plain()
+    for call in (llm.chat, llm.stream_chat, lambda m: llm.chat_batch([HI, m])):
+        with pytest.raises(ValueError, match="messages must hold at least one message, got none"):
+            list(call([]))
+    with pytest.raises(ValueError, match="max_tokens must be >= 1, got 0"):
+        llm.chat(HI, max_tokens=0)
+
+
 def test_bos_is_there_once():
     llm = plain(bos=True)
     bos = llm.tokenizer.bos_token_id
@@ -277,7 +286,9 @@ def test_what_may_become_a_call_is_held_back():
         ({"device": "gpu"}, ValueError, "device 'gpu' is not on this machine"),
         ({"quantize": "8bit"}, ValueError, "unknown quantize '8bit'; choose one of: 4bit, None"),
         ({"tool_parser": 5}, TypeError, "tool_parser must be a ToolParser, got 5"),
-        ({"context_window": 0}, ValueError, "context_window"),
+        ({"context_window": 0}, ValueError, "context_window must be a whole number >= 1, got 0"),
+        ({"max_new_tokens": 0}, ValueError, "max_new_tokens must be a whole number >= 1, got 0"),
+        ({"max_new_tokens": "9"}, ValueError, "max_new_tokens must be a whole number >= 1"),
     ],
 )
 def test_a_wrong_argument_of_loading_is_named(tuned_folder, arguments, error, message):

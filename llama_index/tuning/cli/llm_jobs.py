@@ -33,7 +33,8 @@ _SETTINGS = typer.Option(
 )
 _PRICE = typer.Option(None, help="Price of a million trained tokens.")
 _LEAST = typer.Option(10, help="Fewest examples.")
-_TIMEOUT = typer.Option(86_400.0, help="Seconds to wait for the end.")
+_DAY = 86_400.0
+_TIMEOUT = typer.Option(_DAY, help="Seconds to wait for the end.")
 _LIMIT = typer.Option(20, help="How many, the newest.")
 _JSON = typer.Option(False, "--json", help="Print JSON.")
 
@@ -81,17 +82,19 @@ def create(
     min_examples: int = _LEAST,
     state: Path | None = typer.Option(None, help="State file; DATA.job.json by default."),
     wait: bool = typer.Option(False, "--wait", help="Wait for the end."),
-    timeout: float = _TIMEOUT,
+    timeout: float | None = typer.Option(None, help="With --wait: seconds, a day by default."),
     json: bool = _JSON,
 ) -> None:
     """Upload a file and make a job; the same command again finds the job that it made."""
+    if timeout is not None and not wait:
+        raise ValueError("without --wait nothing is waited for: --timeout needs it")
     engine = _engine(
         azure, model, data, base_url=base_url, api_key=_key(api_key_env), method=method,
         hyperparameters=_pairs(hyperparameter, "--hyperparameter"), suffix=suffix, seed=seed,
         metadata={name: str(text) for name, text in _texts(metadata, "--metadata").items()},
         extra_body=_object(extra_body), validation_data=validation, price=price,
-        max_cost=max_cost, min_examples=min_examples, state_path=state, timeout=timeout,
-        show_progress=wait and not json,
+        max_cost=max_cost, min_examples=min_examples, state_path=state,
+        timeout=_DAY if timeout is None else timeout, show_progress=wait and not json,
     )  # fmt: skip
     if not json:
         console.print(str(engine.estimate()), markup=False)

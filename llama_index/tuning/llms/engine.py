@@ -385,7 +385,8 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         gains = {name: paired_gain(before[name], after[name]) for name in before}
         guarded = {name: gains.pop(name) for name in self.protect}
         primary = SCORE if self.evaluate is not None else self._likelihood
-        verdict = decide(primary, gains[primary], guarded, accept=self.accept)
+        unit = "items" if primary == SCORE else "conversations"
+        verdict = decide(primary, gains[primary], guarded, accept=self.accept, unit=unit)
         slices = {name: {SCORE: gain} for name, gain in guarded.items()}
         slices |= peer_gains(peers, after)
         if primary == SCORE and self._likelihood in gains:  # of other items, a table of its own
@@ -405,6 +406,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             history=trained.history,
             notes=[*trained.notes, *plan.preflight.warnings, *_forgotten(guarded)],
             versions=installed_versions(*_LIBRARIES),
+            unit=unit,
         )
 
     def _title(self, plan: Plan) -> str:

@@ -42,6 +42,18 @@ def check_texts(**texts: Any) -> None:
             raise ValueError(f"{name} must be a text, got {got}")
 
 
+def check_base_llm(base_llm: Any, evaluate: Any) -> None:
+    """An LLM, and something to compare it by."""
+    from llama_index.core.llms import LLM
+
+    if not isinstance(base_llm, LLM):
+        raise TypeError(f"base_llm must be an LLM of LlamaIndex, got {type(base_llm).__name__}")
+    if evaluate is None:
+        raise ValueError(
+            "base_llm needs evaluate: without it nothing is compared, and none is kept"
+        )
+
+
 def check_path(name: str, value: Any) -> None:
     """A path, or None."""
     if value is not None and not isinstance(value, str | os.PathLike):

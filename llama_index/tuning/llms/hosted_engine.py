@@ -16,6 +16,7 @@ from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.evaluation import Evaluate, Peer, check_callables, check_peers
 from llama_index.tuning.llms.hosted_calls import Clock
 from llama_index.tuning.llms.hosted_checks import (
+    check_base_llm,
     check_limits,
     check_path,
     check_seconds,
@@ -79,7 +80,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         peers: what else the tuned LLM is compared with on `evaluate`'s items, by name: an LLM, or
             scores of the same items. The gate does not look at them.
         accept: `"gain"`, or `"always"` to take the tuned LLM whatever was measured.
-        base_llm: what is compared with and kept; by default `base_model` at the same server.
+        base_llm: with `evaluate`, what is compared with and kept; by default `base_model` at the
+            same server.
         deployment: Azure's name for the running tuned model.
         price: of a million trained tokens, for `estimate()`.
         max_cost: a dearer estimate is an error, before anything is sent.
@@ -154,6 +156,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         check_peers({} if peers is None else peers, evaluate)
         if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
+        if base_llm is not None:
+            check_base_llm(base_llm, evaluate)
         check_limits(price, max_cost, max_tokens, min_examples, tokenizer)
         check_texts(start_job_id=start_job_id, base_url=base_url, deployment=deployment)
         check_path("state_path", state_path)

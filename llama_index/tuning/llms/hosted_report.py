@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
 
+UNIT = "items"
+
+
 @dataclass
 class Measuring:
     """Scores of the base before the job, of the tuned LLM after it, and the verdict.
@@ -83,7 +86,7 @@ class Measuring:
                 "nothing was measured yet: finetune() waits for the job, and the tuned model must "
                 "be deployed where the server wants that",
             )
-        return decide(SCORE, self.gains[SCORE], self.guarded, accept=self.accept)
+        return decide(SCORE, self.gains[SCORE], self.guarded, accept=self.accept, unit=UNIT)
 
     def notes(self) -> list[str]:
         """What a reader should know of the protected abilities."""
@@ -136,6 +139,7 @@ def hosted_report(
         history=history,
         notes=[*measuring.notes(), *_notes(server, job, needs_deployment)],
         versions=installed_versions("openai"),
+        unit=UNIT,
     )
 
 

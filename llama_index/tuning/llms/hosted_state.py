@@ -70,6 +70,8 @@ class JobState:
             write_text_atomic(self.path, json.dumps(self._all, indent=2))
 
     def _read(self) -> dict[str, Any]:
+        if self.path is not None and self.path.is_dir():
+            raise RunFileError(f"state_path: {self.path} is a folder; name a file in it")
         if self.path is None or not self.path.exists():
             return {"kind": _KIND, "format": FORMAT, "servers": {}}
         try:

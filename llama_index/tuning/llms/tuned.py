@@ -109,6 +109,9 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
     ) -> None:
         if not isinstance(tool_parser, ToolParser | None):
             raise TypeError(f"tool_parser must be a ToolParser, got {tool_parser!r}")
+        check_counts(max_new_tokens=max_new_tokens)
+        if context_window is not None:
+            check_counts(context_window=context_window)
         template = ChatTemplate(tokenizer, model_name)
         limit = context_length(model)
         # The parent compares the two names, which differ where an adapter was loaded.
@@ -447,6 +450,8 @@ def _prompt_writer(template: ChatTemplate, system_prompt: str) -> Callable[..., 
     """A function from messages, and tools, to the text that the model reads."""
 
     def write(messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()) -> str:
+        if not messages:
+            raise ValueError("messages must hold at least one message, got none")
         records = [message_record(message) for message in messages]
         if system_prompt and (not records or records[0]["role"] != "system"):
             records.insert(0, {"role": "system", "content": system_prompt})

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 
@@ -67,6 +68,36 @@ def test_a_second_run_asks_neither_teacher_nor_evaluator_again(tmp_path):
     assert same.examples == made.examples
     assert same.dropped == made.dropped
     assert made.dropped[0].reason == "the evaluator refused it: None"
+
+
+class Strict(Evaluator):
+    """Has options: a threshold, a nested one, weights, a function, a model."""
+
+    def __init__(self, threshold=0.5, limits=(1, 2), weights=(1.0,), parse=len, llm=None):
+        super().__init__()
+        self.threshold, self.limits, self.parse, self._llm = threshold, {"x": limits}, parse, llm
+        self.weights = np.array(weights)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": 0.6},
+        {"limits": (1, 3)},
+        {"weights": (1.5,)},
+        {"parse": max},
+        {"llm": ScriptedLLM(answer=upper, name="other")},
+    ],
+)
+def test_a_changed_option_of_the_evaluator_is_asked_anew_and_the_teacher_is_not(tmp_path, change):
+    out = tmp_path / "made.jsonl"
+    llm = ScriptedLLM(answer=upper, name="judge")
+    distillation_dataset(PROMPTS, ScriptedLLM(answer=upper), keep=Strict(llm=llm), output_path=out)
+    silent = ScriptedLLM(answer=lambda prompt: pytest.fail("asked again"))
+    same, other = Strict(llm=llm), Strict(**{"llm": llm, **change})
+    distillation_dataset(PROMPTS, silent, keep=same, output_path=out)
+    distillation_dataset(PROMPTS, silent, keep=other, output_path=out)
+    assert (same.calls, other.calls) == (0, 3)
 
 
 def test_a_run_that_was_ended_goes_on(tmp_path):

@@ -26,6 +26,7 @@ from llama_index.tuning.generate.calls import (
 )
 from llama_index.tuning.generate.failures import Failure, Outcomes
 from llama_index.tuning.generate.runs import run_items
+from llama_index.tuning.llms.tasks.filters import evaluator_key
 from llama_index.tuning.llms.tasks.replies import texts_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def distillation_dataset(
         prompts: as the application puts them to the student; the same one twice is asked once.
         teacher: any LLM.
         keep: an evaluator of LlamaIndex, which is given prompt and answer and whose `passing`
-            decides; or a function of (prompt, answer), such as one that runs the SQL, which is
+            decides, asked anew where its class, prompts, model, threshold or other settings
+            changed; or a function of (prompt, answer), such as one that runs the SQL, which is
             called anew in each run; None keeps everything.
         teacher_prompt: what the teacher is asked for a student's prompt, with instructions or
             examples that the student is to do without; by default the same.
@@ -306,8 +308,7 @@ def _judge(keep: Any) -> _Judge:
     from llama_index.core.evaluation import BaseEvaluator
 
     if isinstance(keep, BaseEvaluator):
-        prompts = {name: p.get_template() for name, p in sorted(keep.get_prompts().items())}
-        return _Judge(keep, json.dumps([type(keep).__qualname__, prompts]))
+        return _Judge(keep, evaluator_key(keep))
     if keep is not None and not callable(keep):
         raise TypeError(
             "keep must be a LlamaIndex evaluator, a function of (prompt, answer), or None, "

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.program.function_program import get_function_tool
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
 from llama_index.tuning import HuggingFaceFinetuneEngine, HuggingFaceOptions, TunedHuggingFaceLLM
-from llama_index.tuning.collect.records import tool_record
+from llama_index.tuning.collect.records import message_record, tool_record
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.llms.tasks.style import StyleItem, is_json, style_dataset
 from tests.llms.tiny import save_tiny
 
 CITIES = ["Oslo", "Lima", "Cairo", "Quito", "Paris", "Delhi", "Rome", "Seoul", "Accra", "Baku"]
@@ -65,6 +69,19 @@ def request(city: str) -> str:
     return f"{city} {city} {city}: about {city}"
 
 
+def json_chats() -> ChatDataset:
+    """What `LLMTextCompletionProgram` asks for a `City`, answered by sound JSON."""
+    prompt = PromptTemplate("{request}", output_parser=PydanticOutputParser(City))
+    items = [
+        StyleItem(
+            [message_record(m) for m in prompt.format_messages(request=request(city))],
+            City(name=city, fee=euros).model_dump_json(),
+        )
+        for city, euros in FEES.items()
+    ]
+    return style_dataset(items, [is_json(City.model_json_schema())])[0]
+
+
 def tool_chats() -> ChatDataset:
     """Conversations that call `fee`, that fill in a `City`, and that call nothing."""
     offered = {"fee": tool_record(fee_tool()), "City": tool_record(get_function_tool(City))}
@@ -94,12 +111,9 @@ def tool_chats() -> ChatDataset:
     return ChatDataset(examples)
 
 
-@pytest.fixture(scope="session")
-def tuned_folder(tmp_path_factory):
-    """A model that has learnt `tool_chats` by heart."""
-    chats = tool_chats()
+def learn_by_heart(folder: Path, chats: ChatDataset, *, steps: int) -> Path:
+    """The folder of a tiny model tuned until it knows the conversations."""
     texts = [json.dumps(line, ensure_ascii=False) for line in chats.lines("trl")] * 3
-    folder = tmp_path_factory.mktemp("tuned-llm")
     save_tiny(folder / "base", texts, vocabulary=600, hidden=96)
     engine = HuggingFaceFinetuneEngine(
         chats,
@@ -107,12 +121,18 @@ def tuned_folder(tmp_path_factory):
         model_output_path=folder / "tuned",
         evaluate=lambda llm: [0.0] * 20,
         options=HuggingFaceOptions(
-            weights="full", device="cpu", learning_rate=4e-3, max_steps=80, batch_size=6
+            weights="full", device="cpu", learning_rate=4e-3, max_steps=steps, batch_size=6
         ),
         accept="always",
     )
     engine.finetune()
     return folder / "tuned"
+
+
+@pytest.fixture(scope="session")
+def tuned_folder(tmp_path_factory):
+    """A model that has learnt `tool_chats` by heart."""
+    return learn_by_heart(tmp_path_factory.mktemp("tuned-llm"), tool_chats(), steps=80)
 
 
 @pytest.fixture(scope="session")

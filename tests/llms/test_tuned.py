@@ -6,7 +6,8 @@ import time
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
-from llama_index.core.program import FunctionCallingProgram
+from llama_index.core.output_parsers import PydanticOutputParser
+from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
 from llama_index.core.prompts import PromptTemplate
 
 from llama_index.tuning import TunedHuggingFaceLLM
@@ -14,7 +15,7 @@ from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.llms.generation import generation_settings
 from llama_index.tuning.llms.loading import Source, load_model, load_tokenizer
 from llama_index.tuning.llms.tool_parsers import HermesToolParser
-from tests.llms.conftest import FEES, City, fee_tool, question, request
+from tests.llms.conftest import FEES, City, fee_tool, json_chats, learn_by_heart, question, request
 from tests.llms.tiny import PLAIN_TEMPLATE, tiny_model, tiny_tokenizer
 
 HI = [ChatMessage(role="user", content="Hi Oslo")]
@@ -153,13 +154,30 @@ async def test_an_agent_runs_on_it(tuned, city, euros, streaming):
 
 
 @pytest.mark.parametrize(("city", "euros"), FEES.items())
-def test_it_fills_in_a_pydantic_class(tuned, city, euros):
+async def test_it_fills_in_a_pydantic_class(tuned, city, euros):
     found = tuned.as_structured_llm(City).complete(request(city)).raw
     assert found == City(name=city, fee=euros)
     program = FunctionCallingProgram.from_defaults(
         City, prompt=PromptTemplate("{request}"), llm=tuned
     )
     assert program(request=request(city)) == found
+    assert await program.acall(request=request(city)) == found
+
+
+async def test_a_text_completion_program_runs_on_a_model_tuned_for_it(tmp_path):
+    chats = json_chats()
+    folder = learn_by_heart(tmp_path, chats, steps=60)
+    llm = TunedHuggingFaceLLM.load(folder, device="cpu", max_new_tokens=60)
+    program = LLMTextCompletionProgram.from_defaults(
+        output_parser=PydanticOutputParser(output_cls=City),
+        prompt_template_str="{request}",
+        llm=llm,
+    )
+    for example, (city, euros) in zip(chats.examples, FEES.items(), strict=True):
+        sent = program.prompt.format_messages(llm=llm, request=request(city))
+        assert [m.content for m in sent] == [m["content"] for m in example.messages[:-1]]
+        assert program(request=request(city)) == City(name=city, fee=euros)
+        assert await program.acall(request=request(city)) == City(name=city, fee=euros)
 
 
 def test_its_repr_is_finite(tuned):

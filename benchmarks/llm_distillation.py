@@ -25,9 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from llm_text_to_sql import SMALL, Row, geoquery  # noqa: E402
+from _llm import Row, geoquery, training  # noqa: E402
+from llm_text_to_sql import SMALL  # noqa: E402
 
-from llama_index.tuning import HuggingFaceFinetuneEngine, HuggingFaceOptions  # noqa: E402
+from llama_index.tuning import HuggingFaceFinetuneEngine  # noqa: E402
 from llama_index.tuning.llms.tasks.distil import distillation_dataset  # noqa: E402
 from llama_index.tuning.llms.tasks.sql import (  # noqa: E402
     ExecutionScorer,
@@ -82,16 +83,7 @@ def student(
     chats = distillation_dataset(list(said), ScriptedLLM(answer=said.__getitem__), keep=keep)
     texts = [text for pair in said.items() for text in pair]
     base = save_tiny(here / "random", texts, vocabulary=700, hidden=128, layers=2, seed=seed)
-    options = HuggingFaceOptions(
-        weights="full",
-        device="cpu",
-        learning_rate=SMALL["learning_rate"],
-        batch_size=16,
-        max_steps=SMALL["steps"],
-        warmup=0.05,
-        save_steps=1000,
-        seed=seed,
-    )
+    options = training(learning_rate=SMALL["learning_rate"], steps=SMALL["steps"], seed=seed)
     engine = HuggingFaceFinetuneEngine(
         chats, base, model_output_path=here / "tuned", options=options, evaluate=score
     )

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import sqlite3
 import sys
 import tempfile
 import time
@@ -22,90 +20,36 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from llama_index.core.llms import ChatMessage  # noqa: E402
+from _llm import Row, geoquery, training  # noqa: E402
 
 from llama_index.tuning import (  # noqa: E402
     ChatDataset,
+    ExecutionScorer,
     HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
     TunedHuggingFaceLLM,
+    execution_scorer,
+    sql_dataset,
+    text_to_sql_prompt,
 )
 from tests.llms.tiny import save_tiny  # noqa: E402
 
-Row = dict[str, Any]
+PROMPT = text_to_sql_prompt(schema=False)
 
 
 def rows(folder: Path, *splits: str) -> tuple[list[Row], list[Row]]:
     """Questions whose SQL template is one of the base's, and the others."""
-    found = [
-        json.loads(line)
-        for split in splits
-        for line in (folder / f"{split}.jsonl").read_text().splitlines()
-    ]
+    found = geoquery(folder, *splits)
     old = [row for row in found if row["query_split"] == "train"]
     return old, [row for row in found if row["query_split"] != "train"]
-
-
-def chats(given: Sequence[Row]) -> ChatDataset:
-    """Question → SQL, with short aliases."""
-    return ChatDataset.from_messages(
-        [
-            [
-                {"role": "user", "content": row["question"]},
-                {"role": "assistant", "content": re.sub(r"alias(\d)", r"_\1", row["sql"])},
-            ]
-            for row in given
-        ]
-    )
-
-
-class Execution:
-    """Scores an LLM by running what it writes: 1 where the rows are those of the gold query.
-
-    Read-only, with a limit on the work of a query. Questions with an empty gold result are left
-    out: any query that finds nothing would be right.
-    """
-
-    def __init__(self, database: Path, given: Sequence[Row]) -> None:
-        self.database = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-        self.database.set_progress_handler(lambda: 1, 5_000_000)
-        gold = [(row, self.run(row["sql"])) for row in given]
-        self.items = [(row, found) for row, found in gold if found]
-
-    def run(self, sql: str) -> list[Any] | None:
-        """The rows, in order only where the query asks for one; None: it failed."""
-        try:
-            found = self.database.execute(sql).fetchall()
-        except sqlite3.Error:
-            return None
-        return found if "ORDER BY" in sql.upper() else sorted(found, key=repr)
-
-    def __call__(self, llm: Any) -> list[float]:
-        """One score for each question."""
-        asked = [[ChatMessage(role="user", content=row["question"])] for row, _ in self.items]
-        replies = llm.chat_batch(asked, batch_size=64, max_tokens=150)
-        return [
-            float(self.run(str(reply.message.content or "")) == found)
-            for reply, (_, found) in zip(replies, self.items, strict=True)
-        ]
 
 
 def make_base(
     model: Path, out: Path, train: ChatDataset, val: ChatDataset, steps: int, seed: int
 ) -> None:
     """A text-to-SQL model for the old templates, from random weights."""
-    options = HuggingFaceOptions(
-        weights="full",
-        device="cpu",
-        learning_rate=2e-3,
-        batch_size=16,
-        max_steps=steps,
-        warmup=0.05,
-        save_steps=1000,
-        seed=seed,
-    )
+    options = training(learning_rate=2e-3, steps=steps, seed=seed)
     HuggingFaceFinetuneEngine(
         train, model, model_output_path=out, val_dataset=val, options=options, accept="always"
     ).finetune()
@@ -126,23 +70,13 @@ def adapt(
     base: Path,
     out: Path,
     train: ChatDataset,
-    new: Execution,
+    new: ExecutionScorer,
     protect: dict[str, Callable[[Any], Sequence[float]]],
     steps: int,
     seed: int,
 ) -> dict[str, Any]:
     """The adapter's run and what its report says."""
-    options = HuggingFaceOptions(
-        weights="lora",
-        device="cpu",
-        learning_rate=4e-3,
-        batch_size=16,
-        max_steps=steps,
-        warmup=0.05,
-        merge=True,
-        save_steps=1000,
-        seed=seed,
-    )
+    options = training(learning_rate=4e-3, steps=steps, seed=seed, weights="lora", merge=True)
     started = time.process_time()
     engine = HuggingFaceFinetuneEngine(
         train, base, model_output_path=out, options=options, evaluate=new, protect=protect
@@ -173,7 +107,15 @@ def main() -> None:
     folder = given.data / "geoquery"
     old, new = rows(folder, "train", "val")
     old_test, new_test = rows(folder, "test")
-    score_old, score_new = (Execution(folder / "db.sqlite", part) for part in (old_test, new_test))
+    database = folder / "db.sqlite"
+
+    def chats(given: list[Row]) -> ChatDataset:
+        return sql_dataset(given, database, prompt=PROMPT)[0]
+
+    score_old, score_new = (
+        execution_scorer(part, database, prompt=PROMPT, max_tokens=150)
+        for part in (old_test, new_test)
+    )
     with tempfile.TemporaryDirectory() as name:
         here = Path(name)
         texts = [str(m["content"]) for e in chats([*old, *new]).examples for m in e.messages]

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import numpy as np  # noqa: E402
+from _llm import Row, geoquery, training  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from llama_index.tuning import HuggingFaceFinetuneEngine, HuggingFaceOptions  # noqa: E402
+from llama_index.tuning import HuggingFaceFinetuneEngine  # noqa: E402
 from llama_index.tuning.llms.tasks.sql import (  # noqa: E402
     ExecutionScorer,
     execution_scorer,
@@ -37,19 +38,8 @@ from llama_index.tuning.llms.tasks.sql import (  # noqa: E402
 )
 from tests.llms.tiny import save_tiny  # noqa: E402
 
-Row = dict[str, Any]
-
 SMALL = {"hidden": 128, "layers": 2, "steps": 380, "learning_rate": 3e-3}
 LARGE = {"hidden": 192, "layers": 3, "steps": 456, "learning_rate": 2e-3}
-
-
-def geoquery(folder: Path, *splits: str) -> list[Row]:
-    """Questions and queries, with short aliases: `CITYalias0` is four tokens more."""
-    return [
-        {"question": row["question"], "sql": re.sub(r"alias(\d)", r"_\1", row["sql"])}
-        for split in splits
-        for row in map(json.loads, (folder / f"{split}.jsonl").read_text().splitlines())
-    ]
 
 
 def entity_pattern(rows: Sequence[Row]) -> re.Pattern[str]:
@@ -110,21 +100,11 @@ def one_seed(
     texts = [str(m["content"]) for e in chats.examples for m in e.messages]
     size = {"hidden": shape["hidden"], "layers": shape["layers"]}
     base = save_tiny(here / f"random-{seed}", texts, vocabulary=700, seed=seed, **size)
-    options = HuggingFaceOptions(
-        weights="full",
-        device="cpu",
-        learning_rate=shape["learning_rate"],
-        batch_size=16,
-        max_steps=shape["steps"],
-        warmup=0.05,
-        save_steps=1000,
-        seed=seed,
-    )
     engine = HuggingFaceFinetuneEngine(
         chats,
         base,
         model_output_path=here / f"tuned-{seed}",
-        options=options,
+        options=training(learning_rate=shape["learning_rate"], steps=shape["steps"], seed=seed),
         evaluate=score,
         peers=peers,
     )

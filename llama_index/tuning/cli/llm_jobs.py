@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -101,18 +102,6 @@ def create(
     _finish(engine, json) if wait else _show(engine.submit(), json)
 
 
-@app.command("status")
-def status(
-    job: str = _JOB,
-    base_url: str | None = _URL,
-    api_key_env: str | None = _KEY,
-    azure: bool = _AZURE,
-    json: bool = _JSON,
-) -> None:
-    """Show a job as it is now."""
-    _show(_following(job, base_url, api_key_env, azure).get_current_job(), json)
-
-
 @app.command("wait")
 def wait(
     job: str = _JOB,
@@ -165,40 +154,26 @@ def checkpoints(
         console.print(line, markup=False, soft_wrap=True)
 
 
-@app.command("cancel")
-def cancel(
-    job: str = _JOB,
-    base_url: str | None = _URL,
-    api_key_env: str | None = _KEY,
-    azure: bool = _AZURE,
-    json: bool = _JSON,
-) -> None:
-    """End a job."""
-    _show(_following(job, base_url, api_key_env, azure).cancel(), json)
+def _showing(method: str, help: str) -> Callable[..., None]:
+    """A command that shows a job as one of the engine's methods gives it."""
+
+    def command(
+        job: str = _JOB,
+        base_url: str | None = _URL,
+        api_key_env: str | None = _KEY,
+        azure: bool = _AZURE,
+        json: bool = _JSON,
+    ) -> None:
+        _show(getattr(_following(job, base_url, api_key_env, azure), method)(), json)
+
+    command.__doc__ = help
+    return command
 
 
-@app.command("pause")
-def pause(
-    job: str = _JOB,
-    base_url: str | None = _URL,
-    api_key_env: str | None = _KEY,
-    azure: bool = _AZURE,
-    json: bool = _JSON,
-) -> None:
-    """Hold a job."""
-    _show(_following(job, base_url, api_key_env, azure).pause(), json)
-
-
-@app.command("resume")
-def resume(
-    job: str = _JOB,
-    base_url: str | None = _URL,
-    api_key_env: str | None = _KEY,
-    azure: bool = _AZURE,
-    json: bool = _JSON,
-) -> None:
-    """Let a paused job go on."""
-    _show(_following(job, base_url, api_key_env, azure).resume(), json)
+app.command("status")(_showing("get_current_job", "Show a job as it is now."))
+app.command("cancel")(_showing("cancel", "End a job."))
+app.command("pause")(_showing("pause", "Hold a job."))
+app.command("resume")(_showing("resume", "Let a paused job go on."))
 
 
 def _engine(azure: bool, model: str, data: Path | None = None, **options: Any) -> Any:

@@ -49,6 +49,8 @@ def test_a_folder_with_something_else_is_never_replaced(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="is a file or a link"):
         saved(tmp_path / "file")
+    with pytest.raises(ArtifactError, match=r"deeper cannot be made: .*file is a file"):
+        saved(tmp_path / "file" / "and" / "deeper")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from llama_index.tuning.evaluate import Gain
@@ -22,6 +24,8 @@ def test_a_shown_gain_is_accepted():
     [
         (gain(-0.01, 0.05), {}, "no gain is shown"),
         (gain(0.0, 0.0), {}, "no gain is shown"),
+        (gain(math.nan, math.nan), {}, "no gain is shown: ndcg@10 +nan"),
+        (gain(0.01, 0.05), {"old": gain(math.nan, math.nan, n=30)}, "old lose: ndcg@10 +nan"),
         (gain(0.1, 0.3, n=9), {}, "9 measured queries are fewer than 10"),
         (
             gain(0.01, 0.05),

@@ -54,6 +54,9 @@ def check_writable(path: PathLike) -> None:
     target = Path(path)
     if target.is_symlink() or target.is_file():
         raise ArtifactError(f"{path} is a file or a link; a component is saved as a folder")
+    above = next((parent for parent in target.absolute().parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ArtifactError(f"{path} cannot be made: {above} is a file")
     if not target.exists():
         return
     names = {entry.name for entry in target.iterdir()}

@@ -74,11 +74,11 @@ def check_accept(accept: str) -> None:
 def _objection(primary: str, gain: Gain, slices: Mapping[str, Gain], unit: str) -> str | None:
     if gain.n < MIN_QUERIES:
         return f"no gain is shown: {gain.n} measured {unit} are fewer than {MIN_QUERIES}"
-    if gain.low < 0 or gain.mean <= 0:
+    if not (gain.low >= 0 and gain.mean > 0):  # a gain that is no number is not shown either
         return f"no gain is shown: {describe(primary, gain)}"
     if gain.mean < MIN_GAIN:
         return f"the gain is below {MIN_GAIN}: {describe(primary, gain)}"
     for name, part in slices.items():
-        if part.n >= MIN_SLICE and part.high < 0:
+        if part.n >= MIN_SLICE and not part.high >= 0:
             return f"{name} lose: {describe(primary, part)}"
     return None

@@ -22,7 +22,7 @@ from llama_index.tuning import (
     get_engine,
 )
 from llama_index.tuning.datasets.chat import ChatExample
-from llama_index.tuning.errors import ArtifactError, BaseModelError, NotFinetunedError
+from llama_index.tuning.errors import ArtifactError, BaseModelError, NotFinetunedError, TuningError
 from tests.llms.conftest import fees
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -322,6 +322,16 @@ def test_wrong_scores_are_named_before_training(tiny, tmp_path, scores, message)
         ({"peers": [[0.5]], "evaluate": len}, TypeError, "peers must map names .* got list"),
         ({"peers": {"x": "teacher"}, "evaluate": len}, TypeError, "must be an LLM or a list"),
         ({"peers": {"x": 0.5}, "evaluate": len}, TypeError, "must be an LLM or a list .* got 0.5"),
+        (
+            {"peers": {3: [0.5]}, "evaluate": len},
+            TypeError,
+            "peers must have texts as names, got 3",
+        ),
+        (
+            {"peers": {"x": [0.5]}, "protect": {"x as the base": len}, "evaluate": len},
+            ValueError,
+            r"protect: the name 'x as the base' is taken by peers\['x'\]",
+        ),
     ],
 )
 def test_wrong_peers_are_named_at_once(tiny, given, error, message):
@@ -342,6 +352,20 @@ def test_a_peers_wrong_scores_are_named_before_training(tiny, tmp_path, peer, me
             tiny, tmp_path / "out", evaluate=lambda llm: [0.5] * 10, peers={"x": peer}
         ).finetune()
     assert not (tmp_path / "out.checkpoints").exists()
+
+
+def test_a_training_that_diverges_is_an_error_and_saves_nothing(tiny, tmp_path):
+    for _ in range(2):  # the second time from its last checkpoint
+        with pytest.raises(TuningError, match=r"the training diverged: .* a lower learning_rate"):
+            engine(tiny, tmp_path / "out", options={"learning_rate": 1e30}).finetune()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scores", ["1010101010", {0: 0.5}, {0.5, 1.0}])
+def test_scores_without_an_order_are_refused(tiny, tmp_path, scores):
+    kind = type(scores).__name__
+    with pytest.raises(TypeError, match=f"evaluate must give a list of numbers.* got {kind}"):
+        engine(tiny, tmp_path / "out", evaluate=lambda llm: scores).finetune()
 
 
 def test_misuse_is_named(tiny, tmp_path):

@@ -178,6 +178,11 @@ def test_hyperparameters_that_openai_and_azure_do_not_know_are_refused():
     [
         ({}, "there is no API key: set OPENAI_API_KEY, or pass api_key= or client="),
         ({"base_url": "https://api.other.org/v1"}, "api_key is needed for api.other.org"),
+        (
+            {"base_url": "https://api.other.org/v1", "api_key": "sk-1\n"},
+            "api_key holds white space",
+        ),
+        ({"api_key": "schlüssel"}, "api_key holds white space or letters beyond ASCII"),
         ({"base_url": "api.other.org"}, "base_url must start with http:// or https://"),
         ({"client": openai.OpenAI(api_key="k"), "api_key": "k"}, "pass either client=, or base_ur"),
     ],
@@ -240,10 +245,13 @@ def test_a_damaged_state_file_is_told_before_anything_is_sent(tmp_path, content)
         assert not server.seen
 
 
-def test_a_folder_as_state_file_is_told_before_anything_is_sent(tmp_path):
+def test_a_state_file_that_cannot_be_is_told_before_anything_is_sent(tmp_path):
     with JobsServer() as server:
+        path = train_file(tmp_path)
         with pytest.raises(RunFileError, match=r"state_path: .* is a folder; name a file in it"):
-            engine_on(server, train_file(tmp_path), state_path=tmp_path).finetune()
+            engine_on(server, path, state_path=tmp_path).finetune()
+        with pytest.raises(OSError, match=r"state_path .*train.jsonl.state\.json: "):
+            engine_on(server, path, state_path=path / "state.json").finetune()
         assert not server.seen
 
 

@@ -224,6 +224,9 @@ def test_events_and_checkpoints_are_listed():
         engine = engine_on(server, chats())
         engine.finetune()
         assert [e.message for e in engine.events(2)] == ["Step 2/3", "Step 3/3"]
+        for limit in (0, -1, "2"):
+            with pytest.raises(ValueError, match="limit must be a whole number >= 1, got"):
+                engine.events(limit)
         [checkpoint] = engine.checkpoints()
         name = checkpoint.fine_tuned_model_checkpoint
         assert engine.get_finetuned_model(model=name).model == f"{TUNED}:ckpt-step-2"

@@ -11,7 +11,7 @@ from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionPr
 from llama_index.core.prompts import PromptTemplate
 
 from llama_index.tuning import TunedHuggingFaceLLM
-from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.errors import ArtifactError, BaseModelError
 from llama_index.tuning.llms.generation import generation_settings
 from llama_index.tuning.llms.loading import Source, load_model, load_tokenizer
 from llama_index.tuning.llms.tool_parsers import HermesToolParser
@@ -212,6 +212,40 @@ def test_no_message_is_no_conversation():
             list(call([]))
     with pytest.raises(ValueError, match="max_tokens must be >= 1, got 0"):
         llm.chat(HI, max_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "error", "message"),
+    [
+        ([{"role": "user", "content": "hi"}], TypeError, "must hold ChatMessages, got dict"),
+        (HI[0], TypeError, "must hold ChatMessages, got tuple"),
+        ([ChatMessage(role="user", content="\ud800")], ValueError, "half a character"),
+    ],
+)
+def test_what_is_no_conversation_is_named(messages, error, message):
+    with pytest.raises(error, match=message):
+        plain().chat_batch([messages])
+
+
+@pytest.mark.parametrize("tools", ["fee", [len], [{"name": "fee"}]])
+def test_what_is_no_tool_is_named(tools):
+    with pytest.raises(TypeError, match="tools must hold tools or their schemas"):
+        plain().chat_with_tools(tools, "hi")
+
+
+def test_odd_settings_of_a_call():
+    llm = plain()
+    assert llm.complete("a", max_tokens=None, stop=None).text == llm.complete("a").text
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        llm.complete("", formatted=True)
+    with pytest.raises(ValueError, match="num_return_sequences must be 1"):
+        llm.complete("a", num_return_sequences=3, do_sample=True)
+
+
+def test_a_strange_tokenizer_is_named():
+    many = tiny_tokenizer(["Fee in Oslo for one and two euros."] * 9, vocabulary=600)
+    with pytest.raises(BaseModelError, match="they do not belong together"):
+        TunedHuggingFaceLLM(tiny_model(tiny_tokenizer(["a"], vocabulary=261)), many, model_name="x")
 
 
 def test_bos_is_there_once():

@@ -17,6 +17,12 @@ def conversation_faults(messages: Any, tools: Any, parallel: Any, rejected: Any)
     if not isinstance(messages, list) or not messages:
         return ["messages must be a list of at least one message"]
     faults = [*_tool_faults(tools)]
+    parts = {f"messages[{place}]": message for place, message in enumerate(messages)}
+    faults += [
+        f"{at} holds half a character (a lone surrogate), which no file and no tokenizer can hold"
+        for at, part in {**parts, "tools": tools, "rejected": rejected}.items()
+        if not is_whole(part)
+    ]
     names = set() if faults else {tool["function"]["name"] for tool in tools}
     if parallel is not None and not isinstance(parallel, bool):
         faults.append(f"parallel_tool_calls must be true or false, got {parallel!r}")
@@ -33,6 +39,17 @@ def conversation_faults(messages: Any, tools: Any, parallel: Any, rejected: Any)
         elif isinstance(rejected, dict) and _said(rejected) == _said(messages[-1]):
             faults.append("rejected says the same as the last message")
     return faults
+
+
+def is_whole(value: Any) -> bool:
+    """Whether every text in a value can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return False
+    except (TypeError, ValueError):  # no JSON at all: not a matter of characters
+        return True
+    return True
 
 
 def _said(message: Any) -> Any:

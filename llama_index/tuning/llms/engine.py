@@ -67,7 +67,13 @@ from llama_index.tuning.llms.preflight import (
 )
 from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
 from llama_index.tuning.llms.template import ChatTemplate
-from llama_index.tuning.llms.training import Trained, lora_config, steps_of_run, train
+from llama_index.tuning.llms.training import (
+    Trained,
+    check_finite,
+    lora_config,
+    steps_of_run,
+    train,
+)
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
 if TYPE_CHECKING:
@@ -148,8 +154,10 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             raise TypeError(f"options must be HuggingFaceOptions, got {type(options).__name__}")
         if not isinstance(model_id, str | os.PathLike) or not os.fspath(model_id):
             raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
+        if not isinstance(model_output_path, str | os.PathLike) or not os.fspath(model_output_path):
+            raise TypeError(f"model_output_path must be a path, got {model_output_path!r}")
         check_callables(evaluate, {} if protect is None else protect)
-        check_peers({} if peers is None else peers, evaluate)
+        check_peers({} if peers is None else peers, evaluate, protect or {})
         self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
         self.model_output_path = Path(model_output_path)
         self.options = options or HuggingFaceOptions()
@@ -170,7 +178,13 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         return self._plan().preflight
 
     def finetune(self) -> FinetuneReport:
-        """Check, measure the base, train, measure again, decide and save."""
+        """Check, measure the base, train, measure again, decide and save.
+
+        Raises:
+            DatasetError, TemplateError, BaseModelError: see `preflight`.
+            ArtifactError: something else lies at `model_output_path`, or another run writes there.
+            TuningError: the training diverged.
+        """
         check_writable(self.model_output_path)
         started = time.perf_counter()
         plan = self._plan()
@@ -326,7 +340,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         return PREFERENCE if self.options.method == "dpo" else LIKELIHOOD
 
     def _train(self, model: Any, plan: Plan, run: str) -> Trained:
-        return train(
+        trained = train(
             model,
             plan.tokenizer,
             plan.chats.rows,
@@ -336,6 +350,8 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             show_progress=self.show_progress,
             callbacks=self.callbacks,
         )
+        check_finite(trained.model)
+        return trained
 
     def _finished(self, run: str) -> Trained | None:
         """The tuned model of this very run, where it was saved before."""

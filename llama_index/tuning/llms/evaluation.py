@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -29,6 +29,7 @@ def check_callables(evaluate: Evaluate | None, protect: Mapping[str, Evaluate]) 
     """Both are functions, and no name of `protect` is taken."""
     if not isinstance(protect, Mapping):
         raise TypeError(f"protect must map names to functions, got {type(protect).__name__}")
+    _check_names("protect", protect)
     given = {} if evaluate is None else {"evaluate": evaluate}
     for name, call in {**given, **{f"protect[{name!r}]": c for name, c in protect.items()}}.items():
         if not callable(call):
@@ -60,13 +61,16 @@ def check_same_items(base: Scores, tuned: Scores) -> None:
             )
 
 
-def check_peers(peers: Any, evaluate: Evaluate | None) -> None:
+def check_peers(peers: Any, evaluate: Evaluate | None, protect: Mapping[str, Evaluate]) -> None:
     """Each is an LLM or a list of scores, and there is `evaluate` to score the tuned LLM by."""
     if not isinstance(peers, Mapping):
         raise TypeError(f"peers must map names to LLMs or scores, got {type(peers).__name__}")
+    _check_names("peers", peers)
     if peers and evaluate is None:
         raise ValueError("peers needs evaluate: the tuned LLM is compared on its items")
     for name, peer in peers.items():
+        if against(name) in protect:
+            raise ValueError(f"protect: the name {against(name)!r} is taken by peers[{name!r}]")
         if isinstance(peer, str) or not (_is_llm(peer) or isinstance(peer, Sequence | np.ndarray)):
             raise TypeError(f"peers[{name!r}] must be an LLM or a list of scores, got {peer!r}")
 
@@ -93,9 +97,19 @@ def peer_scores(peers: Mapping[str, Peer], evaluate: Evaluate | None, base: Scor
 def peer_gains(peers: Scores, tuned: Scores) -> dict[str, Gains]:
     """The tuned LLM against each peer, which stands where the base does elsewhere."""
     return {
-        f"{name} as the base": {SCORE: paired_gain(scores, tuned[SCORE])}
-        for name, scores in peers.items()
+        against(name): {SCORE: paired_gain(scores, tuned[SCORE])} for name, scores in peers.items()
     }
+
+
+def against(name: str) -> str:
+    """What a report calls the comparison with a peer."""
+    return f"{name} as the base"
+
+
+def _check_names(argument: str, given: Mapping[Any, Any]) -> None:
+    for name in given:
+        if not isinstance(name, str) or not name.strip():
+            raise TypeError(f"{argument} must have texts as names, got {name!r}")
 
 
 def _is_llm(value: Any) -> bool:
@@ -110,6 +124,9 @@ def _scores(name: str, evaluate: Evaluate, llm: Any) -> NDArray[np.float64]:
 
 def _numbers(name: str, given: Any) -> NDArray[np.float64]:
     """Scores as an array, or what is wrong with them."""
+    if isinstance(given, str | bytes | Mapping | Set):
+        kind = type(given).__name__
+        raise TypeError(f"{name} must give a list of numbers, one for each item, got {kind}")
     try:
         scores = np.asarray([float(value) for value in given], dtype=np.float64)
     except (TypeError, ValueError) as exc:

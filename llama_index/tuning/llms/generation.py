@@ -52,8 +52,8 @@ def generation_settings(
     """
     from transformers import GenerationConfig
 
-    given = {**defaults, **{_RENAMED.get(key, key): value for key, value in call.items()}}
-    settings = {key: value for key, value in given.items() if value is not None}
+    said = {_RENAMED.get(key, key): value for key, value in call.items() if value is not None}
+    settings = {key: value for key, value in {**defaults, **said}.items() if value is not None}
     stop = settings.pop("stop", [])
     seed = settings.pop("seed", None)
     _check_call(settings, stop, seed)
@@ -80,6 +80,10 @@ def _check_call(settings: Mapping[str, Any], stop: Any, seed: Any) -> None:
         value = settings.get(key, 1)
         if not (_is_number(value) and isinstance(value, int) and value >= 1):
             raise ValueError(f"{name} must be >= 1, got {value!r}")
+    if settings.get("num_return_sequences", 1) != 1:
+        raise ValueError(
+            "num_return_sequences must be 1: an answer is one text; call several times"
+        )
     texts = [stop] if isinstance(stop, str) else stop
     if not (isinstance(texts, Sequence) and all(isinstance(t, str) and t for t in texts)):
         raise ValueError(f"stop must be a text or a list of texts, none empty, got {stop!r}")

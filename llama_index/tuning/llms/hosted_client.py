@@ -85,6 +85,12 @@ def make_client(client: Any, base_url: str | None, api_key: str | None) -> OpenA
     key = api_key or os.environ.get("OPENAI_API_KEY")
     if not key:
         raise ValueError("there is no API key: set OPENAI_API_KEY, or pass api_key= or client=")
+    if not all("!" <= sign <= "~" for sign in key):  # the client fails on it with other words
+        said = "api_key" if api_key else "OPENAI_API_KEY"
+        raise ValueError(
+            f"{said} holds white space or letters beyond ASCII, which no request can carry: a line "
+            "end read with it from a file?"
+        )
     return OpenAI(api_key=key, base_url=base_url)
 
 

@@ -75,7 +75,7 @@ class Connection:
             self.state.save()
         except OSError as exc:
             if required:
-                raise
+                raise OSError(exc.errno, f"state_path {self.state.path}: {exc.strerror}") from exc
             logger.warning("no state is kept, the job is found again at the server: %s", exc)
             self.state.path = None
 

@@ -153,7 +153,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             raise ValueError("data_path is needed, or start_job_id of a job that exists")
         check_data(data_path=data_path, validation_data=validation_data)
         check_callables(evaluate, {} if protect is None else protect)
-        check_peers({} if peers is None else peers, evaluate)
+        check_peers({} if peers is None else peers, evaluate, protect or {})
         if protect and evaluate is None:
             raise ValueError("protect needs evaluate too: the gate looks at a gain first")
         if base_llm is not None:
@@ -320,7 +320,13 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         return self._connection().act("resume", self._current_id())
 
     def events(self, limit: int = 100) -> list[Any]:
-        """The job's newest events, in the order in which they happened."""
+        """The job's newest events, in the order in which they happened.
+
+        Args:
+            limit: how many at most.
+        """
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ValueError(f"limit must be a whole number >= 1, got {limit!r}")
         return self._connection().events(self._current_id(), limit)
 
     def checkpoints(self) -> list[Any]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from llama_index.tuning.datasets._chat_formats import trl_message
+from llama_index.tuning.datasets._chat_validation import is_whole
 from llama_index.tuning.errors import DatasetError, TemplateError
 
 Message = dict[str, Any]
@@ -63,6 +64,8 @@ class ChatTemplate:
 
     def ids(self, text: str) -> list[int]:
         """Tokens of a rendered text: the template writes BOS itself where the model wants one."""
+        if not is_whole(text):
+            raise ValueError("the text holds half a character (a lone surrogate): it has no tokens")
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @cached_property

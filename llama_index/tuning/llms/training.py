@@ -15,7 +15,7 @@ from llama_index.tuning._processes import (
     process_count,
     wait_for_all,
 )
-from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.errors import MissingExtraError, TuningError
 from llama_index.tuning.llms.checkpoints import (
     history_of,
     newest_complete,
@@ -75,6 +75,22 @@ def train(
     with no_bars():
         trainer.train(resume_from_checkpoint=None if start is None else str(start))
     return Trained(trainer.model, training_curve(trainer.state.log_history), notes)
+
+
+def check_finite(model: Any) -> None:
+    """A training that diverged leaves weights that are no numbers; nothing is to be had of them.
+
+    Raises:
+        TuningError: naming the first of them.
+    """
+    import torch
+
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise TuningError(
+                f"the training diverged: {name} holds values that are no numbers; nothing is "
+                "saved. Try a lower learning_rate"
+            )
 
 
 def steps_of_run(n_rows: int, options: HuggingFaceOptions) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from llama_index.tuning.llms.generation import (
     generate,
     generation_settings,
 )
-from llama_index.tuning.llms.loading import context_length, end_tokens
+from llama_index.tuning.llms.loading import check_vocabulary, context_length, end_tokens
 from llama_index.tuning.llms.template import ChatTemplate
 from llama_index.tuning.llms.tool_parsers import HermesToolParser, ParsedReply, ToolParser
 
@@ -113,6 +113,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         if context_window is not None:
             check_counts(context_window=context_window)
         template = ChatTemplate(tokenizer, model_name)
+        check_vocabulary(tokenizer, model, model_name)
         limit = context_length(model)
         # The parent compares the two names, which differ where an adapter was loaded.
         tokenizer.name_or_path = model.name_or_path
@@ -319,7 +320,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             messages.append(user_msg)
         return {
             "messages": messages,
-            "tools": [tool_record(tool) for tool in tools],
+            "tools": _tool_records(tools),
             "tool_choice": tool_choice or ("required" if tool_required else "auto"),
             "parallel_tool_calls": allow_parallel_tool_calls,
             **kwargs,
@@ -327,7 +328,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
 
     def _prepared(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Prompt:
         settings = dict(kwargs)
-        tools = [tool_record(tool) for tool in settings.pop("tools", None) or []]
+        tools = _tool_records(settings.pop("tools", None) or [])
         choice = settings.pop("tool_choice", None) or "auto"
         single = settings.pop("parallel_tool_calls", None) is False
         if choice == "none":
@@ -357,6 +358,8 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         defaults = {"max_new_tokens": self.max_new_tokens, **self.generate_kwargs}
         settings, stop, seed = generation_settings(defaults, call)
         prompts = [self._encode(text) for text in texts]
+        if not all(prompts):
+            raise ValueError("the prompt is empty: there is nothing to go on from")
         room = self.context_window - max(map(len, prompts))
         if room < 1:
             raise ValueError(
@@ -452,12 +455,26 @@ def _prompt_writer(template: ChatTemplate, system_prompt: str) -> Callable[..., 
     def write(messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()) -> str:
         if not messages:
             raise ValueError("messages must hold at least one message, got none")
+        for message in messages:
+            if not isinstance(message, ChatMessage):
+                raise TypeError(f"messages must hold ChatMessages, got {type(message).__name__}")
         records = [message_record(message) for message in messages]
         if system_prompt and (not records or records[0]["role"] != "system"):
             records.insert(0, {"role": "system", "content": system_prompt})
         return template.render(records, tools, answer=True)
 
     return write
+
+
+def _tool_records(tools: Any) -> list[dict[str, Any]]:
+    """The tools' schemas, or what is none."""
+    records: list[dict[str, Any]] = [tool_record(tool) for tool in tools]
+    for record in records:
+        if not isinstance(record, Mapping) or not isinstance(record.get("function"), Mapping):
+            raise TypeError(
+                f"tools must hold tools or their schemas in OpenAI's shape, got {record!r}"
+            )
+    return records
 
 
 def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -> str:

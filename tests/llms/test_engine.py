@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -366,6 +367,16 @@ def test_scores_without_an_order_are_refused(tiny, tmp_path, scores):
     kind = type(scores).__name__
     with pytest.raises(TypeError, match=f"evaluate must give a list of numbers.* got {kind}"):
         engine(tiny, tmp_path / "out", evaluate=lambda llm: scores).finetune()
+
+
+def test_two_threads_load_and_train_at_once(tiny, tmp_path, whole):
+    def run(name):
+        engine(tiny, tmp_path / name).finetune()
+        return weights(tmp_path / name)
+
+    with ThreadPoolExecutor(4) as pool:
+        for one in pool.map(run, "abcd"):
+            same(one, whole)
 
 
 def test_misuse_is_named(tiny, tmp_path):

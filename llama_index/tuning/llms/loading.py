@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,10 @@ PathLike = str | os.PathLike[str]
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SAMPLE = 1 << 20
+
+BUILDING = threading.RLock()
+"""Held while transformers builds a model: it patches itself meanwhile, and two threads that do so
+leave it patched, after which every model lacks its tied weights."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def load_model(
         extra["quantization_config"] = _quantization(dtype)
         extra["device_map"] = {"": device}
     try:
-        with no_bars():
+        with BUILDING, no_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.name,
                 dtype=dtype,

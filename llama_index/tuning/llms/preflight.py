@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_index.tuning.datasets.chat import ChatDataset, opening
 from llama_index.tuning.errors import BaseModelError, DatasetError
-from llama_index.tuning.llms.loading import Source, default_device
+from llama_index.tuning.llms.loading import BUILDING, Source, default_device
 from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.rows import IGNORED, Row, TokenizedChats
 from llama_index.tuning.llms.template import ChatTemplate
@@ -134,7 +134,7 @@ def read_shape(source: Source, *, lora: Any = None, trust_remote_code: bool = Fa
         config = AutoConfig.from_pretrained(
             source.name, trust_remote_code=trust_remote_code, **source.arguments
         )
-        with torch.device("meta"):
+        with BUILDING, torch.device("meta"):
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call,unused-ignore]
                 config, trust_remote_code=trust_remote_code
             )

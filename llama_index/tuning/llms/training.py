@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ from llama_index.tuning.llms.loading import Source, load_model
 from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.quiet import no_bars, no_telemetry
 from llama_index.tuning.llms.rows import Row
+
+_TRAINING = threading.RLock()
+"""The random state belongs to the process: two trainings at once would draw from each other's."""
 
 
 @dataclass
@@ -49,6 +53,8 @@ def train(
 ) -> Trained:
     """Train a loaded model; go on from the newest whole checkpoint in `folder`, if there is one.
 
+    Threads train one after the other.
+
     Args:
         model: the base model; it is trained in place.
         tokenizer: its tokenizer.
@@ -67,13 +73,14 @@ def train(
     if start is not None and step_of(start)[0] >= step_of(start)[1]:
         notes.append("the training had been finished before; its last checkpoint was taken")
         return Trained(_weights_of(start, model, options), training_curve(history_of(start)), notes)
-    trainer = _trainer(model, tokenizer, rows, folder, options, max_length, show_progress)
-    for callback in [_marker(), *callbacks]:
-        trainer.add_callback(callback)
-    if start is not None:
-        notes.append(f"resumed at step {step_of(start)[0]}")
-    with no_bars():
-        trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    with _TRAINING:
+        trainer = _trainer(model, tokenizer, rows, folder, options, max_length, show_progress)
+        for callback in [_marker(), *callbacks]:
+            trainer.add_callback(callback)
+        if start is not None:
+            notes.append(f"resumed at step {step_of(start)[0]}")
+        with no_bars():
+            trainer.train(resume_from_checkpoint=None if start is None else str(start))
     return Trained(trainer.model, training_curve(trainer.state.log_history), notes)
 
 

@@ -105,6 +105,8 @@ def earlier(arguments, name="pay"):
     [
         (CallItem("", [PAY]), "the question is empty"),
         (CallItem([], [PAY]), "it has no messages"),
+        (CallItem(5, [PAY]), "messages must be a question or a list, got int"),
+        (CallItem(["x"], [PAY]), "messages must hold objects, got str"),
         ({"messages": "x"}, "must be a CallItem, got dict"),
         (CallItem("x"), "it calls no tool and has no reply"),
         (CallItem("x", [PAY], reply="y"), "both calls and a reply"),

@@ -155,6 +155,13 @@ def test_an_output_of_something_else_is_not_written_over(tmp_path):
         ("one", {}, TypeError, "prompts must be a list of texts"),
         (["one", " "], {}, DatasetError, "prompt 1 must be a text that is not blank"),
         ([3], {}, DatasetError, "prompt 0 must be a text"),
+        (["one"], {"teacher": "gpt-4"}, TypeError, "teacher must be an LLM of LlamaIndex, got str"),
+        (
+            ["one"],
+            {"teacher": None},
+            TypeError,
+            "teacher must be an LLM of LlamaIndex, got NoneType",
+        ),
         (["one"], {"keep": 3}, TypeError, "keep must be a LlamaIndex evaluator"),
         (["one"], {"keep": lambda p, a: "yes"}, TypeError, "keep must give True or False"),
         (["one"], {"keep": lambda p, a: False}, DatasetError, "no answer of the teacher is left"),
@@ -166,4 +173,6 @@ def test_an_output_of_something_else_is_not_written_over(tmp_path):
 )
 def test_bad_input_is_named(prompts, options, error, message):
     with pytest.raises(error, match=message):
-        distillation_dataset(prompts, ScriptedLLM(answer=upper), **{"keep": None, **options})
+        distillation_dataset(
+            prompts, **{"keep": None, "teacher": ScriptedLLM(answer=upper), **options}
+        )

@@ -93,6 +93,17 @@ def test_a_wrong_share_is_named(held_out, error, message):
         check_task(sums(6), check=digits, held_out=held_out)
 
 
+@pytest.mark.parametrize("seed", [None, "x", 0.5, True])
+def test_a_wrong_seed_is_named(seed):
+    with pytest.raises(TypeError, match="seed must be a whole number, got"):
+        check_task(sums(6), check=digits, seed=seed)
+
+
+def test_items_that_are_none_are_named():
+    with pytest.raises(DatasetError, match="row 0: it must be a StyleItem, got str"):
+        style_task(["a", "b"], [matches("x")])
+
+
 def test_one_request_cannot_be_split():
     with pytest.raises(DatasetError, match="held_out: 1 different requests cannot be split"):
         check_task(sums(1) * 3, check=digits)

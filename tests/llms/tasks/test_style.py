@@ -116,13 +116,22 @@ def test_checks(check, good, bad, reason):
         (lambda: is_json({"type": "money"}), "no JSON schema"),
         (lambda: reads_at(), "least or most must be given"),
         (lambda: reads_at(8, 3), "least <= most, got 8 and 3"),
+        (lambda: reads_at(most="8"), "most must be a finite number, got '8'"),
         (lambda: reads_at(most=float("nan")), "most must be a finite number, got nan"),
         (lambda: style_dataset([StyleItem("a", "b")], POLITE, output_path="x"), "needs a teacher"),
         (lambda: style_dataset([StyleItem("a", "b")], []), "at least one check"),
         (lambda: style_scorer([StyleItem("a")], []), "at least one check"),
         (lambda: style_scorer([StyleItem("a")], POLITE, judge_range=(1, 1)), "judge_range"),
         (lambda: style_scorer([], POLITE), "at least one row"),
-        (lambda: style_scorer([StyleItem(" ")], POLITE), "row 0: the request is empty"),
+        (lambda: style_scorer([StyleItem(" ")], POLITE), "row 0: the question is empty"),
+        (
+            lambda: style_scorer([StyleItem(5)], POLITE),
+            "row 0: messages must be a question or a list",
+        ),
+        (
+            lambda: style_scorer([StyleItem(["a"])], POLITE),
+            "row 0: messages must hold objects, got str",
+        ),
         (lambda: style_scorer([StyleItem("a", 3)], POLITE), "output must be a text, got int"),
         (lambda: style_dataset(["a"], POLITE), "row 0: it must be a StyleItem, got str"),
         (lambda: style_dataset([StyleItem("a", " ")], POLITE), "row 0: the output is empty"),
@@ -134,9 +143,19 @@ def test_bad_input(make, message):
         make()
 
 
-def test_a_check_must_be_a_function():
+def test_a_check_must_be_a_function_that_says_what_is_wrong():
     with pytest.raises(TypeError, match=r"checks\[0\] must be a function"):
         style_dataset([StyleItem("a", "b")], ["Dear"])
+    for verdict in (True, False, ""):  # True: passed? A check says None then
+        with pytest.raises(TypeError, match="a check must give None or what is wrong as a text"):
+            style_dataset([StyleItem("a", "b")], [lambda output, v=verdict: v])
+        with pytest.raises(TypeError, match="a check must give None or what is wrong as a text"):
+            style_scorer([StyleItem("a")], [lambda output, v=verdict: v])(writer({"a": "b"}))
+
+
+def test_a_teacher_must_be_an_llm():
+    with pytest.raises(TypeError, match="teacher must be an LLM of LlamaIndex, got str"):
+        style_dataset([StyleItem("a")], POLITE, teacher="gpt", rules="Be polite.")
 
 
 def test_scores_are_the_share_of_checks_passed():

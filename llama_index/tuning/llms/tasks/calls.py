@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
-from llama_index.tuning.llms.tasks.replies import Conversation, at_once, chat_message, messages_of
+from llama_index.tuning.llms.tasks.replies import (
+    Conversation,
+    at_once,
+    chat_message,
+    conversation_fault,
+    messages_of,
+)
 from llama_index.tuning.llms.tasks.tools import AnyTool, Offered, argument_fault, offered_tools
 
 if TYPE_CHECKING:
@@ -290,10 +296,9 @@ def _item_fault(item: Any, offered: Mapping[str, Offered]) -> str | None:
     """The first thing wrong with a row, or None."""
     if not isinstance(item, CallItem):
         return f"it must be a CallItem, got {type(item).__name__}"
-    if isinstance(item.messages, str) and not item.messages.strip():
-        return "the question is empty"
-    if not item.messages:
-        return "it has no messages"
+    fault = conversation_fault(item.messages)
+    if fault:
+        return fault
     names = item.tools if item.tools is not None else list(offered)
     if isinstance(names, str):
         return f"tools must be a list of names, got {names!r}"

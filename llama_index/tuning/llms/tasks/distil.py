@@ -27,7 +27,7 @@ from llama_index.tuning.generate.calls import (
 from llama_index.tuning.generate.failures import Failure, Outcomes
 from llama_index.tuning.generate.runs import run_items
 from llama_index.tuning.llms.tasks.filters import evaluator_key
-from llama_index.tuning.llms.tasks.replies import texts_of
+from llama_index.tuning.llms.tasks.replies import check_teacher, texts_of
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
@@ -150,6 +150,7 @@ def ask_teacher(
     **run: Any,
 ) -> Outcomes[Answer]:
     """The answers with their verdicts, by the id of their prompt; see `distillation_dataset`."""
+    check_teacher(teacher)
     judge = _judge(keep)
     if teacher_prompt is not None and not callable(teacher_prompt):
         raise TypeError(f"teacher_prompt must be a function of a prompt, got {teacher_prompt!r}")
@@ -264,7 +265,7 @@ class _Judge:
             return None
         if self.durable is None:
             found = await asyncio.to_thread(self.keep, prompt, answer)
-            if not isinstance(found, bool):
+            if not isinstance(found, bool | np.bool_):
                 raise TypeError(f"keep must give True or False, got {found!r}")
             return None if found else "keep refused it"
         result = await self.keep.aevaluate(query=prompt, response=answer)

@@ -27,7 +27,7 @@ from llama_index.tuning.llms.tasks.distil import (
     prompt_id,
     texts_to_ask,
 )
-from llama_index.tuning.llms.tasks.dropped import Dropped
+from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
 from llama_index.tuning.llms.tasks.knowledge import knowledge_dataset, knowledge_scorer
 from llama_index.tuning.llms.tasks.replies import messages_of
 from llama_index.tuning.llms.tasks.sql import execution_scorer, sql_dataset
@@ -259,7 +259,10 @@ def style_task(
     """
     given = rows_of(items)
     check_share(held_out)
-    sound = [n for n, item in enumerate(given) if item_fault(item) is None]
+    faults = [item_fault(item) for item in given]
+    sound = [n for n, fault in enumerate(faults) if fault is None]
+    if not sound:
+        kept_or_error("items", [], [Dropped(n, fault or "") for n, fault in enumerate(faults)])
     sides = split([given[n] for n in sound], request_of, held_out, seed)
     score = style_scorer(
         sides.held_out, checks, judge=judge, judge_range=judge_range, workers=workers, **settings

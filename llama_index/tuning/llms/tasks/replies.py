@@ -23,6 +23,26 @@ def messages_of(conversation: Conversation) -> list[dict[str, Any]]:
     return [dict(message) for message in conversation]
 
 
+def conversation_fault(conversation: Any) -> str | None:
+    """What is wrong with a question or messages as they were given, or None."""
+    if isinstance(conversation, str):
+        return None if conversation.strip() else "the question is empty"
+    if not isinstance(conversation, Sequence):
+        return f"messages must be a question or a list, got {type(conversation).__name__}"
+    if not conversation:
+        return "it has no messages"
+    wrong = next((m for m in conversation if not isinstance(m, Mapping)), None)
+    return None if wrong is None else f"messages must hold objects, got {type(wrong).__name__}"
+
+
+def check_teacher(teacher: Any) -> None:
+    """It is an LLM: a name of one is not."""
+    from llama_index.core.llms import LLM
+
+    if not isinstance(teacher, LLM):
+        raise TypeError(f"teacher must be an LLM of LlamaIndex, got {type(teacher).__name__}")
+
+
 def chat_message(message: Mapping[str, Any]) -> ChatMessage:
     """LlamaIndex's message of one in OpenAI's shape."""
     from llama_index.core.base.llms.types import TextBlock, ToolCallBlock

@@ -18,7 +18,13 @@ from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.generate.calls import CallOptions
 from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
 from llama_index.tuning.llms.tasks.reading import flesch_kincaid_grade
-from llama_index.tuning.llms.tasks.replies import Conversation, messages_of, texts_of
+from llama_index.tuning.llms.tasks.replies import (
+    Conversation,
+    check_teacher,
+    conversation_fault,
+    messages_of,
+    texts_of,
+)
 from llama_index.tuning.llms.tasks.teacher import teacher_replies
 
 if TYPE_CHECKING:
@@ -124,8 +130,9 @@ def reads_at(least: float | None = None, most: float | None = None) -> Check:
     if least is None and most is None:
         raise ValueError("least or most must be given, got neither")
     for name, value in (("least", least), ("most", most)):
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number, got {value}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and math.isfinite(value)):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
     if least is not None and most is not None and most < least:
         raise ValueError(f"reading levels must be least <= most, got {least} and {most}")
     limits = (
@@ -204,8 +211,9 @@ def style_dataset(
         if output_path is not None:
             raise ValueError("output_path needs a teacher: it keeps what a teacher wrote")
     else:
-        if not rules.strip():
-            raise ValueError("rules must say how the teacher is to write, got an empty text")
+        check_teacher(teacher)
+        if not isinstance(rules, str) or not rules.strip():
+            raise ValueError(f"rules must say how the teacher is to write, got {rules!r}")
         missing = [n for n, item in enumerate(items) if not faults[n] and item.output is None]
         written = teacher_replies(
             teacher,
@@ -292,7 +300,7 @@ def style_scorer(
         replies = texts_of(llm, [item.messages for item in items], workers=workers, **settings)
         found = []
         for item, reply in zip(items, replies, strict=True):
-            parts = [float(check(reply) is None) for check in checks]
+            parts = [float(_fault(check, reply) is None) for check in checks]
             if judge is not None:
                 parts.append(_judged(judge, judge_range, item, reply))
             found.append(float(np.mean(parts)))
@@ -325,15 +333,24 @@ def _output_fault(output: str | None, checks: Sequence[Check]) -> str | None:
         return "it has no output, and there is no teacher to write one"
     if not output.strip():
         return "the output is empty"
-    return next((fault for check in checks if (fault := check(output))), None)
+    return next((fault for check in checks if (fault := _fault(check, output))), None)
+
+
+def _fault(check: Check, output: str) -> str | None:
+    """What a check says; True for "it passes" would be taken for the opposite."""
+    fault = check(output)
+    if fault is not None and not (isinstance(fault, str) and fault):
+        raise TypeError(f"a check must give None or what is wrong as a text, got {fault!r}")
+    return fault
 
 
 def item_fault(item: Any) -> str | None:
     """What is wrong with an item that was given, or None."""
     if not isinstance(item, StyleItem):
         return f"it must be a StyleItem, got {type(item).__name__}"
-    if not item.messages or (isinstance(item.messages, str) and not item.messages.strip()):
-        return "the request is empty"
+    fault = conversation_fault(item.messages)
+    if fault:
+        return fault
     output: Any = item.output  # what a caller gave is not what the annotation says
     if output is not None and not isinstance(output, str):
         return f"output must be a text, got {type(output).__name__}"

@@ -107,6 +107,8 @@ def split(
     Raises:
         DatasetError: nothing is left on one of them.
     """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
     keys = [request(row) for row in rows]
     if isinstance(held_out, float):
         groups: dict[Hashable, list[int]] = {}

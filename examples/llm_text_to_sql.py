@@ -68,7 +68,7 @@ def main() -> None:
         else:
             model = str(tiny_llama(Path(name) / "base"))
             options = HuggingFaceOptions(
-                weights="full", device="cpu", learning_rate=5e-3, max_steps=120, batch_size=10
+                weights="full", device="cpu", learning_rate=5e-3, max_steps=300, batch_size=10
             )
         engine = HuggingFaceFinetuneEngine(
             task.dataset,

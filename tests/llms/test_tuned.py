@@ -1,6 +1,8 @@
 """The served LLM: a tiny model that knows its conversations by heart."""
 
 import asyncio
+import copy
+import pickle
 import time
 
 import pytest
@@ -231,6 +233,14 @@ def test_what_is_no_conversation_is_named(messages, error, message):
 def test_what_is_no_tool_is_named(tools):
     with pytest.raises(TypeError, match="tools must hold tools or their schemas"):
         plain().chat_with_tools(tools, "hi")
+
+
+def test_it_can_be_copied_and_pickled():
+    llm = plain(system_prompt="Be brief.")
+    said = llm.complete("abc").text
+    for twin in (copy.copy(llm), copy.deepcopy(llm), pickle.loads(pickle.dumps(llm))):
+        assert twin.complete("abc").text == said
+        assert twin.messages_to_prompt(HI) == llm.messages_to_prompt(HI)
 
 
 def test_odd_settings_of_a_call():

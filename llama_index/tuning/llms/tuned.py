@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
 
+_BUSY: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+"""One generation at a time for each model; beside the LLM, so that it can be copied and pickled."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A call made ready.
@@ -92,7 +97,6 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
     _template: ChatTemplate = PrivateAttr()
     _parser: ToolParser = PrivateAttr()
     _end_ids: list[int] = PrivateAttr()
-    _busy: Any = PrivateAttr()
 
     def __init__(
         self,
@@ -128,13 +132,12 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             generate_kwargs=generate_kwargs or {},
             is_chat_model=True,
             # A bound method, the parent's default, would hold the LLM within its own repr.
-            messages_to_prompt=_prompt_writer(template, system_prompt),
+            messages_to_prompt=_PromptWriter(template, system_prompt),
             **kwargs,
         )
         generation_settings(self.generate_kwargs, {})  # a wrong one is named at once
         self._template, self._parser = template, tool_parser or HermesToolParser()
         self._end_ids = end_tokens(tokenizer, model)
-        self._busy = threading.Lock()
 
     @classmethod
     def load(
@@ -334,7 +337,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         if choice == "none":
             tools = []
         opening = _opening(choice, tools, self._parser)
-        text = _prompt_writer(self._template, self.system_prompt)(messages, tools) + opening
+        text = _PromptWriter(self._template, self.system_prompt)(messages, tools) + opening
         return Prompt(text, settings, bool(tools), opening, single)
 
     def _chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> ChatResponse:
@@ -350,7 +353,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         if formatted:
             return prompt
         said = [ChatMessage(role=MessageRole.USER, content=prompt)]
-        return _prompt_writer(self._template, self.system_prompt)(said)
+        return _PromptWriter(self._template, self.system_prompt)(said)
 
     def _generate(
         self, texts: Sequence[str], call: dict[str, Any], **streaming: Any
@@ -367,7 +370,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
                 f"{self.model_name} {self.context_window}: there is no room for a reply"
             )
         settings["max_new_tokens"] = min(settings["max_new_tokens"], room)
-        with self._busy:
+        with _BUSY.setdefault(self._model, threading.Lock()):
             return generate(
                 self._model,
                 self._tokenizer,
@@ -449,21 +452,25 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             thread.join()
 
 
-def _prompt_writer(template: ChatTemplate, system_prompt: str) -> Callable[..., str]:
-    """A function from messages, and tools, to the text that the model reads."""
+@dataclass(frozen=True, repr=False)
+class _PromptWriter:
+    """From messages, and tools, to the text that the model reads; a class, to be pickled."""
 
-    def write(messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()) -> str:
+    template: ChatTemplate
+    system_prompt: str
+
+    def __call__(
+        self, messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         if not messages:
             raise ValueError("messages must hold at least one message, got none")
         for message in messages:
             if not isinstance(message, ChatMessage):
                 raise TypeError(f"messages must hold ChatMessages, got {type(message).__name__}")
         records = [message_record(message) for message in messages]
-        if system_prompt and (not records or records[0]["role"] != "system"):
-            records.insert(0, {"role": "system", "content": system_prompt})
-        return template.render(records, tools, answer=True)
-
-    return write
+        if self.system_prompt and records[0]["role"] != "system":
+            records.insert(0, {"role": "system", "content": self.system_prompt})
+        return self.template.render(records, tools, answer=True)
 
 
 def _tool_records(tools: Any) -> list[dict[str, Any]]:

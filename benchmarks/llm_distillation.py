@@ -8,7 +8,8 @@ from the same random weights and for the same number of steps:
     none  everything the teacher said
     runs  queries that run and find something (needs no labels)
     gold  queries that find what the gold query finds (the metric itself, as a labelled set allows)
-Scored is execution accuracy on the test questions. Prints one JSON line per student.
+Scored is execution accuracy on the test questions, beside the teacher's own there, which errs as
+often. Prints one JSON line per student.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import numpy as np  # noqa: E402
 from _llm import Row, geoquery, training  # noqa: E402
 from llm_text_to_sql import SMALL  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 from llama_index.tuning import HuggingFaceFinetuneEngine  # noqa: E402
 from llama_index.tuning.llms.tasks.distil import distillation_dataset  # noqa: E402
@@ -76,6 +79,7 @@ def student(
     said: Mapping[str, str],
     keep: Callable[[str, str], bool] | None,
     score: ExecutionScorer,
+    teacher: NDArray[np.float64],
     here: Path,
     seed: int,
 ) -> dict[str, Any]:
@@ -85,11 +89,20 @@ def student(
     base = save_tiny(here / "random", texts, vocabulary=700, hidden=128, layers=2, seed=seed)
     options = training(learning_rate=SMALL["learning_rate"], steps=SMALL["steps"], seed=seed)
     engine = HuggingFaceFinetuneEngine(
-        chats, base, model_output_path=here / "tuned", options=options, evaluate=score
+        chats,
+        base,
+        model_output_path=here / "tuned",
+        options=options,
+        evaluate=score,
+        peers={"teacher": teacher},
     )
     report = engine.finetune()
     print(report, file=sys.stderr)
-    return {"counts": chats.counts, "execution_accuracy": vars(report.gains["score"])}
+    return {
+        "counts": chats.counts,
+        "execution_accuracy": vars(report.gains["score"]),
+        "teacher as the base": vars(report.slices["teacher as the base"]["score"]),
+    }
 
 
 def main() -> None:
@@ -102,17 +115,20 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.data / "geoquery"
     rows = geoquery(folder, "train", "val")
+    test = geoquery(folder, "test")
     score = execution_scorer(
-        geoquery(folder, "test"),
+        test,
         folder / "db.sqlite",
         prompt=text_to_sql_prompt(schema=False),
         max_tokens=150,
     )
     said = noisy(rows, given.wrong, given.seed)
+    tested = noisy(test, given.wrong, given.seed)
+    teacher = score.score([tested[question] for question in score.questions])
     kinds = filters(Database(folder / "db.sqlite"), {r["question"]: r["sql"] for r in rows})
     for name in given.filters:
         with tempfile.TemporaryDirectory() as here:
-            found = student(said, kinds[name], score, Path(here), given.seed)
+            found = student(said, kinds[name], score, teacher, Path(here), given.seed)
         print(json.dumps({"filter": name, "seed": given.seed, **found}), flush=True)
 
 

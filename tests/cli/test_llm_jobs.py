@@ -86,6 +86,7 @@ def test_an_estimate_needs_no_server_and_no_key(data, capsys):
     ("arguments", "words"),
     [
         (["create", "{data}"], "Missing option '--model'"),
+        (["estimate", "."], "is a directory"),
         (["create", "{data}", "--model", "m"], "there is no API key"),
         (["create", "{data}", "--model", "m", "--base-url", "http://a.b/v1"], "api_key is needed"),
         (["create", "{data}", "--model", "m", "--api-key-env", "NOT_SET"], "names NOT_SET, which"),

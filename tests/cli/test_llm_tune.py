@@ -50,6 +50,7 @@ def test_preflight_trains_nothing(files, tmp_path, capsys):
     [
         (["--method", "ppo"], "unknown method 'ppo'"),
         (["--model", "./nowhere"], "is no folder"),
+        (["--validation", "."], "is a directory"),
         (["--max-length", "9999"], "max_length must be at most the model's 512 tokens"),
     ],
 )

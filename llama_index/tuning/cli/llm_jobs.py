@@ -21,7 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_DATA = typer.Argument(help="Training file in OpenAI's format, JSON Lines.", exists=True)
+_DATA = typer.Argument(
+    help="Training file in OpenAI's format, JSON Lines.", exists=True, dir_okay=False
+)
 _JOB = typer.Argument(help="Id of the job.")
 _URL = typer.Option(None, "--base-url", help="Server's address; OpenAI's by default.")
 _KEY = typer.Option(
@@ -68,7 +70,9 @@ def estimate(
 def create(
     data: Path = _DATA,
     model: str = typer.Option(..., help="Base model's name at the server."),
-    validation: Path | None = typer.Option(None, help="Validation file.", exists=True),
+    validation: Path | None = typer.Option(
+        None, help="Validation file.", exists=True, dir_okay=False
+    ),
     base_url: str | None = _URL,
     api_key_env: str | None = _KEY,
     azure: bool = _AZURE,

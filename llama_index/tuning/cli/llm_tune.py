@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.preflight import PreflightReport
 
 _DATA = typer.Argument(
-    help="Conversations, JSON Lines: OpenAI's, TRL's or ShareGPT's format.", exists=True
+    help="Conversations, JSON Lines: OpenAI's, TRL's or ShareGPT's format.",
+    exists=True,
+    dir_okay=False,
 )
 
 
@@ -23,7 +25,10 @@ def tune(
     model: str = typer.Option(..., help="Chat model: a folder, or a name of the hub."),
     out: Path = typer.Option(..., help="Folder for the tuned LLM."),
     validation: Path | None = typer.Option(
-        None, help="Conversations to measure on; a share of DATA without.", exists=True
+        None,
+        help="Conversations to measure on; a share of DATA without.",
+        exists=True,
+        dir_okay=False,
     ),
     method: str = typer.Option("sft", help="sft, or dpo for preferences."),
     weights: str = typer.Option("lora", help="lora, or full."),

@@ -267,8 +267,8 @@ def style_task(
     score = style_scorer(
         sides.held_out, checks, judge=judge, judge_range=judge_range, workers=workers, **settings
     )
-    test = set(range(len(sound))) - set(sides.train)
-    train = [n for n in range(len(given)) if n not in {sound[place] for place in test}]
+    test = set(sound) - {sound[place] for place in sides.train}
+    train = [n for n in range(len(given)) if n not in test]
     dataset, dropped = style_dataset(
         [given[n] for n in train],
         checks,

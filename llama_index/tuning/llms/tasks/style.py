@@ -125,7 +125,7 @@ def reads_at(least: float | None = None, most: float | None = None) -> Check:
 
     Example:
         >>> reads_at(most=8)("Remuneration necessitates organisational authorisation.")
-        'its reading level is 52.1, not at most 8'
+        'its reading level is 45.0, not at most 8'
     """
     if least is None and most is None:
         raise ValueError("least or most must be given, got neither")

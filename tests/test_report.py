@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -52,3 +53,11 @@ def test_the_plot_has_a_panel_for_each_group(report):
         "all queries (n=668)",
         "documents without training queries (n=668)",
     ]
+
+
+def test_panels_of_other_metrics_are_labelled_by_their_own(report):
+    other = {"log-likelihood": Gain(base=-5, tuned=-1, low=3, high=5, n=20, confidence=0.9)}
+    figure = replace(report, slices={"held-out conversations": other}).plot()
+    figure.canvas.draw()
+    labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
+    assert labels == [["mrr@10", "ndcg@10"], ["log-likelihood"]]

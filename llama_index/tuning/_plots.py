@@ -22,9 +22,10 @@ def plot_gains(report: FinetuneReport) -> Figure:
     groups = report.groups()
     if not groups:
         raise ValueError(f"there is nothing to plot: {report.reason}")
-    height = 1.0 + 0.32 * len(report.gains)
+    height = 1.0 + 0.32 * max(map(len, groups.values()))
     figure = Figure(figsize=(4.2 * len(groups), height), layout="constrained")
-    panels = figure.subplots(1, len(groups), sharey=True, sharex=True, squeeze=False)[0]
+    alike = len({tuple(gains) for gains in groups.values()}) == 1  # else labels and scales differ
+    panels = figure.subplots(1, len(groups), sharey=alike, sharex=alike, squeeze=False)[0]
     for panel, (name, gains) in zip(panels, groups.items(), strict=True):
         metrics = list(gains)[::-1]
         for row, metric in enumerate(metrics):

@@ -227,6 +227,19 @@ def test_merged_and_unmerged_logits_agree(tiny, tmp_path):
 
 
 @LORA_WARNS
+def test_tuning_goes_on_from_an_adapters_merged_weights(tiny, tmp_path):
+    """Supervised first, preferences next: each run needs a whole model below it."""
+    first = tmp_path / "first"
+    engine(tiny, first, options={"weights": "lora", "merge": True}).finetune()
+    with pytest.raises(BaseModelError, match=r"it holds an adapter; tune on from .*merged"):
+        engine(first, tmp_path / "second").preflight()
+    assert engine(first / "merged", tmp_path / "second", data=fees(50)).finetune().history
+    (first / "merged").rename(tmp_path / "elsewhere")
+    with pytest.raises(BaseModelError, match=r"it holds an adapter; tune with merge=True"):
+        engine(first, tmp_path / "second").preflight()
+
+
+@LORA_WARNS
 def test_an_adapter_asks_for_its_own_base(tiny, tmp_path):
     import shutil
 

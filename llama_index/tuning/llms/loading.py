@@ -54,7 +54,7 @@ def find_model(model_id: PathLike, revision: str | None = None) -> Source:
     path = Path(model_id).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise BaseModelError(f"{model_id} holds no model: it has no config.json")
+            raise BaseModelError(f"{model_id} holds no model: {_missing(path)}")
         if revision is not None:
             raise BaseModelError(f"revision={revision!r} is for the hub; {model_id} is a folder")
         return Source(str(path.resolve()), local=True)
@@ -89,6 +89,14 @@ def _check_on_hub(name: str, revision: str | None) -> None:
         ) from exc
     except (httpx.HTTPError, OSError) as exc:
         raise BaseModelError(f"{nowhere}; the hub cannot be reached") from exc
+
+
+def _missing(folder: Path) -> str:
+    if not (folder / "adapter_config.json").is_file():
+        return "it has no config.json"
+    if (folder / "merged").is_dir():
+        return f"it holds an adapter; tune on from {folder / 'merged'}"
+    return "it holds an adapter; tune with merge=True, and go on from its folder merged/"
 
 
 def load_tokenizer(source: Source, *, trust_remote_code: bool = False) -> Any:

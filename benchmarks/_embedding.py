@@ -23,7 +23,8 @@ def tune(
 ) -> FinetuneReport:
     """The engine's defaults in batches of 16 on the CPU, but for `settings`.
 
-    The test queries are measured and nothing else: a tenth of the training queries decides.
+    The test queries are measured and nothing else: a tenth of the training queries decides, and
+    teaches only with `refit`.
     `settings` are options, `unlabelled` and `epochs`.
     """
     unlabelled, epochs = settings.pop("unlabelled", None), settings.pop("epochs", 2)
@@ -51,7 +52,7 @@ def tune(
     print(
         f"    {report.data['pairs']} pairs, {costs['trained_parameters']:,} trained parameters, "
         f"{report.options['trained_in']}; deciding nDCG@10 {curve}; {used:.0f} CPU s in all, "
-        f"peak {peak:.2f} GB; {report.seconds}\n    {report.reason}",
+        f"peak {peak:.2f} GB; {report.seconds}\n    {report.reason}\n    {report.notes[0]}",
         flush=True,
     )
     return report

@@ -78,9 +78,14 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
+    clear(folder)
+    write_text_atomic(file, json.dumps(ours, ensure_ascii=False, indent=2))
+
+
+def clear(folder: Path) -> None:
+    """Remove the folder's checkpoints, where there are any."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)
-    write_text_atomic(file, json.dumps(ours, ensure_ascii=False, indent=2))
 
 
 def mark_complete(checkpoint: Path) -> None:

@@ -12,6 +12,7 @@ from llama_index.tuning._checkpoints import (
     last_checkpoint,
     mark_complete,
     prepare,
+    step_number,
     training_curve,
 )
 from llama_index.tuning._processes import is_main_process
@@ -29,10 +30,12 @@ class DurableCheckpoints:
     Attributes:
         loadable: whether a checkpoint is also a model folder that loads by itself.
         tolerance: a checkpoint before the last is kept only where its metric is better by more.
+        kept: step of the checkpoint whose weights remained, where one was chosen.
     """
 
     loadable = False
     tolerance = 0.0
+    kept: int | None = None
     args: Any
     state: Any
     model: Any
@@ -55,8 +58,11 @@ class DurableCheckpoints:
     def _load_best_model(self) -> None:
         name = self.args.metric_for_best_model
         last = [entry[name] for entry in self.state.log_history if name in entry][-1]
+        self.kept = int(self.state.global_step)
         if abs(self.state.best_metric - last) > self.tolerance:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
+            best = self.state.best_model_checkpoint
+            self._load_from_checkpoint(best)
+            self.kept = step_number(Path(best))
 
     def add_model_card_callback(self, _: Any) -> None:
         """None: we write a card of our own."""
@@ -111,12 +117,14 @@ def train(
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(folder) if resume else None
     trainer.remove_callback(PrinterCallback)  # the library does not print
-    trainer.add_callback(EvaluateAtEnd())
+    if trainer.args.load_best_model_at_end:
+        trainer.add_callback(EvaluateAtEnd())
     finished = _finished(checkpoint) if checkpoint else None
     if finished is not None:
         trainer.state = finished  # the trainer would make one step more
         trainer._load_from_checkpoint(str(checkpoint))
-        trainer._load_best_model()
+        if trainer.args.load_best_model_at_end:
+            trainer._load_best_model()
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return training_curve(trainer.state.log_history)

@@ -19,10 +19,11 @@ def test_tune_prints_json_and_saves_a_folder_that_loads(files, tmp_path, capsys)
     data, model = files
     arguments = ["--model", model, "--out", str(tmp_path / "out"), "--batch-size", "8"]
     more = ["--matryoshka", "32,8", "--merge", "0.5,1", "--epochs", "1", "--device", "cpu"]
-    assert run(["embeddings", "tune", str(data), *arguments, *more, "--json"]) == 0
+    assert run(["embeddings", "tune", str(data), *arguments, *more, "--no-refit", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["options"]["matryoshka_dims"] == [32, 8]
     assert "first 8 dimensions" in report["slices"]
+    assert report["options"]["refit"] is False
     assert (tmp_path / "out" / "report.html").is_file()
 
 

@@ -7,7 +7,13 @@ import pytest
 from llama_index.tuning import SentenceTransformersFinetuneEngine, SentenceTransformersOptions
 from tests.rerankers.conftest import shop
 
-ON_CPU = {"precision": "fp32", "learning_rate": 2e-3, "held_out": 0.2}
+ON_CPU = {
+    "precision": "fp32",
+    "learning_rate": 2e-3,
+    "held_out": 0.2,
+    "max_steps": 4,
+    "refit": False,
+}
 
 
 def build_model(folder, texts, prompts=None, **config):
@@ -72,7 +78,7 @@ def engine(data, tiny, tmp_path):
     """Make an engine: options by name, its other arguments as they are."""
 
     def make(options=None, **arguments):
-        settings = SentenceTransformersOptions(**{**ON_CPU, "max_steps": 4, **(options or {})})
+        settings = SentenceTransformersOptions(**{**ON_CPU, **(options or {})})
         defaults = {
             "dataset": data,
             "model_id": tiny,

@@ -75,6 +75,11 @@ def test_options_of_another_kind(data):
         tuning.finetune()
 
 
+def test_refit_is_yes_no_or_by_default():
+    with pytest.raises(TypeError, match="refit must be True, False or None, got 'never'"):
+        SentenceTransformersOptions(refit="never")
+
+
 def test_a_text_is_no_tuple():
     with pytest.raises(TypeError, match="freeze must be a tuple, got 'embeddings'"):
         SentenceTransformersOptions(freeze="embeddings")

@@ -20,7 +20,7 @@ from llama_index.tuning import *
 
 class Die(transformers.TrainerCallback):
     def on_step_begin(self, args, state, control, **_):
-        if state.global_step == int(sys.argv[4]):
+        if args.output_dir.endswith(sys.argv[5]) and state.global_step == int(sys.argv[4]):
             os.kill(os.getpid(), 9)
 
 engine = SentenceTransformersFinetuneEngine(
@@ -36,7 +36,7 @@ engine.get_finetuned_model()
 """
 
 
-def start(data, tiny, tmp_path, out, *before, die=-1):
+def start(data, tiny, tmp_path, out, *before, die=-1, phase="checkpoints"):
     import torch
 
     (tmp_path / "train.py").write_text(SCRIPT)
@@ -44,7 +44,7 @@ def start(data, tiny, tmp_path, out, *before, die=-1):
     return subprocess.run(
         [
             *(sys.executable, *before, str(tmp_path / "train.py"), str(tmp_path / "data.json")),
-            *(tiny, str(tmp_path / out), str(die)),
+            *(tiny, str(tmp_path / out), str(die), phase),
         ],
         capture_output=True,
         text=True,
@@ -63,29 +63,37 @@ def gains(folder):
     return FinetuneReport.from_json(folder / "report.json").gains
 
 
+def refit(folder):
+    return FinetuneReport.from_json(folder / "report.json").data["refit"]
+
+
 @pytest.fixture
 def resumable(engine):
     def make(**arguments):
-        settings = {"max_steps": 8, "seed": 0}
+        settings = {"max_steps": 8, "refit": None}
         return engine(settings, save_checkpoints=True, accept="always", **arguments)
 
     return make
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("phase", ["checkpoints", "refit"])
 def test_killed_and_resumed_equals_never_stopped_and_a_damaged_checkpoint_is_skipped(
-    resumable, data, tiny, tmp_path, caplog
+    resumable, data, tiny, tmp_path, caplog, phase
 ):
     resumable(model_output_path=tmp_path / "whole").finetune()
-    killed = start(data, tiny, tmp_path, "killed", die=7)
+    killed = start(data, tiny, tmp_path, "killed", die=7, phase=phase)
     assert killed.returncode == -9, killed.stderr[-2000:]
-    newest = tmp_path / "killed.checkpoints" / "checkpoint-6"
+    folder = tmp_path / "killed.checkpoints"
+    newest = (folder / "refit" if phase == "refit" else folder) / "checkpoint-6"
     (newest / "optimizer.pt").write_bytes((newest / "optimizer.pt").read_bytes()[:-100])
     resumable(model_output_path=tmp_path / "killed", resume_from_checkpoint=True).finetune()
     assert "checkpoint-6 is skipped: its optimizer.pt is damaged" in caplog.text
     for name, expected in weights(tmp_path / "whole").items():
         np.testing.assert_array_equal(weights(tmp_path / "killed")[name], expected)
     assert gains(tmp_path / "killed") == gains(tmp_path / "whole")
+    assert refit(tmp_path / "killed") == refit(tmp_path / "whole")
+    assert refit(tmp_path / "whole")["kept"]
 
 
 def test_resuming_takes_up_where_it_was_and_refuses_another_run(resumable, tmp_path):
@@ -146,4 +154,6 @@ def test_two_processes_train_as_one(resumable, data, tmp_path):
     assert apart < 0.01 * moved
     first, second = (gains(tmp_path / name)["ndcg@10"] for name in ("one", "two"))
     assert second.tuned == pytest.approx(first.tuned, abs=0.01)
+    assert refit(tmp_path / "one")["kept"]
+    assert refit(tmp_path / "two")["kept"]
     assert (tmp_path / "two.checkpoints" / "checkpoint-8" / "rng_state_1.pth").is_file()

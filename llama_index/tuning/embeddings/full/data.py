@@ -12,10 +12,37 @@ from llama_index.tuning.embeddings.full.options import SentenceTransformersOptio
 from llama_index.tuning.embeddings.problem import Data
 from llama_index.tuning.errors import DatasetError
 
+Refit = Literal["never", "before measuring", "after accepting"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What one training learns from.
+
+    Attributes:
+        queries: labelled, or the sentences where there are no labels.
+        sentences: of unlabelled documents, beside labelled queries.
+        unseen: queries that it must not learn.
+    """
+
+    queries: RetrievalDataset
+    sentences: RetrievalDataset | None
+    unseen: tuple[RetrievalDataset, ...]
+
+    @property
+    def datasets(self) -> list[RetrievalDataset]:
+        """Queries, and sentences where there are some."""
+        return [part for part in (self.queries, self.sentences) if part is not None]
+
+    @property
+    def documents(self) -> set[str]:
+        """Ids of the documents that the queries are about."""
+        return {doc for docs in self.queries.relevant_docs.values() for doc in docs}
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Queries for each purpose; no query text is in two of them.
+    """Queries for each purpose; no query text is in two of `teach`, `decide` and `measured`.
 
     Attributes:
         teach: trained on.
@@ -24,6 +51,9 @@ class Parts:
         measured: what the report is about.
         method: how the report's queries came about.
         notes: what the report should say about the split.
+        everything: what a refit learns from: all but a validation set.
+        refit: when there is one. A validation set can measure the refitted model itself; without
+            it, what is measured must be the model that has not seen the measured queries.
     """
 
     teach: RetrievalDataset
@@ -32,6 +62,13 @@ class Parts:
     measured: RetrievalDataset
     method: str
     notes: list[str]
+    everything: Lessons
+    refit: Refit
+
+    @property
+    def first(self) -> Lessons:
+        """What the training learns from whose checkpoints are decided on."""
+        return Lessons(self.teach, self.sentences, (self.decide, self.measured))
 
 
 def split(data: Data, options: SentenceTransformersOptions) -> Parts:
@@ -52,7 +89,23 @@ def split(data: Data, options: SentenceTransformersOptions) -> Parts:
             "measured on sentences of the documents, which stand in for questions: "
             "pass a few real questions as val_dataset to know the gain on questions"
         )
-    return Parts(teach, _without(sentences, decide, measured), decide, measured, method, notes)
+    validation = () if data.validation is None else (data.validation,)
+    return Parts(
+        teach,
+        _without(sentences, decide, measured),
+        decide,
+        measured,
+        method,
+        notes,
+        Lessons(source, _without(sentences, *validation), validation),
+        _refit(options, validated=data.validation is not None),
+    )
+
+
+def _refit(options: SentenceTransformersOptions, *, validated: bool) -> Refit:
+    if options.refit is False or (options.refit is None and validated):
+        return "never"
+    return "before measuring" if validated else "after accepting"
 
 
 def deciding_corpus(decide: RetrievalDataset, limit: int, seed: int) -> RetrievalDataset:

@@ -44,7 +44,8 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
 
     Queries are split by relevant document: most are trained on, a tenth decides which checkpoint
     is kept (and how it is merged with the base), and the report is about others: `val_dataset`,
-    or a part that is held out.
+    or a part that is held out. With `options.refit`, the default without `val_dataset`, the model
+    that is saved was trained once more on all of them.
 
     With `torchrun --nproc-per-node N script.py` the same script trains on N GPUs or processes:
     the same batches, one report, one saved model.
@@ -76,7 +77,7 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         scores: a teacher's scores (a cross-encoder's, an LLM's) of candidates for the training
             queries; `MarginMSELoss` and `DistillKLDivLoss` follow them, `CoSENTLoss` may.
         vector_cache: a file that keeps the base's vectors between runs.
-        callbacks: of transformers' trainer.
+        callbacks: of transformers' trainer; with a refit they see both trainings.
         accept: `"gain"` returns the tuned model only where its gain is shown; `"always"` does
             so whatever was measured.
 
@@ -138,7 +139,7 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         self._prompts = Prompts("", "")
 
     def finetune(self) -> FinetuneReport:
-        """Split, train, decide, measure, save.
+        """Split, train, decide, measure, refit, save.
 
         Returns:
             The report; `print(report)` shows the table and the verdict.

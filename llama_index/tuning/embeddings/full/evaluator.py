@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from llama_index.tuning.datasets import RetrievalDataset
@@ -33,11 +35,14 @@ class DecidingEvaluator(BaseEvaluator):
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
         """The metric, as the trainer wants it."""
+        return {METRIC: float(self.scores(model).mean())}
+
+    def scores(self, model: Any) -> NDArray[np.float64]:
+        """The metric of each query."""
         import torch
 
         low = torch.autocast(model.device.type, torch.bfloat16)
         with low if self.bf16 else contextlib.nullcontext():
             queries = encode(model, list(self.dataset.queries.values()), self.prompts.query)
             documents = encode(model, list(self.dataset.corpus.values()), self.prompts.document)
-        scores = evaluate_vectors(queries, documents, self.positives, ks=[10])
-        return {METRIC: scores.mean()[METRIC]}
+        return evaluate_vectors(queries, documents, self.positives, ks=[10]).values[METRIC]

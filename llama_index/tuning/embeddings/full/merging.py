@@ -22,7 +22,7 @@ def merge_best(
     Returns:
         The share that was taken – of equal ones the largest – and share → score.
     """
-    tuned = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    tuned = cloned(model)
     found: dict[float, float] = {}
     for share in sorted(set(shares), reverse=True):
         _set(model, base, tuned, share)
@@ -30,6 +30,16 @@ def merge_best(
     best = max(found, key=lambda share: (found[share], share))
     _set(model, base, tuned, best)
     return best, found
+
+
+def merge_at(model: Any, base: State, share: float) -> None:
+    """Set the model to the average with this share of its own weights."""
+    _set(model, base, cloned(model), share)
+
+
+def cloned(model: Any) -> dict[str, Any]:
+    """A copy of the model's state, which further training leaves alone."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _set(model: Any, base: State, tuned: State, share: float) -> None:

@@ -60,6 +60,11 @@ class Settings:
         return Path(f"{self.output}.checkpoints")
 
     @property
+    def refit_checkpoints(self) -> Path:
+        """Those of the training on all pairs."""
+        return self.checkpoints / "refit"
+
+    @property
     def hard_negatives(self) -> int:
         """For each query."""
         if self.options.hard_negatives is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
@@ -35,16 +38,18 @@ class Trained:
     Attributes:
         history: the training curve.
         parameters: how many were trained.
-        steps: how many steps were made.
+        steps: how many steps the weights that remained have made.
+        planned: steps of the whole schedule.
         precision: of the arithmetic.
-        score: nDCG@10 of a model on the deciding queries.
+        scores: nDCG@10 of a model on each of the deciding queries.
     """
 
     history: list[dict[str, float]]
     parameters: int
     steps: int
+    planned: int
     precision: Arithmetic
-    score: Callable[[Any], float]
+    scores: Callable[[Any], NDArray[np.float64]]
 
 
 class Trainer(_trainer.DurableCheckpoints, SentenceTransformerTrainer):  # type: ignore[misc,unused-ignore]
@@ -72,7 +77,77 @@ def train(
         guide: makes the guide of a GIST loss.
         identity: what a checkpoint must have come from to go on from it.
     """
-    options, schedule = settings.options, settings.schedule
+    options = settings.options
+    precision = precision_of(options, model.device)
+    evaluator = DecidingEvaluator(decide, prompts, bf16=precision == "bf16")
+    arguments: dict[str, Any] = {
+        "output_dir": str(settings.checkpoints),
+        "eval_strategy": "steps",
+        "eval_steps": settings.schedule.evaluation_steps,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": f"eval_{METRIC}",
+        "greater_is_better": True,
+        # The best one and the last are needed; the user may want more.
+        "save_total_limit": 2,
+    }
+    with _prepared(model, settings) as parameters:
+        trainer = _trainer_of(
+            model, rows, settings, prompts=prompts, guide=guide, evaluator=evaluator, **arguments
+        )
+        trainer.add_callback(EarlyStoppingCallback(options.patience))
+        trainer.tolerance = options.tolerance
+        history = _trainer.train(
+            trainer, settings.checkpoints, identity, resume=settings.schedule.resume
+        )
+    # A callback of the user's may have stopped it before the first look.
+    steps = int(trainer.state.global_step) if trainer.kept is None else trainer.kept
+    return Trained(
+        history, parameters, steps, int(trainer.state.max_steps), precision, evaluator.scores
+    )
+
+
+def train_again(
+    model: Any,
+    rows: Rows,
+    settings: Settings,
+    *,
+    share: float,
+    prompts: Prompts,
+    guide: Callable[[], Any],
+    identity: dict[str, Any],
+) -> int:
+    """Train in place as far as was decided, with nothing left to decide on.
+
+    Args:
+        model: a fresh base.
+        rows: what it learns from.
+        settings: of the run.
+        share: of the schedule's steps after which training stops: the schedule is longer with
+            more pairs, and what was decided is a place in it.
+        prompts: of queries and documents.
+        guide: makes the guide of a GIST loss.
+        identity: what a checkpoint must have come from to go on from it.
+
+    Returns:
+        How many steps were made.
+    """
+    folder = settings.refit_checkpoints
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "eval_strategy": "no",
+        "save_total_limit": 1,
+    }
+    with _prepared(model, settings):
+        trainer = _trainer_of(model, rows, settings, prompts=prompts, guide=guide, **arguments)
+        trainer.add_callback(_StopAt(share))
+        _trainer.train(trainer, folder, identity, resume=settings.schedule.resume)
+    return int(trainer.state.global_step)
+
+
+@contextmanager
+def _prepared(model: Any, settings: Settings) -> Iterator[int]:
+    """The model as it is trained, and how many of its parameters are; plain again afterwards."""
+    options = settings.options
     set_seed(options.seed)  # low-rank updates start at random
     freeze(model, options.freeze)
     lora = None
@@ -84,37 +159,44 @@ def train(
         newer = getattr(transformer, "activation_checkpointing_enable", None)
         (newer or transformer.gradient_checkpointing_enable)()
     freeze_unreached(model)
-    parameters = trainable(model)
-    precision = precision_of(options, model.device)
-    evaluator = DecidingEvaluator(decide, prompts, bf16=precision == "bf16")
+    yield trainable(model)
+    if lora is not None:
+        lora.merge_and_unload()
+
+
+def _trainer_of(
+    model: Any,
+    rows: Rows,
+    settings: Settings,
+    *,
+    prompts: Prompts,
+    guide: Callable[[], Any],
+    evaluator: DecidingEvaluator | None = None,
+    **arguments: Any,
+) -> Trainer:
+    """A trainer that is set up but for what only one of the two trainings wants."""
+    options, schedule = settings.options, settings.schedule
+    if schedule.save_checkpoints:
+        arguments["save_total_limit"] = schedule.save_limit
     trainer = Trainer(
         model=model,
-        args=_arguments(settings, precision, model, rows, prompts),
+        args=_arguments(settings, model, rows, prompts, **arguments),
         train_dataset=Dataset.from_dict(rows.columns),
         loss=make_loss(model, settings.loss, options, guide, together=process_count() > 1),
         evaluator=evaluator,
-        callbacks=[EarlyStoppingCallback(options.patience), *settings.callbacks],
+        callbacks=list(settings.callbacks),
     )
-    trainer.tolerance = options.tolerance
     if schedule.save_checkpoints:
         trainer.loadable = True
         trainer.add_callback(_SaveEvery(schedule.save_steps))
-    history = _trainer.train(trainer, settings.checkpoints, identity, resume=schedule.resume)
-    if lora is not None:
-        lora.merge_and_unload()
-    return Trained(
-        history,
-        parameters,
-        int(trainer.state.global_step),
-        precision,
-        lambda tuned: evaluator(tuned)[METRIC],
-    )
+    return trainer
 
 
 def _arguments(
-    settings: Settings, precision: Arithmetic, model: Any, rows: Rows, prompts: Prompts
+    settings: Settings, model: Any, rows: Rows, prompts: Prompts, **more: Any
 ) -> SentenceTransformerTrainingArguments:
     options, schedule = settings.options, settings.schedule
+    precision = precision_of(options, model.device)
 
     def sampler(dataset: Any, **arguments: Any) -> ApartBatchSampler:
         return ApartBatchSampler(
@@ -126,7 +208,6 @@ def _arguments(
         )
 
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(settings.checkpoints),
         num_train_epochs=schedule.epochs,
         max_steps=options.max_steps,
         per_device_train_batch_size=schedule.batch_size // process_count(),
@@ -137,15 +218,8 @@ def _arguments(
         data_seed=options.seed,
         batch_sampler=sampler,  # type: ignore[arg-type,unused-ignore]
         prompts=prompts.columns(list(rows.columns)) or None,  # type: ignore[arg-type,unused-ignore]
-        eval_strategy="steps",
-        eval_steps=schedule.evaluation_steps,
         save_strategy="steps",
         save_steps=schedule.evaluation_steps,
-        # The best one and the last are needed; the user may want more.
-        save_total_limit=schedule.save_limit if schedule.save_checkpoints else 2,
-        load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{METRIC}",
-        greater_is_better=True,
         logging_steps=schedule.evaluation_steps,
         disable_tqdm=not schedule.show_progress,
         report_to=list(options.report_to),
@@ -155,6 +229,7 @@ def _arguments(
         ddp_find_unused_parameters=False,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
+        **more,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs: one process each, by torchrun
     return arguments
@@ -169,3 +244,14 @@ class _SaveEvery(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.steps == 0:
             control.should_save = True
+
+
+class _StopAt(TrainerCallback):
+    """Stops at a share of the schedule, with a checkpoint."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= max(1, round(self.share * state.max_steps)):
+            control.should_save = control.should_training_stop = True

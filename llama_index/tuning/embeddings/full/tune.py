@@ -8,41 +8,34 @@ from contextlib import contextmanager
 from typing import Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._processes import is_main_process
+from llama_index.tuning._checkpoints import clear
+from llama_index.tuning._processes import is_main_process, on_main
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.embeddings.full.data import Parts, deciding_corpus
-from llama_index.tuning.embeddings.full.losses import loss_name
+from llama_index.tuning.embeddings.full.data import Lessons, Parts, deciding_corpus
+from llama_index.tuning.embeddings.full.lessons import training_rows
 from llama_index.tuning.embeddings.full.measuring import Vectors, compare, cost_notes, costs
-from llama_index.tuning.embeddings.full.merging import merge_best
+from llama_index.tuning.embeddings.full.merging import cloned, merge_at, merge_best
 from llama_index.tuning.embeddings.full.model import (
+    FloatArray,
     check_dims,
     encode,
     load_model,
     shortened,
 )
 from llama_index.tuning.embeddings.full.prompts import prompts_of, set_prompts
-from llama_index.tuning.embeddings.full.rows import (
-    Rows,
-    binary_rows,
-    list_rows,
-    margin_rows,
-    pair_rows,
-    scored_pairs,
-    teaching_lists,
-)
+from llama_index.tuning.embeddings.full.refitting import Refitted, with_refit
+from llama_index.tuning.embeddings.full.rows import Rows
 from llama_index.tuning.embeddings.full.saving import base_name, write_model
 from llama_index.tuning.embeddings.full.settings import Settings
-from llama_index.tuning.embeddings.full.training import Trained, train
+from llama_index.tuning.embeddings.full.training import Trained, train, train_again
 from llama_index.tuning.embeddings.vectors import Embedder
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.generate.negatives import mine_hard_negatives
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
-_FROM_SCORES = {"MarginMSELoss": margin_rows, "DistillKLDivLoss": list_rows}
-
 
 class Tuning:
-    """One run of the engine: train, merge, report, save, in this order.
+    """One run of the engine: train, merge, refit where it is time, report, save, in this order.
 
     Args:
         settings: the engine's.
@@ -64,11 +57,15 @@ class Tuning:
         self.pairs = 0
         self.trained: Trained | None = None
         self.merged: tuple[float, dict[float, float]] | None = None
+        self.refitted: Refitted | None = None
+        self.embedded: tuple[list[str], FloatArray] | None = None
 
     def train(self) -> None:
         """Train the model; its best checkpoint remains."""
+        if is_main_process() and not self.settings.schedule.resume:
+            clear(self.settings.refit_checkpoints)
         with self._step("rows"):
-            rows = self._rows()
+            rows = self._rows(self.parts.first)
         self.pairs = len(rows)
         corpus = deciding_corpus(
             self.parts.decide, self.options.deciding_documents, self.options.seed
@@ -80,7 +77,7 @@ class Tuning:
                 corpus,
                 self.settings,
                 prompts=self.prompts,
-                guide=lambda: self._load(self.options.guide or self.settings.model_id),
+                guide=self._guide,
                 identity=self._identity(),
             )
 
@@ -90,10 +87,63 @@ class Tuning:
         if self.options.merge:
             with self._step("merge"):
                 base = self._load(self.settings.model_id).state_dict()
-                self.merged = merge_best(self.model, base, self.options.merge, self.trained.score)
+                scores = self.trained.scores
+                self.merged = merge_best(
+                    self.model, base, self.options.merge, lambda model: float(scores(model).mean())
+                )
+
+    def refit(self) -> None:
+        """Train once more from the base on all pairs, as far as was decided and merged alike.
+
+        Nothing is left that could choose its checkpoint. But it has learnt the deciding queries:
+        where it is shown to rank them worse than the model that has not, the training went wrong,
+        and that model stays.
+        """
+        trained = self.trained
+        assert trained is not None
+        with self._step("refit"):
+            rows = self._rows(self.parts.everything)
+            # Each process decided for itself, and may differ in the last bits.
+            steps, share = on_main(lambda: (trained.steps, self.merged[0] if self.merged else 1.0))
+            fresh = self._load(self.settings.model_id)
+            set_prompts(fresh, self.prompts)
+            base = cloned(fresh) if share != 1.0 else {}
+            with shortened(fresh, self.options.max_length):
+                made = train_again(
+                    fresh,
+                    rows,
+                    self.settings,
+                    share=steps / trained.planned,
+                    prompts=self.prompts,
+                    guide=self._guide,
+                    identity={**self._identity(), "refit": {"pairs": len(rows), "after": steps}},
+                )
+            if share != 1.0:
+                merge_at(fresh, base, share)
+            decided, scores = trained.scores(self.model), trained.scores(fresh)
+            change = on_main(lambda: paired_gain(decided, scores, seed=self.options.seed))
+            kept = change.high >= 0
+            if kept:
+                self.model = fresh
+            self.refitted = Refitted(len(rows), made, change.base, change.tuned, kept)
 
     def report(self) -> FinetuneReport:
-        """Base against tuned on queries that neither taught nor decided."""
+        """Base against tuned on queries that neither taught nor decided.
+
+        A validation set measures the refitted model. Without one, the report is about the model
+        that has not seen the measured queries, and a refit follows where the gate accepts it.
+        """
+        when = self.parts.refit
+        if when == "before measuring":
+            self.refit()
+        report = self._measured()
+        if when == "after accepting" and on_main(lambda: report.accepted):
+            self.refit()
+        if self.refitted is None:
+            return report
+        return with_refit(report, self.refitted, self.parts, self.seconds)
+
+    def _measured(self) -> FinetuneReport:
         assert self.trained is not None
         dataset = self.parts.measured
         with self._step("measure base"):
@@ -107,7 +157,7 @@ class Tuning:
             before,
             after,
             dataset,
-            {doc for docs in self.parts.teach.relevant_docs.values() for doc in docs},
+            (self.parts.first if self.refitted is None else self.parts.everything).documents,
             dims=self.options.matryoshka_dims,
             seed=self.options.seed,
             accept=self.settings.accept,
@@ -150,35 +200,13 @@ class Tuning:
                 write_model(folder, base, settings.model_id, self.prompts, report)
             write_model(tuned, self.model, settings.model_id, self.prompts, report)
 
-    def _rows(self) -> Rows:
-        settings, parts = self.settings, self.parts
-        name, count = loss_name(settings.loss), settings.hard_negatives
-        if settings.scores is not None:
-            lists = teaching_lists(settings.scores, parts.teach, [parts.decide, parts.measured])
-            rows = _FROM_SCORES.get(name, scored_pairs)(lists)
-        else:
-            rows = pair_rows(
-                [part for part in (parts.teach, parts.sentences) if part is not None],
-                self._negatives() if count else {},
-                count,
-                all_docs=settings.use_all_docs,
-                seed=self.options.seed,
-            )
-            rows = binary_rows(rows) if name == "CoSENTLoss" else rows
-        if len(rows) < settings.schedule.batch_size:
-            raise DatasetError(
-                f"batch_size is {settings.schedule.batch_size}, but only {len(rows)} training "
-                "pairs are left beside those that decide and measure; choose a smaller one, "
-                "or add data"
-            )
-        return rows
+    def _rows(self, lessons: Lessons) -> Rows:
+        return training_rows(lessons, self.settings, self._mine)
 
-    def _negatives(self) -> Mapping[str, Sequence[str]]:
-        if self.settings.negatives is not None:
-            return self.settings.negatives
-        vectors = self._base_vectors(self.parts.teach)
+    def _mine(self, queries: RetrievalDataset) -> Mapping[str, Sequence[str]]:
+        vectors = self._base_vectors(queries)
         mined = mine_hard_negatives(
-            self.parts.teach,
+            queries,
             vectors=vectors.documents,
             query_vectors=vectors.queries,
             num_negatives=self.settings.hard_negatives,
@@ -187,20 +215,24 @@ class Tuning:
         return mined.negatives
 
     def _base_vectors(self, dataset: RetrievalDataset) -> Vectors:
-        return Vectors(
-            self.base.queries(list(dataset.queries.values())),
-            self.base.documents(list(dataset.corpus.values())),
-        )
+        texts = list(dataset.corpus.values())
+        if self.embedded is None or self.embedded[0] != texts:
+            self.embedded = texts, self.base.documents(texts)
+        return Vectors(self.base.queries(list(dataset.queries.values())), self.embedded[1])
+
+    def _guide(self) -> Any:
+        return self._load(self.options.guide or self.settings.model_id)
 
     def _load(self, model_id: str) -> Any:
         return load_model(model_id, self.settings.device, self.settings.trust_remote_code)
 
     def _identity(self) -> dict[str, Any]:
         """What decides the weights: a run can only go on as it began."""
-        scores = self.settings.scores
+        scores, described = self.settings.scores, self.settings.described()
+        del described["refit"]  # it comes after what these checkpoints are of
         return {
             "model_id": self.settings.model_id,
-            **self.settings.described(),
+            **described,
             **self._counts(),
             "scores": None if scores is None else scores.fingerprint(),
         }

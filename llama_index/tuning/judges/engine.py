@@ -6,22 +6,24 @@ import logging
 import time
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from llama_index.tuning.base import BaseEvaluatorFinetuneEngine
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import JudgeRefusedError, NotFinetunedError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.judges.options import JudgeOptions
+from llama_index.tuning.judges.student import Student, student_of
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 
     from llama_index.tuning.judges.features import FeatureMaker, Vectors
-    from llama_index.tuning.judges.light import LightJudge
     from llama_index.tuning.judges.material import Material
     from llama_index.tuning.judges.report import JudgeReport
+    from llama_index.tuning.judges.student import JudgeModel, Lesson
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +31,16 @@ logger = logging.getLogger(__name__)
 class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
     """Distils an expensive evaluator's verdicts, or people's, into a judge that runs anywhere.
 
-    A logistic regression on lengths, support by the contexts, overlaps and cosines; of a pair of
-    responses on their difference, so that their order cannot matter. Penalty, calibration and
-    threshold are chosen on verdicts that were held out, a query's verdicts together.
+    The light student is a logistic regression on lengths, support by the contexts, overlaps and
+    cosines; of a pair of responses on their difference, so that their order cannot matter.
+    Penalty, calibration and threshold are chosen on verdicts that were held out, a query's
+    verdicts together.
 
     Args:
         dataset: verdicts, at least 10; all with `second_response` (pairwise), or none.
         embed_model: the app's embedding model; adds how near the response's sentences are to the
             contexts' and to the query. None looks at words alone.
+        student: who learns: `"light"`, or the options of another student.
         val_dataset: verdicts to measure on, on other queries. Without them, cross-fitting scores
             each verdict by a judge that saw none of its query.
         options: how to train; see `JudgeOptions`.
@@ -73,6 +77,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         dataset: JudgmentDataset,
         embed_model: BaseEmbedding | None = None,
         *,
+        student: Literal["light"] | Student = "light",
         val_dataset: JudgmentDataset | None = None,
         options: JudgeOptions | None = None,
         defer_to: BaseEvaluator | None = None,
@@ -85,8 +90,14 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         check_accept(accept)
         if options is not None and not isinstance(options, JudgeOptions):
             raise TypeError(f"options must be JudgeOptions, got {type(options).__name__}")
+        self._student = student_of(student)
+        if embed_model is not None and not self._student.embeds:
+            raise ValueError(
+                f"embed_model is of no use to the student {self._student.name!r}: leave it out"
+            )
         self.dataset = dataset
         self.embed_model = embed_model
+        self.student = student
         self.val_dataset = val_dataset
         self.options = options or JudgeOptions()
         self.defer_to = defer_to
@@ -96,7 +107,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         self.num_workers = num_workers
         self.show_progress = show_progress
         self.report: JudgeReport | None = None
-        self._judge: LightJudge | None = None
+        self._judge: JudgeModel | None = None
 
     def finetune(self) -> JudgeReport:
         """Check, embed, cross-fit, fit, measure, decide, save.
@@ -108,17 +119,8 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             DatasetError: verdicts that cannot be learnt from, each named.
         """
         from llama_index.tuning import artifacts
-        from llama_index.tuning.judges.fitting import fit
         from llama_index.tuning.judges.material import check_held_out, check_trainable, material_of
-        from llama_index.tuning.judges.run import (
-            details_of,
-            flips,
-            opinions,
-            rows_of,
-            shortcut_opinions,
-            topics_of,
-            write_report,
-        )
+        from llama_index.tuning.judges.run import details_of, shortcut_opinions, write_report
         from llama_index.tuning.judges.serving import check_models
 
         check_models(self.embed_model, self.defer_to)
@@ -130,43 +132,28 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         if self.val_dataset is not None:
             held_out = material_of(self.val_dataset, self.options, "val_dataset")
             check_held_out(material, held_out)
+        self._student.check(material, held_out)
         started = time.perf_counter()
-        maker = self._maker(material)
-        vectors = self._vectors(maker, material)
-        if vectors is not None and not material.pairwise:
-            maker = replace(maker, topics=topics_of(vectors, material))
-        table = maker.table(material.items, vectors)
-        other = None
-        if held_out is not None:
-            other = maker.table(held_out.items, self._vectors(maker, held_out))
+        lesson = self._lesson(material, held_out)
         seconds = {"features": time.perf_counter() - started}
         started = time.perf_counter()
-        rows = rows_of(material, table, self.options, maker.columns)
-        fitted = fit(rows, self.options)
-        shortcuts = shortcut_opinions(rows, maker, other, self.options)
+        learnt = self._student.learn(lesson)
+        shortcuts = shortcut_opinions(lesson, learnt.measured)
         seconds["fit"] = time.perf_counter() - started
         report = write_report(
-            held_out or material,
-            self.val_dataset or self.dataset,
-            fitted,
-            opinions(fitted, other),
+            lesson,
+            learnt,
             shortcuts,
-            self.options,
+            self.val_dataset or self.dataset,
+            student=self._student,
             accept=self.accept,
             seconds=seconds,
-            flip_rate=flips(fitted, table if other is None else other)
-            if material.pairwise
-            else None,
-            trained_on=len(self.dataset),
-            method="cross-fitting" if held_out is None else "validation verdicts",
         )
-        self._judge = self._light(maker, fitted, material, details_of(report))
+        self._judge = replace(cast(Any, learnt.model), details=details_of(report))
         self.report = report
         logger.info("%s", report.reason)
         if self.model_output_path is not None and report.accepted:
-            from llama_index.tuning.judges.light import save_judge
-
-            save_judge(self._judge, self.model_output_path)
+            self._judge.save(self.model_output_path)
         return report
 
     def get_finetuned_model(self, **model_kwargs: Any) -> BaseEvaluator:
@@ -196,6 +183,31 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
 
         return TunedJudge(self._judge, self.embed_model, **model_kwargs)
 
+    def _lesson(self, material: Material, held_out: Material | None) -> Lesson:
+        from llama_index.tuning.embeddings.identity import base_name
+        from llama_index.tuning.judges.run import rows_of, topics_of
+        from llama_index.tuning.judges.student import Lesson
+
+        maker = self._maker(material)
+        vectors = self._vectors(maker, material)
+        if vectors is not None and not material.pairwise:
+            maker = replace(maker, topics=topics_of(vectors, material))
+        table = maker.table(material.items, vectors)
+        other = None
+        if held_out is not None:
+            other = maker.table(held_out.items, self._vectors(maker, held_out))
+        return Lesson(
+            material=material,
+            held_out=held_out,
+            options=self.options,
+            rows=rows_of(material, table, self.options, maker.columns),
+            other=other,
+            maker=maker,
+            base_model="" if self.embed_model is None else base_name(self.embed_model),
+            output=None if self.model_output_path is None else Path(self.model_output_path),
+            show_progress=self.show_progress,
+        )
+
     def _maker(self, material: Material) -> FeatureMaker:
         from llama_index.tuning.judges.features import FeatureMaker, statistics_of
         from llama_index.tuning.rerankers.words import Analyzer
@@ -214,7 +226,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         if self.embed_model is None:
             return None
         from llama_index.tuning.embeddings.vectors import Embedder
-        from llama_index.tuning.judges.serving import vectors_for
+        from llama_index.tuning.judges.features import vectors_for
 
         embedder = Embedder(
             self.embed_model,
@@ -223,20 +235,3 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             show_progress=self.show_progress,
         )
         return vectors_for(maker, material.items, embedder)
-
-    def _light(
-        self, maker: FeatureMaker, fitted: Any, material: Material, details: dict[str, Any]
-    ) -> LightJudge:
-        from llama_index.tuning.embeddings.identity import base_name
-        from llama_index.tuning.judges.light import LightJudge
-
-        return LightJudge(
-            maker,
-            fitted.linear,
-            fitted.line,
-            pairwise=material.pairwise,
-            query=material.query,
-            base_model="" if self.embed_model is None else base_name(self.embed_model),
-            training_keys=tuple(dict.fromkeys(material.keys)),
-            details=details,
-        )

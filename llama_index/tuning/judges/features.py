@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning.evaluate.search import unit_rows
 from llama_index.tuning.generate.sentences import sentences
 from llama_index.tuning.judges.topics import Topics
 from llama_index.tuning.rerankers.codes import Codes
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer, is_number
+
+if TYPE_CHECKING:
+    from llama_index.tuning.embeddings.vectors import Embedder
 
 Floats = NDArray[np.float64]
 Known = dict[str, NDArray[np.float32]]
@@ -222,6 +226,15 @@ class FeatureMaker:
                 wanted.append(item.reference)
             texts.update(dict.fromkeys(wanted))
         return list(queries), list(texts)
+
+
+def vectors_for(maker: FeatureMaker, items: Sequence[Any], embedder: Embedder) -> Vectors:
+    """Unit vectors of what the features need, each text embedded once."""
+    queries, texts = maker.texts_to_embed(items)
+    found = []
+    for wanted, embed in ((queries, embedder.queries), (texts, embedder.documents)):
+        found.append(dict(zip(wanted, unit_rows(embed(wanted)), strict=True)) if wanted else {})
+    return Vectors(*found)
 
 
 class Text:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
@@ -16,15 +16,12 @@ from llama_index.tuning import artifacts
 from llama_index.tuning.embeddings.identity import base_name, same_name
 from llama_index.tuning.embeddings.vectors import Embedder
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.features import Floats, Vectors
+from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.items import items_of
-from llama_index.tuning.judges.light import TIE, LightJudge, load_judge, save_judge
-from llama_index.tuning.judges.serving import (
-    check_models,
-    feedback_of,
-    invalid_reason,
-    vectors_for,
-)
+from llama_index.tuning.judges.kinds import load_model
+from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.serving import check_models, feedback_of, invalid_reason
+from llama_index.tuning.judges.student import JudgeModel
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -53,7 +50,7 @@ class TunedJudge(BaseEvaluator):
 
     def __init__(
         self,
-        model: LightJudge,
+        model: JudgeModel,
         embed_model: BaseEmbedding | None = None,
         *,
         defer_to: BaseEvaluator | None = None,
@@ -76,7 +73,8 @@ class TunedJudge(BaseEvaluator):
                 raise ValueError("threshold is for judges of single responses, not of pairs")
             if not 0 <= threshold <= 1:
                 raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
-            model = replace(model, line=replace(model.line, threshold=float(threshold)))
+            line = replace(model.line, threshold=float(threshold))
+            model = replace(cast(Any, model), line=line)
         self.model = model
         self.defer_to = defer_to
         self._embedder = Embedder(embed_model) if embed_model and model.maker.embedded else None
@@ -153,7 +151,7 @@ class TunedJudge(BaseEvaluator):
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, without the embedding model and without `defer_to`."""
-        save_judge(self.model, path)
+        self.model.save(path)
 
     @classmethod
     def load(
@@ -162,13 +160,20 @@ class TunedJudge(BaseEvaluator):
         embed_model: BaseEmbedding | None = None,
         *,
         defer_to: BaseEvaluator | None = None,
+        **options: Any,
     ) -> TunedJudge:
-        """The judge that `save` wrote.
+        """The judge that `save` wrote, whichever student it was.
+
+        Args:
+            path: the folder.
+            embed_model: the embedding model that it was trained with, if any.
+            defer_to: the evaluator that uncertain answers go to.
+            **options: for loading this kind of judge; the light one has none.
 
         Raises:
             ArtifactError: no judge, or a damaged one.
         """
-        return cls(load_judge(path), embed_model, defer_to=defer_to)
+        return cls(load_model(path, **options), embed_model, defer_to=defer_to)
 
     def _judge(self, item: Any) -> tuple[EvaluationResult, float]:
         chances = self._chances([item])
@@ -185,10 +190,7 @@ class TunedJudge(BaseEvaluator):
         return result, float(self.model.line.certainties(chances)[0])
 
     def _chances(self, items: Sequence[Any]) -> Floats:
-        vectors: Vectors | None = None
-        if self._embedder is not None:
-            vectors = vectors_for(self.model.maker, items, self._embedder)
-        return self.model.chances(self.model.maker.table(items, vectors))
+        return self.model.probabilities(items, self._embedder)
 
     def _get_prompts(self) -> PromptDictType:
         return {}

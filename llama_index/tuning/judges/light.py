@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,13 @@ from scipy.special import expit
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.judges.features import FeatureMaker, Floats
+from llama_index.tuning.judges.features import FeatureMaker, Floats, vectors_for
 from llama_index.tuning.judges.topics import Topics
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
+
+if TYPE_CHECKING:
+    from llama_index.tuning.embeddings.vectors import Embedder
 
 KIND = "judge"
 TIE = 0.5
@@ -106,9 +109,21 @@ class LightJudge:
     training_keys: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def chances(self, table: Floats) -> Floats:
+    def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
         """Probability of a pass (pairwise: that the first is better), shape `(n,)`."""
-        return self.line.chances(self.linear.logits(table))
+        return self.line.chances(self.logits(items, embedder))
+
+    def logits(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
+        """Before calibration, shape `(n,)`."""
+        vectors = None
+        if self.maker.embedded:
+            assert embedder is not None
+            vectors = vectors_for(self.maker, items, embedder)
+        return self.linear.logits(self.maker.table(items, vectors))
+
+    def save(self, path: artifacts.PathLike) -> None:
+        """Write the judge's folder, atomically."""
+        save_judge(self, path)
 
 
 def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:

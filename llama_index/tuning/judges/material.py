@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,11 @@ class Material:
     query: bool
     contexts: bool
     reference: bool
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Material:
+        arrays = {n: getattr(self, n)[rows] for n in ("labels", "weights", "clusters", "people")}
+        items, keys = ([given[row] for row in rows] for given in (self.items, self.keys))
+        return replace(self, items=items, keys=keys, **arrays)
 
     @property
     def form(self) -> dict[str, bool]:

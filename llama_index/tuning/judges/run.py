@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.bootstrap import Gain
 from llama_index.tuning.evaluate.routing import calibration_error, deferral_curve
 from llama_index.tuning.gate import Accept, decide
-from llama_index.tuning.judges.features import FeatureMaker, Floats, Vectors
-from llama_index.tuning.judges.fitting import Fitted, Rows, fit
+from llama_index.tuning.judges.features import Floats, Vectors
+from llama_index.tuning.judges.fitting import Rows, fit
 from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.light_training import opinions
 from llama_index.tuning.judges.material import Material, other_verdicts, people_agreement
 from llama_index.tuning.judges.measuring import METRICS, agreement_gains
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.report import JudgeReport
+from llama_index.tuning.judges.student import Ints, Learnt, Lesson, Opinions, Student
 from llama_index.tuning.judges.topics import Topics, main_directions
 from llama_index.tuning.report import installed_versions
 from llama_index.tuning.rerankers.crossfit import fold_numbers
@@ -27,18 +29,6 @@ from llama_index.tuning.rerankers.crossfit import fold_numbers
 MIN_PEOPLE = 20
 """From so many verdicts of people on, people are the truth that is measured against."""
 MAJORITY = "most frequent verdict"
-
-
-@dataclass(frozen=True, eq=False)
-class Opinions:
-    """What a judge said of items that it was not trained on; all of shape `(n,)`."""
-
-    chances: Floats
-    verdicts: Floats
-    certainties: Floats
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> Opinions:
-        return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows])
 
 
 def rows_of(
@@ -60,24 +50,21 @@ def topics_of(vectors: Vectors, material: Material) -> Topics:
     return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
 
 
-def opinions(fitted: Fitted, table: Floats | None) -> Opinions:
-    """Held-out opinions on the training rows, or opinions on another table."""
-    if table is None:
-        return Opinions(fitted.chances, fitted.verdicts, fitted.certainties)
-    chances = fitted.line.chances(fitted.linear.logits(table))
-    return Opinions(chances, fitted.line.verdicts(chances), fitted.line.certainties(chances))
+def shortcut_opinions(lesson: Lesson, measured: Ints | None) -> dict[str, Opinions]:
+    """What needs no judge, fitted on the same folds: base rate, length, overlap.
 
-
-def shortcut_opinions(
-    rows: Rows, maker: FeatureMaker, table: Floats | None, options: JudgeOptions
-) -> dict[str, Opinions]:
-    """What needs no judge, fitted on the same folds: base rate, length, overlap."""
+    On the same items as the judge's: those held out, or `measured` rows of the material.
+    """
+    rows, table = lesson.rows, lesson.other
     count = len(rows.labels) if table is None else len(table)
     found = {MAJORITY: _majority(rows, count)}
     for kind in ("length", "overlap"):
-        columns = [i for i, n in enumerate(maker.columns) if n.startswith(f"{kind}: ")]
+        columns = [i for i, n in enumerate(lesson.maker.columns) if n.startswith(f"{kind}: ")]
         other = None if table is None else table[:, columns]
-        found[f"{kind} only"] = opinions(fit(rows.columns(columns), options), other)
+        fitted = fit(rows.columns(columns), lesson.options)
+        found[f"{kind} only"] = opinions(fitted, other)
+    if lesson.held_out is None and measured is not None:
+        return {name: given[measured] for name, given in found.items()}
     return found
 
 
@@ -90,20 +77,17 @@ def _majority(rows: Rows, count: int) -> Opinions:
 
 
 def write_report(
-    material: Material,
-    dataset: JudgmentDataset,
-    fitted: Fitted,
-    judge: Opinions,
+    lesson: Lesson,
+    learnt: Learnt,
     shortcuts: dict[str, Opinions],
-    options: JudgeOptions,
+    dataset: JudgmentDataset,
     *,
+    student: Student,
     accept: Accept,
     seconds: dict[str, float],
-    flip_rate: float | None,
-    trained_on: int,
-    method: str,
 ) -> JudgeReport:
-    """The report on `material`, whose opinions are held out."""
+    """The report on what the student gave held-out opinions on, which `dataset` holds."""
+    material, options, judge = measured_material(lesson, learnt), lesson.options, learnt.opinions
     rows, others = _measured_rows(material)
     primary = "balanced accuracy"
     if material.pairwise or options.target == "accuracy":
@@ -124,8 +108,8 @@ def write_report(
         right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
     correct = judge.verdicts[rows] == truth
     return JudgeReport(
-        title=f"judge (light, {'pairwise' if material.pairwise else 'pointwise'})",
-        method=method,
+        title=f"judge ({student.name}, {'pairwise' if material.pairwise else 'pointwise'})",
+        method=learnt.method,
         primary=primary,
         gains=gains,
         slices=slices,
@@ -133,19 +117,20 @@ def write_report(
         reason=f"against the shortcut {best!r}: {verdict.reason}",
         data={
             "verdicts": len(dataset),
-            "trained_on": trained_on,
+            "trained_on": len(lesson.material.labels),
             "measured": len(rows),
             "by_people": bool(material.people[rows].all()),
             "fingerprint": dataset.fingerprint(),
-            **asdict(fitted.setting),
-            **asdict(fitted.line),
+            **learnt.settings,
+            **asdict(learnt.model.line),
         },
-        options=asdict(options),
+        options={**asdict(options), **learnt.options},
         seed=options.seed,
         seconds=seconds,
-        notes=_notes(material, rows, others, compared, best),
-        versions=installed_versions("numpy", "scipy", "scikit-learn"),
-        summary=_summary(material, rows, judge, teacher if len(others) else None, flip_rate),
+        history=learnt.history,
+        notes=[*_notes(material, rows, others, compared, best), *learnt.notes],
+        versions=installed_versions(*student.libraries),
+        summary=_summary(material, rows, judge, teacher if len(others) else None, learnt.flip_rate),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
         deferral=deferral_curve(judge.certainties[rows], correct, right),
     )
@@ -219,10 +204,11 @@ def _notes(
     return notes
 
 
-def flips(fitted: Fitted, table: Floats) -> float:
-    """Share of pairs whose verdict changes when the responses change places."""
-    one, other = opinions(fitted, table), opinions(fitted, -table)
-    return float((one.verdicts != 1 - other.verdicts).mean())
+def measured_material(lesson: Lesson, learnt: Learnt) -> Material:
+    """The verdicts that the student's opinions are on."""
+    if lesson.held_out is not None:
+        return lesson.held_out
+    return lesson.material if learnt.measured is None else lesson.material[learnt.measured]
 
 
 def details_of(report: JudgeReport) -> dict[str, Any]:

@@ -1,17 +1,12 @@
-"""What a judge needs while it serves: vectors, checks, and words for its verdicts."""
+"""What a judge needs while it serves: checks, and words for its verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llama_index.tuning.evaluate.search import unit_rows
-from llama_index.tuning.judges.features import FeatureMaker, Vectors
 from llama_index.tuning.judges.items import has_contexts
-from llama_index.tuning.judges.light import TIE, LightJudge
-
-if TYPE_CHECKING:
-    from llama_index.tuning.embeddings.vectors import Embedder
+from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.student import JudgeModel
 
 WEAK_SENTENCES = 2
 """So many of the least supported sentences are named."""
@@ -30,16 +25,7 @@ def check_models(embed_model: Any, defer_to: Any) -> None:
         raise TypeError(f"defer_to must be a BaseEvaluator, got {type(defer_to).__name__}")
 
 
-def vectors_for(maker: FeatureMaker, items: Sequence[Any], embedder: Embedder) -> Vectors:
-    """Unit vectors of what the features need, each text embedded once."""
-    queries, texts = maker.texts_to_embed(items)
-    found = []
-    for wanted, embed in ((queries, embedder.queries), (texts, embedder.documents)):
-        found.append(dict(zip(wanted, unit_rows(embed(wanted)), strict=True)) if wanted else {})
-    return Vectors(*found)
-
-
-def invalid_reason(judge: LightJudge, item: Any) -> str | None:
+def invalid_reason(judge: JudgeModel, item: Any) -> str | None:
     """Why the judge should not judge this: it learned from answers that had more."""
     for name in ("query", "response", "second_response", "reference"):
         value = getattr(item, name)
@@ -65,7 +51,7 @@ def invalid_reason(judge: LightJudge, item: Any) -> str | None:
     return None
 
 
-def feedback_of(judge: LightJudge, item: Any, chance: float, verdict: float) -> str:
+def feedback_of(judge: JudgeModel, item: Any, chance: float, verdict: float) -> str:
     """The probability, and the sentences that the contexts support least."""
     if judge.pairwise:
         said = {1.0: "the first is better", 0.0: "the second is better", TIE: "a tie"}[verdict]

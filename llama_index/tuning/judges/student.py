@@ -1,0 +1,199 @@
+"""What the engine asks of a student, and what it gets back.
+
+The engine checks the verdicts, makes the features, fits the shortcuts, measures, decides and
+saves; a student learns. A new one is a frozen dataclass of options with the members of `Student`,
+and a model with the members of `JudgeModel`, whose folder's kind `kinds.LOADERS` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from llama_index.tuning.embeddings.vectors import Embedder
+    from llama_index.tuning.judges.features import FeatureMaker, Floats
+    from llama_index.tuning.judges.fitting import Rows
+    from llama_index.tuning.judges.light import Line
+    from llama_index.tuning.judges.material import Material
+    from llama_index.tuning.judges.options import JudgeOptions
+
+Ints = NDArray[np.int64]
+
+
+class JudgeModel(Protocol):
+    """What `TunedJudge` serves: a frozen dataclass, for its `details` and `line` are replaced.
+
+    Attributes:
+        maker: its flags say what the answers it learned from came with; finds weak sentences.
+        line: where a probability becomes a verdict, and which answers are uncertain.
+        pairwise: whether it compares two responses.
+        query: whether every answer it learned from came with a query.
+        base_model: name of the embedding model, where `maker.embedded`.
+        training_keys: hashes of the items it was trained on.
+        details: how it came about, for people.
+    """
+
+    @property
+    def maker(self) -> FeatureMaker: ...
+    @property
+    def line(self) -> Line: ...
+    @property
+    def pairwise(self) -> bool: ...
+    @property
+    def query(self) -> bool: ...
+    @property
+    def base_model(self) -> str: ...
+    @property
+    def training_keys(self) -> tuple[str, ...]: ...
+    @property
+    def details(self) -> Mapping[str, Any]: ...
+
+    def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
+        """That each item passes, or that the first response is better, shape `(n,)`.
+
+        Args:
+            items: of the form that it learned from.
+            embedder: of the app's embedding model; there where `maker.embedded`.
+        """
+
+    def save(self, path: Any) -> None:
+        """Write its folder, atomically, with a kind that `kinds.LOADERS` knows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What a judge said of items that it was not trained on; all of shape `(n,)`.
+
+    Attributes:
+        chances: probabilities that the answer passes, or that the first response is better.
+        verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie; a verdict
+            that cannot be read is 0.5 too, and so is never right about single responses.
+        certainties: distances from the line; the least certain are handed over first.
+    """
+
+    chances: Floats
+    verdicts: Floats
+    certainties: Floats
+
+    def __getitem__(self, rows: Ints) -> Opinions:
+        return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lesson:
+    """What a student learns from.
+
+    Attributes:
+        material: the verdicts to learn from, checked.
+        held_out: verdicts on other queries to give opinions on; without them it gives opinions on
+            rows of `material`, by judges that saw none of their queries.
+        options: how judges are trained, whoever the student is.
+        rows: the light features of `material` with labels, weights and folds; one query, one fold.
+        other: the light features of `held_out`, shape `(m, columns)`.
+        maker: makes the light features; with vectors where the student has `embeds`.
+        base_model: name of the embedding model; empty without.
+        output: the folder that the judge will be saved to, if any; checkpoints go beside it.
+        show_progress: show bars.
+    """
+
+    material: Material
+    held_out: Material | None
+    options: JudgeOptions
+    rows: Rows
+    other: Floats | None
+    maker: FeatureMaker
+    base_model: str = ""
+    output: Path | None = None
+    show_progress: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learnt:
+    """What a student learned.
+
+    Attributes:
+        model: what will serve.
+        opinions: on `held_out`, where there is one, else on `measured` of the material.
+        method: how the opinions came to be held out, for the report.
+        measured: rows of the material that `opinions` are on; None: all.
+        flip_rate: share of the pairs whose verdict changes with their order; None: no pairs.
+        settings: what was chosen, for the report's `data`; plain JSON values.
+        options: the student's own, for the report's `options`; plain JSON values.
+        history: the training curve, if any.
+        notes: sentences for the report.
+    """
+
+    model: JudgeModel
+    opinions: Opinions
+    method: str
+    measured: Ints | None = None
+    flip_rate: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    notes: Sequence[str] = ()
+
+
+class Student(Protocol):
+    """Learns to judge; `student=` of the engine. A frozen dataclass of options.
+
+    Attributes:
+        name: in the report's title.
+        libraries: whose versions the report holds.
+        embeds: whether it looks at vectors of the app's embedding model.
+    """
+
+    name: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]]
+
+    @property
+    def embeds(self) -> bool: ...
+
+    def check(self, material: Material, held_out: Material | None) -> None:
+        """Raise where it could not learn from these: before any work or cost."""
+
+    def learn(self, lesson: Lesson) -> Learnt:
+        """Train, choose on verdicts not trained on, and give opinions on others."""
+
+
+@dataclass(frozen=True)
+class LightStudent:
+    """A logistic regression on the light features: trains in a second, serves by NumPy."""
+
+    name: ClassVar[str] = "light"
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
+    embeds: ClassVar[bool] = True
+
+    def check(self, material: Material, held_out: Material | None) -> None:
+        """Nothing: it learns from whatever the engine lets through."""
+
+    def learn(self, lesson: Lesson) -> Learnt:
+        """Cross-fit, fit on everything."""
+        from llama_index.tuning.judges.light_training import learn
+
+        return learn(lesson)
+
+
+def student_of(student: Any) -> Student:
+    """The student of that name, or as it was given.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: no student.
+    """
+    if isinstance(student, str):
+        if student != "light":
+            raise ValueError(
+                f"unknown student {student!r}; choose 'light', or give a student's options"
+            )
+        return LightStudent()
+    if isinstance(student, type) or not all(hasattr(student, n) for n in ("check", "learn")):
+        raise TypeError(f"student must be 'light' or a student's options, got {student!r}")
+    found: Student = student
+    return found

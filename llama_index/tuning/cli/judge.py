@@ -188,8 +188,8 @@ def tune(
         print_json(report.to_dict())
         return
     print_report(report)
-    for name, value in report.summary.items():
-        console.print(f"{name:<22}{value:.4f}")
+    for line in report.summary_lines():
+        console.print(line, soft_wrap=True)
     where = f"saved to {out} (report.json and report.html in it)"
     console.print(where if report.accepted else "nothing was saved", soft_wrap=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from llama_index.tuning.judges.items import groups_of, has_contexts, item_keys
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.options import JudgeOptions
 
+Ints = NDArray[np.int64]
+
 HUMAN = "human"
 MIN_VERDICTS = 10
 MIN_OF_A_KIND = 3
+_ARRAYS = ("labels", "scores", "weights", "clusters", "people")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,7 @@ class Material:
     Attributes:
         items: the judgments.
         labels: 1 for pass (or the first is better), 0 for fail, 0.5 for a tie, shape `(n,)`.
+        scores: the verdicts as numbers on their own scale, NaN where they are none, shape `(n,)`.
         weights: shape `(n,)`.
         clusters: a number for each query, shape `(n,)`.
         keys: a hash of each item, whoever judged it.
@@ -41,8 +46,9 @@ class Material:
 
     items: Sequence[Judgment]
     labels: Floats
+    scores: Floats
     weights: Floats
-    clusters: NDArray[np.int64]
+    clusters: Ints
     keys: list[str]
     people: NDArray[np.bool_]
     pairwise: bool
@@ -51,7 +57,7 @@ class Material:
     reference: bool
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Material:
-        arrays = {n: getattr(self, n)[rows] for n in ("labels", "weights", "clusters", "people")}
+        arrays = {n: getattr(self, n)[rows] for n in _ARRAYS}
         items, keys = ([given[row] for row in rows] for given in (self.items, self.keys))
         return replace(self, items=items, keys=keys, **arrays)
 
@@ -90,6 +96,7 @@ def material_of(dataset: JudgmentDataset, options: JudgeOptions, name: str = "da
     return Material(
         items,
         np.array([_label(item, pairwise, options) for item in items]),
+        np.array([np.nan if item.score is None else float(item.score) for item in items]),
         np.array([float(item.weight) for item in items]),
         np.array([numbers.setdefault(group, len(numbers)) for group in groups_of(dataset)]),
         item_keys(dataset),
@@ -137,34 +144,36 @@ def check_held_out(material: Material, held_out: Material) -> None:
         )
 
 
-def other_verdicts(material: Material, rows: NDArray[np.int64]) -> Floats:
+def other_verdicts(material: Material, rows: Ints) -> Floats:
     """For each of the rows what the teacher said of the same item, NaN where nothing; `(rows,)`.
 
     Several verdicts of teachers count by their mean: above 0.5 is 1, below is 0.
     """
-    said: dict[str, list[float]] = defaultdict(list)
-    for key, label, human in zip(material.keys, material.labels, material.people, strict=True):
-        if not human:
-            said[key].append(float(label))
-    means = [
-        np.mean(said[material.keys[row]]) if material.keys[row] in said else np.nan for row in rows
-    ]
-    return np.array([m if np.isnan(m) else (np.sign(m - 0.5) + 1) / 2 for m in means])
+    means = _teachers_mean(material, material.labels, rows)
+    return np.where(np.isnan(means), means, (np.sign(means - 0.5) + 1) / 2)
 
 
-def people_agreement(material: Material) -> float | None:
-    """Share of the pairs of people's verdicts on one item that agree; None under ten pairs."""
+def other_scores(material: Material, rows: Ints) -> Floats:
+    """For each of the rows the teacher's score of the same item, NaN where none; `(rows,)`."""
+    return _teachers_mean(material, material.scores, rows)
+
+
+def people_pairs(material: Material) -> tuple[Ints, Floats]:
+    """Pairs of people's verdicts on one item: the row of one of them, and whether they agree."""
+    said: dict[str, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(material.people).tolist():
+        said[material.keys[row]].append(row)
+    pairs = [pair for rows in said.values() for pair in combinations(rows, 2)]
+    same = [float(material.labels[one] == material.labels[other]) for one, other in pairs]
+    return np.array([one for one, _ in pairs], dtype=np.int64), np.array(same)
+
+
+def _teachers_mean(material: Material, values: Floats, rows: Ints) -> Floats:
+    """Mean of the teachers' values on the item of each row, NaN where none has any."""
     said: dict[str, list[float]] = defaultdict(list)
-    for key, label, human in zip(material.keys, material.labels, material.people, strict=True):
-        if human:
-            said[key].append(float(label))
-    same = [
-        one == other
-        for labels in said.values()
-        for number, one in enumerate(labels)
-        for other in labels[:number]
-    ]
-    return float(np.mean(same)) if len(same) >= MIN_VERDICTS else None
+    for row in np.flatnonzero(~material.people & ~np.isnan(values)).tolist():
+        said[material.keys[row]].append(float(values[row]))
+    return np.array([np.mean(said.get(material.keys[row], [np.nan])) for row in rows])
 
 
 def _all_or_none(items: Sequence[Judgment], field: str, name: str, has: Any) -> bool:

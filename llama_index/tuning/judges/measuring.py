@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.evaluate.bootstrap import RESAMPLES, Gain
 from llama_index.tuning.judges.features import Floats
+from llama_index.tuning.judges.resampling import Measure
 
 Ints = NDArray[np.int64]
 
@@ -80,6 +81,16 @@ def agreement(tables: Floats) -> Floats:
     chance = (truth * said).sum(axis=1) / total**2
     kappa = np.divide(accuracy - chance, 1 - chance, out=np.zeros_like(chance), where=chance < 1)
     return np.stack([balanced, accuracy, kappa], axis=1)
+
+
+def agreement_measures(truth: Floats, verdicts: Floats) -> dict[str, Measure]:
+    """Each of `METRICS` as a measure of resampled rows."""
+    rows = _tables(truth, verdicts, np.arange(len(truth))).reshape(-1, 9)
+
+    def measure(column: int) -> Measure:
+        return lambda weights: agreement((weights @ rows).reshape(-1, 3, 3))[:, column]
+
+    return {name: measure(column) for column, name in enumerate(METRICS)}
 
 
 def _tables(truth: Floats, verdicts: Floats, clusters: Ints) -> Floats:

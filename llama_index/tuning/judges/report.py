@@ -17,15 +17,22 @@ class JudgeReport(FinetuneReport):
     `gains` compare it with the best shortcut, which is the base.
 
     Attributes:
-        summary: `auroc`, `calibration_error`, `flip_rate` (share of pairs whose verdict depends
-            on their order), `teacher_agreement` (of the teacher with people, on the items that
-            both judged), `people_agreement` (of people with one another), where there are any.
+        summary: the judge's agreement; `auroc`, `calibration_error`, `flip_rate` (share of pairs
+            whose verdict depends on their order), `teacher_agreement` (of the teacher with
+            people, on the items that both judged), `people_agreement` (of people with one
+            another), where there are any.
+            Where verdicts are scores, `pearson` and `spearman` of the judge's probability with
+            them, and of the teacher's scores with people's (`teacher_pearson`, …).
+        intervals: lower and upper end of those figures, at the level of the gains, queries drawn
+            whole. The calibration error can only grow by chance, and grows again in each
+            resample: its interval leans upwards, the more so the fewer the verdicts.
         shortcuts: baseline → its agreement, measured and fitted like the judge: the most frequent
             verdict, length only, overlap only.
         deferral: accuracy against the share of answers handed to the teacher.
     """
 
     summary: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     shortcuts: dict[str, dict[str, float]] = field(default_factory=dict)
     deferral: list[DeferralPoint] = field(default_factory=list)
 
@@ -38,7 +45,7 @@ class JudgeReport(FinetuneReport):
         ]
         for name, scores in self.shortcuts.items():
             lines.append(f"  {name:<22}" + "".join(f"{value:>20.4f}" for value in scores.values()))
-        lines += ["", *(f"  {name:<22}{value:>8.4f}" for name, value in self.summary.items())]
+        lines += ["", *(f"  {line}" for line in self.summary_lines())]
         if self.deferral:
             lines += ["", "  handed over   kept right   all right   at random"]
             first, last = self.deferral[0].accuracy, self.deferral[-1].accuracy
@@ -50,10 +57,22 @@ class JudgeReport(FinetuneReport):
             lines.append(f"  {point.share:>11.0%}{point.kept_accuracy:13.3f}{every}")
         return "\n".join(lines).rstrip()
 
+    def summary_lines(self) -> list[str]:
+        """The summary for people: a figure a line, with its interval."""
+        lines = []
+        for name, value in self.summary.items():
+            line = f"{name:<22}{value:>8.4f}"
+            if name in self.intervals:
+                low, high = self.intervals[name]
+                line += f"   {low:.4f} to {high:.4f}"
+            lines.append(line)
+        return lines
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JudgeReport:
         """The report that `to_dict` gave."""
         fields = dict(data)
+        fields["intervals"] = {name: tuple(ends) for name, ends in fields["intervals"].items()}
         fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
         found = super().from_dict(fields)
         assert isinstance(found, cls)

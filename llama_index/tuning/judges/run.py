@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.bootstrap import Gain
-from llama_index.tuning.evaluate.routing import calibration_error, deferral_curve
+from llama_index.tuning.evaluate.routing import deferral_curve
 from llama_index.tuning.gate import Accept, decide
 from llama_index.tuning.judges.features import Floats, Vectors
 from llama_index.tuning.judges.fitting import Rows, fit
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.light_training import opinions
-from llama_index.tuning.judges.material import Material, other_verdicts, people_agreement
+from llama_index.tuning.judges.material import Material, other_verdicts
 from llama_index.tuning.judges.measuring import METRICS, agreement_gains
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.report import JudgeReport
 from llama_index.tuning.judges.student import Ints, Learnt, Lesson, Opinions, Student
+from llama_index.tuning.judges.summary import summary_of
 from llama_index.tuning.judges.topics import Topics, main_directions
 from llama_index.tuning.report import installed_versions
 from llama_index.tuning.rerankers.crossfit import fold_numbers
@@ -107,6 +108,12 @@ def write_report(
     if len(others):
         right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
     correct = judge.verdicts[rows] == truth
+    told = judge[rows]
+    summary = summary_of(
+        material, rows, told.chances, told.verdicts, teacher if len(others) else None
+    )
+    if learnt.flip_rate is not None:
+        summary.values["flip_rate"] = learnt.flip_rate
     return JudgeReport(
         title=f"judge ({student.name}, {'pairwise' if material.pairwise else 'pointwise'})",
         method=learnt.method,
@@ -130,7 +137,8 @@ def write_report(
         history=learnt.history,
         notes=[*_notes(material, rows, others, compared, best), *learnt.notes],
         versions=installed_versions(*student.libraries),
-        summary=_summary(material, rows, judge, teacher if len(others) else None, learnt.flip_rate),
+        summary=summary.values,
+        intervals=summary.intervals(material.clusters[rows], options.confidence, options.seed),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
         deferral=deferral_curve(judge.certainties[rows], correct, right),
     )
@@ -155,32 +163,6 @@ def _compare(
         confidence=o.confidence,
         seed=o.seed,
     )
-
-
-def _summary(
-    material: Material,
-    rows: NDArray[np.int64],
-    judge: Opinions,
-    teacher: Floats | None,
-    flip_rate: float | None,
-) -> dict[str, float]:
-    from sklearn.metrics import roc_auc_score
-
-    truth, chances = material.labels[rows], judge.chances[rows]
-    decided = truth != TIE
-    found: dict[str, float] = {}
-    if len(np.unique(truth[decided])) == 2:
-        found["auroc"] = float(roc_auc_score(truth[decided], chances[decided]))
-    found["calibration_error"] = calibration_error(chances[decided], truth[decided])
-    if flip_rate is not None:
-        found["flip_rate"] = flip_rate
-    if teacher is not None and not np.isnan(teacher).all():
-        both = ~np.isnan(teacher)
-        found["teacher_agreement"] = float((teacher[both] == truth[both]).mean())
-    people = people_agreement(material)
-    if people is not None:
-        found["people_agreement"] = people
-    return found
 
 
 def _notes(
@@ -213,5 +195,5 @@ def measured_material(lesson: Lesson, learnt: Learnt) -> Material:
 
 def details_of(report: JudgeReport) -> dict[str, Any]:
     """What an artifact keeps of the report."""
-    names = ("accepted", "reason", "options", "data", "summary", "versions")
+    names = ("accepted", "reason", "options", "data", "summary", "intervals", "versions")
     return {name: getattr(report, name) for name in names}

@@ -2,7 +2,8 @@
 
 halueval_qa (with context) and halueval_general (without) are trained on the train split's labels.
 pandalm is trained on the LLM teacher's verdicts alone and measured against the majority of three
-people; the responses that are no texts are written as JSON. Everything is chosen by cross-fitting
+people; replies of the teacher that can't be read count as wrong there, and the responses that are
+no texts are written as JSON. Everything is chosen by cross-fitting
 on the train split.
 """
 
@@ -77,8 +78,9 @@ def pairs(rows, train) -> JudgmentDataset:
             "response": text(row["response"]),
             "second_response": text(row["response_b"]),
         }
-        if row["teacher_label"] is not None:
-            found.append({**pair, "score": SCORES[row["teacher_label"]], "source": TEACHER})
+        said = row["teacher_label"]
+        verdict = {"invalid": True} if said is None else {"score": SCORES[said]}
+        found.append({**pair, **verdict, "source": TEACHER})
         if not train:
             found.append({**pair, "score": SCORES[row["label"]], "source": "human"})
     return JudgmentDataset.from_records(found)

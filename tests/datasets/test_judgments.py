@@ -104,6 +104,21 @@ def test_a_pair_is_the_same_in_either_order():
     assert JudgmentDataset.from_records(rows).agreement("a", "b").equal == 1.0
 
 
+def test_no_verdict_agrees_with_nobody(tmp_path):
+    silent = {"passing": None, "invalid": True}
+    rows = [*verdicts("a", True, True, True), *verdicts("b", True, True, True)]
+    rows = [{**row, **silent} if number in (2, 4, 5) else row for number, row in enumerate(rows)]
+    dataset = JudgmentDataset.from_records(rows)
+    found = dataset.agreement("a", "b")
+    assert (found.n, found.equal) == (3, pytest.approx(1 / 3))  # nor do two silences agree
+    dataset.save_jsonl(tmp_path / "verdicts.jsonl")
+    assert JudgmentDataset.from_jsonl(tmp_path / "verdicts.jsonl") == dataset
+    assert (tmp_path / "verdicts.jsonl").read_text().count("invalid") == 3
+    both = [pair("x", "y", 1.0), {**pair("y", "x", None), "invalid": True}]
+    with pytest.raises(DatasetError, match="no pair was judged in both orders"):
+        JudgmentDataset.from_records(both).agreement_of_orders()
+
+
 def test_flips_are_counted():
     rows = [
         pair("x", "y", 1.0, query="1"), pair("y", "x", 0.0, query="1"),  # the same answer

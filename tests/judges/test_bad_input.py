@@ -57,6 +57,16 @@ def test_verdicts_that_cannot_be_learnt_from(rows, message):
     assert not model.calls  # refused before anything was embedded
 
 
+def test_no_verdict_at_all():
+    rows = [{**row, "passing": None, "invalid": True} for row in verdicts(20)]
+    with pytest.raises(DatasetError, match="dataset has no verdict: every judgment is invalid"):
+        JudgeFinetuneEngine(data(rows)).finetune()
+    with pytest.raises(DatasetError, match="judgment 0: it is invalid, so it must have neither"):
+        data([{**rows[0], "score": 0.5}])
+    with pytest.raises(DatasetError, match="judgment 0: invalid must be true or false, got 'no'"):
+        data([{**rows[0], "invalid": "no"}])
+
+
 @pytest.mark.parametrize("response", [None, True, 3])
 def test_a_response_that_is_no_text(response):
     with pytest.raises(DatasetError, match="judgment 1: response must be a text, got"):

@@ -99,6 +99,55 @@ def test_people_are_the_truth_where_there_are(engine):
     assert report.deferral[-1].accuracy == pytest.approx(48 / 60)
 
 
+def silenced(rows, numbers):
+    """The rows, some of which the teacher gave no verdict on."""
+    return [
+        {**row, "passing": None, "invalid": True} if number in numbers else row
+        for number, row in enumerate(rows)
+    ]
+
+
+def test_unreadable_verdicts_of_the_teacher_count_as_wrong():
+    teacher = verdicts(60, seed=2)
+    people = [{**row, "source": "human"} for row in teacher]
+    val = silenced(teacher, range(12)) + people
+    engine = JudgeFinetuneEngine(data(verdicts()), val_dataset=data(val), accept="always")
+    report = engine.finetune()
+    assert report.summary["teacher_agreement"] == pytest.approx(48 / 60)
+    assert "on 12 of 60 items the teacher gave no verdict: there it counts as wrong" in report.notes
+    assert report.deferral[-1].accuracy == pytest.approx(48 / 60)  # all handed to the teacher
+    assert report.gains["accuracy"].n == 60
+    assert report.data["measured"] == 60
+    left_out = data([*teacher[12:], *people])
+    without = JudgeFinetuneEngine(data(verdicts()), val_dataset=left_out, accept="always")
+    assert without.finetune().summary["teacher_agreement"] == 1
+
+
+def test_judge_shortcut_and_teacher_are_compared_on_the_same_items():
+    teacher = silenced(verdicts(60, seed=2)[:40], range(4))
+    people = [{**row, "source": "human"} for row in verdicts(60, seed=2)]
+    for row in people[40:]:  # where the teacher was not asked, people say the opposite
+        row["passing"] = not row["passing"]
+    report = JudgeFinetuneEngine(
+        data(verdicts()), val_dataset=data(teacher + people), accept="always"
+    ).finetune()
+    same = report.slices["people's verdicts where the teacher was asked"]
+    assert same["accuracy"].n == 40
+    assert same["accuracy"].tuned > 0.95
+    assert report.summary["teacher_agreement"] == pytest.approx(36 / 40)
+    assert report.gains["accuracy"].tuned < 0.75
+
+
+def test_nothing_is_learnt_from_what_has_no_verdict(engine):
+    others = silenced(verdicts(20, seed=6), range(20))
+    options = JudgeOptions(folds=3)
+    again = JudgeFinetuneEngine(data(verdicts() + others), options=options, accept="always")
+    again.finetune()
+    asked = data(verdicts(10, seed=4))
+    first, second = (e.get_finetuned_model().probabilities(asked) for e in (engine, again))
+    assert (first == second).all()
+
+
 def test_several_people_on_an_item_are_compared():
     rows = [{**row, "source": "human"} for row in verdicts(30)]
     twice = rows + [{**row, "passing": not row["passing"]} for row in rows[:15]] + rows[15:]

@@ -133,6 +133,11 @@ def test_failures_are_data():
         "can't be parsed", "no JSON", "no verdict in the teacher's reply 'hm'"
     ]  # fmt: skip
     assert found.requests == len(teacher.asked) == 10
+    asked = found.asked()
+    assert [j.response for j in asked.judgments if not j.invalid] == ["answer-5"]
+    silent = sorted(j.response for j in asked.judgments if j.invalid)
+    assert silent == ["answer-1", "answer-2", "answer-3", "answer-4"]
+    assert {j.source for j in asked.judgments} == {found.dataset.judgments[0].source}
 
 
 def test_an_empty_reply_is_no_verdict():

@@ -218,15 +218,15 @@ def evaluate(
     values, counts = np.unique(material.labels, return_counts=True)
     gains = agreement_gains(
         material.labels,
-        np.full(len(dataset), values[counts.argmax()]),
-        tuned.model.line.verdicts(tuned.probabilities(dataset)),
+        np.full(len(material.labels), values[counts.argmax()]),
+        tuned.model.line.verdicts(tuned.probabilities(material.items)),
         material.clusters,
     )
     if json:
         measured = {name: asdict(gain) for name, gain in gains.items()}
-        print_json({"judgments": len(dataset), "trained_on": seen, "gains": measured})
+        print_json({"judgments": len(material.items), "trained_on": seen, "gains": measured})
         return
-    print_gains(f"n={len(dataset)}; base: the most frequent verdict", gains)
+    print_gains(f"n={len(material.items)}; base: the most frequent verdict", gains)
     if seen:
         console.print(f"note: the judge was trained on {seen} of these items", soft_wrap=True)
 

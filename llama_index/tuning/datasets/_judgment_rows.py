@@ -102,7 +102,8 @@ def _judgment(
         values.update(_read_verdict(label, verdicts))
     if values.get("response") is None:
         raise _LeftOut("no response")
-    if values.get("passing") is None and values.get("score") is None:
+    said = values.get("passing") is not None or values.get("score") is not None
+    if not said and not values.get("invalid"):
         raise _LeftOut("no verdict")
     for name in _TEXTS:
         if name in values and not isinstance(values[name], str):
@@ -150,7 +151,9 @@ def without_verdict(number: int, row: Any) -> Judgment:
         row = Judgment(**row)
     if not isinstance(row, Judgment):
         raise TypeError(f"sample {number} must be a Judgment or an object, got {row!r:.80}")
-    return replace(row, score=None, passing=None, feedback=None, source="", judge=None)
+    return replace(
+        row, score=None, passing=None, feedback=None, source="", judge=None, invalid=False
+    )
 
 
 def rag_samples(dataset: Any, predictions: Any) -> list[Judgment]:

@@ -94,7 +94,12 @@ def item_of(judgment: Judgment) -> Item:
 
 
 def verdict_of(judgment: Judgment) -> Verdict:
-    """A pair's better answer by its place in `item_of`, else yes or no, else the score."""
+    """A pair's better answer by its place in `item_of`, else yes or no, else the score.
+
+    No verdict at all is equal to nobody's.
+    """
+    if judgment.invalid:
+        return f"no verdict of {judgment.source}"
     if judgment.second_response is not None:
         first = _share_of_first(judgment)
         if first == 0.5:
@@ -111,7 +116,9 @@ def _both_orders(dataset: JudgmentDataset) -> list[tuple[list[Verdict], list[Ver
     """Of each pair that one source judged in both orders: verdicts in the one, in the other."""
     orders: dict[Item, tuple[list[Verdict], list[Verdict]]] = defaultdict(lambda: ([], []))
     for judgment in dataset.judgments:
-        if judgment.second_response is not None and judgment.response != judgment.second_response:
+        if judgment.invalid or judgment.second_response is None:
+            continue
+        if judgment.response != judgment.second_response:
             item = (judgment.source, *item_of(judgment))
             side = orders[item][_turned(judgment)]
             side.append(verdict_of(judgment))

@@ -32,6 +32,9 @@ class Judgment:
         source: `"human"`, or the model that judged.
         judge: the evaluator's class.
         weight: how much the verdict counts, above 0.
+        invalid: whether the judge was asked and gave no verdict: its reply can't be read, or
+            turned with the order of a pair. Nothing is learnt from it; where the judge is
+            compared with people, it counts as wrong.
     """
 
     query: str | None = None
@@ -45,6 +48,7 @@ class Judgment:
     source: str = ""
     judge: str | None = None
     weight: float = 1.0
+    invalid: bool = False
 
 
 @dataclass
@@ -248,7 +252,7 @@ class JudgmentDataset:
     def _lines(self) -> list[str]:
         rows = (asdict(judgment) for judgment in self.judgments)
         return [
-            json.dumps({k: v for k, v in row.items() if v is not None}, ensure_ascii=False)
+            json.dumps({k: v for k, v in row.items() if _is_said(k, v)}, ensure_ascii=False)
             for row in rows
         ]
 
@@ -288,9 +292,18 @@ def samples_of(given: Any, predictions: Any = None) -> list[Judgment]:
     return samples
 
 
+def _is_said(name: str, value: Any) -> bool:
+    return value is not None and (name != "invalid" or value)
+
+
 def _faults(judgment: Judgment) -> Iterable[str]:
     yield from text_faults(judgment)
-    if judgment.score is None and judgment.passing is None:
+    if judgment.invalid not in (True, False):
+        yield f"invalid must be true or false, got {judgment.invalid!r}"
+    silent = judgment.score is None and judgment.passing is None
+    if judgment.invalid and not silent:
+        yield "it is invalid, so it must have neither score nor passing"
+    if silent and not judgment.invalid:
         yield "it has neither score nor passing: there is no verdict"
     if judgment.score is not None and judgment.score != judgment.score:
         yield "score must be a number, got nan"

@@ -80,6 +80,7 @@ class LabelledJudgments:
         dataset: the verdicts, in the samples' order.
         inconclusive: pairs where the teacher's verdict turned with the order of the answers.
         invalid: evaluations that ended without a verdict: replies that can't be read.
+        unread: the answers of those, in the same order, marked `invalid`.
         failures: evaluations that ended in another error.
         not_asked: ids that `max_calls` left out.
         requests: evaluations begun in this run, tries included.
@@ -89,10 +90,21 @@ class LabelledJudgments:
     dataset: JudgmentDataset
     inconclusive: list[Judgment] = field(default_factory=list)
     invalid: list[Failure] = field(default_factory=list)
+    unread: list[Judgment] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     not_asked: list[str] = field(default_factory=list)
     requests: int = 0
     estimate: LabelEstimate | None = None
+
+    def asked(self) -> JudgmentDataset:
+        """The verdicts, and what came back without one, marked `invalid`.
+
+        To measure the teacher by: beside people's verdicts on the same items, its unreadable and
+        inconclusive ones count as wrong. A judge learns the same from it as from `dataset`.
+        """
+        silent = [*self.unread, *self.inconclusive]
+        silent = [replace(j, score=None, passing=None, invalid=True) for j in silent]
+        return JudgmentDataset([*self.dataset.judgments, *silent])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -275,12 +287,17 @@ def _sorted_out(
             judge=judge,
         )
         (inconclusive if row["inconclusive"] else verdicts).append(judgment)
-    unread = ReplyError.__name__
+    kind = ReplyError.__name__
+    invalid = [failure for failure in outcomes.failures if failure.error == kind]
     return LabelledJudgments(
         dataset=JudgmentDataset(verdicts),
         inconclusive=inconclusive,
-        invalid=[failure for failure in outcomes.failures if failure.error == unread],
-        failures=[failure for failure in outcomes.failures if failure.error != unread],
+        invalid=invalid,
+        unread=[
+            replace(items[failure.id].sample, source=source, judge=judge, invalid=True)
+            for failure in invalid
+        ],
+        failures=[failure for failure in outcomes.failures if failure.error != kind],
         not_asked=outcomes.not_asked,
         requests=outcomes.requests,
     )

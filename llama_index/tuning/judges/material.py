@@ -21,6 +21,7 @@ from llama_index.tuning.judges.options import JudgeOptions
 Ints = NDArray[np.int64]
 
 HUMAN = "human"
+NO_VERDICT = -1.0
 MIN_VERDICTS = 10
 MIN_OF_A_KIND = 3
 _ARRAYS = ("labels", "scores", "weights", "clusters", "people")
@@ -42,6 +43,7 @@ class Material:
         query: whether they have a query.
         contexts: whether they have contexts.
         reference: whether they have a right answer.
+        silent: keys of the items on which a teacher was asked and gave no verdict.
     """
 
     items: Sequence[Judgment]
@@ -55,6 +57,7 @@ class Material:
     query: bool
     contexts: bool
     reference: bool
+    silent: frozenset[str] = frozenset()
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Material:
         arrays = {n: getattr(self, n)[rows] for n in _ARRAYS}
@@ -88,21 +91,28 @@ def material_of(dataset: JudgmentDataset, options: JudgeOptions, name: str = "da
     faults = [
         f"judgment {number}: {fault}"
         for number, item in enumerate(items)
+        if not item.invalid
         for fault in _verdict_faults(item, pairwise, options)
     ]
     if faults:
         raise DatasetError(f"{name} has verdicts that cannot be learnt from:", faults)
+    unread = [item for item in items if item.invalid and item.source != HUMAN]
+    silent = frozenset(item_keys(unread) if unread else ())
+    items = [item for item in items if not item.invalid]
+    if not items:
+        raise DatasetError(f"{name} has no verdict: every judgment is invalid")
     numbers: dict[Any, int] = {}
     return Material(
         items,
         np.array([_label(item, pairwise, options) for item in items]),
         np.array([np.nan if item.score is None else float(item.score) for item in items]),
         np.array([float(item.weight) for item in items]),
-        np.array([numbers.setdefault(group, len(numbers)) for group in groups_of(dataset)]),
-        item_keys(dataset),
+        np.array([numbers.setdefault(group, len(numbers)) for group in groups_of(items)]),
+        item_keys(items),
         np.array([item.source == HUMAN for item in items]),
         pairwise,
         **form,
+        silent=silent,
     )
 
 
@@ -147,10 +157,13 @@ def check_held_out(material: Material, held_out: Material) -> None:
 def other_verdicts(material: Material, rows: Ints) -> Floats:
     """For each of the rows what the teacher said of the same item, NaN where nothing; `(rows,)`.
 
-    Several verdicts of teachers count by their mean: above 0.5 is 1, below is 0.
+    Several verdicts of teachers count by their mean: above 0.5 is 1, below is 0. A teacher that
+    was asked and gave none is `NO_VERDICT`, which nobody else says: it counts as wrong.
     """
     means = _teachers_mean(material, material.labels, rows)
-    return np.where(np.isnan(means), means, (np.sign(means - 0.5) + 1) / 2)
+    said = np.where(np.isnan(means), means, (np.sign(means - 0.5) + 1) / 2)
+    silent = np.array([material.keys[row] in material.silent for row in rows], dtype=bool)
+    return np.where(np.isnan(means) & silent, NO_VERDICT, said)
 
 
 def other_scores(material: Material, rows: Ints) -> Floats:

@@ -19,10 +19,10 @@ class JudgeReport(FinetuneReport):
     Attributes:
         summary: the judge's agreement; `auroc`, `calibration_error`, `flip_rate` (share of pairs
             whose verdict depends on their order), `teacher_agreement` (of the teacher with
-            people, on the items that both judged), `people_agreement` (of people with one
-            another), where there are any.
-            Where verdicts are scores, `pearson` and `spearman` of the judge's probability with
-            them, and of the teacher's scores with people's (`teacher_pearson`, …).
+            people, on the items that it was asked about; no verdict is a wrong one),
+            `people_agreement` (of people with one another), where there are any. Where verdicts
+            are scores, `pearson` and `spearman` of the judge's probability with them, and of the
+            teacher's scores with people's (`teacher_pearson`, …).
         intervals: lower and upper end of those figures, at the level of the gains, queries drawn
             whole. The calibration error can only grow by chance, and grows again in each
             resample: its interval leans upwards, the more so the fewer the verdicts.

@@ -130,5 +130,6 @@ def _correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
 
 def _divide(above: Floats, below: Floats) -> Floats:
     """NaN where nothing is below: the measure is undefined on that resample."""
-    nothing = np.full(np.shape(above), np.nan)
-    return np.divide(above, below, out=nothing, where=below > 1e-12)
+    found: Floats = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=found, where=below > 1e-12)
+    return found

@@ -17,7 +17,7 @@ from llama_index.tuning.judges.features import Floats, Vectors
 from llama_index.tuning.judges.fitting import Rows, fit
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.light_training import opinions
-from llama_index.tuning.judges.material import Material, other_verdicts
+from llama_index.tuning.judges.material import NO_VERDICT, Material, other_verdicts
 from llama_index.tuning.judges.measuring import METRICS, agreement_gains
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.report import JudgeReport
@@ -30,6 +30,7 @@ from llama_index.tuning.rerankers.crossfit import fold_numbers
 MIN_PEOPLE = 20
 """From so many verdicts of people on, people are the truth that is measured against."""
 MAJORITY = "most frequent verdict"
+ASKED = "people's verdicts where the teacher was asked"
 
 
 def rows_of(
@@ -103,6 +104,9 @@ def write_report(
             material, others, shortcuts[best], judge, options
         )
     teacher = other_verdicts(material, rows)
+    asked = np.flatnonzero(~np.isnan(teacher))
+    if len(others) and 0 < len(asked) < len(rows):
+        slices[ASKED] = _compare(material, rows[asked], shortcuts[best], judge, options)
     truth = material.labels[rows]
     right = np.ones(len(rows))
     if len(others):
@@ -135,7 +139,11 @@ def write_report(
         seed=options.seed,
         seconds=seconds,
         history=learnt.history,
-        notes=[*_notes(material, rows, others, compared, best), *learnt.notes],
+        notes=[
+            *_notes(material, rows, others, compared, best),
+            *_silence(teacher, others),
+            *learnt.notes,
+        ],
         versions=installed_versions(*student.libraries),
         summary=summary.values,
         intervals=summary.intervals(material.clusters[rows], options.confidence, options.seed),
@@ -191,6 +199,15 @@ def measured_material(lesson: Lesson, learnt: Learnt) -> Material:
     if lesson.held_out is not None:
         return lesson.held_out
     return lesson.material if learnt.measured is None else lesson.material[learnt.measured]
+
+
+def _silence(teacher: Floats, others: NDArray[np.int64]) -> list[str]:
+    """That the teacher's missing verdicts are counted, and how."""
+    count = int((teacher == NO_VERDICT).sum())
+    if not count or not len(others):
+        return []
+    asked = int((~np.isnan(teacher)).sum())
+    return [f"on {count} of {asked} items the teacher gave no verdict: there it counts as wrong"]
 
 
 def details_of(report: JudgeReport) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from llama_index.tuning.rerankers.crossfit import fold_numbers
 MIN_PEOPLE = 20
 """From so many verdicts of people on, people are the truth that is measured against."""
 MAJORITY = "most frequent verdict"
+TEACHERS = "the teacher's verdicts"
 ASKED = "people's verdicts where the teacher was asked"
 
 
@@ -100,22 +101,14 @@ def write_report(
     verdict = decide(primary, gains[primary], accept=accept)
     slices = {}
     if len(others):
-        slices["the teacher's verdicts"] = _compare(
-            material, others, shortcuts[best], judge, options
-        )
-    teacher = other_verdicts(material, rows)
+        slices[TEACHERS] = _compare(material, others, shortcuts[best], judge, options)
+    truth, told = material.labels[rows], judge[rows]
+    teacher = other_verdicts(material, rows) if len(others) else np.full(len(rows), np.nan)
     asked = np.flatnonzero(~np.isnan(teacher))
-    if len(others) and 0 < len(asked) < len(rows):
+    if 0 < len(asked) < len(rows):
         slices[ASKED] = _compare(material, rows[asked], shortcuts[best], judge, options)
-    truth = material.labels[rows]
-    right = np.ones(len(rows))
-    if len(others):
-        right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
-    correct = judge.verdicts[rows] == truth
-    told = judge[rows]
-    summary = summary_of(
-        material, rows, told.chances, told.verdicts, teacher if len(others) else None
-    )
+    right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
+    summary = summary_of(material, rows, told.chances, told.verdicts, teacher)
     if learnt.flip_rate is not None:
         summary.values["flip_rate"] = learnt.flip_rate
     return JudgeReport(
@@ -126,30 +119,38 @@ def write_report(
         slices=slices,
         accepted=verdict.accepted,
         reason=f"against the shortcut {best!r}: {verdict.reason}",
-        data={
-            "verdicts": len(dataset),
-            "trained_on": len(lesson.material.labels),
-            "measured": len(rows),
-            "by_people": bool(material.people[rows].all()),
-            "fingerprint": dataset.fingerprint(),
-            **learnt.settings,
-            **asdict(learnt.model.line),
-        },
+        data=_data(lesson, learnt, dataset, material.people[rows]),
         options={**asdict(options), **learnt.options},
         seed=options.seed,
         seconds=seconds,
         history=learnt.history,
         notes=[
             *_notes(material, rows, others, compared, best),
-            *_silence(teacher, others),
+            *_silence(teacher),
             *learnt.notes,
         ],
         versions=installed_versions(*student.libraries),
         summary=summary.values,
         intervals=summary.intervals(material.clusters[rows], options.confidence, options.seed),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
-        deferral=deferral_curve(judge.certainties[rows], correct, right),
+        deferral=deferral_curve(
+            told.certainties, told.verdicts == truth, right if len(others) else np.ones(len(rows))
+        ),
     )
+
+
+def _data(
+    lesson: Lesson, learnt: Learnt, dataset: JudgmentDataset, people: NDArray[np.bool_]
+) -> dict[str, Any]:
+    return {
+        "verdicts": len(dataset),
+        "trained_on": len(lesson.material.labels),
+        "measured": len(people),
+        "by_people": bool(people.all()),
+        "fingerprint": dataset.fingerprint(),
+        **learnt.settings,
+        **asdict(learnt.model.line),
+    }
 
 
 def _measured_rows(material: Material) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -201,10 +202,10 @@ def measured_material(lesson: Lesson, learnt: Learnt) -> Material:
     return lesson.material if learnt.measured is None else lesson.material[learnt.measured]
 
 
-def _silence(teacher: Floats, others: NDArray[np.int64]) -> list[str]:
+def _silence(teacher: Floats) -> list[str]:
     """That the teacher's missing verdicts are counted, and how."""
     count = int((teacher == NO_VERDICT).sum())
-    if not count or not len(others):
+    if not count:
         return []
     asked = int((~np.isnan(teacher)).sum())
     return [f"on {count} of {asked} items the teacher gave no verdict: there it counts as wrong"]

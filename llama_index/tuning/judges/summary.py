@@ -52,7 +52,7 @@ def summary_of(
     rows: Ints,
     chances: Floats,
     verdicts: Floats,
-    teacher: Floats | None = None,
+    teacher: Floats,
 ) -> Summary:
     """How a judge agrees with the verdicts of `rows`, beside the ceilings.
 
@@ -61,8 +61,8 @@ def summary_of(
         rows: those that are measured on, ascending.
         chances: the judge's probabilities, shape `(rows,)`.
         verdicts: the judge's, shape `(rows,)`.
-        teacher: where people are the truth, the teacher's verdicts on the same items, NaN where
-            there is none, shape `(rows,)`.
+        teacher: its verdicts on the same items, NaN where it was not asked or is itself the
+            truth, shape `(rows,)`.
     """
     found = Summary()
     truth = material.labels[rows]
@@ -72,8 +72,8 @@ def summary_of(
     _add_probabilities(found, truth, chances)
     if not material.pairwise:
         _add_correlations(found, "", material.scores[rows], chances)
-    if teacher is not None and not np.isnan(teacher).all():
-        asked = np.flatnonzero(~np.isnan(teacher))
+    asked = np.flatnonzero(~np.isnan(teacher))
+    if len(asked):
         same = (teacher[asked] == truth[asked]).astype(np.float64)
         found.add("teacher_agreement", float(same.mean()), mean_of(same, asked))
         if not material.pairwise:

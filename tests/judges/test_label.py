@@ -168,6 +168,16 @@ def test_a_verdict_that_turns_with_the_order_is_inconclusive():
     assert plan.estimate.requests == sum(server.kinds.values()) == 12
 
 
+def test_a_result_of_the_turned_pair_is_turned_back():
+    def one_tie(prompt):  # a tie as given; turned, the second place, where the first answer is
+        return "[[C]]" if prompt.rindex("answer-1") < prompt.rindex("other-1") else "[[B]]"
+
+    with ChatServer(answer=one_tie) as server:
+        teacher = PairwiseComparisonEvaluator(client(server, timeout=60))
+        (judgment,) = label_judgments(SAMPLES[1:2], teacher, options=QUICK).dataset.judgments
+    assert (judgment.score, judgment.passing) == (1.0, True)
+
+
 def test_a_budget_is_kept_and_the_rest_is_asked_later(tmp_path):
     out = tmp_path / "labels.jsonl"
     teacher = Scripted(passing)

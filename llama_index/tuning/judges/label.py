@@ -21,19 +21,23 @@ from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure, che
 from llama_index.tuning.generate.failures import Failure, Outcomes
 from llama_index.tuning.generate.runs import run_items
 from llama_index.tuning.judges.teacher import (
+    FIELDS,
+    NEITHER,
+    as_given,
     check_samples,
+    evaluate,
     identity,
     llm_of,
     name_of,
     prompts_of,
+    source_of,
+    turned,
 )
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 
-_FIELDS = ("query", "response", "contexts", "reference", "second_response")
 _MILLION = 1_000_000
-_NEITHER = "neither"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +188,7 @@ def label_judgments(
         async def once() -> dict[str, Any]:
             calls.spend()
             try:
-                return _verdict(await calls.in_time(_evaluate(teacher, item.sample)))
+                return _verdict(await calls.in_time(evaluate(teacher, item.sample)))
             except ReplyError:
                 raise
             except ValueError as exc:  # what parsers raise on a reply that they can't read
@@ -238,25 +242,16 @@ def _items(
             )
     items: dict[str, _Item] = {}
     for sample in samples:
-        for shown in (sample, _turned(sample)) if both_orders else (sample,):
-            content = json.dumps({name: getattr(shown, name) for name in _FIELDS}, default=list)
+        for shown in (sample, turned(sample)) if both_orders else (sample,):
+            content = json.dumps({name: getattr(shown, name) for name in FIELDS}, default=list)
             id_ = hashlib.sha256(content.encode()).hexdigest()[:16]
             items.setdefault(id_, _Item(id_, content, shown))
     return items
 
 
-def _turned(sample: Judgment) -> Judgment:
-    return replace(sample, response=sample.second_response, second_response=sample.response)
-
-
-async def _evaluate(teacher: BaseEvaluator, sample: Judgment) -> EvaluationResult:
-    arguments = {name: getattr(sample, name) for name in _FIELDS}
-    # Fields that a sample lacks are left to the evaluator's own defaults.
-    return await teacher.aevaluate(**{k: v for k, v in arguments.items() if v is not None})
-
-
 def _verdict(result: EvaluationResult) -> dict[str, Any]:
     """What is kept of a result; one without a verdict is asked for again."""
+    result = as_given(result)
     if result.invalid_result:
         raise ReplyError(result.invalid_reason or "the teacher gave an invalid result")
     if result.passing is None and result.score is None:
@@ -267,8 +262,7 @@ def _verdict(result: EvaluationResult) -> dict[str, Any]:
         "score": result.score,
         "passing": result.passing,
         "feedback": result.feedback,
-        "inconclusive": str(getattr(result.pairwise_source, "value", result.pairwise_source))
-        == _NEITHER,
+        "inconclusive": source_of(result) == NEITHER,
     }
 
 
@@ -342,7 +336,7 @@ async def _rehearse(
     requests = tokens = 0
     for item in progress(list(items), show_progress, "Estimating"):
         try:
-            await _evaluate(double, item.sample)
+            await evaluate(double, item.sample)
         except Exception:  # the rehearsed reply is no reply to every evaluator's parser
             if not notes:  # it did not get so far as to ask
                 raise

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
@@ -17,9 +18,11 @@ from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
-    from llama_index.core.evaluation import BaseEvaluator
+    from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
     from llama_index.core.llms import LLM
 
+FIELDS = ("query", "response", "contexts", "reference", "second_response")
+NEITHER = "neither"
 PAIRWISE = "PairwiseComparisonEvaluator"
 _NEEDS = {
     "AnswerRelevancyEvaluator": ("query", "response"),
@@ -59,6 +62,36 @@ def check_samples(samples: Sequence[Judgment], teacher: BaseEvaluator) -> None:
     ]
     if faults:
         raise DatasetError(f"{type(teacher).__name__} needs {', '.join(wanted)}:", faults)
+
+
+async def evaluate(teacher: BaseEvaluator, sample: Judgment) -> EvaluationResult:
+    """One evaluation; fields that the sample lacks are left to the evaluator's own defaults."""
+    arguments = {name: getattr(sample, name) for name in FIELDS}
+    return await teacher.aevaluate(**{k: v for k, v in arguments.items() if v is not None})
+
+
+def as_given(result: EvaluationResult) -> EvaluationResult:
+    """The result for the order in which the pair was given.
+
+    Where one order is a tie, `PairwiseComparisonEvaluator` hands back the result of the turned
+    pair as it is, whose first answer is the second one.
+    """
+    if source_of(result) != "flipped":
+        return result
+    passing = None if result.passing is None else not result.passing
+    score = None if result.score is None else 1.0 - result.score
+    return result.model_copy(update={"passing": passing, "score": score})
+
+
+def source_of(result: EvaluationResult) -> str:
+    """Which order of a pair the result is of: `original`, `flipped`, `neither`, or empty."""
+    source = result.pairwise_source
+    return "" if source is None else str(getattr(source, "value", source))
+
+
+def turned(sample: Judgment) -> Judgment:
+    """The pair in its other order; its verdict is left as it is."""
+    return replace(sample, response=sample.second_response, second_response=sample.response)
 
 
 def llm_of(teacher: BaseEvaluator) -> LLM | None:

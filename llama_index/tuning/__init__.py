@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.estimate import estimate_pass_rate
     from llama_index.tuning.judges.judge import TunedJudge
     from llama_index.tuning.judges.label import LabelledJudgments, label_judgments
+    from llama_index.tuning.judges.llm_rows import JudgeRows, judge_rows
+    from llama_index.tuning.judges.llm_student import LLMStudent, load_llm_judge
     from llama_index.tuning.judges.options import JudgeOptions
     from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
@@ -163,9 +165,11 @@ __all__ = [
     "JudgeFinetuneEngine",
     "JudgeOptions",
     "JudgeReport",
+    "JudgeRows",
     "Judgment",
     "JudgmentDataset",
     "LLMTask",
+    "LLMStudent",
     "LabelledJudgments",
     "LightReranker",
     "LightRerankerFinetuneEngine",
@@ -218,12 +222,14 @@ __all__ = [
     "generate_synthetic_queries_over_documents",
     "generate_unanswerable_queries",
     "get_engine",
+    "judge_rows",
     "knowledge_dataset",
     "knowledge_scorer",
     "knowledge_task",
     "label_judgments",
     "label_relevance",
     "list_engines",
+    "load_llm_judge",
     "mine_hard_negatives",
     "paired_gain",
     "register_engine",
@@ -274,7 +280,9 @@ _HOMES = {
     "JudgeFinetuneEngine": "judges.engine",
     "JudgeOptions": "judges.options",
     "JudgeReport": "judges.report",
+    "JudgeRows": "judges.llm_rows",
     "JudgmentDataset": "datasets.judgments",
+    "LLMStudent": "judges.llm_student",
     "LabelledJudgments": "judges.label",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
@@ -331,11 +339,13 @@ _HOMES = {
     "generate_synthetic_queries_over_documents": "generate.cross_encoder",
     "generate_unanswerable_queries": "generate.unanswerable",
     "get_engine": "registry",
+    "judge_rows": "judges.llm_rows",
     "label_judgments": "judges.label",
     "knowledge_dataset": "llms.tasks.knowledge",
     "knowledge_scorer": "llms.tasks.knowledge",
     "label_relevance": "generate.relevance",
     "list_engines": "registry",
+    "load_llm_judge": "judges.llm_student",
     "mine_hard_negatives": "generate.negatives",
     "paired_gain": "evaluate.bootstrap",
     "register_engine": "registry",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.features import FeatureMaker, Vectors
     from llama_index.tuning.judges.material import Material
     from llama_index.tuning.judges.report import JudgeReport
-    from llama_index.tuning.judges.student import JudgeModel, Lesson
+    from llama_index.tuning.judges.student import EvaluatorModel, JudgeModel, Lesson
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         self.num_workers = num_workers
         self.show_progress = show_progress
         self.report: JudgeReport | None = None
-        self._judge: JudgeModel | None = None
+        self._judge: JudgeModel | EvaluatorModel | None = None
 
     def finetune(self) -> JudgeReport:
         """Check, embed, cross-fit, fit, measure, decide, save.
@@ -138,7 +138,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         seconds = {"features": time.perf_counter() - started}
         started = time.perf_counter()
         learnt = self._student.learn(lesson)
-        shortcuts = shortcut_opinions(lesson, learnt.measured)
+        shortcuts = {**shortcut_opinions(lesson, learnt.measured), **learnt.baselines}
         seconds["fit"] = time.perf_counter() - started
         report = write_report(
             lesson,
@@ -160,7 +160,8 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         """The tuned judge; `defer_to` where no gain was shown.
 
         Args:
-            **model_kwargs: arguments of `TunedJudge`: `defer_to`, `threshold`.
+            **model_kwargs: arguments of `TunedJudge`: `defer_to`, `threshold`. Of an `LLMStudent`,
+                `defer_to` and what the LLM engine's `get_finetuned_model()` takes.
 
         Raises:
             NotFinetunedError: `finetune()` has not run.
@@ -179,6 +180,9 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             logger.warning("defer_to is returned: %s; %s", self.report.reason, advice)
             evaluator: BaseEvaluator = model_kwargs["defer_to"]
             return evaluator
+        if hasattr(self._judge, "serve"):
+            del model_kwargs["defer_to"]  # it is for what is uncertain, and no verdict says so
+            return self._judge.serve(**model_kwargs)
         from llama_index.tuning.judges.judge import TunedJudge
 
         return TunedJudge(self._judge, self.embed_model, **model_kwargs)

@@ -16,12 +16,12 @@ from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.items import groups_of, has_contexts, item_keys
 from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.measuring import NO_VERDICT
 from llama_index.tuning.judges.options import JudgeOptions
 
 Ints = NDArray[np.int64]
 
 HUMAN = "human"
-NO_VERDICT = -1.0
 MIN_VERDICTS = 10
 MIN_OF_A_KIND = 3
 _ARRAYS = ("labels", "scores", "weights", "clusters", "people")

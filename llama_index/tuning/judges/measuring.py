@@ -12,6 +12,9 @@ from llama_index.tuning.judges.resampling import Measure
 Ints = NDArray[np.int64]
 
 METRICS = ("balanced accuracy", "accuracy", "kappa")
+NO_VERDICT = 1.5
+"""Stands where a judge came to none: a kind of its own, and always wrong."""
+_KINDS = 4
 
 
 def agreement_gains(
@@ -30,7 +33,7 @@ def agreement_gains(
 
     Args:
         truth: 1, 0, or 0.5 for a tie, shape `(n,)`.
-        base: verdicts of one judge, shape `(n,)`.
+        base: verdicts of one judge, `NO_VERDICT` where there is none, shape `(n,)`.
         tuned: verdicts of the other, shape `(n,)`.
         clusters: the query of each, shape `(n,)`.
         confidence: level of the intervals.
@@ -52,7 +55,7 @@ def agreement_gains(
         size = min(step, RESAMPLES - start)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
         before, after = (
-            agreement((drawn @ t.reshape(count, -1)).reshape(-1, 3, 3)) for t in tables
+            agreement((drawn @ t.reshape(count, -1)).reshape(-1, _KINDS, _KINDS)) for t in tables
         )
         differences.append(after - before)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -85,17 +88,17 @@ def agreement(tables: Floats) -> Floats:
 
 def agreement_measures(truth: Floats, verdicts: Floats) -> dict[str, Measure]:
     """Each of `METRICS` as a measure of resampled rows."""
-    rows = _tables(truth, verdicts, np.arange(len(truth))).reshape(-1, 9)
+    rows = _tables(truth, verdicts, np.arange(len(truth))).reshape(-1, _KINDS * _KINDS)
 
     def measure(column: int) -> Measure:
-        return lambda weights: agreement((weights @ rows).reshape(-1, 3, 3))[:, column]
+        return lambda weights: agreement((weights @ rows).reshape(-1, _KINDS, _KINDS))[:, column]
 
     return {name: measure(column) for column, name in enumerate(METRICS)}
 
 
 def _tables(truth: Floats, verdicts: Floats, clusters: Ints) -> Floats:
-    """Truth by verdict (0, tie, 1) within each cluster, shape `(clusters, 3, 3)`."""
+    """Truth by verdict (0, tie, 1, none) within each cluster, shape `(clusters, 4, 4)`."""
     rows = np.unique(clusters, return_inverse=True)[1]
-    found = np.zeros((rows.max() + 1, 3, 3))
+    found = np.zeros((rows.max() + 1, _KINDS, _KINDS))
     np.add.at(found, (rows, (2 * truth).astype(int), (2 * verdicts).astype(int)), 1.0)
     return found

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.bootstrap import Gain
-from llama_index.tuning.evaluate.routing import deferral_curve
+from llama_index.tuning.evaluate.routing import DeferralPoint, deferral_curve
 from llama_index.tuning.gate import Accept, decide
 from llama_index.tuning.judges.features import Floats, Vectors
 from llama_index.tuning.judges.fitting import Rows, fit
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.light_training import opinions
-from llama_index.tuning.judges.material import NO_VERDICT, Material, other_verdicts
-from llama_index.tuning.judges.measuring import METRICS, agreement_gains
+from llama_index.tuning.judges.material import Material, other_verdicts
+from llama_index.tuning.judges.measuring import METRICS, NO_VERDICT, agreement_gains
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.report import JudgeReport
 from llama_index.tuning.judges.student import Ints, Learnt, Lesson, Opinions, Student
@@ -108,7 +108,7 @@ def write_report(
     if 0 < len(asked) < len(rows):
         slices[ASKED] = _compare(material, rows[asked], shortcuts[best], judge, options)
     right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
-    summary = summary_of(material, rows, told.chances, told.verdicts, teacher)
+    summary = summary_of(material, rows, told, teacher)
     if learnt.flip_rate is not None:
         summary.values["flip_rate"] = learnt.flip_rate
     return JudgeReport(
@@ -133,15 +133,25 @@ def write_report(
         summary=summary.values,
         intervals=summary.intervals(material.clusters[rows], options.confidence, options.seed),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
-        deferral=deferral_curve(
+        deferral=_deferral(
             told.certainties, told.verdicts == truth, right if len(others) else np.ones(len(rows))
         ),
     )
 
 
+def _deferral(
+    certainties: Floats, correct: NDArray[np.bool_], right: Floats
+) -> list[DeferralPoint]:
+    """The curve, of a judge that says how certain it is."""
+    if np.isnan(certainties).any():
+        return []
+    return deferral_curve(certainties, correct, right)
+
+
 def _data(
     lesson: Lesson, learnt: Learnt, dataset: JudgmentDataset, people: NDArray[np.bool_]
 ) -> dict[str, Any]:
+    line = getattr(learnt.model, "line", None)  # of a model that has calibration and threshold
     return {
         "verdicts": len(dataset),
         "trained_on": len(lesson.material.labels),
@@ -149,7 +159,7 @@ def _data(
         "by_people": bool(people.all()),
         "fingerprint": dataset.fingerprint(),
         **learnt.settings,
-        **asdict(learnt.model.line),
+        **({} if line is None else asdict(line)),
     }
 
 

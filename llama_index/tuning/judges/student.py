@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from llama_index.core.evaluation import BaseEvaluator
+
     from llama_index.tuning.embeddings.vectors import Embedder
     from llama_index.tuning.judges.features import FeatureMaker, Floats
     from llama_index.tuning.judges.fitting import Rows
@@ -24,6 +26,23 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.options import JudgeOptions
 
 Ints = NDArray[np.int64]
+
+
+class EvaluatorModel(Protocol):
+    """What serves as an evaluator of its own, without `TunedJudge`: a frozen dataclass.
+
+    Attributes:
+        details: how it came about, for people.
+    """
+
+    @property
+    def details(self) -> Mapping[str, Any]: ...
+
+    def serve(self, **kwargs: Any) -> BaseEvaluator:
+        """The evaluator; the arguments are those of `get_finetuned_model()`."""
+
+    def save(self, path: Any) -> None:
+        """Write its folder, atomically."""
 
 
 class JudgeModel(Protocol):
@@ -72,17 +91,24 @@ class Opinions:
 
     Attributes:
         chances: probabilities that the answer passes, or that the first response is better.
-        verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie; a verdict
-            that cannot be read is 0.5 too, and so is never right about single responses.
+        verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie;
+            `measuring.NO_VERDICT`, which is never right, where none could be read.
         certainties: distances from the line; the least certain are handed over first.
+        scores: the judge's own on the scale of the verdicts' scores, NaN where there is none; by
+            default its chances stand in for them.
+
+    Chances and certainties of a judge that gives verdicts only are all NaN: the report then shows
+    neither discrimination nor calibration nor deferral.
     """
 
     chances: Floats
     verdicts: Floats
     certainties: Floats
+    scores: Floats | None = None
 
     def __getitem__(self, rows: Ints) -> Opinions:
-        return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows])
+        scores = None if self.scores is None else self.scores[rows]
+        return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows], scores)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,22 +144,24 @@ class Learnt:
     """What a student learned.
 
     Attributes:
-        model: what will serve.
+        model: what will serve: by `TunedJudge`, or an evaluator of its own.
         opinions: on `held_out`, where there is one, else on `measured` of the material.
         method: how the opinions came to be held out, for the report.
         measured: rows of the material that `opinions` are on; None: all.
         flip_rate: share of the pairs whose verdict changes with their order; None: no pairs.
+        baselines: what the judge has to beat beside the shortcuts, on the same items.
         settings: what was chosen, for the report's `data`; plain JSON values.
         options: the student's own, for the report's `options`; plain JSON values.
         history: the training curve, if any.
         notes: sentences for the report.
     """
 
-    model: JudgeModel
+    model: JudgeModel | EvaluatorModel
     opinions: Opinions
     method: str
     measured: Ints | None = None
     flip_rate: float | None = None
+    baselines: Mapping[str, Opinions] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)

@@ -27,6 +27,7 @@ from llama_index.tuning.judges.resampling import (
     pearson_of,
     spearman_of,
 )
+from llama_index.tuning.judges.student import Opinions
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Summary:
 def summary_of(
     material: Material,
     rows: Ints,
-    chances: Floats,
-    verdicts: Floats,
+    told: Opinions,
     teacher: Floats,
 ) -> Summary:
     """How a judge agrees with the verdicts of `rows`, beside the ceilings.
@@ -59,19 +59,20 @@ def summary_of(
     Args:
         material: the verdicts.
         rows: those that are measured on, ascending.
-        chances: the judge's probabilities, shape `(rows,)`.
-        verdicts: the judge's, shape `(rows,)`.
+        told: what the judge said of these.
         teacher: its verdicts on the same items, NaN where it was not asked or is itself the
             truth, shape `(rows,)`.
     """
     found = Summary()
     truth = material.labels[rows]
     whole = np.ones((1, len(rows)))
-    for name, measure in agreement_measures(truth, verdicts).items():
+    for name, measure in agreement_measures(truth, told.verdicts).items():
         found.add(name.replace(" ", "_"), float(measure(whole)[0]), measure)
-    _add_probabilities(found, truth, chances)
+    if not np.isnan(told.chances).any():
+        _add_probabilities(found, truth, told.chances)
     if not material.pairwise:
-        _add_correlations(found, "", material.scores[rows], chances)
+        given = told.chances if told.scores is None else told.scores
+        _add_correlations(found, "", material.scores[rows], given)
     asked = np.flatnonzero(~np.isnan(teacher))
     if len(asked):
         same = (teacher[asked] == truth[asked]).astype(np.float64)

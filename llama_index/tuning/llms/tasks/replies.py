@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
+from llama_index.tuning._progress import progress
+
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
+
+T = TypeVar("T")
 
 Conversation = str | Sequence[Mapping[str, Any]]
 """A question, or messages in OpenAI's shape."""
@@ -84,13 +88,14 @@ def texts_of(
 
 
 def at_once(
-    call: Callable[[Any], ChatResponse], given: Sequence[Any], workers: int
-) -> list[ChatResponse]:
+    call: Callable[[Any], T], given: Sequence[Any], workers: int, show_progress: bool = False
+) -> list[T]:
     """The responses in the order asked; the first error ends it."""
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise ValueError(f"workers must be a whole number >= 1, got {workers!r}")
     pool = ThreadPoolExecutor(workers, thread_name_prefix="task-replies")
     try:
-        return list(pool.map(call, given))
+        found = pool.map(call, given)
+        return list(progress(found, show_progress, "Asking", total=len(given)))
     finally:
         pool.shutdown(cancel_futures=True)

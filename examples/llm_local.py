@@ -53,7 +53,7 @@ def accuracy(llm: LLM) -> Sequence[float]:
     return found
 
 
-def tiny_llama(folder: Path) -> Path:
+def tiny_llama(folder: Path, texts: Sequence[str] | None = None, *, context: int = 128) -> Path:
     """A random Llama of 0.2 million parameters that knows bytes, in ChatML."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
@@ -67,7 +67,7 @@ def tiny_llama(folder: Path) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator([f"{question(*p)} {answer(*p)}" for p in TRAIN], trainer)
+    bpe.train_from_iterator(texts or [f"{question(*p)} {answer(*p)}" for p in TRAIN], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token="<|pad|>", eos_token="<|im_end|>"
     )
@@ -84,7 +84,7 @@ def tiny_llama(folder: Path) -> Path:
         intermediate_size=192,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=128,
+        max_position_embeddings=context,
         initializer_range=0.05,
         tie_word_embeddings=True,
         bos_token_id=None,

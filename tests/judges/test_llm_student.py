@@ -182,7 +182,8 @@ def test_a_request_that_fails_counts_as_wrong_and_is_named():
     assert report.gains["accuracy"].tuned == 1 - failed / 20
     assert report.data["no_verdict"] == failed / 20
     assert any(
-        f"{failed} of 20 measured items got no verdict and count as wrong: OSError: the server" in n
+        f"{failed} of 20 measured items got no verdict and count as wrong: the request failed: "
+        "OSError: the server is gone" in n
         for n in report.notes
     )
 
@@ -268,10 +269,10 @@ def test_correctness_is_judged_by_its_scores():
     rows = [
         {
             **{name: row[name] for name in ("query", "response", "source")},
-            "score": 4.5 if row["passing"] else 2.0,
+            "score": 4.0 + number % 2 if row["passing"] else 2.0,
             "feedback": "As the reference has it." if row["passing"] else "Another.",
         }
-        for row in coins()
+        for number, row in enumerate(coins())
     ]
     student = scripted(
         lambda prompt: "4.5\nGood." if "pounds" in prompt else "1.5\nBad.",
@@ -281,11 +282,12 @@ def test_correctness_is_judged_by_its_scores():
     options = JudgeOptions(folds=3, passing_score=4.0)
     engine, report = tuned(student, rows, options=options)
     assert report.gains["accuracy"].tuned == 1.0
-    assert report.summary["pearson"] == pytest.approx(1.0)
+    assert report.summary["pearson"] > 0.9
     assert report.shortcuts["the untuned LLM"]["accuracy"] == 0.0
     chats = engine._judge.engine.chats
     assert {example.messages[-1]["content"] for example in chats.examples} == {
-        "4.5\nAs the reference has it.",
+        "4.0\nAs the reference has it.",
+        "5.0\nAs the reference has it.",
         "2.0\nAnother.",
     }
 

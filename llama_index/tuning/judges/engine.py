@@ -40,12 +40,12 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         dataset: verdicts, at least 10; all with `second_response` (pairwise), or none.
         embed_model: the app's embedding model; adds how near the response's sentences are to the
             contexts' and to the query. None looks at words alone.
-        student: who learns: `"light"`, or the options of another student.
+        student: who learns: `"light"`, or the options of another student, such as `LLMStudent`.
         val_dataset: verdicts to measure on, on other queries. Without them, cross-fitting scores
             each verdict by a judge that saw none of its query.
         options: how to train; see `JudgeOptions`.
         defer_to: the evaluator that uncertain answers go to; also what `get_finetuned_model()`
-            returns where no gain was shown.
+            returns where no gain was shown (for an `LLMStudent`, that only).
         accept: `"gain"` keeps the judge only where it beats the best shortcut (the most frequent
             verdict, length alone, overlap alone); `"always"` keeps it in any case.
         model_output_path: folder to save the judge to, where it is accepted.

@@ -33,10 +33,14 @@ Outcome = EvaluationResult | Exception
 """A result, or the error that an evaluation ended in."""
 
 
+class RequestFailedError(Exception):
+    """A request to the LLM failed; no ValueError, which LlamaIndex's synthesizers pass over."""
+
+
 class StandIn(CustomLLM):
     """Takes an LLM's place in an evaluator, and passes each request to a function.
 
-    It reports no events: nothing is asked of any model.
+    It reports no LLM events, for no model is asked; the evaluator's own events are reported.
 
     Args:
         reply: messages → text.
@@ -194,10 +198,10 @@ def _known_replies(
         key = json.dumps([message_record(message) for message in messages])
         if key not in known:
             missing[key] = messages
-            raise LookupError("a request whose reply is not known yet")
+            raise RequestFailedError("a request whose reply is not known yet")
         said = known[key]
         if isinstance(said, Exception):
-            raise said
+            raise RequestFailedError(f"the request failed: {type(said).__name__}: {said}") from said
         return said
 
     return reply

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.llm_answers import reads_scores, reads_words
-from llama_index.tuning.judges.llm_asking import Outcome, evaluate_all, with_llm
+from llama_index.tuning.judges.llm_asking import Outcome, RequestFailedError, evaluate_all, with_llm
 from llama_index.tuning.judges.measuring import NO_VERDICT
 from llama_index.tuning.judges.teacher import NEITHER, source_of, turned
 
@@ -95,6 +95,8 @@ def verdict_of(
     evaluator: BaseEvaluator, outcome: Outcome, pairwise: bool, passing_score: float | None
 ) -> float | str:
     """1, 0, or 0.5 for a tie; or why there is no verdict."""
+    if isinstance(outcome, RequestFailedError):
+        return str(outcome)[:200]
     if isinstance(outcome, Exception):
         return f"{type(outcome).__name__}: {str(outcome)[:200]}"
     if outcome.invalid_result:

@@ -27,8 +27,11 @@ class JudgeReport(FinetuneReport):
             whole. The calibration error can only grow by chance, and grows again in each
             resample: its interval leans upwards, the more so the fewer the verdicts.
         shortcuts: baseline → its agreement, measured and fitted like the judge: the most frequent
-            verdict, length only, overlap only.
+            verdict, length only, overlap only; of an LLM also the same LLM untuned.
         deferral: accuracy against the share of answers handed to the teacher.
+
+    A judge that gives verdicts only (`LLMStudent`) has neither `auroc`, `calibration_error` nor
+    `deferral`; its correlations are those of its own scores.
     """
 
     summary: dict[str, float] = field(default_factory=dict)

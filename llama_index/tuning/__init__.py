@@ -65,8 +65,9 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.estimate import estimate_pass_rate
     from llama_index.tuning.judges.judge import TunedJudge
     from llama_index.tuning.judges.label import LabelledJudgments, label_judgments
+    from llama_index.tuning.judges.llm_judge import load_llm_judge
     from llama_index.tuning.judges.llm_rows import JudgeRows, judge_rows
-    from llama_index.tuning.judges.llm_student import LLMStudent, load_llm_judge
+    from llama_index.tuning.judges.llm_student import LLMStudent
     from llama_index.tuning.judges.options import JudgeOptions
     from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
@@ -345,7 +346,7 @@ _HOMES = {
     "knowledge_scorer": "llms.tasks.knowledge",
     "label_relevance": "generate.relevance",
     "list_engines": "registry",
-    "load_llm_judge": "judges.llm_student",
+    "load_llm_judge": "judges.llm_judge",
     "mine_hard_negatives": "generate.negatives",
     "paired_gain": "evaluate.bootstrap",
     "register_engine": "registry",

@@ -311,6 +311,31 @@ def test_contexts_for_several_requests_are_left_out_and_counted():
     assert any("1 verdicts need several requests" in note for note in report.notes)
 
 
+def test_a_fault_is_named_by_its_place_in_the_dataset():
+    rows = [{**row, "score": 4.5 if row["passing"] else 2.0} for row in coins()]
+    student = scripted(by_the_coin, form=CorrectnessEvaluator)
+    for place in (0, 31, 59):  # whether it is held out or not
+        wrong = [dict(row) for row in rows]
+        wrong[place]["score"] = 1.0 if wrong[place]["passing"] else 5.0
+        with pytest.raises(DatasetError, match="could not come to") as caught:
+            tuned(student, wrong)
+        assert len(caught.value.faults) == 1
+        assert caught.value.faults[0].startswith(f"judgment {place}: its verdict is ")
+
+
+def test_nothing_is_measured_on_what_was_learnt():
+    asked = []
+
+    def answer(prompt):
+        asked.append(prompt)
+        return by_the_coin(prompt)
+
+    engine, _ = tuned(scripted(answer))
+    learnt = {example.messages[0]["content"] for example in engine._judge.engine.chats.examples}
+    assert len(learnt) + len(set(asked)) == 60
+    assert not learnt & set(asked)
+
+
 def swallowing(chats, **given):
     return ScriptedEngine(chats, base=None, tuned=None)
 

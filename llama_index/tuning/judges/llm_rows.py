@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -48,6 +48,16 @@ class JudgeRows:
     chats: ChatDataset
     numbers: list[int]
     left_out: list[Dropped] = field(default_factory=list)
+
+    def without(self, judgments: Collection[int]) -> JudgeRows:
+        """The rows of all other judgments."""
+        gone = set(judgments)
+        kept = [place for place, number in enumerate(self.numbers) if number not in gone]
+        return JudgeRows(
+            self.chats.subset(kept),
+            [self.numbers[place] for place in kept],
+            [dropped for dropped in self.left_out if dropped.number not in gone],
+        )
 
 
 def judge_rows(
@@ -97,33 +107,23 @@ def judge_rows(
         evaluator, material.pairwise, passing_score, answer, reasons,
         LLMMetadata(context_window=context_window, is_chat_model=True, model_name="judge"),
     )  # fmt: skip
-    conversations, numbers, faults, left_out = [], list[int](), list[str](), list[Dropped]()
-    said = [number for number, judgment in enumerate(dataset.judgments) if not judgment.invalid]
-    for number, judgment, label in zip(said, material.items, material.labels.tolist(), strict=True):
-        try:
-            written = list(writer.rows(judgment, label))
-        except _TooLongError as exc:
-            left_out.append(Dropped(number, str(exc)))
-        except ValueError as exc:
-            faults.append(f"judgment {number}: {exc}")
-        else:
-            conversations += written
-            numbers += [number] * len(written)
+    numbers = [number for number, item in enumerate(dataset.judgments) if not item.invalid]
+    rows, faults = writer.all_rows(numbers, material)
     if too_long == "error":
-        faults += [f"judgment {dropped.number}: {dropped.reason}" for dropped in left_out]
-    name = type(evaluator).__name__
+        faults += [f"judgment {dropped.number}: {dropped.reason}" for dropped in rows.left_out]
     if faults:
+        name = type(evaluator).__name__
         raise DatasetError(f"dataset has verdicts that {name} could not come to:", faults)
-    if not conversations:
+    if not len(rows.chats):
         raise DatasetError(
-            f"dataset: all {len(dataset)} verdicts are left out: {left_out[0].reason}"
+            f"dataset: all {len(dataset)} verdicts are left out: {rows.left_out[0].reason}"
         )
-    return JudgeRows(ChatDataset.from_messages(conversations), numbers, left_out)
+    return rows
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """From one verdict to its conversations."""
+    """From verdicts to conversations."""
 
     evaluator: BaseEvaluator
     pairwise: bool
@@ -131,6 +131,22 @@ class _Writer:
     answer: Answer | None
     reasons: bool
     metadata: LLMMetadata
+
+    def all_rows(self, numbers: list[int], material: Material) -> tuple[JudgeRows, list[str]]:
+        """The conversations, and what is wrong with verdicts that have none."""
+        conversations, owners, faults, left_out = [], list[int](), list[str](), list[Dropped]()
+        labels = material.labels.tolist()
+        for number, judgment, label in zip(numbers, material.items, labels, strict=True):
+            try:
+                written = list(self.rows(judgment, label))
+            except _TooLongError as exc:
+                left_out.append(Dropped(number, str(exc)))
+            except ValueError as exc:
+                faults.append(f"judgment {number}: {exc}")
+            else:
+                conversations += written
+                owners += [number] * len(written)
+        return JudgeRows(ChatDataset.from_messages(conversations), owners, left_out), faults
 
     def rows(self, judgment: Judgment, label: float) -> Iterator[list[dict[str, Any]]]:
         yield self._row(judgment, label)

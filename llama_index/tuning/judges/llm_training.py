@@ -11,8 +11,9 @@ from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.llm_asking import evaluator_of
+from llama_index.tuning.judges.llm_judge import LLMJudge
 from llama_index.tuning.judges.llm_rows import JudgeRows, judge_rows
-from llama_index.tuning.judges.llm_student import LLMJudge, LLMStudent
+from llama_index.tuning.judges.llm_student import LLMStudent
 from llama_index.tuning.judges.llm_verdicts import Verdicts, verdicts_of
 from llama_index.tuning.judges.material import Material
 from llama_index.tuning.judges.student import Ints, Learnt, Lesson, Opinions
@@ -86,9 +87,8 @@ def learn(student: LLMStudent, lesson: Lesson) -> Learnt:
         )
     evaluator = evaluator_of(student.form)
     passing_score = lesson.options.passing_score
-    train, held_out, measured = _parts(lesson)
-    rows = judge_rows(
-        JudgmentDataset(list(train.items)),
+    every = judge_rows(  # all verdicts, so that faults are named by their place in the dataset
+        JudgmentDataset(list(lesson.material.items)),
         evaluator,
         passing_score=passing_score,
         answer=student.answer,
@@ -96,6 +96,8 @@ def learn(student: LLMStudent, lesson: Lesson) -> Learnt:
         context_window=student.context_window,
         too_long=student.too_long,
     )
+    held_out, measured = _held_out(lesson)
+    rows = every if measured is None else every.without(measured.tolist())
     scorer = VerdictScorer(
         evaluator,
         held_out,
@@ -118,7 +120,7 @@ def learn(student: LLMStudent, lesson: Lesson) -> Learnt:
         flip_rate=None if after.flips is None else float(after.flips.mean()),
         baselines={UNTUNED: _opinions(before[0])} if before else {},
         settings={
-            "trained_on": len(train.labels) - len(rows.left_out),
+            "trained_on": len(set(rows.numbers)),
             "conversations": len(rows.chats),
             "left_out": len(rows.left_out),
             "no_verdict": after.missing,
@@ -130,13 +132,12 @@ def learn(student: LLMStudent, lesson: Lesson) -> Learnt:
     )
 
 
-def _parts(lesson: Lesson) -> tuple[Material, Material, Ints | None]:
-    """What is trained on, what is measured on, and its rows."""
+def _held_out(lesson: Lesson) -> tuple[Material, Ints | None]:
+    """What is measured on, and which rows of the material that is."""
     if lesson.held_out is not None:
-        return lesson.material, lesson.held_out, None
-    held = lesson.rows.fold == HELD_OUT_FOLD
-    measured = np.flatnonzero(held)
-    return lesson.material[np.flatnonzero(~held)], lesson.material[measured], measured
+        return lesson.held_out, None
+    measured = np.flatnonzero(lesson.rows.fold == HELD_OUT_FOLD)
+    return lesson.material[measured], measured
 
 
 def _engine(student: LLMStudent, rows: JudgeRows, scorer: VerdictScorer) -> BaseLLMFinetuneEngine:

@@ -179,6 +179,19 @@ def test_texts_are_embedded_once():
     assert len(texts) == len(set(texts))
 
 
+def test_a_context_that_comes_again_is_not_embedded_again():
+    model = TableEmbedding()
+    engine = JudgeFinetuneEngine(data(verdicts()), model, accept="always")
+    engine.finetune()
+    judge = engine.get_finetuned_model()
+    model.calls.clear()
+    contexts = ["The harbour is velvet.", "Its code is copper 7. It was set in spring."]
+    for response in ("It is velvet.", "It is amber.", "Copper 7, I think."):
+        judge.evaluate("What is the harbour?", response, contexts)
+    asked = [text for call in model.calls for text in call]
+    assert len(asked) == len(set(asked)) == 1 + 3 + 3  # query, sentences, responses
+
+
 def test_it_drops_into_the_batch_runner(judge):
     rows = verdicts(20, seed=7)
     found = asyncio.run(

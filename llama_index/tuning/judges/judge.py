@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +15,12 @@ from llama_index.core.prompts.mixin import PromptDictType
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.embeddings.identity import base_name, same_name
-from llama_index.tuning.embeddings.vectors import Embedder
+from llama_index.tuning.embeddings.memory import RememberingEmbedder
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.items import items_of
 from llama_index.tuning.judges.kinds import load_model
-from llama_index.tuning.judges.light import TIE
+from llama_index.tuning.judges.light import TIE, Line
 from llama_index.tuning.judges.serving import check_models, feedback_of, invalid_reason
 from llama_index.tuning.judges.student import JudgeModel
 
@@ -77,7 +78,9 @@ class TunedJudge(BaseEvaluator):
             model = replace(cast(Any, model), line=line)
         self.model = model
         self.defer_to = defer_to
-        self._embedder = Embedder(embed_model) if embed_model and model.maker.embedded else None
+        self._embedder = None
+        if embed_model is not None and model.maker.embedded:
+            self._embedder = RememberingEmbedder(embed_model)
 
     @property
     def threshold(self) -> float:
@@ -148,6 +151,12 @@ class TunedJudge(BaseEvaluator):
             logger.warning("defer_to failed, the judge's own verdict stands: %r", exc)
             result.feedback = f"{result.feedback}\nuncertain, but defer_to failed: {exc!r}"
             return result
+
+    def with_line(self, line: Line) -> TunedJudge:
+        """The same judge with another calibration, threshold or margin."""
+        found = copy.copy(self)
+        found.model = replace(cast(Any, self.model), line=line)
+        return found
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, without the embedding model and without `defer_to`."""

@@ -140,7 +140,7 @@ def test_probabilities_name_what_should_not_be_judged(judge):
     rows = changed(verdicts(5), 3, contexts=None)
     with pytest.raises(DatasetError, match="judgment 3: there are no contexts"):
         judge.probabilities(data(rows))
-    with pytest.raises(DatasetError, match="the dataset is empty"):
+    with pytest.raises(DatasetError, match="dataset is empty"):
         judge.probabilities([])
 
 

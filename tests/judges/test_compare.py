@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from llama_index.core.evaluation import FaithfulnessEvaluator
+from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import JudgmentDataset, compare_versions
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.errors import DatasetError
+from tests.judges.conftest import verdicts
 from tests.judges.test_estimate import Scores
 
 
@@ -96,5 +101,74 @@ def test_bad_comparisons_are_refused():
     with pytest.raises(ValueError, match="confidence must be between 0 and 1, got 2"):
         compared(first, second, confidence=2)
     nameless = JudgmentDataset([Judgment(response=f"0.{n} x", passing=True) for n in range(20)])
-    with pytest.raises(DatasetError, match="an item has no query"):
+    with pytest.raises(DatasetError, match="item 0 of first has no query"):
         compare_versions(Scores(), nameless, nameless)
+    with pytest.raises(TypeError, match="second must be a JudgmentDataset or a list of judgments"):
+        compare_versions(Scores(), first, 3)
+    with pytest.raises(TypeError, match="second must hold judgments, item 0 is a str"):
+        compare_versions(Scores(), first, ["an answer"])
+    with pytest.raises(DatasetError, match="first is empty"):
+        compare_versions(Scores(), [], second)
+
+
+def test_what_gives_no_probabilities_is_refused_by_name():
+    first, second = versions(20, 3)
+    message = r"judge must have probabilities\(dataset\), as a TunedJudge has, got Faithfulness"
+    with pytest.raises(TypeError, match=message):
+        compare_versions(FaithfulnessEvaluator(MockLLM()), first, second)
+
+    class Odd:
+        def probabilities(self, dataset):
+            return [0.5] * 12 + [float("nan")] * 8
+
+    message = "each of the 20 items of first, got nan for item 12"
+    with pytest.raises(ValueError, match=message):
+        compare_versions(Odd(), first, second)
+
+
+def test_nothing_is_judged_before_what_is_wrong_was_found():
+    class Watch(Scores):
+        calls = 0
+
+        def probabilities(self, dataset):
+            Watch.calls += 1
+            return super().probabilities(dataset)
+
+    first, second = versions(100, 3)
+    unlabelled = [replace(item, passing=None, score=1.0) for item in second[:20]]
+    for labelled_first, labelled_second, message in (
+        (first[:5], second[:5], "labelled_first and labelled_second have 5 queries in common"),
+        (first, second, "every query is labelled"),
+        (first[:20], unlabelled, "items of labelled_second need passing=True or False"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            compare_versions(
+                Watch(),
+                first,
+                second,
+                labelled_first=JudgmentDataset(labelled_first),
+                labelled_second=JudgmentDataset(labelled_second),
+            )
+    with pytest.raises(DatasetError, match="first and second have 5 queries in common"):
+        compare_versions(Watch(), first[:50], second[45:])
+    assert Watch.calls == 0
+    compare_versions(Watch(), JudgmentDataset(first), JudgmentDataset(second))
+    assert Watch.calls == 2
+
+
+def test_a_tuned_judge_compares_two_versions(judge):
+    rows = verdicts(200, seed=11)  # every other answer passes
+    better = [{**row} for row in rows]
+    for number in range(0, 80, 2):  # 40 of the 100 wrong ones become right
+        word, code = rows[number]["contexts"][0].split()[3:5]
+        better[number].update(response=f"The code is {word} {code}", passing=True)
+    answers = [JudgmentDataset.from_records(part) for part in (rows, better)]
+    drawn = np.random.default_rng(0).permutation(200)[:60]
+    labels = [JudgmentDataset([part.judgments[row] for row in sorted(drawn)]) for part in answers]
+    found = compare_versions(judge, *answers, labelled_first=labels[0], labelled_second=labels[1])
+    assert found.method == "ppi++"
+    assert found.interval[0] < 0.2 < found.interval[1]
+    assert found.shown
+    low, high = found.classical_interval
+    assert found.interval[1] - found.interval[0] < 0.8 * (high - low)
+    assert found.warnings == ()

@@ -225,7 +225,7 @@ def test_bad_arguments_are_refused():
         estimate_pass_rate(Scores(), others, people, train=Scores)
     with pytest.raises(TypeError, match="train must be a function"):
         estimate_pass_rate(None, others, people, train=3)
-    with pytest.raises(TypeError, match=r"judge must have probabilities\(dataset\), got str"):
+    with pytest.raises(TypeError, match=r"judge must have probabilities\(dataset\), as .* got str"):
         estimate_pass_rate("gpt-4", others, people)
     with pytest.raises(ValueError, match="folds must be a whole number >= 2, got 1"):
         estimate_pass_rate(Scores(), others, people, folds=1)
@@ -233,14 +233,14 @@ def test_bad_arguments_are_refused():
         estimate_pass_rate(None, others, JudgmentDataset(people.judgments[:3]), train=Scores)
     with pytest.raises(DatasetError, match="judgment 0 has no passing verdict"):
         estimate_pass_rate(Scores(), others, answers(LABELS, PREDICTED, passing=False))
-    with pytest.raises(TypeError, match="a JudgmentDataset or a list of judgments is needed"):
+    with pytest.raises(TypeError, match="unlabelled must be a JudgmentDataset or a list of judg"):
         estimate_pass_rate(Scores(), 3, people)
 
     class Odd:
         def probabilities(self, dataset):
             return np.full(len(dataset.judgments), 1.5)
 
-    with pytest.raises(ValueError, match="a probability from 0 to 1 for each of 60 items"):
+    with pytest.raises(ValueError, match=r"for each of the 60 items of labelled, got 1\.5"):
         estimate_pass_rate(Odd(), others, people)
 
 

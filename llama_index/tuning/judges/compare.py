@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from llama_index.tuning.judges.estimate import (
     MIN_LABELS,
     WEAK,
     ProbabilityJudge,
+    check_judge,
     probabilities_of,
     trained_on,
 )
@@ -126,21 +128,55 @@ def compare_versions(
         >>> round(found.difference, 2), found.shown, found.method
         (0.27, True, 'judge alone')
     """
+    check_judge(judge)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     if (labelled_first is None) != (labelled_second is None):
         raise ValueError("labelled_first and labelled_second must be given together")
-    judged = [_by_query(data, probabilities_of(judge, data)) for data in (first, second)]
-    both = _in_common("first and second", *judged)
+    versions = {"first": first, "second": second}
+    both = _in_common(versions)
+    labelled = None
+    if labelled_first is not None:
+        labelled = _labelled({"labelled_first": labelled_first, "labelled_second": labelled_second})
+        if set(both) <= set(labelled.queries):
+            raise DatasetError("every query is labelled: nothing is left for the judge to add")
+    # What can be refused has been: from here on the judge works.
+    judged = _judged(judge, versions)
     means = [float(np.mean([version[query] for query in both])) for version in judged]
-    if labelled_first is None or labelled_second is None:
+    if labelled is None:
         found = _judge_alone(_differences(both, *judged), means, confidence)
     else:
-        labelled = (labelled_first, labelled_second)
         found = _with_labels(judge, judged, labelled, both, means, confidence)
     for text in found.warnings:
         logger.warning("difference of versions: %s", text)
     return found
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """What people said of both versions.
+
+    Attributes:
+        sets: the argument's name → its verdicts.
+        people: of each version, query → mean label.
+        queries: those labelled in both.
+    """
+
+    sets: Mapping[str, Any]
+    people: list[dict[Any, float]]
+    queries: list[Any]
+
+
+def _labelled(sets: Mapping[str, Any]) -> _Labelled:
+    people = [_by_query(data, labels_of(data, name), name) for name, data in sets.items()]
+    return _Labelled(sets, people, _in_common(sets))
+
+
+def _judged(judge: ProbabilityJudge, versions: Mapping[str, Any]) -> list[dict[Any, float]]:
+    return [
+        _by_query(data, probabilities_of(judge, data, name), name)
+        for name, data in versions.items()
+    ]
 
 
 def _judge_alone(judged: Floats, means: list[float], confidence: float) -> VersionDifference:
@@ -169,20 +205,18 @@ def _judge_alone(judged: Floats, means: list[float], confidence: float) -> Versi
 def _with_labels(
     judge: ProbabilityJudge,
     judged: list[dict[Any, float]],
-    labelled: tuple[JudgmentDataset, JudgmentDataset],
+    labelled: _Labelled,
     both: list[Any],
     means: list[float],
     confidence: float,
 ) -> VersionDifference:
-    people = [_by_query(data, labels_of(data)) for data in labelled]
-    known = [_by_query(data, probabilities_of(judge, data)) for data in labelled]
-    marked = _in_common("labelled_first and labelled_second", *people)
+    known, marked = _judged(judge, labelled.sets), labelled.queries
     is_marked = set(marked)
     rest = [query for query in both if query not in is_marked]
-    if not rest:
-        raise DatasetError("every query is labelled: nothing is left for the judge to add")
     found = powered_mean(
-        _differences(marked, *people), _differences(marked, *known), _differences(rest, *judged)
+        _differences(marked, *labelled.people),
+        _differences(marked, *known),
+        _differences(rest, *judged),
     )
     plain = PoweredMean(
         found.classical, found.classical_error, found.classical, found.classical_error, 0.0,
@@ -200,7 +234,7 @@ def _with_labels(
         queries=len(set(both) | is_marked),
         confidence=confidence,
         method="ppi++" if found.powered else "classical",
-        warnings=(*trained_on(judge, *labelled), *_weak(found)),
+        warnings=(*trained_on(judge, *labelled.sets.values()), *_weak(found)),
     )
 
 
@@ -218,21 +252,33 @@ def _weak(found: PoweredMean) -> list[str]:
     return told
 
 
-def _by_query(dataset: Any, values: Floats) -> dict[Any, float]:
+def _by_query(dataset: Any, values: Floats, name: str) -> dict[Any, float]:
     """Query → mean value of its answers."""
     gathered: dict[Any, list[float]] = {}
-    for item, query, value in zip(items_of(dataset), groups_of(dataset), values, strict=True):
-        if not item.query:
-            raise DatasetError("two versions are compared query by query: an item has no query")
+    for query, value in zip(_queries(dataset, name), values, strict=True):
         gathered.setdefault(query, []).append(float(value))
     return {query: float(np.mean(found)) for query, found in gathered.items()}
 
 
-def _in_common(what: str, first: dict[Any, float], second: dict[Any, float]) -> list[Any]:
-    both = [query for query in first if query in second]
+def _queries(dataset: Any, name: str) -> list[Any]:
+    items = items_of(dataset, name)
+    nameless = [number for number, item in enumerate(items) if not item.query]
+    if nameless:
+        raise DatasetError(
+            f"two versions are compared query by query: item {nameless[0]} of {name} has no query"
+        )
+    return groups_of(items)
+
+
+def _in_common(versions: Mapping[str, Any]) -> list[Any]:
+    """The queries that both have, in the first one's order."""
+    first, second = (_queries(data, name) for name, data in versions.items())
+    shared = set(second)
+    both = [query for query in dict.fromkeys(first) if query in shared]
     if len(both) < MIN_LABELS:
         raise DatasetError(
-            f"{what} have {len(both)} queries in common; at least {MIN_LABELS} are needed"
+            f"{' and '.join(versions)} have {len(both)} queries in common; at least {MIN_LABELS} "
+            "are needed"
         )
     return both
 

@@ -152,14 +152,15 @@ def estimate_pass_rate(
         True
     """
     _check_options(judge, train, folds)
-    labels = labels_of(labelled)
+    labels = labels_of(labelled, "labelled")
+    items_of(unlabelled, "unlabelled")
     groups, other_groups = groups_of(labelled), groups_of(unlabelled)
     if train is not None:
         predicted, others = _cross_fitted(train, unlabelled, labelled, groups, folds, seed)
     else:
         assert judge is not None
-        predicted = probabilities_of(judge, labelled)
-        others = probabilities_of(judge, unlabelled)
+        predicted = probabilities_of(judge, labelled, "labelled")
+        others = probabilities_of(judge, unlabelled, "unlabelled")
     known = trained_on(judge, labelled)
     found = pass_rate_of(
         labels,
@@ -348,21 +349,28 @@ def _cross_fitted(
         inside = [j for j, f in zip(labelled.judgments, fold, strict=True) if f == number]
         outside = [j for j, f in zip(labelled.judgments, fold, strict=True) if f != number]
         judge = train(JudgmentDataset(outside))
-        predicted[fold == number] = probabilities_of(judge, JudgmentDataset(inside))
-        others.append(probabilities_of(judge, unlabelled))
+        predicted[fold == number] = probabilities_of(judge, JudgmentDataset(inside), "labelled")
+        others.append(probabilities_of(judge, unlabelled, "unlabelled"))
     return predicted, np.mean(others, axis=0)
 
 
-def probabilities_of(judge: ProbabilityJudge, dataset: Any) -> Floats:
-    """A judge's checked answer, shape `(n,)`."""
-    n = len(items_of(dataset))
+def probabilities_of(judge: ProbabilityJudge, dataset: Any, name: str) -> Floats:
+    """A judge's checked answer on the argument of that name, shape `(n,)`."""
+    n = len(items_of(dataset, name))
     values = np.asarray(judge.probabilities(dataset), dtype=np.float64)
     if values.shape != (n,) or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(
-            f"the judge must give a probability from 0 to 1 for each of {n} items, "
-            f"got shape {values.shape}"
+            f"the judge must give a probability from 0 to 1 for each of the {n} items of {name}, "
+            f"got {_described(values, n)}"
         )
     return values
+
+
+def _described(values: Floats, n: int) -> str:
+    if values.shape != (n,):
+        return f"shape {values.shape}"
+    bad = int(np.flatnonzero(~((values >= 0) & (values <= 1)))[0])
+    return f"{values[bad]} for item {bad}"
 
 
 def _shares(name: str, values: ArrayLike, least: int) -> Floats:
@@ -375,13 +383,23 @@ def _shares(name: str, values: ArrayLike, least: int) -> Floats:
     return array
 
 
+def check_judge(judge: object) -> None:
+    """It gives probabilities; an LLM evaluator, for one, does not."""
+    if not callable(getattr(judge, "probabilities", None)):
+        raise TypeError(
+            f"judge must have probabilities(dataset), as a TunedJudge has, got "
+            f"{type(judge).__name__}; an evaluator's verdicts can be distilled by "
+            "JudgeFinetuneEngine"
+        )
+
+
 def _check_options(judge: object, train: object, folds: int) -> None:
     if (judge is None) == (train is None):
         raise ValueError("give a judge, or train= to make judges by cross-fitting, not both")
     if train is not None and not callable(train):
         raise TypeError(f"train must be a function dataset → judge, got {type(train).__name__}")
-    if judge is not None and not callable(getattr(judge, "probabilities", None)):
-        raise TypeError(f"judge must have probabilities(dataset), got {type(judge).__name__}")
+    if judge is not None:
+        check_judge(judge)
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ValueError(f"folds must be a whole number >= 2, got {folds!r}")
 

@@ -21,15 +21,25 @@ FEATURES = ("words of the query", "words of the response", "words of the context
 _WORD = re.compile(r"\w+")
 
 
-def items_of(dataset: Any) -> Sequence[Any]:
-    """The items of a dataset of judgments, or a plain list of them."""
+def items_of(dataset: Any, name: str = "dataset") -> Sequence[Any]:
+    """The items of a dataset of judgments, or a plain list of them.
+
+    Args:
+        dataset: what was given.
+        name: the caller's argument, for the message.
+    """
     items = getattr(dataset, "judgments", dataset)
     if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
         raise TypeError(
-            f"a JudgmentDataset or a list of judgments is needed, got {type(dataset).__name__}"
+            f"{name} must be a JudgmentDataset or a list of judgments, got {type(dataset).__name__}"
         )
     if not items:
-        raise DatasetError("the dataset is empty")
+        raise DatasetError(f"{name} is empty")
+    odd = [number for number, item in enumerate(items) if not hasattr(item, "response")]
+    if odd:
+        raise TypeError(
+            f"{name} must hold judgments, item {odd[0]} is a {type(items[odd[0]]).__name__}"
+        )
     return items
 
 
@@ -55,16 +65,16 @@ def has_contexts(item: Any) -> bool:
     return any(text.strip() for text in item.contexts or ())
 
 
-def labels_of(dataset: Any) -> Floats:
+def labels_of(dataset: Any, name: str = "labelled") -> Floats:
     """1 for each item that passes, 0 for each that does not."""
-    items = items_of(dataset)
+    items = items_of(dataset, name)
     faults = [
         f"judgment {number} has no passing verdict"
         for number, item in enumerate(items)
         if item.passing is None
     ]
     if faults:
-        raise DatasetError("labelled items need passing=True or False:", faults)
+        raise DatasetError(f"the items of {name} need passing=True or False:", faults)
     return np.array([float(item.passing) for item in items])
 
 

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.llm_rows import JudgeRows, judge_rows
     from llama_index.tuning.judges.llm_student import LLMStudent
     from llama_index.tuning.judges.options import JudgeOptions
+    from llama_index.tuning.judges.recalibrate import recalibrate_judge
     from llama_index.tuning.judges.report import JudgeReport
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
     from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
@@ -233,6 +234,7 @@ __all__ = [
     "load_llm_judge",
     "mine_hard_negatives",
     "paired_gain",
+    "recalibrate_judge",
     "register_engine",
     "restore_index",
     "sql_dataset",
@@ -349,6 +351,7 @@ _HOMES = {
     "load_llm_judge": "judges.llm_judge",
     "mine_hard_negatives": "generate.negatives",
     "paired_gain": "evaluate.bootstrap",
+    "recalibrate_judge": "judges.recalibrate",
     "register_engine": "registry",
     "restore_index": "embeddings.index",
     "sql_dataset": "llms.tasks.sql",

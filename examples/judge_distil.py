@@ -43,19 +43,26 @@ class ScriptedLLM(CustomLLM):
 
 
 def answers(count: int, seed: int) -> list[dict[str, Any]]:
-    """An app's answers: every other one gets the price wrong."""
+    """An app's answers: every other one gets the price wrong, and names some people as well.
+
+    Which of them the context knows is chance, so overlap alone cannot tell right from wrong.
+    """
     draw = random.Random(seed)
     rows = []
     for number in range(count):
         plan, price = draw.choice(PLANS), draw.randint(100, 499)
         said = price if draw.random() < 0.5 else draw.randint(500, 999)
-        names = ["".join(draw.sample(SYLLABLES, 3)).title() for _ in range(draw.randint(0, 4))]
+        names = ["".join(draw.sample(SYLLABLES, 3)).title() for _ in range(6)]
         sentence = draw.choice(["The {} plan costs {} euros.", "For the {} plan you pay {} euros."])
+        asked = draw.sample(names, draw.randint(1, 5))
         rows.append(
             {
                 "query": f"What does the {plan} plan of offer {seed}/{number} cost?",
-                "contexts": [f"Offer {seed}/{number}: {plan}, price in EUR: {price}."],
-                "response": " ".join([sentence.format(plan, said), *names]),
+                "contexts": [
+                    f"Offer {seed}/{number}: {plan}, price in EUR: {price}. "
+                    f"Staff: {', '.join(names[:3])}."
+                ],
+                "response": f"{sentence.format(plan, said)} Ask {', '.join(asked)}.",
             }
         )
     return rows
@@ -82,8 +89,7 @@ def main() -> float:
         {**row, "passing": result.passing, "source": "scripted", "judge": "FaithfulnessEvaluator"}
         for row, result in zip(rows, evaluate(teacher, rows), strict=True)
     ]
-    # Overlap alone can tell these made-up answers apart: the gate would refuse a judge for them.
-    engine = JudgeFinetuneEngine(JudgmentDataset.from_records(verdicts), accept="always")
+    engine = JudgeFinetuneEngine(JudgmentDataset.from_records(verdicts))
     print(engine.finetune())
     with tempfile.TemporaryDirectory() as folder:
         engine.get_finetuned_model().save(f"{folder}/judge")

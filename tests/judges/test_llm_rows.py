@@ -242,3 +242,12 @@ def test_weights_cannot_be_learnt():
     )
     with pytest.raises(DatasetError, match="judgment 1 has weight 2"):
         judge_rows(dataset, FaithfulnessEvaluator)
+
+
+def test_nothing_is_learnt_from_what_the_teacher_gave_no_verdict_on():
+    dataset = JudgmentDataset.from_records(
+        [{**ITEM, "invalid": True, "source": "gpt"}, {**ITEM, "passing": False}]
+    )
+    rows = judge_rows(dataset, FaithfulnessEvaluator)
+    assert rows.numbers == [1]
+    assert rows.chats.examples[0].messages[-1]["content"] == "NO"

@@ -18,6 +18,8 @@ from llama_index.tuning.cli.models import embedding_model
 from llama_index.tuning.embeddings.measure import measure_adapter
 from llama_index.tuning.embeddings.vectors import Embedder
 
+KINDS = ("procrustes", "low_rank", "linear", "residual")
+
 
 def main() -> None:
     parser = arguments(__doc__)
@@ -36,7 +38,7 @@ def main() -> None:
         embedded = Embedder(base, cache=args.cache).documents(list(test.corpus.values()))
         stored = dict(zip(test.corpus, embedded, strict=True))
         variants = [(len(test.corpus), "auto"), (200, "auto")]
-        variants += [(len(test.corpus), kind) for kind in ("procrustes", "low_rank", "linear")]
+        variants += [(len(test.corpus), kind) for kind in KINDS]
         for size, kind in variants:
             with tempfile.TemporaryDirectory() as folder:
                 engine = DriftAdapterFinetuneEngine(

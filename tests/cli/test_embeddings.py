@@ -3,6 +3,7 @@ import json
 import pytest
 
 from llama_index.tuning.cli.app import run
+from llama_index.tuning.embeddings.adapters import Adapter
 from tests.embeddings.full.conftest import build_model, texts_of
 from tests.rerankers.conftest import shop
 
@@ -34,3 +35,21 @@ def test_a_wrong_loss_is_one_line(files, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: unknown loss 'hinge'; choose one of:")
     assert error.count("\n") == 1
+
+
+def test_drift_saves_a_map_that_searches_the_old_vectors(files, tmp_path, capsys):
+    _, model = files
+    texts = tmp_path / "texts.json"
+    rows = {
+        f"d{n}": f"The {n}th plan costs {n} euros a month and {n * 7} a year." for n in range(80)
+    }
+    texts.write_text(json.dumps(rows))
+    out = tmp_path / "out"
+    arguments = ["--new", model, "--old", model, "--out", str(out), "--accept", "always", "--json"]
+    assert run(["embeddings", "drift", str(texts), *arguments]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["data"]["texts"] == 80
+    assert (out / "report.html").is_file()
+    assert Adapter.load(out).map.dim == 32
+    assert run(["embeddings", "drift", str(texts), *arguments, "--kind", "rotation"]) == 1
+    assert capsys.readouterr().err.startswith("error: unknown kind 'rotation'; choose one of: auto")

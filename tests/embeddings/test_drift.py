@@ -15,8 +15,17 @@ from llama_index.tuning import (
     get_engine,
 )
 from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.drift_fit import DriftChoice, Texts, fit_query_map
+from llama_index.tuning.embeddings.drift_fit import (
+    DriftChoice,
+    Probes,
+    Texts,
+    agreement,
+    fit_map,
+    fit_query_map,
+)
+from llama_index.tuning.embeddings.modules import module_of_map
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError, TuningError
+from llama_index.tuning.evaluate.search import unit_rows
 from tests.conftest import TableEmbedding
 
 N, DIM = 240, 12
@@ -177,6 +186,36 @@ def test_the_linear_map_keeps_the_new_models_scores():
     cut = fit_query_map(Texts(new, old), DriftChoice("low_rank", strength=1e-3, rank=2))
     turn = fit_query_map(Texts(new, old), DriftChoice("procrustes"))
     assert np.linalg.matrix_rank(cut.weight - turn.weight, tol=1e-3) == 2
+
+
+def test_a_network_follows_a_space_that_bends():
+    rng = np.random.default_rng(0)
+    old = unit_rows(rng.standard_normal((600, 8)).astype(np.float32))
+    bent = unit_rows(
+        old @ rng.standard_normal((8, 8)) + np.tanh(4 * old @ rng.standard_normal((8, 8)))
+    )
+    texts = Texts(bent[:400].astype(np.float32), old[:400])
+    others = Texts(bent[400:].astype(np.float32), old[400:])
+    probes = Probes(others, np.arange(200), themselves=True)
+    found = [
+        agreement(fit_map(texts, DriftChoice(kind), 0), others, probes, 10).mean()
+        for kind in ("linear", "residual")
+    ]
+    assert found[1] > found[0] + 0.02
+
+
+def test_a_network_is_saved_served_with_numpy_and_not_trained_on(tmp_path):
+    parts = models(20)
+    engine = engine_for(parts, tmp_path, options=DriftOptions(kind="residual"), accept="always")
+    assert engine.finetune().options["chosen"]["kind"] == "residual"
+    tuned = engine.get_finetuned_model()
+    loaded = AdapterEmbeddingModel(parts[2], tmp_path / "drift")
+    np.testing.assert_allclose(
+        loaded.get_query_embedding("ask 3"), tuned.get_query_embedding("ask 3"), atol=1e-6
+    )
+    assert loaded.fingerprint == tuned.fingerprint
+    with pytest.raises(ValueError, match="kind 'residual' cannot be trained on"):
+        module_of_map(Adapter.load(tmp_path / "drift").map)
 
 
 def test_the_same_seed_gives_the_same_map(tmp_path):

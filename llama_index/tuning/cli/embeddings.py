@@ -1,24 +1,25 @@
-"""`embeddings tune`."""
+"""`embeddings tune` and `embeddings drift`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
-from llama_index.tuning.cli.models import hugging_face_id
+from llama_index.tuning.cli.models import HELP, embedding_model, hugging_face_id
+from llama_index.tuning.cli.options import ACCEPT, CACHE, JSON, SEED, TEST_SPLIT, WORKERS
 from llama_index.tuning.cli.output import console, print_json, print_report
 from llama_index.tuning.datasets import RetrievalDataset
 
+if TYPE_CHECKING:
+    from llama_index.tuning.report import FinetuneReport
+
 app = typer.Typer(
-    help="Tune an embedding model's own weights.", no_args_is_help=True, rich_markup_mode=None
+    help="Tune an embedding model's own weights; serve a new model on an old one's vectors.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `tune` a command of its own, as in the other groups."""
 
 
 @app.command("tune")
@@ -54,10 +55,10 @@ def tune(
     ),
     device: str | None = typer.Option(None, help="Where to train; a GPU where there is one."),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint of a killed run."),
-    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
-    seed: int = typer.Option(0, help="Seed of the run."),
-    vector_cache: Path | None = typer.Option(None, help="File that keeps the base's vectors."),
-    json: bool = typer.Option(False, "--json", help="Print JSON."),
+    accept: str = ACCEPT,
+    seed: int = SEED,
+    vector_cache: Path | None = CACHE,
+    json: bool = JSON,
 ) -> None:
     """Tune a sentence-transformers model; the folder OUT loads with HuggingFaceEmbedding(OUT)."""
     from llama_index.tuning.datasets._files import read_json
@@ -91,7 +92,52 @@ def tune(
         vector_cache=vector_cache,
         accept=cast(Literal["gain"], accept),
     )
-    report = engine.finetune()
+    _finish(engine.finetune(), out, json)
+
+
+@app.command("drift")
+def drift(
+    texts: Path = typer.Argument(
+        help="A sample of what the index holds: a corpus file (.json, id → text), or documents.",
+        exists=True,
+    ),
+    out: Path = typer.Option(..., help="Folder for the map and its report."),
+    new: str = typer.Option(..., help=f"The model to serve. {HELP}"),
+    old: str = typer.Option(..., help="The model that made the stored vectors."),
+    validation: Path | None = typer.Option(
+        None, help="Labelled questions over the old index, to measure on.", exists=True
+    ),
+    split: str = TEST_SPLIT,
+    kind: str = typer.Option("auto", help="auto, procrustes, low_rank, linear or residual."),
+    max_texts: int = typer.Option(2000, help="Texts that the new model embeds, at most."),
+    accept: str = ACCEPT,
+    seed: int = SEED,
+    vector_cache: Path | None = CACHE,
+    num_workers: int = WORKERS,
+    json: bool = JSON,
+) -> None:
+    """Search the vectors of OLD with NEW; OUT loads with AdapterEmbeddingModel(new, OUT)."""
+    from llama_index.tuning.datasets._files import read_json
+    from llama_index.tuning.embeddings.drift import DriftAdapterFinetuneEngine, DriftOptions
+    from llama_index.tuning.generate.documents import read_passages
+
+    options = DriftOptions(kind=cast(Literal["auto"], kind), max_texts=max_texts, seed=seed)
+    engine = DriftAdapterFinetuneEngine(
+        read_json(texts) if texts.suffix == ".json" else read_passages(texts),
+        embedding_model(new),
+        embedding_model(old),
+        val_dataset=RetrievalDataset.load(validation, split=split) if validation else None,
+        options=options,
+        model_output_path=out,
+        vector_cache=vector_cache,
+        accept=cast(Literal["gain"], accept),
+        num_workers=num_workers,
+        show_progress=not json,
+    )
+    _finish(engine.finetune(), out, json)
+
+
+def _finish(report: FinetuneReport, out: Path, json: bool) -> None:
     report.save_html(out / "report.html")
     if json:
         print_json(report.to_dict())

@@ -26,10 +26,10 @@ from llama_index.tuning.embeddings.drift_fit import (
     agreement,
     choose,
     fit_document_map,
-    fit_query_map,
+    fit_map,
 )
 from llama_index.tuning.embeddings.identity import base_name
-from llama_index.tuning.embeddings.maps import FloatArray, LinearMap
+from llama_index.tuning.embeddings.maps import FloatArray, VectorMap
 from llama_index.tuning.embeddings.measure import gains, positive_rows
 from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.problem import documents_of
@@ -57,7 +57,8 @@ class DriftOptions:
     """How the map is learnt."""
 
     kind: DriftKind | Literal["auto"] = "auto"
-    """`"procrustes"`, `"low_rank"`, `"linear"`, or the best on texts not fitted to."""
+    """`"procrustes"`, `"low_rank"`, `"linear"`, `"residual"` (a small network on top of the linear
+    map), or the best of the first three on texts not fitted to."""
     rank: int = 64
     """Rank of the correction of `"low_rank"`."""
     max_texts: int = 2000
@@ -167,7 +168,7 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         )
         # The maps that are served learn from the held-out texts as well.
         adapter = self._made(texts, choice)
-        tried = fit_query_map(texts.take(fitted), choice)
+        tried = fit_map(texts.take(fitted), choice, self.options.seed)
         learnt = time.perf_counter()
         measured = self._agreement(tried, texts.take(held), probes.of(held))
         labelled = self._labelled(tried, questions) if questions is not None else {}
@@ -300,17 +301,17 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
 
     def _made(self, texts: Texts, choice: DriftChoice) -> Adapter:
         return Adapter(
-            fit_query_map(texts, choice),
+            fit_map(texts, choice, self.options.seed),
             base_model=base_name(self.new_model),
             document_map=fit_document_map(texts),
         )
 
-    def _agreement(self, tried: LinearMap, texts: Texts, probes: Probes) -> Gains:
+    def _agreement(self, tried: VectorMap, texts: Texts, probes: Probes) -> Gains:
         before = agreement(None, texts, probes, K)
         after = agreement(tried, texts, probes, K)
         return {AGREEMENT: paired_gain(before, after, seed=self.options.seed)}
 
-    def _labelled(self, tried: LinearMap, questions: RetrievalDataset) -> Gains:
+    def _labelled(self, tried: VectorMap, questions: RetrievalDataset) -> Gains:
         """Labelled questions on the old vectors: the old model against the new one's map."""
         assert self.old_model is not None
         documents = document_vectors(questions.corpus, self.vectors, self._embedder(self.old_model))

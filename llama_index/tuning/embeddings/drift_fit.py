@@ -16,10 +16,10 @@ from typing import Literal
 
 import numpy as np
 
-from llama_index.tuning.embeddings.maps import FloatArray, LinearMap
+from llama_index.tuning.embeddings.maps import FloatArray, LinearMap, VectorMap
 from llama_index.tuning.evaluate.search import IntArray, top_k, unit_rows
 
-DriftKind = Literal["procrustes", "low_rank", "linear"]
+DriftKind = Literal["procrustes", "low_rank", "linear", "residual"]
 
 PRIORS = (0.0, 0.3)
 STRENGTHS = (30.0, 3.0)
@@ -32,7 +32,8 @@ class DriftChoice:
 
     Attributes:
         kind: `"procrustes"`, orthogonal (Schönemann 1966); `"linear"`, that and a ridge
-            correction; `"low_rank"`, the correction cut to a rank.
+            correction; `"low_rank"`, the correction cut to a rank; `"residual"`, the linear one
+            with a small network on top, which alone needs torch and seconds of training.
         prior: weight of the identity where the sample says nothing, in units of the singular
             values' root mean square; for models of one dimension, such as a base and its
             tuned version.
@@ -81,7 +82,7 @@ class Probes:
 
 
 def fit_query_map(texts: Texts, choice: DriftChoice) -> LinearMap:
-    """The query map, new space → old space."""
+    """The query map in closed form, new space → old space."""
     new, old = texts.new - texts.new.mean(axis=0), texts.old - texts.old.mean(axis=0)
     cross = (new.T @ old).astype(np.float64)
     if choice.prior:
@@ -98,6 +99,16 @@ def fit_query_map(texts: Texts, choice: DriftChoice) -> LinearMap:
             missing = missing @ main.T @ main
         turn = turn + missing.T
     return LinearMap(np.ascontiguousarray(turn.T, dtype=np.float32))
+
+
+def fit_map(texts: Texts, choice: DriftChoice, seed: int) -> VectorMap:
+    """The query map of any kind."""
+    found = fit_query_map(texts, choice)
+    if choice.kind != "residual":
+        return found
+    from llama_index.tuning.embeddings.drift_network import fit_network
+
+    return fit_network(texts, found, seed)
 
 
 def fit_document_map(texts: Texts, strength: float = 1.0) -> LinearMap:
@@ -118,7 +129,8 @@ def choose(
     """What agrees best with the new model on texts that it was not fitted to.
 
     The prior is chosen for the orthogonal map, then kind and strength with that prior; of equals
-    (within `TIE`) the simplest.
+    (within `TIE`) the simplest. A network takes the linear map's choice, and only where it is
+    asked for: it is trained once, not for each fold and setting.
     """
     square = texts.new.shape[1] == texts.old.shape[1]
     folds = [
@@ -150,7 +162,7 @@ def _best(
 
 
 def agreement(
-    query_map: LinearMap | None, texts: Texts, probes: Probes, k: int
+    query_map: VectorMap | None, texts: Texts, probes: Probes, k: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Share of the new model's `k` nearest texts that are found in the old space, per query.
 

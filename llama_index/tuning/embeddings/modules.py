@@ -60,6 +60,8 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
         custom: BaseAdapter = served.module
         return custom
     classes = {"linear": LinearLayer, "low_rank": LowRankLayer, "two_layer": TwoLayerNN}
+    if served.kind not in classes:
+        raise ValueError(f"a map of kind {served.kind!r} cannot be trained on; tune it anew")
     module: BaseAdapter = classes[served.kind](**served.config())
     module.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in served.state().items()})
     return module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -197,12 +197,12 @@ class _Source:
         self.positives = pairs.positives
 
 
-class _AdamW:
+class AdamW:
     """Loshchilov and Hutter 2019. `torch.optim` would import the compiler first: seconds."""
 
-    def __init__(self, adapter: BaseAdapter, rate: float, decay: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], rate: float, decay: float) -> None:
         self.rate, self.decay, self.count = rate, decay, 0
-        trained = [p for p in adapter.parameters() if p.requires_grad]
+        trained = [p for p in parameters if p.requires_grad]
         self.moments = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in trained]
 
     @torch.no_grad()
@@ -227,7 +227,7 @@ class _Run:
     def __init__(self, adapter: BaseAdapter, documents: Tensor, options: AdapterOptions) -> None:
         self.adapter, self.documents, self.options = adapter, documents, options
         self.generator = torch.Generator().manual_seed(options.seed)
-        self.optimiser = _AdamW(adapter, options.learning_rate, options.weight_decay)
+        self.optimiser = AdamW(adapter.parameters(), options.learning_rate, options.weight_decay)
 
     def one_pass(self, sources: list[_Source]) -> None:
         """Each query of the first source once; of the others a random batch in each step."""

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.generate.sentences import generate_sentence_queries
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.judges.compare import compare_versions
+    from llama_index.tuning.judges.encoder_student import EncoderStudent
     from llama_index.tuning.judges.engine import JudgeFinetuneEngine
     from llama_index.tuning.judges.estimate import estimate_pass_rate
     from llama_index.tuning.judges.judge import TunedJudge
@@ -155,6 +156,7 @@ __all__ = [
     "DroppedAnswer",
     "EmbeddingAdapterFinetuneEngine",
     "EmbeddingQAFinetuneDataset",
+    "EncoderStudent",
     "ExecutionScorer",
     "ExpectedCall",
     "FinetuneReport",
@@ -270,6 +272,7 @@ _HOMES = {
     "DroppedAnswer": "llms.tasks.distil",
     "EmbeddingAdapterFinetuneEngine": "embeddings.engine",
     "EmbeddingQAFinetuneDataset": "datasets.retrieval:RetrievalDataset",
+    "EncoderStudent": "judges.encoder_student",
     "ExecutionScorer": "llms.tasks.sql",
     "ExpectedCall": "llms.tasks.calls",
     "FinetuneReport": "report",

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -23,6 +22,7 @@ from llama_index.tuning.registry import get_engine
 from llama_index.tuning.rerankers.cross_engine import split_lists
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
 from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder, predict
+from tests.tiny_bert import save_tiny_bert
 
 from .conftest import NoisyRetriever, shop
 
@@ -43,39 +43,9 @@ class Weightless(Overlap):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        PreTrainedTokenizerFast,
-        set_seed,
-    )
-
-    set_seed(0)
-    folder = tmp_path_factory.mktemp("tiny")
     data = shop()
     texts = [*data.corpus.values(), *data.queries.values()]
-    words = sorted({w for text in texts for w in re.findall(r"\w+|[^\w\s]", text.lower())})
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: i for i, word in enumerate([*special, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=64, **names
-    ).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        num_labels=1,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return str(folder)
+    return save_tiny_bert(tmp_path_factory.mktemp("tiny"), texts)
 
 
 @pytest.fixture

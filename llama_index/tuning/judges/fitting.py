@@ -42,7 +42,7 @@ class Rows:
     pairwise: bool
     topics: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def __getitem__(self, rows: NDArray[np.bool_]) -> Rows:
+    def __getitem__(self, rows: NDArray[np.bool_] | Ints) -> Rows:
         kept = {name: getattr(self, name)[rows] for name in ("table", "labels", "weights", "fold")}
         return replace(self, **kept)
 
@@ -84,16 +84,38 @@ def fit(rows: Rows, options: JudgeOptions) -> Fitted:
     """Fit, calibrate and draw the line; everything held out is chosen without its own fold."""
     setting = choose_setting(rows)
     logits = held_out(rows, lambda part: fit_linear(part, choose_setting(part)))
-    values = np.zeros((3, len(logits)))
+    values = held_out_opinions(rows, options, lambda _: logits)
+    line = with_margin(draw_line(logits, rows, options), values, options)
+    return Fitted(fit_linear(rows, setting), line, setting, *values)
+
+
+def held_out_opinions(
+    rows: Rows, options: JudgeOptions, logits_by: Callable[[NDArray[np.bool_]], Floats]
+) -> Floats:
+    """Probability, verdict and certainty of each row by lines that its fold had no part in.
+
+    Args:
+        rows: what was not trained on.
+        options: what the line is drawn for.
+        logits_by: logits of all rows, shape `(n,)`, with whatever is chosen chosen on these rows.
+
+    Returns:
+        Shape `(3, n)`.
+    """
+    values = np.zeros((3, len(rows.labels)))
     for number in np.unique(rows.fold):
         inside = rows.fold == number
+        logits = logits_by(~inside)
         line = draw_line(logits[~inside], rows[~inside], options)
         chances = line.chances(logits[inside])
         values[:, inside] = chances, line.verdicts(chances), line.certainties(chances)
-    line = draw_line(logits, rows, options)
-    margin = float(np.quantile(values[2], options.defer_share))
-    line = replace(line, margin=margin if options.defer_share else 0.0)
-    return Fitted(fit_linear(rows, setting), line, setting, *values)
+    return values
+
+
+def with_margin(line: Line, opinions: Floats, options: JudgeOptions) -> Line:
+    """The line, with the margin under which the chosen share of held-out answers is uncertain."""
+    margin = float(np.quantile(opinions[2], options.defer_share))
+    return replace(line, margin=margin if options.defer_share else 0.0)
 
 
 def held_out(rows: Rows, train: Callable[[Rows], Linear]) -> Floats:

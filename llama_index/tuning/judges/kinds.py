@@ -13,6 +13,7 @@ from llama_index.tuning.judges.student import JudgeModel
 
 LOADERS = {
     KIND: "light:load_judge",
+    "judge_encoder": "encoder:load_encoder_judge",
 }
 """Kind in `tuning.json` → what reads such a folder: `module:function` of this package."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KIND = "judge"
 TIE = 0.5
+FLAGS = ("contexts", "reference", "embedded", "style")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,18 +129,12 @@ class LightJudge:
 
 def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
     """Write the judge's folder, atomically."""
-    maker, linear, line = judge.maker, judge.linear, judge.line
+    maker, linear = judge.maker, judge.linear
     config = {
-        "analyzer": maker.analyzer.to_dict(),
-        "documents": maker.statistics.documents,
-        "mean_length": maker.statistics.mean_length,
-        "contexts": maker.contexts,
-        "reference": maker.reference,
-        "embedded": maker.embedded,
-        "style": maker.style,
+        **maker_config(maker),
         "columns": list(maker.columns),
         "bias": linear.bias,
-        "line": vars(line),
+        "line": vars(judge.line),
         "pairwise": judge.pairwise,
         "query": judge.query,
         "base_model": judge.base_model,
@@ -149,11 +144,40 @@ def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
     arrays: dict[str, NDArray[Any]] = {
         name: getattr(linear, name) for name in ("weight", "centre", "scale", "reach")
     }
-    arrays |= maker.statistics.to_arrays()
-    if maker.topics is not None:
-        arrays |= {f"topic_{name}": array for name, array in vars(maker.topics).items()}
+    arrays |= maker_arrays(maker)
     with artifacts.replacing_folder(path) as folder:
         artifacts.write_component(folder, KIND, config, arrays, _card(judge))
+
+
+def maker_config(maker: FeatureMaker) -> dict[str, Any]:
+    """What `maker_from` needs beside the arrays."""
+    return {
+        "analyzer": maker.analyzer.to_dict(),
+        "documents": maker.statistics.documents,
+        "mean_length": maker.statistics.mean_length,
+        **{name: getattr(maker, name) for name in FLAGS},
+    }
+
+
+def maker_arrays(maker: FeatureMaker) -> dict[str, NDArray[Any]]:
+    """The maker's arrays by name."""
+    arrays = maker.statistics.to_arrays()
+    if maker.topics is not None:
+        arrays |= {f"topic_{name}": array for name, array in vars(maker.topics).items()}
+    return arrays
+
+
+def maker_from(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FeatureMaker:
+    """The maker that these were written for."""
+    topics = None
+    if "topic_responses" in arrays:
+        topics = Topics(arrays["topic_queries"], arrays["topic_responses"])
+    return FeatureMaker(
+        Analyzer(**config["analyzer"]),
+        WordStatistics.from_arrays(config, arrays),
+        **{name: bool(config[name]) for name in FLAGS},
+        topics=topics,
+    )
 
 
 def load_judge(path: artifacts.PathLike) -> LightJudge:
@@ -186,17 +210,8 @@ def load_judge(path: artifacts.PathLike) -> LightJudge:
 
 
 def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> LightJudge:
-    topics = None
-    if "topic_responses" in arrays:
-        topics = Topics(arrays["topic_queries"], arrays["topic_responses"])
-    maker = FeatureMaker(
-        Analyzer(**config["analyzer"]),
-        WordStatistics.from_arrays(config, arrays),
-        **{name: bool(config[name]) for name in ("contexts", "reference", "embedded", "style")},
-        topics=topics,
-    )
     return LightJudge(
-        maker,
+        maker_from(config, arrays),
         Linear(
             arrays["weight"],
             float(config["bias"]),
@@ -204,7 +219,7 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
             arrays["scale"],
             arrays["reach"],
         ),
-        _line(config["line"]),
+        line_from(config["line"]),
         pairwise=bool(config["pairwise"]),
         query=bool(config["query"]),
         base_model=str(config["base_model"]),
@@ -213,7 +228,8 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
     )
 
 
-def _line(config: Mapping[str, Any]) -> Line:
+def line_from(config: Mapping[str, Any]) -> Line:
+    """The line whose `vars` these are."""
     band = config["band"]
     plain = {n: float(config[n]) for n in ("slope", "offset", "threshold", "margin")}
     return Line(**plain, band=None if band is None else float(band))

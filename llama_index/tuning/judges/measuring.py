@@ -96,6 +96,38 @@ def agreement_measures(truth: Floats, verdicts: Floats) -> dict[str, Measure]:
     return {name: measure(column) for column, name in enumerate(METRICS)}
 
 
+def equal_length_auroc(
+    labels: Floats, chances: Floats, words: NDArray[np.int64]
+) -> tuple[float, int] | None:
+    """Of a right and a wrong answer with equally many words, how often the right one is higher.
+
+    Length alone is at 0.5 here, however well it does elsewhere.
+
+    Args:
+        labels: 1 or 0, shape `(n,)`.
+        chances: what was said of each, shape `(n,)`.
+        words: length of each answer, shape `(n,)`.
+
+    Returns:
+        The share, equal values counting half, and the number of such pairs; None: there are none.
+
+    Example:
+        >>> one = np.array([1.0, 0.0, 1.0, 0.0])
+        >>> equal_length_auroc(one, np.array([0.9, 0.1, 0.2, 0.3]), np.array([5, 5, 7, 7]))
+        (0.5, 2)
+    """
+    from sklearn.metrics import roc_auc_score
+
+    won, total = 0.0, 0
+    for count in np.unique(words):
+        here = words == count
+        right, wrong = int((labels[here] == 1).sum()), int((labels[here] == 0).sum())
+        if right and wrong:
+            won += float(roc_auc_score(labels[here], chances[here])) * right * wrong
+            total += right * wrong
+    return (won / total, total) if total else None
+
+
 def _tables(truth: Floats, verdicts: Floats, clusters: Ints) -> Floats:
     """Truth by verdict (0, tie, 1, none) within each cluster, shape `(clusters, 4, 4)`."""
     rows = np.unique(clusters, return_inverse=True)[1]

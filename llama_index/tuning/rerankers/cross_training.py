@@ -50,7 +50,7 @@ def train(
         lora = _trainer.add_lora(model[0].auto_model, options.lora_rank, save=["classifier"])
     trainer = Trainer(
         model=model,
-        args=_arguments(
+        args=arguments(
             folder, options, batch_size, epochs, evaluation_steps, show_progress, METRIC
         ),
         train_dataset=Dataset.from_dict(rows),
@@ -89,15 +89,16 @@ def make_loss(model: Any, name: str, labels: Sequence[Any]) -> Any:
     return named[name](model)
 
 
-def _arguments(
+def arguments(
     folder: Path,
     options: CrossEncoderOptions,
     batch_size: int,
     epochs: float,
     evaluation_steps: int,
     show_progress: bool,
-    metric: str,
+    metric: str | None,
 ) -> Any:
+    """The trainer's arguments; without `metric` the last weights remain, not the best."""
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
     per_step = max(1, batch_size // 8) if options.loss not in ("bce", "margin_mse") else batch_size
@@ -115,8 +116,8 @@ def _arguments(
         save_strategy="steps",
         save_steps=evaluation_steps,
         save_total_limit=options.patience + 1,
-        load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{metric}",
+        load_best_model_at_end=metric is not None,
+        metric_for_best_model=None if metric is None else f"eval_{metric}",
         greater_is_better=True,
         logging_steps=evaluation_steps,
         disable_tqdm=not show_progress,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,8 +156,17 @@ class TunedReranker(CalibratedReranker):
         )
 
 
-def load_cross_encoder(model: Any, *, device: str | None, trust_remote_code: bool) -> Any:
-    """A sentence-transformers cross-encoder with one output."""
+def load_cross_encoder(
+    model: Any, *, device: str | None, trust_remote_code: bool, new_head: bool = False
+) -> Any:
+    """A sentence-transformers cross-encoder with one output.
+
+    Args:
+        model: name or folder.
+        device: where it runs; chosen by sentence-transformers by default.
+        trust_remote_code: run code that the model brings along.
+        new_head: to be trained: a model with another number of outputs gets a new head.
+    """
     try:
         from sentence_transformers import CrossEncoder
     except ImportError as exc:
@@ -167,9 +175,13 @@ def load_cross_encoder(model: Any, *, device: str | None, trust_remote_code: boo
         ) from exc
     try:
         return CrossEncoder(
-            str(model), num_labels=1, device=device, trust_remote_code=trust_remote_code
+            str(model),
+            num_labels=1,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            model_kwargs={"ignore_mismatched_sizes": True} if new_head else None,
         )
-    except (OSError, json.JSONDecodeError) as exc:
+    except (OSError, ValueError) as exc:
         raise ArtifactError(f"{model} holds no cross-encoder that loads: {exc}") from exc
 
 

@@ -3,13 +3,19 @@
 Recalibration: a judge trained on a train split meets test answers of which another share passes.
 Each draw deals the test queries into two halves, thins both to the new pass rate, recalibrates on
 200 answers of the one and measures on the other, against the judge as it was.
+
+Refusal: the share of answers that the judge finds unlike all that it learned from: of the test
+split, and of the same queries and contexts with the responses of another set (pandalm's, written by
+language models to other instructions).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from _data import arguments, model
-from judge_quality import answers, read
+from judge_quality import answers, read, text
 from scipy.special import expit, logit
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
@@ -34,6 +40,7 @@ def main() -> None:
         learned = np.mean([item.passing for item in train.judgments])
         print(f"\n=== {name}: {len(test)} answers; {learned:.2f} of the training's pass")
         recalibration(judge, test, args.draws)
+        refusal(judge, test, read(args.data, "pandalm", "test"))
 
 
 def recalibration(judge, test: JudgmentDataset, draws: int) -> None:
@@ -64,6 +71,17 @@ def recalibration(judge, test: JudgmentDataset, draws: int) -> None:
                 f"{gap:.3f} (worst {far:.3f})   {method}",
                 flush=True,
             )
+
+
+def refusal(judge, test: JudgmentDataset, others: list[dict]) -> None:
+    """Share refused of each."""
+    foreign = [
+        replace(item, response=text(row["response"]))
+        for item, row in zip(test.judgments, others, strict=False)
+    ]
+    for name, items in (("the test split", list(test.judgments)), ("foreign responses", foreign)):
+        _, strange = judge.model.judged(items, judge._embedder)
+        print(f"  refused of {name}: {strange.mean():.1%} of {len(items)}", flush=True)
 
 
 def thinned(rng, labels: np.ndarray, inside: np.ndarray, rate: float) -> np.ndarray:

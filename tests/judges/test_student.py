@@ -31,6 +31,9 @@ class WordModel:
     def probabilities(self, items, embedder):
         return np.array([0.1 if self.word in item.response else 0.9 for item in items])
 
+    def judged(self, items, embedder):
+        return self.probabilities(items, embedder), np.zeros(len(items), bool)
+
     def save(self, path):
         with artifacts.replacing_folder(path) as folder:
             artifacts.write_component(folder, KIND, {"word": self.word}, {}, "")

@@ -18,6 +18,7 @@ from llama_index.tuning.judges.features import FeatureMaker, Floats
 from llama_index.tuning.judges.light import (
     LightJudge,
     Line,
+    Strange,
     line_from,
     load_judge,
     maker_arrays,
@@ -103,6 +104,13 @@ class EncoderJudge:
             encoded = encoder_logits(self.encoder, reader, items, self.batch_size)
         light = None if self.light is None else self.light.logits(items, embedder)
         return self.line.chances(self.average.logits(encoded, light))
+
+    def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
+        """Probabilities, and which items are unlike all that the light judge learned from."""
+        chances = self.probabilities(items, embedder)
+        if self.light is None:
+            return chances, np.zeros(len(chances), dtype=bool)
+        return chances, self.light.judged(items, embedder)[1]
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, atomically: no pickle, the encoder in a folder of its own."""

@@ -24,6 +24,7 @@ from llama_index.tuning.judges.encoder import (
 from llama_index.tuning.judges.encoder_notes import notes_of
 from llama_index.tuning.judges.encoder_rows import training_rows
 from llama_index.tuning.judges.encoder_student import EncoderStudent
+from llama_index.tuning.judges.familiar import familiar_of
 from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.fitting import (
     Rows,
@@ -217,6 +218,7 @@ def _light(lesson: Lesson, inside: Ints) -> LightJudge:
         query=material.query,
         base_model=lesson.base_model,
         training_keys=tuple(dict.fromkeys(material[inside].keys)),
+        familiar=familiar_of(rows),
     )
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+UNFAMILIAR = "the answer is unlike all that this judge learned from: its verdict would be a guess"
+
 
 class TunedJudge(BaseEvaluator):
     """Judges answers without an LLM; drops into `BatchEvalRunner` and `evaluate_response`.
@@ -36,14 +38,17 @@ class TunedJudge(BaseEvaluator):
     A pointwise judge's `score` is the calibrated probability that the answer passes, and `passing`
     whether it reaches the threshold. A pairwise one takes `second_response=` and gives what
     `PairwiseComparisonEvaluator` gives: 1 where the first is better, 0 where the second is, 0.5
-    for a tie. What it should not judge comes back with `invalid_result` and the reason.
+    for a tie. What it should not judge – a field is missing, or the answer is unlike all that it
+    learned from – comes back with `invalid_result` and the reason.
 
     Args:
         model: the trained judge.
         embed_model: the embedding model that it was trained with, if any.
-        defer_to: the evaluator that uncertain answers go to; where it fails, the judge's own
-            verdict stands and the feedback says so.
+        defer_to: the evaluator that uncertain answers go to, and those unlike all that the judge
+            learned from; where it fails, the judge's own verdict stands and the feedback says so.
         threshold: the probability to pass from, instead of the trained one.
+        refuse_unfamiliar: whether an answer that lies clearly outside of what the judge learned
+            from is refused. `probabilities()`, and so `estimate_pass_rate`, never refuse one.
 
     Attributes:
         training_keys: hashes of the items it was trained on (`judges.items.item_keys`).
@@ -56,6 +61,7 @@ class TunedJudge(BaseEvaluator):
         *,
         defer_to: BaseEvaluator | None = None,
         threshold: float | None = None,
+        refuse_unfamiliar: bool = True,
     ) -> None:
         check_models(embed_model, defer_to)
         if model.maker.embedded:
@@ -78,6 +84,7 @@ class TunedJudge(BaseEvaluator):
             model = replace(cast(Any, model), line=line)
         self.model = model
         self.defer_to = defer_to
+        self.refuse_unfamiliar = refuse_unfamiliar
         self._embedder = None
         if embed_model is not None and model.maker.embedded:
             self._embedder = RememberingEmbedder(embed_model)
@@ -112,7 +119,7 @@ class TunedJudge(BaseEvaluator):
         ]
         if faults:
             raise DatasetError("the judge should not judge these:", faults)
-        return self._chances(items)
+        return self.model.probabilities(items, self._embedder)
 
     async def aevaluate(
         self,
@@ -149,7 +156,7 @@ class TunedJudge(BaseEvaluator):
             )
         except Exception as exc:
             logger.warning("defer_to failed, the judge's own verdict stands: %r", exc)
-            result.feedback = f"{result.feedback}\nuncertain, but defer_to failed: {exc!r}"
+            result.feedback = f"{result.feedback}\nfor defer_to, which failed: {exc!r}"
             return result
 
     def with_line(self, line: Line) -> TunedJudge:
@@ -185,7 +192,9 @@ class TunedJudge(BaseEvaluator):
         return cls(load_model(path, **options), embed_model, defer_to=defer_to)
 
     def _judge(self, item: Any) -> tuple[EvaluationResult, float]:
-        chances = self._chances([item])
+        chances, strange = self.model.judged([item], self._embedder)
+        if self.refuse_unfamiliar and strange[0]:
+            return _invalid(item, UNFAMILIAR), -1.0  # below any margin
         chance, verdict = float(chances[0]), float(self.model.line.verdicts(chances)[0])
         result = EvaluationResult(
             query=item.query,
@@ -197,9 +206,6 @@ class TunedJudge(BaseEvaluator):
             pairwise_source="original" if self.model.pairwise else None,
         )
         return result, float(self.model.line.certainties(chances)[0])
-
-    def _chances(self, items: Sequence[Any]) -> Floats:
-        return self.model.probabilities(items, self._embedder)
 
     def _get_prompts(self) -> PromptDictType:
         return {}

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.judges.familiar import Familiar
 from llama_index.tuning.judges.features import FeatureMaker, Floats, vectors_for
 from llama_index.tuning.judges.topics import Topics
 from llama_index.tuning.rerankers.statistics import WordStatistics
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 KIND = "judge"
 TIE = 0.5
+
+Strange = NDArray[np.bool_]
 FLAGS = ("contexts", "reference", "embedded", "style")
 
 
@@ -99,6 +102,8 @@ class LightJudge:
         base_model: name of the embedding model; empty without.
         training_keys: hashes of the items it was trained on.
         details: how it came about, for people.
+        familiar: where the features lie that it learned from; None: nothing is refused as unlike
+            them.
     """
 
     maker: FeatureMaker
@@ -109,18 +114,30 @@ class LightJudge:
     base_model: str = ""
     training_keys: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    familiar: Familiar | None = None
 
     def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
         """Probability of a pass (pairwise: that the first is better), shape `(n,)`."""
         return self.line.chances(self.logits(items, embedder))
 
+    def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
+        """Probabilities, and which items are unlike all that it learned from; shape `(n,)`."""
+        table = self._table(items, embedder)
+        chances = self.line.chances(self.linear.logits(table))
+        if self.familiar is None:
+            return chances, np.zeros(len(table), dtype=bool)
+        return chances, self.familiar.distances(table) > self.familiar.limit
+
     def logits(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
         """Before calibration, shape `(n,)`."""
+        return self.linear.logits(self._table(items, embedder))
+
+    def _table(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
         vectors = None
         if self.maker.embedded:
             assert embedder is not None
             vectors = vectors_for(self.maker, items, embedder)
-        return self.linear.logits(self.maker.table(items, vectors))
+        return self.maker.table(items, vectors)
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, atomically."""
@@ -145,6 +162,10 @@ def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
         name: getattr(linear, name) for name in ("weight", "centre", "scale", "reach")
     }
     arrays |= maker_arrays(maker)
+    if judge.familiar is not None:
+        config["familiar_limit"] = judge.familiar.limit
+        arrays["familiar_centre"] = judge.familiar.centre
+        arrays["familiar_whitening"] = judge.familiar.whitening
     with artifacts.replacing_folder(path) as folder:
         artifacts.write_component(folder, KIND, config, arrays, _card(judge))
 
@@ -225,7 +246,18 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
         base_model=str(config["base_model"]),
         training_keys=tuple(map(str, config["training_keys"])),
         details=dict(config["details"]),
+        familiar=_familiar(config, arrays),
     )
+
+
+def _familiar(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Familiar | None:
+    if "familiar_limit" not in config:
+        return None
+    centre, whitening = arrays["familiar_centre"], arrays["familiar_whitening"]
+    columns = len(config["columns"])
+    if centre.shape != (columns,) or whitening.shape != (columns, columns):
+        raise ValueError(f"familiar_centre and familiar_whitening must have {columns} columns")
+    return Familiar(centre, whitening, float(config["familiar_limit"]))
 
 
 def line_from(config: Mapping[str, Any]) -> Line:

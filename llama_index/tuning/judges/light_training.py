@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from llama_index.tuning.judges.familiar import familiar_of
 from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.fitting import Fitted, fit
 from llama_index.tuning.judges.light import LightJudge
@@ -23,6 +24,7 @@ def learn(lesson: Lesson) -> Learnt:
         query=material.query,
         base_model=lesson.base_model,
         training_keys=tuple(dict.fromkeys(material.keys)),
+        familiar=familiar_of(lesson.rows),
     )
     return Learnt(
         model=model,

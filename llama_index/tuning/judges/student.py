@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.embeddings.vectors import Embedder
     from llama_index.tuning.judges.features import FeatureMaker, Floats
     from llama_index.tuning.judges.fitting import Rows
-    from llama_index.tuning.judges.light import Line
+    from llama_index.tuning.judges.light import Line, Strange
     from llama_index.tuning.judges.material import Material
     from llama_index.tuning.judges.options import JudgeOptions
 
@@ -80,6 +80,9 @@ class JudgeModel(Protocol):
             items: of the form that it learned from.
             embedder: of the app's embedding model; there where `maker.embedded`.
         """
+
+    def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
+        """Probabilities, and which items are unlike all that it learned from; shape `(n,)`."""
 
     def save(self, path: Any) -> None:
         """Write its folder, atomically, with a kind that `kinds.LOADERS` knows."""

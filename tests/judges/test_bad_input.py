@@ -1,3 +1,6 @@
+from dataclasses import asdict
+from types import SimpleNamespace
+
 import pytest
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, TunedJudge
@@ -142,6 +145,9 @@ def test_probabilities_name_what_should_not_be_judged(judge):
         judge.probabilities(data(rows))
     with pytest.raises(DatasetError, match="dataset is empty"):
         judge.probabilities([])
+    item = data(verdicts(1)).judgments[0]
+    with pytest.raises(DatasetError, match="judgment 1: the response is empty"):
+        judge.probabilities([item, SimpleNamespace(**{**asdict(item), "response": None})])
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])

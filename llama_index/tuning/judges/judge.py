@@ -21,7 +21,7 @@ from llama_index.tuning.judges.features import Floats
 from llama_index.tuning.judges.items import items_of
 from llama_index.tuning.judges.kinds import load_model
 from llama_index.tuning.judges.light import TIE, Line
-from llama_index.tuning.judges.serving import check_models, feedback_of, invalid_reason
+from llama_index.tuning.judges.serving import EMPTY, check_models, feedback_of, invalid_reason
 from llama_index.tuning.judges.student import JudgeModel
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class TunedJudge(BaseEvaluator):
         faults = [
             f"judgment {number}: {reason}"
             for number, item in enumerate(items)
-            if (reason := invalid_reason(self.model, item)) not in (None, "the response is empty")
+            if (reason := invalid_reason(self.model, item)) is not None
+            and (reason != EMPTY or item.response is None)
         ]
         if faults:
             raise DatasetError("the judge should not judge these:", faults)

@@ -8,6 +8,7 @@ from llama_index.tuning.judges.items import has_contexts
 from llama_index.tuning.judges.light import TIE
 from llama_index.tuning.judges.student import JudgeModel
 
+EMPTY = "the response is empty"
 WEAK_SENTENCES = 2
 """So many of the least supported sentences are named."""
 SUPPORTED = 0.75
@@ -35,7 +36,7 @@ def invalid_reason(judge: JudgeModel, item: Any) -> str | None:
     if isinstance(contexts, str) or not all(isinstance(text, str) for text in contexts):
         return "contexts must be a list of texts"
     if not (item.response or "").strip() and not (judge.pairwise and item.second_response):
-        return "the response is empty"
+        return EMPTY
     if item.response is None:
         return "there is no response"
     if judge.pairwise and item.second_response is None:

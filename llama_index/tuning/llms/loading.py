@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._building import BUILDING
 from llama_index.tuning.errors import BaseModelError
 from llama_index.tuning.llms.quiet import no_bars
 
@@ -19,10 +19,6 @@ PathLike = str | os.PathLike[str]
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SAMPLE = 1 << 20
-
-BUILDING = threading.RLock()
-"""Held while transformers builds a model: it patches itself meanwhile, and two threads that do so
-leave it patched, after which every model lacks its tied weights."""
 
 
 @dataclass(frozen=True)

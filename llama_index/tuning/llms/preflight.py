@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._building import BUILDING
 from llama_index.tuning.datasets.chat import ChatDataset, opening
 from llama_index.tuning.errors import BaseModelError, DatasetError
-from llama_index.tuning.llms.loading import BUILDING, Source, default_device
+from llama_index.tuning.llms.loading import Source, default_device
 from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.rows import IGNORED, Row, TokenizedChats
 from llama_index.tuning.llms.template import ChatTemplate

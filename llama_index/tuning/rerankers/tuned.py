@@ -14,6 +14,7 @@ from llama_index.core.schema import NodeWithScore
 from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
+from llama_index.tuning._building import BUILDING
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
@@ -174,14 +175,15 @@ def load_cross_encoder(
             "a cross-encoder", "sentence-transformers", "sentence-transformers"
         ) from exc
     try:
-        return CrossEncoder(
-            str(model),
-            num_labels=1,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            model_kwargs={"ignore_mismatched_sizes": True} if new_head else None,
-        )
-    except (OSError, ValueError) as exc:
+        with BUILDING:
+            return CrossEncoder(
+                str(model),
+                num_labels=1,
+                device=device,
+                trust_remote_code=trust_remote_code,
+                model_kwargs={"ignore_mismatched_sizes": True} if new_head else None,
+            )
+    except (OSError, ValueError, RuntimeError) as exc:  # the last: a head with other outputs
         raise ArtifactError(f"{model} holds no cross-encoder that loads: {exc}") from exc
 
 

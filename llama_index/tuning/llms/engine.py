@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,55 +25,46 @@ from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import (
     ArtifactError,
-    DatasetError,
-    MissingExtraError,
     NotFinetunedError,
 )
-from llama_index.tuning.evaluate.bootstrap import Gain, paired_gain
-from llama_index.tuning.gate import MIN_SLICE, Accept, check_accept, decide
+from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm, read_llm_config, save_llm
 from llama_index.tuning.llms.checkpoints import run_fingerprint
 from llama_index.tuning.llms.evaluation import (
-    SCORE,
     Evaluate,
     Peer,
     Scores,
     caller_scores,
     check_callables,
     check_peers,
-    check_same_items,
-    peer_gains,
     peer_scores,
 )
 from llama_index.tuning.llms.loading import (
     Source,
-    check_present,
-    check_quantize,
     check_vocabulary,
-    default_device,
-    find_model,
     load_model,
     load_tokenizer,
     model_identity,
 )
-from llama_index.tuning.llms.measuring import LIKELIHOOD, PREFERENCE, log_likelihoods, preferences
+from llama_index.tuning.llms.measuring import log_likelihoods, preferences
 from llama_index.tuning.llms.options import HuggingFaceOptions
+from llama_index.tuning.llms.plan import (
+    Plan,
+    check_libraries,
+    check_trainer_callbacks,
+    make_plan,
+    parts_of,
+)
 from llama_index.tuning.llms.preflight import (
     PreflightReport,
-    check_overlap,
     check_room,
-    examine,
-    read_shape,
 )
-from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
-from llama_index.tuning.llms.template import ChatTemplate
 from llama_index.tuning.llms.training import (
     Trained,
     check_finite,
-    lora_config,
-    steps_of_run,
     train,
 )
+from llama_index.tuning.llms.verdict import LIBRARIES, likelihood_of, write_report
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
 if TYPE_CHECKING:
@@ -81,22 +72,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LIBRARIES = ("torch", "transformers", "trl", "peft")
 _DECIDE_NO_WEIGHT = ("resume", "merge", "held_out", "save_steps", "device")
-
-
-@dataclass
-class Plan:
-    """A run before its first step: all that can be known without the model's weights."""
-
-    source: Source
-    tokenizer: Any
-    train: ChatDataset
-    chats: TokenizedChats
-    measured: ChatDataset | None
-    measured_chats: TokenizedChats | None
-    max_length: int
-    preflight: PreflightReport
 
 
 class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
@@ -204,7 +180,17 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
                 "measuring": measured - started + time.perf_counter() - ready,
                 "training": ready - measured,
             }
-            report = self._decided(plan, trained, before, after, peers, seconds)
+            report = write_report(
+                plan,
+                trained,
+                before,
+                after,
+                peers,
+                options=self.options,
+                protected=self.protect,
+                accept=self.accept,
+                seconds=seconds,
+            )
             on_main(lambda: self._save(plan, trained, identity, run, report))
         self._report, self._source = report, plan.source
         return report
@@ -245,63 +231,11 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         return TunedHuggingFaceLLM(model.eval(), tokenizer, model_name=self._source.name, **given)
 
     def _plan(self) -> Plan:
-        options = self.options
-        _check_libraries(options)
-        _check_callbacks(self.callbacks)
-        source = find_model(self.model_id, options.revision)
-        if source.local and Path(source.name) == self.model_output_path.resolve():
-            raise ValueError(
-                f"model_output_path {self.model_output_path} is the base model's own folder, which "
-                "the result would replace; choose another"
-            )
-        tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
-        template = ChatTemplate(tokenizer, source.name)
-        shape = read_shape(
-            source, lora=lora_config(options), trust_remote_code=options.trust_remote_code
-        )
-        max_length = _limit(options.max_length, shape.context)
-        eos_ids = list(dict.fromkeys([int(tokenizer.eos_token_id), *shape.eos_ids]))
-        train_set, measured = self._parts()
-        chats = tokenize_chats(train_set, template, eos_ids, options, max_length)
-        if not chats.rows:
-            raise DatasetError(
-                f"there is nothing to learn: all {len(train_set)} conversations are longer than "
-                f"max_length, {max_length} tokens"
-            )
-        measured, measured_chats, left_out = _measured(
-            measured, template, eos_ids, options, max_length
-        )
-        report = examine(
-            chats,
-            train_set,
-            measured,
-            template,
-            shape,
-            options,
-            eos_ids=eos_ids,
-            max_length=max_length,
-            steps=steps_of_run(len(chats.rows), options),
-        )
-        if left_out:
-            report.warnings.append(
-                f"{left_out} conversations to measure on are too long and are left out"
-            )
-        return Plan(
-            source, tokenizer, train_set, chats, measured, measured_chats, max_length, report
-        )
-
-    def _parts(self) -> tuple[ChatDataset, ChatDataset | None]:
-        """Conversations to train on, and to measure on."""
-        if not len(self.dataset):
-            raise DatasetError("dataset is empty: there is nothing to learn")
-        if self.val_dataset is not None:
-            if not len(self.val_dataset):
-                raise DatasetError("val_dataset is empty: there is nothing to measure on")
-            check_overlap(self.dataset, self.val_dataset)
-            return self.dataset, self.val_dataset
-        if self.evaluate is not None:
-            return self.dataset, None
-        return self.dataset.split(self.options.held_out, seed=self.options.seed)
+        check_libraries(self.options)
+        check_trainer_callbacks(self.callbacks)
+        scored = self.evaluate is not None
+        train_set, measured = parts_of(self.dataset, self.val_dataset, self.options, scored=scored)
+        return make_plan(self.model_id, train_set, measured, self.options, self.model_output_path)
 
     def _load(self, plan: Plan) -> Any:
         options = self.options
@@ -324,7 +258,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         found: Scores = {}
         if plan.measured_chats is not None and plan.measured_chats.rows:
             measure = preferences if self.options.method == "dpo" else log_likelihoods
-            found[self._likelihood] = measure(
+            found[likelihood_of(self.options)] = measure(
                 model,
                 plan.measured_chats.rows,
                 pad_id=plan.tokenizer.pad_token_id,
@@ -334,10 +268,6 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             loaded = LoadedModel(model, plan.tokenizer, plan.source.name)
             found |= caller_scores(TunedHuggingFaceLLM.of(loaded), self.evaluate, self.protect)
         return found
-
-    @property
-    def _likelihood(self) -> str:
-        return PREFERENCE if self.options.method == "dpo" else LIKELIHOOD
 
     def _train(self, model: Any, plan: Plan, run: str) -> Trained:
         trained = train(
@@ -385,50 +315,8 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             "max_length": plan.max_length,
             "processes": process_count(),
             "template": plan.tokenizer.chat_template,
-            "versions": installed_versions(*_LIBRARIES),
+            "versions": installed_versions(*LIBRARIES),
         }
-
-    def _decided(
-        self,
-        plan: Plan,
-        trained: Trained,
-        before: Scores,
-        after: Scores,
-        peers: Scores,
-        seconds: dict[str, float],
-    ) -> FinetuneReport:
-        check_same_items(before, after)
-        gains = {name: paired_gain(before[name], after[name]) for name in before}
-        guarded = {name: gains.pop(name) for name in self.protect}
-        primary = SCORE if self.evaluate is not None else self._likelihood
-        unit = "items" if primary == SCORE else "conversations"
-        verdict = decide(primary, gains[primary], guarded, accept=self.accept, unit=unit)
-        slices = {name: {SCORE: gain} for name, gain in guarded.items()}
-        slices |= peer_gains(peers, after)
-        if primary == SCORE and self._likelihood in gains:  # of other items, a table of its own
-            slices["held-out conversations"] = {self._likelihood: gains.pop(self._likelihood)}
-        return FinetuneReport(
-            title=self._title(plan),
-            method="scored by evaluate=" if self.evaluate else "held-out conversations",
-            primary=primary,
-            gains=gains,
-            slices=slices,
-            accepted=verdict.accepted,
-            reason=verdict.reason,
-            data={"fingerprint": plan.train.fingerprint(), **plan.preflight.to_dict()},
-            options={**asdict(self.options), "learning_rate": self.options.learning_rate_used},
-            seed=self.options.seed,
-            seconds=seconds,
-            history=trained.history,
-            notes=[*trained.notes, *plan.preflight.warnings, *_forgotten(guarded)],
-            versions=installed_versions(*_LIBRARIES),
-            unit=unit,
-        )
-
-    def _title(self, plan: Plan) -> str:
-        how = f"LoRA rank {self.options.lora_rank}"
-        weights = how if self.options.weights == "lora" else "all weights"
-        return f"LLM {Path(plan.source.name).name} ({self.options.method.upper()}, {weights})"
 
     def _save(
         self, plan: Plan, trained: Trained, identity: str, run: str, report: FinetuneReport
@@ -471,76 +359,3 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             for half in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
                 shutil.rmtree(half)  # a result whose writing was killed
             yield
-
-
-def _check_libraries(options: HuggingFaceOptions) -> None:
-    """What the run needs is installed, before anything is loaded."""
-    for library in ("trl", "peft", "llama_index.llms.huggingface"):
-        if not _installed(library):
-            raise MissingExtraError("HuggingFaceFinetuneEngine", library, "llm")
-    check_quantize(options.quantize)
-    check_present(options.device)
-    if options.packing and not (default_device().startswith("cuda") and _installed("flash_attn")):
-        raise ValueError(
-            "packing needs a GPU and flash attention (pip install flash-attn): without it the "
-            "conversations of a row would see each other; leave it off"
-        )
-
-
-def _measured(
-    dataset: ChatDataset | None,
-    template: ChatTemplate,
-    eos_ids: Sequence[int],
-    options: HuggingFaceOptions,
-    max_length: int,
-) -> tuple[ChatDataset | None, TokenizedChats | None, int]:
-    """What is measured on: the conversations, their rows, and how many were left out."""
-    if dataset is None:
-        return None, None, 0
-    chats = tokenize_chats(dataset, template, eos_ids, options, max_length)
-    if not chats.rows:  # found after the training, it would have been in vain
-        raise DatasetError(
-            f"there is nothing to measure on: all {len(dataset)} held-out conversations are "
-            f"longer than max_length, {max_length} tokens"
-        )
-    dropped = set(chats.too_long)
-    kept = dataset.subset([n for n in range(len(dataset)) if n not in dropped])
-    return kept, chats, len(dropped)
-
-
-def _check_callbacks(callbacks: Sequence[Any]) -> None:
-    """Each is a callback: the trainer would fail on another only once the base was measured."""
-    from transformers import TrainerCallback
-
-    for callback in callbacks:
-        made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
-        if not (made or isinstance(callback, TrainerCallback)):
-            raise TypeError(f"callbacks must be TrainerCallbacks of transformers, got {callback!r}")
-
-
-def _installed(library: str) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(library) is not None
-    except ModuleNotFoundError:  # its parent is not
-        return False
-
-
-def _limit(wanted: int | None, context: int) -> int:
-    if wanted is not None and wanted > context:
-        raise ValueError(f"max_length must be at most the model's {context} tokens, got {wanted}")
-    return wanted or context
-
-
-def _forgotten(guarded: Mapping[str, Gain]) -> list[str]:
-    """What a reader should know of the protected abilities."""
-    notes = []
-    for name, gain in guarded.items():
-        if gain.high < 0:
-            notes.append(
-                f"{name}: {-gain.mean:.3f} was forgotten, from {gain.base:.3f} to {gain.tuned:.3f}"
-            )
-        if gain.n < MIN_SLICE:
-            notes.append(f"{name} has {gain.n} items; the gate guards {MIN_SLICE} or more")
-    return notes

@@ -1,0 +1,173 @@
+"""A run of the local LLM engine before its first step: what is trained on, how long, on what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.errors import DatasetError, MissingExtraError
+from llama_index.tuning.llms.loading import (
+    Source,
+    check_present,
+    check_quantize,
+    default_device,
+    find_model,
+    load_tokenizer,
+)
+from llama_index.tuning.llms.options import HuggingFaceOptions
+from llama_index.tuning.llms.preflight import PreflightReport, check_overlap, examine, read_shape
+from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
+from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.training import lora_config, steps_of_run
+
+
+@dataclass
+class Plan:
+    """A run before its first step: all that can be known without the model's weights."""
+
+    source: Source
+    tokenizer: Any
+    train: ChatDataset
+    chats: TokenizedChats
+    measured: ChatDataset | None
+    measured_chats: TokenizedChats | None
+    max_length: int
+    preflight: PreflightReport
+
+
+def parts_of(
+    dataset: ChatDataset,
+    val_dataset: ChatDataset | None,
+    options: HuggingFaceOptions,
+    *,
+    scored: bool,
+) -> tuple[ChatDataset, ChatDataset | None]:
+    """Conversations to train on, and to measure on; none of the latter where `scored`."""
+    if not len(dataset):
+        raise DatasetError("dataset is empty: there is nothing to learn")
+    if val_dataset is not None:
+        if not len(val_dataset):
+            raise DatasetError("val_dataset is empty: there is nothing to measure on")
+        check_overlap(dataset, val_dataset)
+        return dataset, val_dataset
+    if scored:
+        return dataset, None
+    return dataset.split(options.held_out, seed=options.seed)
+
+
+def make_plan(
+    model_id: str | PathLike[str],
+    train_set: ChatDataset,
+    measured: ChatDataset | None,
+    options: HuggingFaceOptions,
+    output: Path,
+) -> Plan:
+    """All that is known without weights, and every reason not to begin.
+
+    Args:
+        model_id: the base model.
+        train_set: conversations to train on.
+        measured: conversations to measure on; None where the caller's scores measure.
+        options: how to train.
+        output: folder of the tuned LLM.
+    """
+    source = find_model(model_id, options.revision)
+    if source.local and Path(source.name) == output.resolve():
+        raise ValueError(
+            f"model_output_path {output} is the base model's own folder, which "
+            "the result would replace; choose another"
+        )
+    tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
+    template = ChatTemplate(tokenizer, source.name)
+    shape = read_shape(
+        source, lora=lora_config(options), trust_remote_code=options.trust_remote_code
+    )
+    max_length = _limit(options.max_length, shape.context)
+    eos_ids = list(dict.fromkeys([int(tokenizer.eos_token_id), *shape.eos_ids]))
+    chats = tokenize_chats(train_set, template, eos_ids, options, max_length)
+    if not chats.rows:
+        raise DatasetError(
+            f"there is nothing to learn: all {len(train_set)} conversations are longer than "
+            f"max_length, {max_length} tokens"
+        )
+    measured, measured_chats, left_out = _measured(measured, template, eos_ids, options, max_length)
+    report = examine(
+        chats,
+        train_set,
+        measured,
+        template,
+        shape,
+        options,
+        eos_ids=eos_ids,
+        max_length=max_length,
+        steps=steps_of_run(len(chats.rows), options),
+    )
+    if left_out:
+        report.warnings.append(
+            f"{left_out} conversations to measure on are too long and are left out"
+        )
+    return Plan(source, tokenizer, train_set, chats, measured, measured_chats, max_length, report)
+
+
+def check_libraries(options: HuggingFaceOptions) -> None:
+    """What the run needs is installed, before anything is loaded."""
+    for library in ("trl", "peft", "llama_index.llms.huggingface"):
+        if not _installed(library):
+            raise MissingExtraError("HuggingFaceFinetuneEngine", library, "llm")
+    check_quantize(options.quantize)
+    check_present(options.device)
+    if options.packing and not (default_device().startswith("cuda") and _installed("flash_attn")):
+        raise ValueError(
+            "packing needs a GPU and flash attention (pip install flash-attn): without it the "
+            "conversations of a row would see each other; leave it off"
+        )
+
+
+def check_trainer_callbacks(callbacks: Sequence[Any]) -> None:
+    """Each is a callback: the trainer would fail on another only once the base was measured."""
+    from transformers import TrainerCallback
+
+    for callback in callbacks:
+        made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
+        if not (made or isinstance(callback, TrainerCallback)):
+            raise TypeError(f"callbacks must be TrainerCallbacks of transformers, got {callback!r}")
+
+
+def _measured(
+    dataset: ChatDataset | None,
+    template: ChatTemplate,
+    eos_ids: Sequence[int],
+    options: HuggingFaceOptions,
+    max_length: int,
+) -> tuple[ChatDataset | None, TokenizedChats | None, int]:
+    """What is measured on: the conversations, their rows, and how many were left out."""
+    if dataset is None:
+        return None, None, 0
+    chats = tokenize_chats(dataset, template, eos_ids, options, max_length)
+    if not chats.rows:  # found after the training, it would have been in vain
+        raise DatasetError(
+            f"there is nothing to measure on: all {len(dataset)} held-out conversations are "
+            f"longer than max_length, {max_length} tokens"
+        )
+    dropped = set(chats.too_long)
+    kept = dataset.subset([n for n in range(len(dataset)) if n not in dropped])
+    return kept, chats, len(dropped)
+
+
+def _installed(library: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # its parent is not
+        return False
+
+
+def _limit(wanted: int | None, context: int) -> int:
+    if wanted is not None and wanted > context:
+        raise ValueError(f"max_length must be at most the model's {context} tokens, got {wanted}")
+    return wanted or context

@@ -59,6 +59,8 @@ def test_answers_like_those_learnt_are_judged(learned, tmp_path):
     assert refused <= 3
     learned.save(tmp_path / "judge")
     loaded = TunedJudge.load(tmp_path / "judge")
+    bold = TunedJudge.load(tmp_path / "judge", threshold=0.25, refuse_unfamiliar=False)
+    assert (bold.threshold, bold.refuse_unfamiliar) == (0.25, False)
     assert loaded.model.familiar.limit == learned.model.familiar.limit
     for row in (rows[0], {**rows[0], "response": ESSAY}):
         given = [judge.evaluate(*asked(row)) for judge in (learned, loaded)]

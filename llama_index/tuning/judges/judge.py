@@ -177,6 +177,8 @@ class TunedJudge(BaseEvaluator):
         embed_model: BaseEmbedding | None = None,
         *,
         defer_to: BaseEvaluator | None = None,
+        threshold: float | None = None,
+        refuse_unfamiliar: bool = True,
         **options: Any,
     ) -> TunedJudge:
         """The judge that `save` wrote, whichever student it was.
@@ -185,12 +187,20 @@ class TunedJudge(BaseEvaluator):
             path: the folder.
             embed_model: the embedding model that it was trained with, if any.
             defer_to: the evaluator that uncertain answers go to.
+            threshold: as in the constructor.
+            refuse_unfamiliar: as in the constructor.
             **options: for loading this kind of judge; the light one has none.
 
         Raises:
             ArtifactError: no judge, or a damaged one.
         """
-        return cls(load_model(path, **options), embed_model, defer_to=defer_to)
+        return cls(
+            load_model(path, **options),
+            embed_model,
+            defer_to=defer_to,
+            threshold=threshold,
+            refuse_unfamiliar=refuse_unfamiliar,
+        )
 
     def _judge(self, item: Any) -> tuple[EvaluationResult, float]:
         chances, strange = self.model.judged([item], self._embedder)

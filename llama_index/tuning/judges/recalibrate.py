@@ -29,7 +29,7 @@ def recalibrate_judge(
     judge: TunedJudge,
     labelled: JudgmentDataset,
     *,
-    method: Method = "platt",
+    method: Method | None = None,
     passing_score: float | None = None,
 ) -> TunedJudge:
     """The judge with probabilities that hold for the answers that `labelled` is a sample of.
@@ -46,8 +46,9 @@ def recalibrate_judge(
         judge: left as it is.
         labelled: verdicts on a random sample of the new answers, at least 50, none of which the
             judge was trained on.
-        method: `"platt"` fits slope and shift; `"prior"` the shift alone, which needs fewer labels
-            and is right where nothing but the pass rate differs. Pairs have a slope only.
+        method: `"prior"` fits the shift alone, which needs fewer labels and is right where nothing
+            but the pass rate differs; `"platt"` the slope too. The first by default; for pairs,
+            which have no pass rate, the second, and a slope only.
         passing_score: a verdict with a score and no `passing` passes from this score on.
 
     Returns:
@@ -76,9 +77,10 @@ def recalibrate_judge(
         >>> [round(float(j.probabilities(others).mean() - rate), 1) for j in (judge, new)]
         [0.2, 0.0]
     """
-    if method not in get_args(Method):
+    if method is not None and method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(get_args(Method))}")
     material = material_of(labelled, JudgeOptions(passing_score=passing_score), "labelled")
+    method = method or ("platt" if material.pairwise else "prior")
     _check(judge, material, method)
     chances = judge.probabilities(material.items)
     slope, shift = fit_scale(

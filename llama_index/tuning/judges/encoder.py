@@ -99,18 +99,17 @@ class EncoderJudge:
 
     def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
         """Probability of a pass (pairwise: that the first is better), shape `(n,)`."""
-        with _BUSY.setdefault(self.encoder, threading.Lock()):
-            reader = reader_of(self.encoder, self.maker, self.query)
-            encoded = encoder_logits(self.encoder, reader, items, self.batch_size)
-        light = None if self.light is None else self.light.logits(items, embedder)
-        return self.line.chances(self.average.logits(encoded, light))
+        return self.judged(items, embedder)[0]
 
     def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
         """Probabilities, and which items are unlike all that the light judge learned from."""
-        chances = self.probabilities(items, embedder)
-        if self.light is None:
-            return chances, np.zeros(len(chances), dtype=bool)
-        return chances, self.light.judged(items, embedder)[1]
+        with _BUSY.setdefault(self.encoder, threading.Lock()):
+            reader = reader_of(self.encoder, self.maker, self.query)
+            encoded = encoder_logits(self.encoder, reader, items, self.batch_size)
+        light, strange = None, np.zeros(len(encoded), dtype=bool)
+        if self.light is not None:
+            light, strange = self.light.weighed(items, embedder)
+        return self.line.chances(self.average.logits(encoded, light)), strange
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, atomically: no pickle, the encoder in a folder of its own."""

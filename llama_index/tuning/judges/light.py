@@ -122,11 +122,16 @@ class LightJudge:
 
     def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
         """Probabilities, and which items are unlike all that it learned from; shape `(n,)`."""
+        logits, strange = self.weighed(items, embedder)
+        return self.line.chances(logits), strange
+
+    def weighed(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
+        """As `judged`, before calibration."""
         table = self._table(items, embedder)
-        chances = self.line.chances(self.linear.logits(table))
-        if self.familiar is None:
-            return chances, np.zeros(len(table), dtype=bool)
-        return chances, self.familiar.distances(table) > self.familiar.limit
+        strange = np.zeros(len(table), dtype=bool)
+        if self.familiar is not None:
+            strange = self.familiar.distances(table) > self.familiar.limit
+        return self.linear.logits(table), strange
 
     def logits(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
         """Before calibration, shape `(n,)`."""

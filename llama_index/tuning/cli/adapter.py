@@ -21,7 +21,7 @@ from llama_index.tuning.cli.options import (
     VALIDATION,
     WORKERS,
 )
-from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
+from llama_index.tuning.cli.output import print_json, print_scores, show_report
 from llama_index.tuning.datasets import RetrievalDataset
 
 app = typer.Typer(
@@ -70,11 +70,7 @@ def tune(
     )
     report = engine.finetune()
     report.save_html(out / "report.html")
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_report(report)
-        console.print(f"saved to {out} (with report.json and report.html)", soft_wrap=True)
+    show_report(report, json, [f"saved to {out} (with report.json and report.html)"])
 
 
 @app.command("evaluate")

@@ -9,7 +9,7 @@ import typer
 
 from llama_index.tuning.cli.models import HELP, embedding_model, hugging_face_id
 from llama_index.tuning.cli.options import ACCEPT, CACHE, JSON, SEED, TEST_SPLIT, WORKERS
-from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.cli.output import show_report
 from llama_index.tuning.datasets import RetrievalDataset
 
 if TYPE_CHECKING:
@@ -139,11 +139,7 @@ def drift(
 
 def _finish(report: FinetuneReport, out: Path, json: bool) -> None:
     report.save_html(out / "report.html")
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_report(report)
-        console.print(f"saved to {out} (with report.json and report.html)", soft_wrap=True)
+    show_report(report, json, [f"saved to {out} (with report.json and report.html)"])
 
 
 def _parts(text: str) -> list[str]:

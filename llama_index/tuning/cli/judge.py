@@ -11,7 +11,7 @@ import typer
 from llama_index.tuning.cli import llms
 from llama_index.tuning.cli.models import HELP, embedding_model
 from llama_index.tuning.cli.options import ACCEPT, CACHE, JSON, SEED
-from llama_index.tuning.cli.output import console, print_gains, print_json, print_report
+from llama_index.tuning.cli.output import console, print_gains, print_json, show_report
 from llama_index.tuning.datasets._files import read_json_lines
 from llama_index.tuning.datasets.judgments import JudgmentDataset, samples_of
 
@@ -181,17 +181,12 @@ def tune(
         vector_cache=vector_cache,
         show_progress=not json,
     ).finetune()
+    where = "nothing was saved"
     if report.accepted:
         report.save_json(out / "report.json")
         report.save_html(out / "report.html")
-    if json:
-        print_json(report.to_dict())
-        return
-    print_report(report)
-    for line in report.summary_lines():
-        console.print(line, soft_wrap=True)
-    where = f"saved to {out} (report.json and report.html in it)"
-    console.print(where if report.accepted else "nothing was saved", soft_wrap=True)
+        where = f"saved to {out} (report.json and report.html in it)"
+    show_report(report, json, [*report.summary_lines(), where])
 
 
 @app.command("evaluate")

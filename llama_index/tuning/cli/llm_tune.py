@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.cli.output import console, print_json, show_report
 from llama_index.tuning.datasets.chat import ChatDataset
 
 if TYPE_CHECKING:
@@ -84,11 +84,7 @@ def tune(
         return
     report = engine.finetune()
     report.save_html(out / "report.html")
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_report(report)
-        console.print(f"saved to {out} (report.json and report.html beside it)", soft_wrap=True)
+    show_report(report, json, [f"saved to {out} (report.json and report.html beside it)"])
 
 
 def _print_preflight(ready: PreflightReport, json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +31,16 @@ def print_report(report: FinetuneReport) -> None:
         console.print(_gain_table(f"{name} (n={n}, {report.method})", gains))
     for note in report.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def show_report(report: FinetuneReport, as_json: bool, lines: Iterable[str] = ()) -> None:
+    """The report as one JSON value; or, for people, as tables with `lines` below."""
+    if as_json:
+        print_json(report.to_dict())
+        return
+    print_report(report)
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def print_scores(columns: Mapping[str, RetrievalScores], gains: Mapping[str, Gain]) -> None:

@@ -20,7 +20,7 @@ from llama_index.tuning.cli.options import (
     TRAIN_SPLIT,
     VALIDATION,
 )
-from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
+from llama_index.tuning.cli.output import console, print_json, print_scores, show_report
 from llama_index.tuning.datasets import RetrievalDataset
 
 if TYPE_CHECKING:
@@ -70,11 +70,7 @@ def tune(
     cast(Any, engine.get_finetuned_model()).save(out)
     report.save_json(out / "report.json")
     report.save_html(out / "report.html")
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_report(report)
-        console.print(f"saved to {out} (report.json and report.html beside it)", soft_wrap=True)
+    show_report(report, json, [f"saved to {out} (report.json and report.html beside it)"])
 
 
 @app.command("evaluate")

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import typer
 
 from llama_index.tuning.cli.models import HELP, embedding_model
-from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.cli.output import console, print_json, show_report
 from llama_index.tuning.datasets.routing import RoutingDataset
 
 app = typer.Typer(
@@ -58,19 +58,14 @@ def tune(
     )
     report = engine.finetune()
     selector = engine.get_finetuned_model()
+    where = "nothing was saved: the base is kept"
     if isinstance(selector, TunedSelector):
         selector.save(out)
         report.save_json(out / "report.json")
         report.save_html(out / "report.html")
-    if json:
-        print_json(report.to_dict())
-        return
-    print_report(report)
-    for name, value in report.summary.items():
-        console.print(f"{name:<22}{value:.4f}")
-    saved = isinstance(selector, TunedSelector)
-    where = f"saved to {out} (report.json and report.html in it)"
-    console.print(where if saved else "nothing was saved: the base is kept", soft_wrap=True)
+        where = f"saved to {out} (report.json and report.html in it)"
+    figures = [f"{name:<22}{value:.4f}" for name, value in report.summary.items()]
+    show_report(report, json, [*figures, where])
 
 
 @app.command("evaluate")

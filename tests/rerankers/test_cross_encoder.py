@@ -14,8 +14,10 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
     CrossEncoderOptions,
+    LightReranker,
     RelevanceDataset,
     TunedReranker,
+    TunedRetriever,
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError
 from llama_index.tuning.registry import get_engine
@@ -118,6 +120,65 @@ def test_the_fusion_weight_goes_from_one_to_the_other():
     assert fuse(logits, [3.0, np.nan, 1.0], 1.0).argmax() == 0
 
 
+class Broken:
+    def predict(self, pairs, **_):
+        raise AssertionError("the transformer was asked")
+
+
+def test_a_partner_takes_the_place_of_the_retrievers_score():
+    query, light = "when is a refund paid", LightReranker()
+    alone = light.raw_scores(query, nodes())
+    only = TunedReranker(Broken(), fusion_weight=1.0, partner=light)  # needs no transformer
+    assert ids(only.postprocess_nodes(nodes(), query_str=query)) == ids(
+        light.postprocess_nodes(nodes(), query_str=query)
+    )
+    mixed = TunedReranker(Overlap(), fusion_weight=0.4, partner=light)
+    logits = np.array(Overlap().predict([(query, item.node.text) for item in nodes()]), float)
+    np.testing.assert_allclose(mixed.raw_scores(query, nodes()), fuse(logits, alone, 0.4))
+    with pytest.raises(TypeError, match="partner must be a LightReranker, got str"):
+        TunedReranker(Overlap(), partner="light")
+
+
+@pytest.mark.parametrize("partner", ["light", "retriever"])
+def test_what_was_measured_is_what_a_tuned_retriever_serves(shop_data, tiny, tmp_path, partner):
+    base = NoisyRetriever(shop_data, k=8)
+    fused = TunedRetriever(base, base.nodes, reranker=None, depth=8, top_k=8)
+    options = {"partner": partner, "max_steps": 2, "depth": 8}
+    tuning = engine(shop_data, tiny, tmp_path / "x", options, retriever=fused, accept="always")
+    tuning.finetune()
+    reranker = tuning.get_finetuned_model()
+    assert (reranker.partner is None) == (partner == "retriever" or not reranker.fusion_weight)
+    given, weight = RelevanceDataset.from_retriever(shop_data, fused), reranker.fusion_weight
+    served = fused.with_reranker(reranker)
+    for item in given.lists[:5]:
+        found = fused.candidates(item.query)
+        if partner == "light":
+            others = LightReranker(tuning._light).raw_scores(
+                item.query, found, statistics=fused.index
+            )
+        else:
+            others = np.array([np.nan if n.score is None else n.score for n in found])
+        scores = fuse(list_logits(reranker.model, [item], 32)[0], others, weight)
+        expected = [item.candidates[i].node_id for i in np.argsort(-scores, kind="stable")]
+        assert ids(served.retrieve(item.query)) == expected
+        assert ids(asyncio.run(served.aretrieve(item.query))) == expected
+    served.save(tmp_path / "saved")
+    again = TunedRetriever.load(tmp_path / "saved", base)
+    assert isinstance(again.reranker, TunedReranker)
+    query = given.lists[0].query
+    assert ids(again.retrieve(query)) == ids(served.retrieve(query))
+
+
+def test_a_light_reranker_of_the_same_queries_has_to_be_beaten(data, tiny, tmp_path):
+    tuning = engine(data, tiny, tmp_path / "out", {"max_steps": 2})
+    report = tuning.finetune()
+    assert "against light re-ranker of the same queries" in report.slices
+    assert "base: light re-ranker of the same queries" in report.reason
+    kept = tuning.get_finetuned_model(min_score=0.2)  # calibrated, though it is the base
+    assert isinstance(kept, LightReranker)
+    assert kept.ranker.weights.tolist() != LightReranker().ranker.weights.tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -157,6 +218,7 @@ def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tm
     assert ids(one) == ids(other)
     assert [i.score for i in one] == pytest.approx([i.score for i in other], abs=1e-5)
     assert again.fusion_weight == tuned.fusion_weight
+    assert (again.partner is None) == (tuned.partner is None)
     stock = SentenceTransformerRerank(
         model=str(tmp_path / "out"), top_n=3, device="cpu", trust_remote_code=False
     )
@@ -335,6 +397,7 @@ def test_damaged_folders_are_refused(tmp_path):
     ("fields", "message"),
     [
         ({"loss": "hinge"}, "unknown loss 'hinge'; choose one of: bce, lambda"),
+        ({"partner": "me"}, "unknown partner 'me'; choose one of: light, retriever"),
         ({"warmup": 2}, "warmup must be between 0 and 1, got 2"),
         ({"held_out": 0.5}, r"held_out must be between 0\.01 and 0\.4"),
         ({"learning_rate": 0}, "learning_rate must be above 0"),

@@ -93,14 +93,6 @@ def test_bad_arguments_are_named(arguments, message):
         LightReranker(**arguments)
 
 
-def test_given_scores_may_be_an_array_and_must_fit():
-    light = LightReranker()
-    found = light.rank("refund", nodes(), scores=np.array([0.1, 0.2, 0.3]))
-    assert len(found) == 3
-    with pytest.raises(ValueError, match="scores must be one for each of 3 nodes, got 2"):
-        light.rank("refund", nodes(), scores=[0.1, 0.2])
-
-
 def test_a_missing_query_is_named():
     with pytest.raises(ValueError, match="a re-ranker needs the query"):
         LightReranker().postprocess_nodes(nodes())

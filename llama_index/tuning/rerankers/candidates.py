@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset
+from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.codes import CodesMemory
 from llama_index.tuning.rerankers.features import candidate_features
 from llama_index.tuning.rerankers.fitting import FeatureList
 from llama_index.tuning.rerankers.serving import metadata_text
-from llama_index.tuning.rerankers.statistics import Statistics
+from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 
@@ -74,6 +75,19 @@ def analyzer_for(
             f"{theirs.to_dict()}; leave language and stop_words out to use the retriever's"
         )
     return theirs
+
+
+def counted_words(dataset: Any, candidates: RelevanceDataset, analyzer: Analyzer) -> WordStatistics:
+    """How common words are in a dataset's corpus, or else in the texts that were found."""
+    corpus = getattr(dataset, "corpus", None)
+    texts = corpus.values() if corpus else {pair.text for pair in candidates.pairs()}
+    return WordStatistics.of(analyzer.codes(list(texts)))
+
+
+def deployed_statistics(retriever: Any, counted: WordStatistics) -> Statistics:
+    """The retriever's own index of words, where it has one: candidates are served with that."""
+    index = getattr(retriever, "index", None)
+    return index if isinstance(index, BM25Index) else counted
 
 
 def retrieval_score(candidate: Candidate) -> float:

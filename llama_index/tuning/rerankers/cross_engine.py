@@ -19,19 +19,23 @@ from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.gate import Accept, check_accept, decide
 from llama_index.tuning.report import FinetuneReport, installed_versions
-from llama_index.tuning.rerankers.baselines import base_lines
-from llama_index.tuning.rerankers.candidates import FeatureMaker, analyzer_for, retrieval_score
+from llama_index.tuning.rerankers.baselines import Baseline, base_lines
+from llama_index.tuning.rerankers.candidates import (
+    FeatureMaker,
+    analyzer_for,
+    counted_words,
+    deployed_statistics,
+    retrieval_score,
+)
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_training import train
-from llama_index.tuning.rerankers.crossfit import ndcg
+from llama_index.tuning.rerankers.crossfit import fit_freely, fold_numbers, ndcg
 from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.fitting import FeatureList, calibrate
+from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.ranker import LightRanker
-from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.tuned import TunedReranker, fuse, list_logits, load_cross_encoder
-from llama_index.tuning.rerankers.words import Analyzer
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -39,14 +43,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
+WEIGHTS = tuple(round(1 - 0.1 * i, 1) for i in range(11))
+"""Of the other score; of equally good ones the first, which needs the transformer least."""
+LIGHT_FOLDS = 5
 
 
 class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
     """Tunes a cross-encoder: slower and larger than the light re-ranker, so try that one first.
 
     Queries are split three ways, those about one node kept together: to train, to decide (early
-    stopping by nDCG@10, the weight of the retriever's score, calibration), and to measure.
+    stopping by nDCG@10, fusion weight, calibration), and to measure. A light re-ranker is tuned
+    on the same queries, in about a second: its score is mixed with the transformer's, and it is
+    among what the two together have to beat.
 
     Args:
         dataset: a `RelevanceDataset`, the old package's samples, or a `RetrievalDataset` with
@@ -104,7 +112,10 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         """Collect candidates, train, decide, measure and save."""
         check_writable(self.model_output_path)
         started = time.perf_counter()
-        teach, decide_on, measured = self._parts()
+        data = self._candidates(self.dataset)
+        teach, decide_on, measured = self._parts(data)
+        maker = self._maker(self.dataset, data)
+        self._light = self._tuned_light(maker, teach)
         model = self._new_model()
         history = train(
             model,
@@ -120,8 +131,10 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             show_progress=self.show_progress_bar,
         )
         trained = time.perf_counter()
-        weight, calibration = self._decided(model, decide_on)
-        comparison = self._compared(model, measured, weight, calibration)
+        weight, calibration = self._decided(model, maker, decide_on)
+        val = self.val_dataset
+        measuring = maker if val is None else self._maker(val, measured)
+        comparison = self._compared(model, measuring, measured, weight, calibration)
         verdict = decide(PRIMARY, comparison.gains[PRIMARY], accept=self.accept)
         report = FinetuneReport(
             title=f"cross-encoder ({Path(self.model_id).name})",
@@ -145,8 +158,14 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             versions=installed_versions("sentence-transformers", "transformers", "torch"),
         )
         self._comparison, self._report = comparison, report
+        self._words = (maker.analyzer, counted_words(self.dataset, data, maker.analyzer))
+        partner = self.options.partner == "light" and weight > 0
         self._tuned = TunedReranker(
-            model, fusion_weight=weight, calibration=calibration, details=self._details(report)
+            model,
+            fusion_weight=weight,
+            partner=LightReranker(self._light, *self._words) if partner else None,
+            calibration=calibration,
+            details=self._details(report),
         )
         if is_main_process():  # of several processes, one writes
             self._tuned.save(self.model_output_path)
@@ -170,6 +189,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             return TunedReranker(
                 tuned.model,
                 fusion_weight=tuned.fusion_weight,
+                partner=tuned.partner,
                 calibration=tuned._calibration,
                 details=tuned.details,
                 **model_kwargs,
@@ -184,7 +204,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             return base.reranker
         details = {"name": base.name, "accepted": False, "reason": self._report.reason}
         ranker = replace(base.ranker, details=details)
-        return LightReranker(ranker, *self._measured_words, **model_kwargs)
+        return LightReranker(ranker, *self._words, **model_kwargs)
 
     def _new_model(self) -> Any:
         from transformers import set_seed
@@ -199,9 +219,10 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             model.max_seq_length = self.options.max_length
         return model
 
-    def _parts(self) -> tuple[RelevanceDataset, RelevanceDataset, RelevanceDataset]:
+    def _parts(
+        self, data: RelevanceDataset
+    ) -> tuple[RelevanceDataset, RelevanceDataset, RelevanceDataset]:
         """Queries to train on, to decide by, and to measure on."""
-        data = self._candidates(self.dataset)
         share = self.options.held_out
         data, decide_on = split_lists(data, share, self.options.seed)
         if self.val_dataset is not None:
@@ -217,52 +238,65 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             data = RelevanceDataset.from_retriever(dataset, self.retriever)
         return RelevanceDataset.coerce(data)
 
-    def _scores(self, model: Any, dataset: RelevanceDataset, weight: float) -> list[FloatArray]:
-        logits = list_logits(model, dataset.lists, 32)
-        return [
-            fuse(scores, [retrieval_score(c) for c in item.candidates], weight)
-            for item, scores in zip(dataset.lists, logits, strict=True)
-        ]
+    def _tuned_light(self, maker: FeatureMaker, teach: RelevanceDataset) -> LightRanker:
+        """A light re-ranker of the same queries: a partner, and what has to be beaten."""
+        lists = maker.lists(teach, self.options.depth)
+        prior = standardised(lists, default_ranker())
+        fold = fold_numbers(teach.groups(), LIGHT_FOLDS, self.options.seed)
+        ranker, _ = fit_freely(lists, fold, prior, "listwise")
+        return replace(ranker, details={"name": "light re-ranker of the same queries"})
 
-    def _decided(self, model: Any, dataset: RelevanceDataset) -> tuple[float, LightRanker]:
+    def _others(self, lists: Sequence[FeatureList], data: RelevanceDataset) -> list[FloatArray]:
+        """The scores that the transformer's are mixed with."""
+        if self.options.partner == "light":
+            return [self._light.scores(item.features) for item in lists]
+        return [np.array([retrieval_score(c) for c in item.candidates]) for item in data.lists]
+
+    def _decided(
+        self, model: Any, maker: FeatureMaker, dataset: RelevanceDataset
+    ) -> tuple[float, LightRanker]:
         """The fusion weight with the best nDCG@10, and the calibration, on deciding queries."""
         cut = dataset.top(self.options.depth)
-        lists = FeatureMaker(*self._words(cut)).lists(cut)
-        logits = list_logits(model, cut.lists, 32)
-        given = [[retrieval_score(c) for c in item.candidates] for item in cut.lists]
+        lists = maker.lists(cut)
+        logits, others = list_logits(model, cut.lists, 32), self._others(lists, cut)
 
         def fused(weight: float) -> list[FloatArray]:
-            return [fuse(s, r, weight) for s, r in zip(logits, given, strict=True)]
+            return [fuse(s, o, weight) for s, o in zip(logits, others, strict=True)]
 
         means = [float(np.mean(ndcg(lists, fused(weight)))) for weight in WEIGHTS]
         weight = WEIGHTS[int(np.argmax(means))]
-        scored = [(s, i.relevance) for s, i in zip(fused(weight), lists, strict=True) if len(s)]
-        plain = LightRanker.fixed("calibration")
-        return weight, calibrate(plain, scored) if scored else plain
+        self._light = _calibrated(
+            self._light, [self._light.scores(i.features) for i in lists], lists
+        )
+        return weight, _calibrated(LightRanker.fixed("calibration"), fused(weight), lists)
 
-    def _words(self, dataset: RelevanceDataset) -> tuple[Analyzer, WordStatistics]:
+    def _maker(self, source: Any, candidates: RelevanceDataset) -> FeatureMaker:
         analyzer = analyzer_for(self.retriever, self.options.language)
-        texts = list({pair.text for pair in dataset.pairs()})
-        return analyzer, WordStatistics.of(analyzer.codes(texts))
+        counted = counted_words(source, candidates, analyzer)
+        return FeatureMaker(analyzer, deployed_statistics(self.retriever, counted))
 
     def _compared(
-        self, model: Any, measured: RelevanceDataset, weight: float, calibration: LightRanker
+        self,
+        model: Any,
+        maker: FeatureMaker,
+        measured: RelevanceDataset,
+        weight: float,
+        calibration: LightRanker,
     ) -> Comparison:
         depths = [self.options.depth, *self.options.depths]
         longest = max(len(item.candidates) for item in measured.lists)
         whole = measured.top(min(longest, max(depths)))
         logits = list_logits(model, whole.lists, 32)
-        given = [[retrieval_score(c) for c in item.candidates] for item in whole.lists]
 
         def scores(lists: Sequence[FeatureList]) -> list[FloatArray]:
-            return [
-                fuse(s[: len(item.relevance)], r[: len(item.relevance)], weight)
-                for s, r, item in zip(logits, given, lists, strict=True)
-            ]
+            depth = max(len(item.relevance) for item in lists)
+            others = self._others(lists, whole.top(depth))
+            return [fuse(s[: len(o)], o, weight) for s, o in zip(logits, others, strict=True)]
 
-        lines = base_lines(default_ranker(), self.base_reranker)
-        self._measured_words = self._words(whole)
-        maker = FeatureMaker(*self._measured_words)
+        lines = [
+            *base_lines(default_ranker(), self.base_reranker),
+            Baseline(str(self._light.details["name"]), self._light),
+        ]
         return compare(whole, maker, scores, lines, self.options, tuned=calibration)
 
     def _details(self, report: FinetuneReport) -> dict[str, Any]:
@@ -273,6 +307,13 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             "fingerprint": report.data["fingerprint"],
             "versions": report.versions,
         }
+
+
+def _calibrated(
+    ranker: LightRanker, scores: Sequence[FloatArray], lists: Sequence[FeatureList]
+) -> LightRanker:
+    scored = [(s, i.relevance) for s, i in zip(scores, lists, strict=True) if len(s)]
+    return calibrate(ranker, scored) if scored else ranker
 
 
 def split_lists(

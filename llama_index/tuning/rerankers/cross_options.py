@@ -9,6 +9,8 @@ from llama_index.tuning.rerankers.words import ENGLISH
 
 CrossLoss = Literal["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"]
 
+Partner = Literal["light", "retriever"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEncoderOptions:
@@ -43,6 +45,9 @@ class CrossEncoderOptions:
     language: str = ENGLISH
     """Whose stemmer and stop words the baselines with BM25 use; a `TunedRetriever` has its own."""
 
+    partner: Partner = "light"
+    """Whose score is mixed with the transformer's: a light re-ranker's, or the `"retriever"`'s."""
+
     depth: int = 30
     """Candidates to re-rank."""
 
@@ -71,9 +76,10 @@ class CrossEncoderOptions:
     """Decides initial weights, splits, order and random negatives."""
 
     def __post_init__(self) -> None:
-        if self.loss not in get_args(CrossLoss):
-            known = ", ".join(get_args(CrossLoss))
-            raise ValueError(f"unknown loss {self.loss!r}; choose one of: {known}")
+        for name, choices in (("loss", get_args(CrossLoss)), ("partner", get_args(Partner))):
+            if getattr(self, name) not in choices:
+                value, known = getattr(self, name), ", ".join(choices)
+                raise ValueError(f"unknown {name} {value!r}; choose one of: {known}")
         for name, low, high in (("warmup", 0, 1), ("held_out", 0.01, 0.4)):
             if not low <= getattr(self, name) <= high:
                 value = getattr(self, name)

@@ -47,6 +47,14 @@ def choose_freedom(
     return next(f for f, mean in zip(FREEDOMS, means, strict=True) if mean >= best - 0.001)
 
 
+def fit_freely(
+    lists: Sequence[FeatureList], fold: IntArray, prior: LightRanker, loss: Loss
+) -> tuple[LightRanker, float]:
+    """Fitted on all lists, with the freedom that was best in cross-fitting; and that freedom."""
+    freedom = choose_freedom(lists, fold, prior, loss)
+    return fit_rows(lists, range(len(lists)), prior, loss, freedom), freedom
+
+
 def held_out_scores(
     lists: Sequence[FeatureList], fold: IntArray, prior: LightRanker, loss: Loss, freedom: float
 ) -> list[FloatArray]:
@@ -67,8 +75,8 @@ def fold_rankers(
     for number in range(int(fold.max()) + 1):
         rows = np.flatnonzero(fold != number)
         rest = [lists[row] for row in rows.tolist()]
-        freedom = choose_freedom(rest, np.unique(fold[rows], return_inverse=True)[1], prior, loss)
-        rankers.append(fit_rows(lists, rows, prior, loss, freedom))
+        remaining = np.unique(fold[rows], return_inverse=True)[1]
+        rankers.append(fit_freely(rest, remaining, prior, loss)[0])
     return rankers
 
 

@@ -133,40 +133,8 @@ class LightReranker(CalibratedReranker):
             callback_manager=self.callback_manager,
         )
 
-    def rank(
-        self,
-        query: str,
-        nodes: Sequence[NodeWithScore],
-        *,
-        scores: Sequence[float] | None = None,
-        statistics: Statistics | None = None,
-    ) -> list[NodeWithScore]:
-        """The nodes in the new order, cut by `top_n` and `min_score`.
-
-        Args:
-            query: the question.
-            nodes: candidates, in the order in which they were found.
-            scores: the retriever's scores, NaN where it did not find a node; the nodes' own by
-                default.
-            statistics: how common words are; what the re-ranker has by default.
-        """
-        if not nodes:
-            return []
-        given = node_scores(nodes) if scores is None else scores
-        if len(given) != len(nodes):
-            raise ValueError(f"scores must be one for each of {len(nodes)} nodes, got {len(given)}")
-        features = self._features(query, nodes, given, statistics)
-        return self._ranked(nodes, self.ranker.scores(features))
-
-    def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
-        return self.ranker.scores(self._features(query, nodes, node_scores(nodes), None))
-
-    def _features(
-        self,
-        query: str,
-        nodes: Sequence[NodeWithScore],
-        scores: Sequence[float],
-        statistics: Statistics | None,
+    def raw_scores(
+        self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
     ) -> FloatArray:
         documents = self._codes([node_text(item) for item in nodes])
         metadata = [
@@ -174,12 +142,9 @@ class LightReranker(CalibratedReranker):
             for key in self.ranker.metadata_keys
         ]
         known = statistics or self._statistics or WordStatistics.of(documents)
-        return candidate_features(self._analyzer.query(query), documents, scores, known, metadata)
-
-    def save(self, path: PathLike) -> None:
-        """Save a folder that `load` reads; nothing in it is pickled."""
-        with artifacts.replacing_folder(path) as folder:
-            self._write(folder)
+        words = self._analyzer.query(query)
+        features = candidate_features(words, documents, node_scores(nodes), known, metadata)
+        return self.ranker.scores(features)
 
     def _write(self, folder: Path) -> None:
         from safetensors.numpy import save_file

@@ -15,10 +15,14 @@ from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.gate import Accept, Verdict, check_accept, decide
 from llama_index.tuning.report import FinetuneReport, installed_versions
 from llama_index.tuning.rerankers.baselines import Baseline, base_lines
-from llama_index.tuning.rerankers.candidates import FeatureMaker, analyzer_for
+from llama_index.tuning.rerankers.candidates import (
+    FeatureMaker,
+    analyzer_for,
+    counted_words,
+    deployed_statistics,
+)
 from llama_index.tuning.rerankers.crossfit import (
-    choose_freedom,
-    fit_rows,
+    fit_freely,
     fold_numbers,
     fold_rankers,
 )
@@ -28,8 +32,6 @@ from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.options import LightRerankerOptions
 from llama_index.tuning.rerankers.ranker import LightRanker
-from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
-from llama_index.tuning.rerankers.words import Analyzer
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -101,7 +103,10 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         if self.val_dataset is not None:
             val = self._candidates(self.val_dataset, "val_dataset")
         clock.done("candidates")
-        maker = FeatureMaker(self._analyzer(), *self._words(train))
+        analyzer = analyzer_for(self.retriever, self.options.language, self.options.stop_words)
+        self._statistics = counted_words(self.dataset, train, analyzer)
+        deployed = deployed_statistics(self.retriever, self._statistics)
+        maker = FeatureMaker(analyzer, deployed, self.options.metadata_keys)
         lists = maker.lists(train, self.options.depth)
         clock.done("features")
         ranker, fold = self._train(train, lists)
@@ -158,19 +163,6 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             show_progress=self.show_progress,
         )
 
-    def _analyzer(self) -> Analyzer:
-        return analyzer_for(self.retriever, self.options.language, self.options.stop_words)
-
-    def _words(self, train: RelevanceDataset) -> tuple[Statistics, tuple[str, ...]]:
-        """How common words are: in the corpus where it is known, else in the candidates."""
-        analyzer = self._analyzer()
-        corpus = getattr(self.dataset, "corpus", None)
-        texts = corpus.values() if corpus else {pair.text for pair in train.pairs()}
-        self._statistics = WordStatistics.of(analyzer.codes(list(texts)))
-        index: Any = getattr(self.retriever, "index", None)
-        deployed: Statistics = index if hasattr(index, "idf") else self._statistics
-        return deployed, self.options.metadata_keys
-
     def _train(
         self, train: RelevanceDataset, lists: Sequence[FeatureList]
     ) -> tuple[LightRanker, Any]:
@@ -178,9 +170,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         start = default_ranker() if options.start == "default" else LightRanker.fixed("zero")
         self._prior = standardised(lists, start.with_metadata(options.metadata_keys))
         fold = fold_numbers(train.groups(), options.folds, options.seed)
-        self._freedom = choose_freedom(lists, fold, self._prior, options.loss)
-        everything = range(len(lists))
-        ranker = fit_rows(lists, everything, self._prior, options.loss, self._freedom)
+        ranker, self._freedom = fit_freely(lists, fold, self._prior, options.loss)
         return ranker, fold
 
     def _measure(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
@@ -24,6 +25,8 @@ from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
+from llama_index.tuning.rerankers.serving import CalibratedReranker
+from llama_index.tuning.rerankers.tuned import TunedReranker
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 logger = logging.getLogger(__name__)
@@ -103,9 +106,7 @@ class TunedRetriever(BaseRetriever):
             raise ValueError(f"language is {language!r}, but the words are split as {theirs!r}")
 
     def _built(self, language: str | None) -> BM25Index:
-        light = self.reranker
-        ours = light.analyzer if isinstance(light, LightReranker) else Analyzer(language or ENGLISH)
-        index = BM25Index(ours)
+        index = BM25Index(_analyzer(self.reranker) or Analyzer(language or ENGLISH))
         nodes = self.docstore.docs.values()
         index.add({node.node_id: _text(node) for node in nodes})
         if not nodes and not self._owns_nodes:
@@ -193,13 +194,13 @@ class TunedRetriever(BaseRetriever):
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         nodes = await self.acandidates(query_bundle)
-        if self.reranker is None or isinstance(self.reranker, LightReranker):
+        if self.reranker is None or isinstance(self.reranker, CalibratedReranker):
             return await asyncio.to_thread(self._ranked, query_bundle, nodes)
         scored = self._fusion_scores(nodes)
         return (await self.reranker.apostprocess_nodes(scored, query_bundle))[: self.top_k]
 
     def _ranked(self, bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
-        if isinstance(self.reranker, LightReranker):
+        if isinstance(self.reranker, CalibratedReranker):
             ranked = self.reranker.rank(bundle.query_str, nodes, statistics=self.index)
         elif self.reranker is None:
             ranked = self._fusion_scores(nodes)
@@ -215,17 +216,17 @@ class TunedRetriever(BaseRetriever):
         ]
 
     def save(self, path: PathLike) -> None:
-        """Save settings, the BM25 index and the light re-ranker to a folder.
+        """Save settings, the BM25 index and the re-ranker to a folder.
 
         Nodes are saved where they were given as `nodes`; a docstore of the app's is not.
 
         Raises:
-            TypeError: the re-ranker is not a `LightReranker` or `None`; save it by itself.
+            TypeError: the re-ranker is neither of this package nor `None`; save it by itself.
         """
-        light = self.reranker
-        if light is not None and not isinstance(light, LightReranker):
+        ranks = self.reranker
+        if ranks is not None and not isinstance(ranks, CalibratedReranker):
             raise TypeError(
-                f"a {type(light).__name__} is not saved with the retriever: save it by "
+                f"a {type(ranks).__name__} is not saved with the retriever: save it by "
                 "itself, and set it after loading with with_reranker()"
             )
         from safetensors.numpy import save_file
@@ -236,7 +237,8 @@ class TunedRetriever(BaseRetriever):
             "analyzer": self.index.analyzer.to_dict(),
             "base_model": embedding_name(self.retriever),
             "nodes": self._owns_nodes,
-            "reranker": light and {name: getattr(light, name) for name in SERVING},
+            "reranker": ranks
+            and {"class": ranks.class_name(), **{name: getattr(ranks, name) for name in SERVING}},
         }
         with artifacts.replacing_folder(path) as folder:
             artifacts.write_component(folder, KIND, config, {}, _CARD)
@@ -244,9 +246,8 @@ class TunedRetriever(BaseRetriever):
             (folder / IDS_FILE).write_text(json.dumps(self.index.ids), encoding="utf-8")
             if self._owns_nodes:
                 self.docstore.persist(str(folder / NODES_FILE))
-            if light is not None:
-                (folder / RERANKER).mkdir()
-                light._write(folder / RERANKER)
+            if ranks is not None:
+                ranks.save(folder / RERANKER)
 
     @classmethod
     def load(
@@ -271,10 +272,6 @@ class TunedRetriever(BaseRetriever):
         config = artifacts.read_config(path, KIND)
         _check_model(path, config.get("base_model"), embedding_name(retriever))
         try:
-            serving = config["reranker"]
-            light = (
-                None if serving is None else LightReranker.load(Path(path) / RERANKER, **serving)
-            )
             index = BM25Index.from_arrays(
                 Analyzer(**config["analyzer"]),
                 json.loads((Path(path) / IDS_FILE).read_text(encoding="utf-8")),
@@ -283,7 +280,7 @@ class TunedRetriever(BaseRetriever):
             loaded = cls(
                 retriever,
                 docstore=docstore or _saved_nodes(path, bool(config["nodes"])),
-                reranker=light,
+                reranker=_saved_reranker(Path(path) / RERANKER, config["reranker"]),
                 index=index,
                 callback_manager=callback_manager,
                 **config["settings"],
@@ -318,9 +315,14 @@ def _text(node: BaseNode) -> str:
     return node.get_content(MetadataMode.EMBED)
 
 
+def _analyzer(reranker: BaseNodePostprocessor | None) -> Analyzer | None:
+    return reranker.analyzer if isinstance(reranker, CalibratedReranker) else None
+
+
 def _check_words(reranker: BaseNodePostprocessor | None, index: BM25Index) -> None:
-    if isinstance(reranker, LightReranker):
-        ours, theirs = index.analyzer.to_dict(), reranker.analyzer.to_dict()
+    analyzer = _analyzer(reranker)
+    if analyzer is not None:
+        ours, theirs = index.analyzer.to_dict(), analyzer.to_dict()
         if ours != theirs:
             raise ValueError(
                 f"the re-ranker splits words by {theirs}, the BM25 index by {ours}; build the "
@@ -334,6 +336,17 @@ def _check_model(path: PathLike, saved: str | None, given: str | None) -> None:
             f"{path} was saved with a retriever of the embedding model {saved!r}, not {given!r}; "
             "its re-ranker was tuned on that model's scores"
         )
+
+
+def _saved_reranker(
+    path: Path, serving: Mapping[str, Any] | None
+) -> LightReranker | TunedReranker | None:
+    if serving is None:
+        return None
+    arguments = {name: serving[name] for name in SERVING}
+    if serving["class"] == TunedReranker.class_name():
+        return TunedReranker.load(path, **arguments)
+    return LightReranker.load(path, **arguments)
 
 
 def _saved_nodes(path: PathLike, saved: bool) -> BaseDocumentStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayloa
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
+from llama_index.tuning import artifacts
+from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.ranker import LightRanker
+from llama_index.tuning.rerankers.statistics import Statistics
+from llama_index.tuning.rerankers.words import Analyzer
 
 RETRIEVAL_SCORE = "retrieval_score"
 
@@ -21,7 +26,7 @@ RETRIEVAL_SCORE = "retrieval_score"
 class CalibratedReranker(BaseNodePostprocessor):
     """What the re-rankers share: they cut the list, and keep the retriever's score.
 
-    A subclass says how its scores come about, in `_scores`.
+    A subclass says how its scores come about, in `raw_scores`.
     """
 
     top_n: int | None = Field(default=None, description="Nodes to return; all where None.")
@@ -66,9 +71,39 @@ class CalibratedReranker(BaseNodePostprocessor):
         """
         return self._calibration.min_score_for(precision, confidence=confidence)
 
+    @property
     @abstractmethod
-    def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
-        """A score for each node, the larger the better, before calibration."""
+    def analyzer(self) -> Analyzer | None:
+        """What splits texts into words, where the scores look at words."""
+
+    @abstractmethod
+    def raw_scores(
+        self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
+    ) -> FloatArray:
+        """A score for each node, the larger the better, before calibration.
+
+        Args:
+            query: the question.
+            nodes: candidates, in the order in which they were found, with the retriever's scores.
+            statistics: how common words are; what the re-ranker has by default.
+        """
+
+    def rank(
+        self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
+    ) -> list[NodeWithScore]:
+        """The nodes in the new order, cut by `top_n` and `min_score`; see `raw_scores`."""
+        if not nodes:
+            return []
+        return self._ranked(nodes, self.raw_scores(query, nodes, statistics=statistics))
+
+    def save(self, path: PathLike) -> None:
+        """Save a folder that `load` reads; nothing in it is pickled."""
+        with artifacts.replacing_folder(path) as folder:
+            self._write(folder)
+
+    @abstractmethod
+    def _write(self, folder: Path) -> None:
+        """Write all that `load` reads to a folder that is empty."""
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -82,7 +117,7 @@ class CalibratedReranker(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            found = self._ranked(nodes, self._scores(query, nodes))
+            found = self.rank(query, nodes)
             event.on_end(payload={EventPayload.NODES: found})
         return found
 

@@ -19,19 +19,23 @@ from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
 from llama_index.tuning.rerankers.features import FEATURES, FloatArray, standard_scores
+from llama_index.tuning.rerankers.light import LightReranker
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.serving import CalibratedReranker, node_scores, node_text
+from llama_index.tuning.rerankers.statistics import Statistics
+from llama_index.tuning.rerankers.words import Analyzer
 
 logger = logging.getLogger(__name__)
 
 KIND = "cross_encoder"
+PARTNER = "light_reranker"
 CALIBRATION = ("calibration", "thresholds", "precisions", "errors")
 
 
 class TunedReranker(CalibratedReranker):
-    """Orders nodes by a cross-encoder, fused with what the retriever said.
+    """Orders nodes by a cross-encoder, mixed with a light re-ranker or the retriever's score.
 
-    Made by `CrossEncoderFinetuneEngine`; its folder also loads in LlamaIndex's own
+    Made by `CrossEncoderFinetuneEngine`; the folder that it saves also loads in LlamaIndex's own
     `SentenceTransformerRerank`. A new score is the probability that a node is relevant, where
     the re-ranker was calibrated.
 
@@ -39,8 +43,9 @@ class TunedReranker(CalibratedReranker):
         model: a folder or name of a cross-encoder, or anything with its `predict`.
         top_n: nodes to return; all by default.
         min_score: leave out nodes with a lower probability.
-        fusion_weight: share of the retriever's score, 0 (none) to 1 (nothing else), both in
-            standard deviations of the list; what was learnt by default.
+        fusion_weight: share of the other score, 0 (none) to 1 (nothing else), both in standard
+            deviations of the list; what was learnt by default.
+        partner: the light re-ranker that gives the other score; the retriever's score by default.
         batch_size: pairs a batch.
         device: where the model runs; chosen by sentence-transformers by default.
         trust_remote_code: run code that a model brings along.
@@ -60,10 +65,11 @@ class TunedReranker(CalibratedReranker):
         'longer'
     """
 
-    fusion_weight: float = Field(default=0.0, description="Share of the retriever's score.")
+    fusion_weight: float = Field(default=0.0, description="Share of the other score.")
     batch_size: int = Field(default=32, description="Pairs a batch.")
 
     _model: Any = PrivateAttr()
+    _partner: LightReranker | None = PrivateAttr()
     _details: dict[str, Any] = PrivateAttr()
 
     def __init__(
@@ -73,6 +79,7 @@ class TunedReranker(CalibratedReranker):
         top_n: int | None = None,
         min_score: float | None = None,
         fusion_weight: float | None = None,
+        partner: LightReranker | None = None,
         batch_size: int = 32,
         device: str | None = None,
         trust_remote_code: bool = False,
@@ -85,6 +92,8 @@ class TunedReranker(CalibratedReranker):
             raise ValueError(f"fusion_weight must be between 0 and 1, got {fusion_weight}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if partner is not None and not isinstance(partner, LightReranker):
+            raise TypeError(f"partner must be a LightReranker, got {type(partner).__name__}")
         super().__init__(
             calibration or LightRanker.fixed("not calibrated"),
             top_n=top_n,
@@ -99,6 +108,7 @@ class TunedReranker(CalibratedReranker):
             if hasattr(model, "predict")
             else load_cross_encoder(model, device=device, trust_remote_code=trust_remote_code)
         )
+        self._partner = partner
         self._details = details or {}
 
     @classmethod
@@ -111,22 +121,50 @@ class TunedReranker(CalibratedReranker):
         return self._model
 
     @property
+    def partner(self) -> LightReranker | None:
+        """The light re-ranker whose score is mixed in."""
+        return self._partner
+
+    @property
+    def analyzer(self) -> Analyzer | None:
+        """What splits texts into words for the light re-ranker."""
+        return None if self._partner is None else self._partner.analyzer
+
+    @property
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
         return dict(self._details)
 
-    def _scores(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
-        logits = predict(self._model, [(query, node_text(item)) for item in nodes], self.batch_size)
-        return fuse(logits, node_scores(nodes), self.fusion_weight)
+    def raw_scores(
+        self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
+    ) -> FloatArray:
+        weight = self.fusion_weight
+        if weight == 0:
+            return self._logits(query, nodes)
+        if self._partner is None:
+            others = np.array(node_scores(nodes))
+        else:
+            others = self._partner.raw_scores(query, nodes, statistics=statistics)
+        if weight == 1 and np.isfinite(others).any():  # the transformer would change nothing
+            return fuse(np.zeros(len(nodes)), others, weight)
+        return fuse(self._logits(query, nodes), others, weight)
 
-    def save(self, path: PathLike) -> None:
-        """Save a folder that `load` and `SentenceTransformerRerank(model=path)` read."""
+    def _logits(self, query: str, nodes: Sequence[NodeWithScore]) -> FloatArray:
+        return predict(self._model, [(query, node_text(item)) for item in nodes], self.batch_size)
+
+    def _write(self, folder: Path) -> None:
         arrays = {name: array.tolist() for name, array in self._calibration.tensors().items()}
         kept = {name: arrays[name] for name in CALIBRATION}
-        config = {"fusion_weight": self.fusion_weight, "details": self._details, **kept}
-        with artifacts.replacing_folder(path) as folder:
-            artifacts.write_component(folder, KIND, config, {}, "")
-            self._model.save_pretrained(str(folder))
+        config = {
+            "fusion_weight": self.fusion_weight,
+            "partner": self._partner is not None,
+            "details": self._details,
+            **kept,
+        }
+        artifacts.write_component(folder, KIND, config, {}, "")
+        self._model.save_pretrained(str(folder))
+        if self._partner is not None:
+            self._partner.save(folder / PARTNER)
 
     @classmethod
     def load(cls, path: PathLike, **arguments: Any) -> TunedReranker:
@@ -149,11 +187,12 @@ class TunedReranker(CalibratedReranker):
         if details.get("accepted") is False:
             logger.warning("%s: the gate kept the base: %s", path, details.get("reason"))
         plain = LightRanker.fixed("calibration")
+        partner = LightReranker.load(Path(path) / PARTNER) if config.get("partner") else None
         return cls(
             str(Path(path)),
             calibration=LightRanker.from_tensors(FEATURES, {**plain.tensors(), **saved}, {}),
             details=details,
-            **{"fusion_weight": learnt, **arguments},
+            **{"fusion_weight": learnt, "partner": partner, **arguments},
         )
 
 

@@ -1,7 +1,8 @@
 """The light re-ranker that comes with the package: how it is made, and what it gains untuned.
 
-Made of Python's language reference and this project's own questions about it, in two chunk sizes,
-for the retriever's candidates and for those fused with BM25. `--write` replaces the package's.
+Made of Python's language reference and this project's own questions about it (those of the split
+`train`), in two chunk sizes, for the retriever's candidates and for those fused with BM25.
+`--write` replaces the package's.
 """
 
 from __future__ import annotations
@@ -19,13 +20,7 @@ from llama_index.tuning import RetrievalDataset, artifacts, paired_gain
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.rerankers.candidates import FeatureMaker
-from llama_index.tuning.rerankers.crossfit import (
-    choose_freedom,
-    fit_rows,
-    fold_numbers,
-    fold_rankers,
-    ndcg,
-)
+from llama_index.tuning.rerankers.crossfit import fit_freely, fold_numbers, fold_rankers, ndcg
 from llama_index.tuning.rerankers.features import FEATURES
 from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised
 from llama_index.tuning.rerankers.light import _CARD, DEFAULT, KIND
@@ -60,23 +55,20 @@ def general(item: FeatureList) -> FeatureList:
 
 
 def train(embed_model: BaseEmbedding, cache: Path) -> LightRanker:
-    """The ranker of all questions."""
+    """The ranker of the questions that nothing is measured on."""
     lists, groups, seen = [], [], {}
     for size in (256, 512):
-        nodes = reference_nodes(size)
-        for split in ("train", "held_out"):
-            questions = questions_about(nodes, split)
-            for found, made in candidates(questions, embed_model, cache):
-                for item, features in zip(found.lists, made, strict=True):
-                    if features.trainable:
-                        topic = (item.relevant or [item.query_id])[0].rpartition("-")[0]
-                        groups.append(seen.setdefault(topic, len(seen)))
-                        lists.append(general(features))
+        questions = questions_about(reference_nodes(size), "train")
+        for found, made in candidates(questions, embed_model, cache):
+            for item, features in zip(found.lists, made, strict=True):
+                if features.trainable:
+                    topic = (item.relevant or [item.query_id])[0].rpartition("-")[0]
+                    groups.append(seen.setdefault(topic, len(seen)))
+                    lists.append(general(features))
     members = [[row for row, g in enumerate(groups) if g == group] for group in range(len(seen))]
     prior = standardised(lists, LightRanker.fixed("default light re-ranker"))
     fold = fold_numbers(members, 5, 0)
-    freedom = choose_freedom(lists, fold, prior, "listwise")
-    ranker = fit_rows(lists, range(len(lists)), prior, "listwise", freedom)
+    ranker, freedom = fit_freely(lists, fold, prior, "listwise")
     rankers = fold_rankers(lists, fold, prior, "listwise")
     scored = [
         (rankers[fold[row]].scores(item.features), item.relevance) for row, item in enumerate(lists)

@@ -10,7 +10,7 @@ import typer
 
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import minilm
-from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
 from llama_index.tuning.embeddings.measure import measure_adapter
 from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 
@@ -54,8 +54,10 @@ def demo(
         return
     print_report(report)
     tuned = engine.get_finetuned_model()
+    index = _index(engine.embed_model, held_out, out / "vectors.sqlite")
+    _through_retrievers(index, tuned, held_out)
     if isinstance(tuned, AdapterEmbeddingModel):
-        _ask(engine.embed_model, tuned, held_out, out / "vectors.sqlite")
+        _ask(index, engine.embed_model, tuned, held_out, out / "vectors.sqlite")
     console.print(
         f"\nreport with plot: {out / 'report.html'}   adapter: {out / 'adapter'}   "
         f"({time.perf_counter() - started:.0f} s)",
@@ -63,8 +65,34 @@ def demo(
     )
 
 
+def _through_retrievers(
+    index: VectorStoreIndex, tuned: BaseEmbedding, held_out: RetrievalDataset
+) -> None:
+    """The adapter, and BM25 with the re-ranker that comes with the package, alone and together."""
+    from llama_index.tuning.evaluate import evaluate_retriever
+    from llama_index.tuning.rerankers.retriever import TunedRetriever
+
+    base, adapted = (
+        index.as_retriever(similarity_top_k=30, embed_model=model) for model in (None, tuned)
+    )
+    widened = TunedRetriever(base, docstore=index.docstore)
+    both = TunedRetriever(adapted, docstore=index.docstore, index=widened.index)
+    ways = {"retriever": base, "adapter": adapted, "TunedRetriever": widened, "both": both}
+    columns = {name: evaluate_retriever(way, held_out, ks=[5, 10]) for name, way in ways.items()}
+    console.print(
+        "\nThe held-out questions through the app's retriever, through the adapter, and through "
+        "TunedRetriever (BM25 and the re-ranker that comes with the package, untuned):",
+        soft_wrap=True,
+    )
+    print_scores(columns, {})
+
+
 def _ask(
-    base: BaseEmbedding, tuned: AdapterEmbeddingModel, held_out: RetrievalDataset, cache: Path
+    index: VectorStoreIndex,
+    base: BaseEmbedding,
+    tuned: AdapterEmbeddingModel,
+    held_out: RetrievalDataset,
+    cache: Path,
 ) -> None:
     """The held-out question that gained most, through a `VectorStoreIndex`, before and after."""
     scores, _ = measure_adapter(held_out, base, tuned.adapter, vector_cache=cache)
@@ -72,7 +100,6 @@ def _ask(
     best = scores["base"].query_ids[int(gained.argmax())]
     question, relevant = held_out.queries[best], held_out.relevant_docs[best]
     console.print(f"\nThe held-out question that gained most: “{question}”", markup=False)
-    index = _index(base, held_out, cache)
     for name, model in (("base", base), ("tuned", tuned)):
         retriever = index.as_retriever(similarity_top_k=10, embed_model=model)
         ids = [found.node.node_id for found in retriever.retrieve(question)]

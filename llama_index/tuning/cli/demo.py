@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from llama_index.tuning.datasets import RetrievalDataset
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
+    from llama_index.tuning.evaluate import RetrievalScores
+
+SHOWN = ("ndcg@10", "mrr@10", "hit_rate@10")
 
 
 def demo(
@@ -69,7 +73,7 @@ def _through_retrievers(
     index: VectorStoreIndex, tuned: BaseEmbedding, held_out: RetrievalDataset
 ) -> None:
     """The adapter, and BM25 with the re-ranker that comes with the package, alone and together."""
-    from llama_index.tuning.evaluate import evaluate_retriever
+    from llama_index.tuning.evaluate import evaluate_retriever, paired_gain
     from llama_index.tuning.rerankers.retriever import TunedRetriever
 
     base, adapted = (
@@ -78,13 +82,22 @@ def _through_retrievers(
     widened = TunedRetriever(base, docstore=index.docstore)
     both = TunedRetriever(adapted, docstore=index.docstore, index=widened.index)
     ways = {"retriever": base, "adapter": adapted, "TunedRetriever": widened, "both": both}
-    columns = {name: evaluate_retriever(way, held_out, ks=[5, 10]) for name, way in ways.items()}
     console.print(
-        "\nThe held-out questions through the app's retriever, through the adapter, and through "
-        "TunedRetriever (BM25 and the re-ranker that comes with the package, untuned):",
+        "\nThe held-out questions through the app's retriever, the adapter, and TunedRetriever "
+        "(BM25 and the re-ranker that comes with the package, untuned):",
         soft_wrap=True,
     )
-    print_scores(columns, {})
+    measured = {name: evaluate_retriever(way, held_out, ks=[10]) for name, way in ways.items()}
+    print_scores({name: _shown(scores) for name, scores in measured.items()}, {})
+    gain = paired_gain(measured["retriever"].values["ndcg@10"], measured["both"].values["ndcg@10"])
+    console.print(
+        f"both: nDCG@10 {gain.mean:+.3f} ({gain.confidence:.0%} interval {gain.low:+.3f} to "
+        f"{gain.high:+.3f})"
+    )
+
+
+def _shown(scores: RetrievalScores) -> RetrievalScores:
+    return replace(scores, values={name: scores.values[name] for name in SHOWN})
 
 
 def _ask(

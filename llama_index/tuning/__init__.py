@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
     from llama_index.tuning.rerankers.light import LightReranker
     from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
+    from llama_index.tuning.rerankers.loading import load_reranker
     from llama_index.tuning.rerankers.options import LightRerankerOptions
     from llama_index.tuning.rerankers.retriever import TunedRetriever
     from llama_index.tuning.rerankers.tuned import TunedReranker
@@ -234,6 +235,7 @@ __all__ = [
     "label_relevance",
     "list_engines",
     "load_llm_judge",
+    "load_reranker",
     "mine_hard_negatives",
     "paired_gain",
     "recalibrate_judge",
@@ -351,6 +353,7 @@ _HOMES = {
     "knowledge_scorer": "llms.tasks.knowledge",
     "label_relevance": "generate.relevance",
     "list_engines": "registry",
+    "load_reranker": "rerankers.loading",
     "load_llm_judge": "judges.llm_judge",
     "mine_hard_negatives": "generate.negatives",
     "paired_gain": "evaluate.bootstrap",

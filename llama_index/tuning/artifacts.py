@@ -88,8 +88,8 @@ def write_component(
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def read_config(path: PathLike, kind: str) -> dict[str, Any]:
-    """The checked `tuning.json` of a component of this kind."""
+def read_config(path: PathLike, *kinds: str) -> dict[str, Any]:
+    """The checked `tuning.json` of a component of one of these kinds."""
     file = Path(path) / CONFIG
     if not Path(path).is_dir():
         raise ArtifactError(f"{path} is not a folder")
@@ -105,8 +105,9 @@ def read_config(path: PathLike, kind: str) -> dict[str, Any]:
         raise ArtifactError(
             f"{file} has format {config.get('format')!r}; this version reads format {FORMAT}"
         )
-    if config.get("kind") != kind:
-        raise ArtifactError(f"{path} holds a {config.get('kind')!r}, not a {kind!r}")
+    if config.get("kind") not in kinds:
+        wanted = " or a ".join(map(repr, kinds))
+        raise ArtifactError(f"{path} holds a {config.get('kind')!r}, not a {wanted}")
     return config
 
 

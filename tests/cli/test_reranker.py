@@ -2,12 +2,13 @@ import json
 
 import pytest
 
-from llama_index.tuning import LightReranker
-from llama_index.tuning.cli import reranker as command
+from llama_index.tuning import LightReranker, TunedReranker, load_reranker
+from llama_index.tuning.cli import retrievers as command
 from llama_index.tuning.cli.app import run
 
 from ..conftest import TableEmbedding
 from ..rerankers.conftest import shop
+from ..tiny_bert import save_tiny_bert
 
 
 @pytest.fixture
@@ -27,6 +28,21 @@ def test_tune_saves_a_reranker_that_evaluate_measures(files, capsys):
     assert run(["reranker", "evaluate", data, "--reranker", str(out), "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["re-ranked"]["ndcg@10"] > measured["retriever"]["ndcg@10"]
+
+
+def test_a_cross_encoder_is_tuned_and_measured(files, capsys):
+    base = save_tiny_bert(files / "tiny", [*shop().corpus.values(), *shop().queries.values()])
+    data, out = str(files / "data.json"), files / "out"
+    command = ["reranker", "tune-cross-encoder", data, "--out", str(out), "--cross-encoder", base]
+    assert run([*command, "--depth", "5", "--epochs", "1", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "keep to the base instead" in printed  # it learnt nothing in so few steps
+    assert (out / "report.html").exists()
+    assert isinstance(load_reranker(out), TunedReranker)
+    assert run(["reranker", "evaluate", data, "--reranker", str(out), "--json"]) == 0
+    assert "re-ranked" in json.loads(capsys.readouterr().out)
+    assert run([*command, "--loss", "hinge"]) == 1
+    assert "unknown loss 'hinge'" in capsys.readouterr().err
 
 
 def test_tables_are_printed_without_json(files, capsys):

@@ -255,7 +255,7 @@ def test_damaged_folders_are_refused(tmp_path, index, nodes):
         ("bm25.safetensors", b"x", "not a safetensors file"),
         ("ids.json", b"[", "is damaged"),
         ("ids.json", b'["a"]', "do not fit each other"),
-        ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'analyzer'"),
+        ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'reranker'"),
     ):
         TunedRetriever(base, nodes).save(path)
         (path / name).write_bytes(content)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
@@ -25,8 +24,8 @@ from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
+from llama_index.tuning.rerankers.loading import load_reranker
 from llama_index.tuning.rerankers.serving import CalibratedReranker
-from llama_index.tuning.rerankers.tuned import TunedReranker
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 logger = logging.getLogger(__name__)
@@ -237,8 +236,7 @@ class TunedRetriever(BaseRetriever):
             "analyzer": self.index.analyzer.to_dict(),
             "base_model": embedding_name(self.retriever),
             "nodes": self._owns_nodes,
-            "reranker": ranks
-            and {"class": ranks.class_name(), **{name: getattr(ranks, name) for name in SERVING}},
+            "reranker": ranks and {name: getattr(ranks, name) for name in SERVING},
         }
         with artifacts.replacing_folder(path) as folder:
             artifacts.write_component(folder, KIND, config, {}, _CARD)
@@ -272,6 +270,8 @@ class TunedRetriever(BaseRetriever):
         config = artifacts.read_config(path, KIND)
         _check_model(path, config.get("base_model"), embedding_name(retriever))
         try:
+            serving = config["reranker"]
+            ranks = None if serving is None else load_reranker(Path(path) / RERANKER, **serving)
             index = BM25Index.from_arrays(
                 Analyzer(**config["analyzer"]),
                 json.loads((Path(path) / IDS_FILE).read_text(encoding="utf-8")),
@@ -280,7 +280,7 @@ class TunedRetriever(BaseRetriever):
             loaded = cls(
                 retriever,
                 docstore=docstore or _saved_nodes(path, bool(config["nodes"])),
-                reranker=_saved_reranker(Path(path) / RERANKER, config["reranker"]),
+                reranker=ranks,
                 index=index,
                 callback_manager=callback_manager,
                 **config["settings"],
@@ -336,17 +336,6 @@ def _check_model(path: PathLike, saved: str | None, given: str | None) -> None:
             f"{path} was saved with a retriever of the embedding model {saved!r}, not {given!r}; "
             "its re-ranker was tuned on that model's scores"
         )
-
-
-def _saved_reranker(
-    path: Path, serving: Mapping[str, Any] | None
-) -> LightReranker | TunedReranker | None:
-    if serving is None:
-        return None
-    arguments = {name: serving[name] for name in SERVING}
-    if serving["class"] == TunedReranker.class_name():
-        return TunedReranker.load(path, **arguments)
-    return LightReranker.load(path, **arguments)
 
 
 def _saved_nodes(path: PathLike, saved: bool) -> BaseDocumentStore:

@@ -1,0 +1,33 @@
+"""A saved re-ranker, whichever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.rerankers import light, tuned
+from llama_index.tuning.rerankers.light import LightReranker
+from llama_index.tuning.rerankers.tuned import TunedReranker
+
+
+def load_reranker(path: PathLike, **arguments: Any) -> LightReranker | TunedReranker:
+    """Load what an engine's re-ranker saved: light, or a cross-encoder.
+
+    Args:
+        path: the folder.
+        **arguments: those of the re-ranker's constructor, such as `top_n`.
+
+    Raises:
+        ArtifactError: no re-ranker of this package, or a damaged one.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> LightReranker().save(folder)
+        >>> load_reranker(folder, top_n=5).top_n
+        5
+    """
+    if artifacts.read_config(path, light.KIND, tuned.KIND)["kind"] == tuned.KIND:
+        return TunedReranker.load(path, **arguments)
+    return LightReranker.load(path, **arguments)

@@ -21,7 +21,7 @@ from llama_index.tuning import (
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError
 from llama_index.tuning.registry import get_engine
-from llama_index.tuning.rerankers.cross_engine import split_lists
+from llama_index.tuning.rerankers.cross_engine import cautious_weight, split_lists
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
 from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder, predict
 from tests.tiny_bert import save_tiny_bert
@@ -167,6 +167,14 @@ def test_what_was_measured_is_what_a_tuned_retriever_serves(shop_data, tiny, tmp
     assert isinstance(again.reranker, TunedReranker)
     query = given.lists[0].query
     assert ids(again.retrieve(query)) == ids(served.retrieve(query))
+
+
+def test_the_weight_moves_only_for_a_gain_that_is_seen_beside_the_noise():
+    light = np.random.default_rng(0).random(40)
+    noise = np.tile([0.21, -0.19], 20)  # one query better, the next one worse
+    assert cautious_weight({1.0: light, 0.5: light + noise, 0.0: light - 0.2}) == 1.0
+    assert cautious_weight({1.0: light, 0.5: light + 0.1 + noise / 4, 0.0: light - 0.2}) == 0.5
+    assert cautious_weight({1.0: light, 0.5: light, 0.0: light}) == 1.0
 
 
 def test_a_light_reranker_of_the_same_queries_has_to_be_beaten(data, tiny, tmp_path):

@@ -12,6 +12,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.tuning import RetrievalDataset
 from llama_index.tuning.embeddings.vectors import Embedder
 from llama_index.tuning.evaluate.search import unit_rows
+from llama_index.tuning.rerankers.bm25 import BM25Index
 
 
 class MatrixRetriever(BaseRetriever):
@@ -29,6 +30,18 @@ class MatrixRetriever(BaseRetriever):
         scores = self.matrix @ self.queries[query_bundle.query_str]
         best = np.argsort(-scores, kind="stable")[: self.k]
         return [NodeWithScore(node=self.nodes[i], score=float(scores[i])) for i in best]
+
+
+class WordRetriever(BaseRetriever):
+    """BM25 alone, for LlamaIndex's own fusion."""
+
+    def __init__(self, nodes: list[TextNode], index: BM25Index, k: int) -> None:
+        super().__init__()
+        self.nodes, self.index, self.k = {node.node_id: node for node in nodes}, index, k
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        found = self.index.search(query_bundle.query_str, self.k)
+        return [NodeWithScore(node=self.nodes[id_], score=score) for id_, score in found]
 
 
 def retriever_for(

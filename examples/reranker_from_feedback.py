@@ -1,32 +1,43 @@
-"""Tune a re-ranker from what users clicked, as a postprocessor with a wanted precision.
+"""Tune a re-ranker from what users opened, and cut its answers at a wanted precision.
 
-python examples/reranker_from_feedback.py
+    python examples/reranker_from_feedback.py
+
+A running app is recorded; here a script asks this project's questions about Python's language
+reference, and "opens" the passage that answers.
 """
 
-import random
+import tempfile
+from pathlib import Path
 
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core import VectorStoreIndex
 
-from llama_index.tuning import LightRerankerFinetuneEngine, RelevanceDataset
+from llama_index.tuning import FinetuningRecorder, LightRerankerFinetuneEngine
+from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.cli.models import minilm
 
-TOPICS = ["refund", "invoice", "password", "shipping", "warranty", "voucher", "address", "tax"]
-random.seed(0)
-records = []
-for number in range(200):
-    one, two = random.sample(TOPICS, 2)
-    shown = [f"All about {a} and {b}." for a in TOPICS for b in TOPICS if a < b]
-    random.shuffle(shown)
-    nodes = [{"node_id": text, "text": text, "score": random.random()} for text in shown[:12]]
-    clicked = [n["node_id"] for n in nodes if one in n["text"] and two in n["text"]]
-    question = f"What about the {one} and its {two}, case {number}?"
-    records.append({"query": question, "nodes": nodes, "relevant": clicked})
+nodes = reference_nodes()
+questions = questions_about(nodes, "held_out")
+index = VectorStoreIndex(nodes, embed_model=minilm())
+retriever = index.as_retriever(similarity_top_k=20)
 
-engine = LightRerankerFinetuneEngine(RelevanceDataset.from_feedback(records))
+with (
+    tempfile.TemporaryDirectory() as folder,
+    FinetuningRecorder(Path(folder) / "traffic.jsonl") as recorder,
+):
+    for id_, question in questions.queries.items():
+        with recorder.trace(id_):
+            shown = [item.node.node_id for item in retriever.retrieve(question)]
+        opened = [node_id for node_id in questions.relevant_docs[id_] if node_id in shown]
+        recorder.feedback(id_, 1 if opened else -1, relevant=opened)
+    traffic = recorder.relevance_dataset(source="users")
+
+engine = LightRerankerFinetuneEngine(traffic)
 print(engine.finetune())
-reranker = engine.get_finetuned_model()
-limit = reranker.min_score_for(0.9)
-print(f"min_score for a precision of 90 %: {limit:.2f}")
 
-nodes = [NodeWithScore(node=TextNode(text=f"All about {t} and tax."), score=0.5) for t in TOPICS]
-for item in reranker.postprocess_nodes(nodes, query_str="Is there tax on a voucher?")[:3]:
-    print(f"{item.score:.2f}  {item.node.get_content()}")
+reranker = engine.get_finetuned_model().with_nodes(nodes)
+limit = reranker.min_score_for(0.4)
+print(f"\nto be relevant in 40 % of all cases, a passage needs a score of {limit:.2f}:")
+question = "how do i write a string over several lines"
+for item in reranker.postprocess_nodes(retriever.retrieve(question), query_str=question)[:5]:
+    mark = "kept" if item.score >= limit else "left out"
+    print(f"{item.score:.2f}  {mark:8}  {' '.join(item.node.get_content().split())[:70]} …")

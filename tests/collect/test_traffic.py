@@ -167,6 +167,50 @@ def test_relevance_scores_what_the_reranker_left_out_lowest(recorder, scripted):
     assert item.candidates[0].text == "Text a"
 
 
+def test_the_nodes_that_users_opened_are_the_relevant_ones(recorder):
+    documents = [Document(text=f"Text {name}", id_=name) for name in "abcd"]
+    index = VectorStoreIndex.from_documents(documents, embed_model=MockEmbedding(4))
+    retriever = index.as_retriever(similarity_top_k=3)
+    for query in ("opened", "judged", "useless", "unrated"):
+        with recorder.trace(query):
+            found = [item.node.node_id for item in retriever.retrieve(query)]
+    recorder.feedback("opened", 1, relevant=[found[2], "elsewhere"])
+    recorder.feedback("judged", 1, relevant=(found[1],), irrelevant=[found[0]])
+    recorder.feedback("useless", -1, relevant=[])
+    one, other = recorder.relevance_dataset(source="users").lists
+    assert [(c.node_id, c.score) for c in one.candidates] == [
+        *((found[0], 0.0), (found[1], 0.0), (found[2], 1.0))
+    ]
+    assert all(c.retrieval_score is not None for c in one.candidates)
+    assert {c.node_id: c.score for c in other.candidates} == {found[0]: 0.0, found[1]: 1.0}
+    retrieval = recorder.retrieval_dataset()
+    relevant = {retrieval.queries[id_]: ids for id_, ids in retrieval.relevant_docs.items()}
+    assert relevant == {"opened": [found[2]], "judged": [found[1]], "unrated": [found[0]]}
+    assert len(recorder.relevance_dataset(source="users", where=Only(min_feedback=1))) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"relevant": "a"}, TypeError, "relevant must be a list of node ids, got 'a'"),
+        ({"irrelevant": [3]}, ValueError, "irrelevant must hold node ids, got 3"),
+    ],
+)
+def test_feedback_on_nodes_names_their_ids(recorder, given, error, message):
+    with pytest.raises(error, match=message):
+        recorder.feedback("t", 1, **given)
+
+
+def test_a_source_of_relevance_must_fit(recorder):
+    recorder.feedback("t", 1)
+    with pytest.raises(ValueError, match="unknown source 'me'; choose one of: rerankers, users"):
+        recorder.relevance_dataset(source="me")
+    with pytest.raises(ValueError, match="teacher= names a re-ranker"):
+        recorder.relevance_dataset(source="users", teacher="x")
+    with pytest.raises(DatasetError, match=r"no feedback\(relevant=…\) on a retrieval"):
+        recorder.relevance_dataset(source="users")
+
+
 def test_relevance_of_negative_scores_is_raised_to_zero():
     ranked = [{"id": "a", "score": -1.0}, {"id": "b", "score": -3.0}]
     record = Record("rerank", "t", 0.0, "m", "by", None, None, {"ranked": ranked})

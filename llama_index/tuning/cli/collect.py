@@ -15,7 +15,7 @@ app = typer.Typer(
 
 _FILE = typer.Argument(help="A recorder's log, such as traffic.jsonl.")
 _CHAT = "openai, openai-preference, trl, trl-prompt-completion, sharegpt"
-_HELP = f"{_CHAT}; or retrieval, routing, relevance, judgments."
+_HELP = f"{_CHAT}; or retrieval, routing, relevance, users-relevance, judgments."
 
 
 @app.command("stats")
@@ -53,7 +53,7 @@ def export(
     ),
 ) -> None:
     """Write recorded traffic as a dataset or a training file."""
-    from llama_index.tuning.collect.traffic import Only, Traffic
+    from llama_index.tuning.collect.traffic import Only, RelevanceSource, Traffic
     from llama_index.tuning.datasets.chat import FORMATS
 
     traffic = Traffic.load(file)
@@ -76,8 +76,9 @@ def export(
         routing = traffic.routing_dataset(where=where, teacher=teacher)
         routing.save_json(out)
         count = len(routing)
-    elif format == "relevance":
-        relevance = traffic.relevance_dataset(where=where, teacher=teacher)
+    elif format in ("relevance", "users-relevance"):
+        source: RelevanceSource = "users" if format == "users-relevance" else "rerankers"
+        relevance = traffic.relevance_dataset(where=where, teacher=teacher, source=source)
         relevance.save_jsonl(out)
         count = len(relevance)
     elif format == "judgments":

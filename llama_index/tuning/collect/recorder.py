@@ -27,7 +27,7 @@ from llama_index.tuning.collect.log import Batch, PathLike, TrafficLog
 from llama_index.tuning.collect.records import node_attachments
 from llama_index.tuning.collect.redact import Redact, mask_secrets
 from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, chosen_trace, last_trace
-from llama_index.tuning.collect.traffic import Teacher, Traffic, Where
+from llama_index.tuning.collect.traffic import RelevanceSource, Teacher, Traffic, Where
 
 if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore
@@ -181,6 +181,8 @@ class FinetuningRecorder:
         comment: str | None = None,
         choice: str | None = None,
         answer: str | None = None,
+        relevant: Sequence[str] | None = None,
+        irrelevant: Sequence[str] | None = None,
     ) -> None:
         """Record what a user thought of a request; the last feedback on it counts.
 
@@ -192,8 +194,12 @@ class FinetuningRecorder:
             comment: the user's words.
             choice: the router's choice that would have been right.
             answer: the answer that would have been right.
+            relevant: ids of the nodes that helped (opened, cited, voted up); none, where empty.
+            irrelevant: ids of nodes that did not; without, all others that were shown.
         """
         _check_trace_id(trace_id)
+        _check_ids("relevant", relevant)
+        _check_ids("irrelevant", irrelevant)
         try:
             score = float(score)
         except (TypeError, ValueError):
@@ -201,9 +207,11 @@ class FinetuningRecorder:
         if not math.isfinite(score):
             raise ValueError(f"score must be a finite number, got {score}")
         body = {"score": score, "comment": comment, "choice": choice, "answer": answer}
+        nodes = {"relevant": relevant, "irrelevant": irrelevant}
+        named = {name: list(ids) for name, ids in nodes.items() if ids is not None}
         if self.samples(trace_id):
             head = {"kind": "feedback", "trace": trace_id, "time": time.time()}
-            self.safely(self._log.append, {**head, **body})
+            self.safely(self._log.append, {**head, **body, **named})
 
     def watch(self, component: Component) -> Component:
         """Make a component visible that LlamaIndex announces to nobody; returns the same object.
@@ -302,10 +310,14 @@ class FinetuningRecorder:
         return self.traffic().routing_dataset(where=where, teacher=teacher)
 
     def relevance_dataset(
-        self, *, where: Where | None = None, teacher: Teacher | None = None
+        self,
+        *,
+        where: Where | None = None,
+        teacher: Teacher | None = None,
+        source: RelevanceSource = "rerankers",
     ) -> RelevanceDataset:
         """Queries with scored passages; see `Traffic.relevance_dataset`."""
-        return self.traffic().relevance_dataset(where=where, teacher=teacher)
+        return self.traffic().relevance_dataset(where=where, teacher=teacher, source=source)
 
     def judgment_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None
@@ -317,6 +329,16 @@ class FinetuningRecorder:
 def _check_trace_id(trace_id: object) -> None:
     if not isinstance(trace_id, str) or not trace_id:
         raise ValueError(f"trace_id must be a text that is not empty, got {trace_id!r}")
+
+
+def _check_ids(name: str, ids: object) -> None:
+    if ids is None:
+        return
+    if isinstance(ids, str) or not isinstance(ids, Sequence):
+        raise TypeError(f"{name} must be a list of node ids, got {ids!r}")
+    for id_ in ids:
+        if not isinstance(id_, str) or not id_:
+            raise ValueError(f"{name} must hold node ids, got {id_!r}")
 
 
 def _after_fork_in_child() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.tuning.collect.log import PathLike, read_log
 
@@ -47,6 +47,7 @@ class Record:
 
 Where = Callable[[Record], bool]
 Teacher = str
+RelevanceSource = Literal["rerankers", "users"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class Traffic:
         return traffic
 
     def last_feedback(self, trace: str) -> dict[str, Any] | None:
-        """The last feedback on a request: score, comment, choice, answer."""
+        """The last feedback on a request: score, comment, choice, answer, and nodes if any."""
         return self.feedback.get(trace, [None])[-1]
 
     def select(
@@ -204,9 +205,10 @@ class Traffic:
     ) -> RetrievalDataset:
         """Queries with the passages that served them.
 
-        Relevant are the `top_n` first of the request's last re-ranking; without one, of what
-        the answer was made from. A retriever's own first hits teach it nothing: give a
-        `teacher=` re-ranker, or `where=Only(min_feedback=…)`.
+        Relevant are the nodes that `feedback(relevant=…)` names; else the `top_n` first of the
+        request's last re-ranking; without one, of what the answer was made from. A retriever's
+        own first hits teach it nothing: give a `teacher=` re-ranker, or
+        `where=Only(min_feedback=…)`.
         """
         from llama_index.tuning.collect.views import retrieval_dataset
 
@@ -225,11 +227,28 @@ class Traffic:
         return routing_dataset(self, where, teacher)
 
     def relevance_dataset(
-        self, *, where: Where | None = None, teacher: Teacher | None = None
+        self,
+        *,
+        where: Where | None = None,
+        teacher: Teacher | None = None,
+        source: RelevanceSource = "rerankers",
     ) -> RelevanceDataset:
-        """Queries with passages, scored by a re-ranker; those that it left out score lowest."""
-        from llama_index.tuning.collect.views import relevance_dataset
+        """Queries with the passages that were found, and how relevant each one is.
 
+        Args:
+            where: see the class.
+            teacher: see the class; of re-rankers only.
+            source: `"rerankers"`: the scores of the app's re-rankers; what one left out scores
+                lowest. `"users"`: 1 for the nodes that `feedback(relevant=…)` names, else 0.
+        """
+        from llama_index.tuning.collect.views import relevance_dataset, users_relevance_dataset
+
+        if source == "users":
+            if teacher is not None:
+                raise ValueError(f"teacher= names a re-ranker, and source is 'users': {teacher!r}")
+            return users_relevance_dataset(self, where)
+        if source != "rerankers":
+            raise ValueError(f"unknown source {source!r}; choose one of: rerankers, users")
         return relevance_dataset(self, where, teacher)
 
     def judgment_dataset(

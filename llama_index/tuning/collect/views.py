@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 def retrieval_dataset(
     traffic: Traffic, where: Where | None, teacher: Teacher | None, top_n: int
 ) -> RetrievalDataset:
-    """Queries with the passages that a re-ranker put first, or that an answer was made from."""
+    """Queries with the passages that users chose, a re-ranker put first, or an answer is from."""
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
 
     if top_n < 1:
         raise ValueError(f"top_n must be >= 1, got {top_n}")
     ranked: dict[tuple[str, str], list[str]] = {}
+    shown: dict[tuple[str, str], set[str]] = {}
     kinds = ("rerank",) if teacher is not None else ("retrieval", "query", "rerank")
     for kind in kinds:  # the later kind is the better witness and takes the place of the earlier
         for record in traffic.select(kind, where, teacher):
@@ -31,7 +32,15 @@ def retrieval_dataset(
             found = record.data.get("ranked", record.data["nodes"])
             ids = [node["id"] for node in found if node["id"] in traffic.texts]
             if ids and record.data["query"].strip():
-                ranked[record.trace, record.data["query"]] = ids[:top_n]
+                key = record.trace, record.data["query"]
+                ranked[key] = ids[:top_n]
+                shown.setdefault(key, set()).update(ids)
+    if teacher is None:  # people know better than any component
+        ranked |= {
+            key: chosen
+            for key, ids in shown.items()
+            if (chosen := _chosen(traffic, key[0], ids)) is not None
+        }
     texts = {id_: text for id_, text in traffic.texts.items() if text.strip()}
     queries, relevant = {}, {}
     for number, ((_, query), ids) in enumerate(ranked.items()):
@@ -83,6 +92,38 @@ def relevance_dataset(
             for row in rows
         ]
     )
+
+
+def users_relevance_dataset(traffic: Traffic, where: Where | None) -> RelevanceDataset:
+    """Queries with the passages that were retrieved, 1 for those that users named, else 0."""
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
+
+    longest: dict[tuple[str, str], Record] = {}
+    for record in traffic.select("retrieval", where):
+        key = record.trace, record.data["query"]
+        # Of a retriever within a retriever the inner one, which has the candidates' own scores.
+        if key not in longest or len(record.data["nodes"]) > len(longest[key].data["nodes"]):
+            longest[key] = record
+    rows = []
+    for number, ((trace, query), record) in enumerate(longest.items()):
+        nodes = [
+            {"node_id": node["id"], "text": traffic.texts[node["id"]], "score": node["score"]}
+            for node in record.data["nodes"]
+            if traffic.texts.get(node["id"], "").strip()
+        ]
+        chosen = _chosen(traffic, trace, {node["node_id"] for node in nodes})
+        if chosen and query.strip():
+            irrelevant = (traffic.last_feedback(trace) or {}).get("irrelevant")
+            head = {"id": f"q{number}", "query": query, "nodes": nodes}
+            rows.append({**head, "relevant": chosen, "irrelevant": irrelevant})
+    _need(rows, "relevance", "no feedback(relevant=…) on a retrieval")
+    return RelevanceDataset.from_feedback(rows)
+
+
+def _chosen(traffic: Traffic, trace: str, shown: set[str]) -> list[str] | None:
+    """The nodes that a user's feedback names, of those shown; `None` where it names none."""
+    named = (traffic.last_feedback(trace) or {}).get("relevant")
+    return None if named is None else [id_ for id_ in dict.fromkeys(named) if id_ in shown]
 
 
 def relevance_rows(

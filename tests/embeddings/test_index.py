@@ -8,18 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 
-import chromadb
 import numpy as np
 import pytest
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
-from llama_index.vector_stores.chroma import ChromaVectorStore
-from llama_index.vector_stores.qdrant import QdrantVectorStore
-from qdrant_client import QdrantClient
 
 from llama_index.tuning.embeddings.adapters import Adapter
 from llama_index.tuning.embeddings.index import adapt_index, restore_index
@@ -27,17 +22,20 @@ from llama_index.tuning.embeddings.maps import LinearMap
 from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.stores import open_store
 from llama_index.tuning.errors import ArtifactError, StoreError, VectorError
+from tests.embeddings.real_stores import (
+    KINDS,
+    everything_but_vectors,
+    new_store,
+    node_id,
+    nodes_of,
+    unit,
+)
 
 # Qdrant's embedded mode says so where LlamaIndex asks for an index of document ids.
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
 
 ROWS, DIM = 30, 4
 EXACT = {"simple", "chroma", "chroma-path"}  # the others scale whatever they are given
-KINDS = ["simple", "chroma", "chroma-path", "chroma-cosine", "qdrant", "qdrant-path"]
-
-
-def unit(matrix):
-    return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
 
 
 def an_adapter(seed=1, side="both"):
@@ -57,37 +55,6 @@ class CountingAdapter:
     def map_documents(self, vectors):
         self.seen += len(vectors)
         return self.change(vectors)
-
-
-def node_id(kind, number):
-    if kind.startswith("qdrant"):
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, str(number)))
-    return f"Knoten {number} – é漢"
-
-
-def nodes_of(kind, vectors):
-    return [
-        TextNode(
-            id_=node_id(kind, n), text=f"text {n} ü", metadata={"n": n}, embedding=row.tolist()
-        )
-        for n, row in enumerate(vectors)
-    ]
-
-
-def new_store(kind, folder):
-    if kind == "simple":
-        return SimpleVectorStore()
-    if kind.startswith("chroma"):
-        client = (
-            chromadb.PersistentClient(str(folder / "chroma"))
-            if kind == "chroma-path"
-            else chromadb.EphemeralClient()
-        )
-        space = {"hnsw": {"space": "cosine" if kind == "chroma-cosine" else "l2"}}
-        name = "docs" + uuid.uuid4().hex[:8]
-        return ChromaVectorStore(client.create_collection(name, configuration=space))
-    path = {"path": str(folder / "qdrant")} if kind == "qdrant-path" else {"location": ":memory:"}
-    return QdrantVectorStore("docs", QdrantClient(**path))
 
 
 @pytest.fixture(params=KINDS)
@@ -126,15 +93,6 @@ def held(store, kind):
     found, matrix = open_store(store).get([node_id(kind, n) for n in range(ROWS)])
     assert len(found) == ROWS
     return matrix
-
-
-def everything_but_vectors(store):
-    if isinstance(store, SimpleVectorStore):
-        return dict(store.data.metadata_dict), dict(store.data.text_id_to_ref_doc_id)
-    if isinstance(store, ChromaVectorStore):
-        told = store.client.get(include=["documents", "metadatas"])
-        return told["ids"], told["documents"], told["metadatas"]
-    return [(record.id, record.payload) for record in store.client.scroll("docs", limit=999)[0]]
 
 
 def test_every_vector_is_mapped_once_and_nothing_else_changes(kind, store, vectors, backup):

@@ -21,41 +21,24 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from llama_index.tuning.embeddings import stores
 from llama_index.tuning.embeddings.stores import open_store
 from llama_index.tuning.errors import StoreError, VectorError
+from tests.embeddings.real_stores import (
+    KINDS,
+    everything_but_vectors,
+    new_store,
+    node_id,
+    nodes_of,
+    unit,
+)
 
 # Qdrant's embedded mode says so where LlamaIndex asks for an index of document ids.
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
 
-KINDS = ["simple", "chroma", "chroma-path", "chroma-cosine", "qdrant", "qdrant-path"]
 ROWS, DIM = 12, 4
-
-
-def unit(matrix):
-    return (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture
 def vectors():
     return unit(np.random.default_rng(7).normal(size=(ROWS, DIM)))
-
-
-def new_store(kind, folder):
-    name = "docs" + uuid.uuid4().hex[:8]
-    if kind == "simple":
-        return SimpleVectorStore()
-    if kind.startswith("chroma"):
-        client = (
-            chromadb.PersistentClient(str(folder / "chroma"))
-            if kind == "chroma-path"
-            else chromadb.EphemeralClient()
-        )
-        space = {"hnsw": {"space": "cosine" if kind == "chroma-cosine" else "l2"}}
-        return ChromaVectorStore(client.create_collection(name, configuration=space))
-    client = (
-        QdrantClient(path=str(folder / "qdrant"))
-        if kind == "qdrant-path"
-        else QdrantClient(":memory:")
-    )
-    return QdrantVectorStore(name, client)
 
 
 @pytest.fixture(params=KINDS)
@@ -69,29 +52,6 @@ def store(kind, tmp_path):
     yield store
     if kind.startswith("qdrant"):
         store.client.close()
-
-
-def node_id(kind, number):
-    """A node id that is not ASCII, where the store takes one: Qdrant wants a UUID."""
-    return str(uuid.UUID(int=number)) if kind.startswith("qdrant") else f"Knoten {number} – é漢"
-
-
-def nodes_of(kind, vectors):
-    return [
-        TextNode(id_=node_id(kind, n), text=f"text {n}", metadata={"n": n}, embedding=row.tolist())
-        for n, row in enumerate(vectors)
-    ]
-
-
-def everything_but_vectors(store):
-    """What a store holds beside its vectors, as it holds it."""
-    if isinstance(store, SimpleVectorStore):
-        return dict(store.data.metadata_dict), dict(store.data.text_id_to_ref_doc_id)
-    if isinstance(store, ChromaVectorStore):
-        held = store.client.get(include=["documents", "metadatas"])
-        return held["ids"], held["documents"], held["metadatas"]
-    records, _ = store.client.scroll(store.collection_name, limit=1000)
-    return [(record.id, record.payload) for record in records]
 
 
 def test_lists_every_id_over_several_requests(kind, store, vectors, monkeypatch):

@@ -125,23 +125,15 @@ def mine_hard_negatives(
         for id_, pool in progress(pools.items(), show_progress, "Choosing", len(pools)):
             mined.negatives[id_] = list(islice(rules.distinct(id_, pool), num_negatives))
     else:
-        outcomes = run_items(
+        _Checker(mined, pools, rules, num_negatives).check(
             llm,
-            list(pools),
-            _Checker(mined, pools, rules, num_negatives).choose,
-            id_of=str,
-            header={"task": "negatives", "prompt": NEGATIVE_PROMPT},
             output_path=output_path,
-            description="Checking negatives",
             num_workers=num_workers,
             retry_limit=retry_limit,
             options=options,
             max_calls=max_calls,
             show_progress=show_progress,
         )
-        mined.negatives = {id_: outcomes.results.get(id_, []) for id_ in pools}
-        mined.failures = outcomes.failures
-        rules.counts.update(not_asked=len(outcomes.not_asked), requests=outcomes.requests)
     mined.counts = {**mined.totals(), **rules.counts}
     if output_path is not None:
         mined.save_negatives(output_path)
@@ -277,7 +269,27 @@ class _Checker:
     rules: _Rules
     enough: int
 
-    async def choose(self, calls: Calls, query_id: str) -> list[str]:
+    def check(self, llm: LLM, **run: Any) -> None:
+        """Fill the negatives in, with what failed and what was asked.
+
+        Args:
+            llm: whom to ask.
+            **run: of `run_items`: `output_path`, `num_workers`, `retry_limit`, …
+        """
+        outcomes = run_items(
+            llm,
+            list(self.pools),
+            self._choose,
+            id_of=str,
+            header={"task": "negatives", "prompt": NEGATIVE_PROMPT},
+            description="Checking negatives",
+            **run,
+        )
+        self.mined.negatives = {id_: outcomes.results.get(id_, []) for id_ in self.pools}
+        self.mined.failures = outcomes.failures
+        self.rules.counts.update(not_asked=len(outcomes.not_asked), requests=outcomes.requests)
+
+    async def _choose(self, calls: Calls, query_id: str) -> list[str]:
         kept: list[str] = []
         for doc in self.rules.distinct(query_id, self.pools[query_id]):
             prompt = NEGATIVE_PROMPT.format(

@@ -1,17 +1,15 @@
-"""Tokens from a model: settings of a call, and a stream that can be stopped."""
+"""Tokens from a model: settings of a call, and a reply that can be stopped."""
 
 from __future__ import annotations
 
 import math
-import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _RENAMED = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
 _GREEDY = {"temperature": 1.0, "top_p": 1.0, "top_k": 50}  # the model's own would give warnings
-_DONE = object()
 
 
 @dataclass(frozen=True)
@@ -148,38 +146,6 @@ def generate(
         _generated(ids[longest:], len(prompt), end_ids, stop, tokenizer)
         for ids, prompt in zip(output.tolist(), prompts, strict=True)
     ]
-
-
-class TokenStream:
-    """A streamer of transformers that hands tokens to another thread."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._prompt_seen = False
-
-    def put(self, value: Any) -> None:
-        """Called by `generate`: the prompt first, then each token."""
-        if self._prompt_seen:
-            self._queue.put(int(value.reshape(-1)[-1]))
-        self._prompt_seen = True
-
-    def end(self) -> None:
-        """Called by `generate` at the end; the result follows from `finish`."""
-
-    def finish(self, result: Any) -> None:
-        """The reply, or the error that ended it."""
-        self._queue.put((_DONE, result))
-
-    def __iter__(self) -> Iterator[Any]:
-        """Each token, then the result."""
-        while True:
-            item = self._queue.get()
-            if isinstance(item, tuple):
-                if isinstance(item[1], BaseException):
-                    raise item[1]
-                yield item[1]
-                return
-            yield item
 
 
 def _config(model: Any, settings: Mapping[str, Any], pad: int, end_ids: Sequence[int]) -> Any:

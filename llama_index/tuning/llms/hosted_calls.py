@@ -32,6 +32,9 @@ LONGEST_PAUSE = 60.0
 """Seconds between two tries where the server does not say."""
 REQUEST_TIMEOUT = 60.0
 """Seconds for one request, uploads excepted."""
+MOST_LISTED = 2000
+"""So many of the server's files, or jobs, are looked through."""
+_UNSUPPORTED = (404, 405, 501)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,32 @@ class Calls:
                 raise
             leaks = any(secret in str(exc) for secret in self.secrets)
             raise error from (None if leaks else exc)
+
+    def listing(self, what: str, look: Callable[[], T | None], *, single: bool) -> T | None:
+        """What a look through a list of the server's finds; None where it has no such list.
+
+        Args:
+            what: for messages: `"list files"`.
+            look: asks for the list, and may find nothing.
+            single: it is tried once, and an error is the caller's to handle.
+        """
+        if single:  # inside another request's tries: one more there, not five here
+            try:
+                return look()
+            except Exception as exc:
+                if transient(exc):
+                    raise
+                error = self.refusal(what, exc)
+                if error is None:
+                    raise
+                raise error from exc
+        try:
+            return self.send(what, look)
+        except HostedError as exc:
+            if exc.status not in _UNSUPPORTED:
+                raise
+            logger.info("%s: the server does not", what)
+            return None
 
     def _waiting(self, what: str, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None

@@ -1,36 +1,38 @@
-"""One upload and one job for one run, whatever gets lost on the way.
+"""One job for one run, whatever gets lost on the way.
 
 The client sends no idempotency key, and a repeated request makes a second job. So nothing is sent
-again before a look at the server's own lists: a file is found by its name, which holds its hash,
-a job by a run key in its metadata, or, where a server keeps no metadata, by its training file
-among the jobs that were not there before.
+again before a look at the server's own list: a job is found by a run key in its metadata, or,
+where a server keeps no metadata, by its training file among the jobs that were not there before.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llama_index.tuning.errors import HostedError
 from llama_index.tuning.generate.retries import status_of
-from llama_index.tuning.llms.hosted_calls import Calls, Garbage, Tries, checked, listed, transient
+from llama_index.tuning.llms.hosted_calls import (
+    MOST_LISTED,
+    Calls,
+    Garbage,
+    Tries,
+    checked,
+    listed,
+    transient,
+)
 from llama_index.tuning.llms.hosted_client import ServerKind
 from llama_index.tuning.llms.hosted_file import TrainingFile
 from llama_index.tuning.llms.hosted_options import RUN_KEY, JobOptions
 from llama_index.tuning.llms.hosted_state import JobState
+from llama_index.tuning.llms.hosted_upload import Uploader
 
 logger = logging.getLogger(__name__)
 
-_MOST_LISTED = 2000
 ENDED_BADLY = ("failed", "cancelled")
-_FILE_BROKEN = ("error", "failed", "deleted", "cancelled")
-_FILE_READY = ("processed", "succeeded")
 _NOT_READY = re.compile(r"not (yet )?(been )?(ready|processed)|being processed|pending", re.I)
-_UNSUPPORTED = (404, 405, 501)
-_FILE_PAUSE = 2.0
 
 
 @dataclass
@@ -59,8 +61,9 @@ class Submitter:
         if known is not None and known.status not in ENDED_BADLY:
             logger.info("job %s of this run is %s; nothing is sent again", known.id, known.status)
             return known
-        training_id = self.file_id(training)
-        val_id = self.file_id(val) if val else None
+        uploader = Uploader(self.calls, self.state, self.file_timeout)
+        training_id = uploader.file_id(training)
+        val_id = uploader.file_id(val) if val else None
         jobs = self._jobs()
         found = self._interrupted(key, training_id, jobs) or _alive(jobs or [], key)
         if found is None:
@@ -105,82 +108,8 @@ class Submitter:
                 if status_of(exc) not in (400, 422):  # it is there, and wants to be asked otherwise
                     raise
 
-        policy = Tries(self.calls.clock, deadline=deadline, absent=_MOST_LISTED)
+        policy = Tries(self.calls.clock, deadline=deadline, absent=MOST_LISTED)
         self.calls.send(f"ask {model}", ask, policy)
-
-    def file_id(self, file: TrainingFile) -> str:
-        """The file's id at the server, once it is ready: uploaded before, or now."""
-        found = self._uploaded(file)
-        if found is None:
-            found = self._upload(file)
-            logger.info("uploaded %s as %s", file.name, found.id)
-        self.state.keep_file(file.sha256, found.id)
-        self._wait_for_file(found)
-        return str(found.id)
-
-    def _uploaded(self, file: TrainingFile) -> Any | None:
-        file_id = self.state.file_id(file.sha256)
-        if file_id is None:
-            return self._listed_file(file)
-        files = self.calls.quick.files
-        try:
-            found = self.calls.send(
-                f"look at file {file_id}", lambda: checked(files.retrieve(file_id), "id")
-            )
-        except HostedError as exc:
-            if exc.status != 404:
-                raise
-            return None  # deleted there
-        return None if _status(found) in _FILE_BROKEN else found
-
-    def _upload(self, file: TrainingFile) -> Any:
-        files = self.calls.client.files
-        sent = False
-
-        def upload() -> Any:
-            nonlocal sent
-            found = self._listed_file(file, single=True) if sent else None
-            if found is None:
-                sent = True
-                body = (file.name, file.content, "application/jsonl")
-                found = checked(files.create(file=body, purpose="fine-tune"), "id")
-            return found
-
-        return self.calls.send(f"upload {file.name}", upload)
-
-    def _listed_file(self, file: TrainingFile, *, single: bool = False) -> Any | None:
-        """The same file among those at the server; None too where it cannot list them."""
-        files = self.calls.quick.files
-
-        def look() -> Any | None:
-            for found in listed(lambda: files.list(purpose="fine-tune"), _MOST_LISTED):
-                same = found.filename == file.name and _status(found) not in _FILE_BROKEN
-                if same and found.bytes in (None, len(file.content)):
-                    return checked(found, "id")
-            return None
-
-        return self._listing("list files", look, single)
-
-    def _wait_for_file(self, file: Any) -> None:
-        """Until it is ready; a server that never says so is asked for the job all the same."""
-        clock = self.calls.clock
-        deadline = clock.now() + self.file_timeout
-        files = self.calls.quick.files
-        while _status(file) not in (None, *_FILE_READY):
-            if _status(file) in _FILE_BROKEN:
-                said = self.calls.clean(str(file.status_details or "no reason given"))
-                raise HostedError(f"{self.calls.address} refused file {file.id}: {said}")
-            if clock.now() >= deadline:
-                logger.warning(
-                    "file %s is still %r after %s seconds; asking for the job all the same",
-                    file.id, file.status, self.file_timeout,
-                )  # fmt: skip
-                return
-            clock.sleep(_FILE_PAUSE)
-            file = self.calls.send(
-                f"look at file {file.id}",
-                lambda id_=file.id: checked(files.retrieve(id_), "id"),  # type: ignore[misc]
-            )
 
     def _create(
         self, options: JobOptions, key: str, training: str, val: str | None, before: list[str]
@@ -248,30 +177,10 @@ class Submitter:
         jobs = self.calls.quick.fine_tuning.jobs
 
         def look() -> list[Any]:
-            found = listed(lambda: jobs.list(limit=100), _MOST_LISTED)
+            found = listed(lambda: jobs.list(limit=100), MOST_LISTED)
             return [checked(job, "id", "status") for job in found]
 
-        jobs_found: list[Any] | None = self._listing("list jobs", look, single)
-        return jobs_found
-
-    def _listing(self, what: str, look: Callable[[], Any], single: bool) -> Any:
-        if single:  # inside another request's tries: one more there, not five here
-            try:
-                return look()
-            except Exception as exc:
-                if transient(exc):
-                    raise
-                error = self.calls.refusal(what, exc)
-                if error is None:
-                    raise
-                raise error from exc
-        try:
-            return self.calls.send(what, look)
-        except HostedError as exc:
-            if exc.status not in _UNSUPPORTED:
-                raise
-            logger.info("%s: the server does not", what)
-            return None
+        return self.calls.listing("list jobs", look, single=single)
 
     def note(self, key: str, job: Any) -> None:
         """Write a job's id and status down."""
@@ -342,8 +251,3 @@ def _alive(jobs: list[Any], key: str) -> Any | None:
 def _key_of(job: Any) -> str | None:
     metadata = getattr(job, "metadata", None)
     return metadata.get(RUN_KEY) if isinstance(metadata, dict) else None
-
-
-def _status(file: Any) -> str | None:
-    status = getattr(file, "status", None)
-    return status.lower() if isinstance(status, str) else None

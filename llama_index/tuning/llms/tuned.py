@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import uuid
 import weakref
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
@@ -20,27 +19,29 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
-    TextBlock,
-    ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 
-from llama_index.tuning.collect.records import message_record, tool_record
 from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.generate.calls import check_counts
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm
-from llama_index.tuning.llms.generation import (
-    Generated,
-    TokenStream,
-    generate,
-    generation_settings,
-)
+from llama_index.tuning.llms.generation import Generated, generate, generation_settings
 from llama_index.tuning.llms.loading import check_vocabulary, context_length, end_tokens
+from llama_index.tuning.llms.prompts import (
+    Prompt,
+    PromptWriter,
+    chat_prompt,
+    completion_prompt,
+    room_for_reply,
+    tool_records,
+)
+from llama_index.tuning.llms.responses import ReplyReader, completion_of, tool_selections
+from llama_index.tuning.llms.streaming import in_thread, streamed
 from llama_index.tuning.llms.template import ChatTemplate
-from llama_index.tuning.llms.tool_parsers import HermesToolParser, ParsedReply, ToolParser
+from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
 
 try:
     from llama_index.llms.huggingface import HuggingFaceLLM
@@ -55,25 +56,6 @@ if TYPE_CHECKING:
 
 _BUSY: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
 """One generation at a time for each model; beside the LLM, so that it can be copied and pickled."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A call made ready.
-
-    Attributes:
-        text: what the model reads, as its template writes it.
-        settings: the call's settings of generation.
-        tools: whether tools are offered.
-        opening: what the reply begins with; already part of `text`.
-        first_call_only: whether a second tool call is to be left out.
-    """
-
-    text: str
-    settings: dict[str, Any]
-    tools: bool = False
-    opening: str = ""
-    first_call_only: bool = False
 
 
 class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[misc,unused-ignore]
@@ -132,7 +114,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             generate_kwargs=generate_kwargs or {},
             is_chat_model=True,
             # A bound method, the parent's default, would hold the LLM within its own repr.
-            messages_to_prompt=_PromptWriter(template, system_prompt),
+            messages_to_prompt=PromptWriter(template, system_prompt),
             **kwargs,
         )
         generation_settings(self.generate_kwargs, {})  # a wrong one is named at once
@@ -227,7 +209,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """A reply as it is written, made in a thread."""
-        return _in_thread(self._streamed(self._prepared(messages, kwargs)))
+        return in_thread(self._streamed(self._prepared(messages, kwargs)))
 
     def chat_batch(
         self,
@@ -252,7 +234,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             settings = prepared[places[0]].settings
             replies = self._generate([prepared[place].text for place in places], settings)
             for place, reply in zip(places, replies, strict=True):
-                responses[place] = self._response(prepared[place], reply)
+                responses[place] = self._reader.response(prepared[place], reply)
         return [responses[place] for place in range(len(prepared))]
 
     @llm_completion_callback()
@@ -271,8 +253,8 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """The answer as it is written."""
-        ready = Prompt(self._completion_text(prompt, formatted), kwargs)
-        return (_completion(response) for response in self._streamed(ready))
+        ready = completion_prompt(self._writer, prompt, formatted, kwargs)
+        return (completion_of(response) for response in self._streamed(ready))
 
     @llm_completion_callback()
     async def acomplete(
@@ -286,24 +268,14 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """The answer as it is written, made in a thread."""
-        ready = Prompt(self._completion_text(prompt, formatted), kwargs)
-        return _in_thread(_completion(response) for response in self._streamed(ready))
+        ready = completion_prompt(self._writer, prompt, formatted, kwargs)
+        return in_thread(completion_of(response) for response in self._streamed(ready))
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
         """The tool calls of a reply."""
-        blocks = [b for b in response.message.blocks if isinstance(b, ToolCallBlock)]
-        if not blocks and error_on_no_tool_call:
-            raise ValueError(f"the reply calls no tool: {(response.message.content or '')[:200]!r}")
-        return [
-            ToolSelection(
-                tool_id=block.tool_call_id or "",
-                tool_name=block.tool_name,
-                tool_kwargs=block.tool_kwargs if isinstance(block.tool_kwargs, dict) else {},
-            )
-            for block in blocks
-        ]
+        return tool_selections(response, required=error_on_no_tool_call)
 
     def _prepare_chat_with_tools(
         self,
@@ -323,37 +295,36 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             messages.append(user_msg)
         return {
             "messages": messages,
-            "tools": _tool_records(tools),
+            "tools": tool_records(tools),
             "tool_choice": tool_choice or ("required" if tool_required else "auto"),
             "parallel_tool_calls": allow_parallel_tool_calls,
             **kwargs,
         }
 
+    @property
+    def _writer(self) -> PromptWriter:
+        return PromptWriter(self._template, self.system_prompt)
+
+    @property
+    def _reader(self) -> ReplyReader:
+        return ReplyReader(self._tokenizer, self._parser)
+
     def _prepared(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Prompt:
-        settings = dict(kwargs)
-        tools = _tool_records(settings.pop("tools", None) or [])
-        choice = settings.pop("tool_choice", None) or "auto"
-        single = settings.pop("parallel_tool_calls", None) is False
-        if choice == "none":
-            tools = []
-        opening = _opening(choice, tools, self._parser)
-        text = _PromptWriter(self._template, self.system_prompt)(messages, tools) + opening
-        return Prompt(text, settings, bool(tools), opening, single)
+        return chat_prompt(self._writer, self._parser, messages, kwargs)
 
     def _chat(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> ChatResponse:
         prompt = self._prepared(messages, kwargs)
-        return self._response(prompt, self._generate([prompt.text], prompt.settings)[0])
+        return self._reader.response(prompt, self._reply(prompt))
 
-    def _complete(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> CompletionResponse:
-        text = self._completion_text(prompt, formatted)
-        reply = self._generate([text], kwargs)[0]
-        return CompletionResponse(text=self._decode(reply.ids, False), raw=reply.raw)
+    def _complete(self, text: str, formatted: bool, kwargs: dict[str, Any]) -> CompletionResponse:
+        prompt = completion_prompt(self._writer, text, formatted, kwargs)
+        return completion_of(self._reader.response(prompt, self._reply(prompt)))
 
-    def _completion_text(self, prompt: str, formatted: bool) -> str:
-        if formatted:
-            return prompt
-        said = [ChatMessage(role=MessageRole.USER, content=prompt)]
-        return _PromptWriter(self._template, self.system_prompt)(said)
+    def _streamed(self, prompt: Prompt) -> ChatResponseGen:
+        return streamed(partial(self._reply, prompt), prompt, self._reader, self._end_ids)
+
+    def _reply(self, prompt: Prompt, **streaming: Any) -> Generated:
+        return self._generate([prompt.text], prompt.settings, **streaming)[0]
 
     def _generate(
         self, texts: Sequence[str], call: dict[str, Any], **streaming: Any
@@ -361,14 +332,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         defaults = {"max_new_tokens": self.max_new_tokens, **self.generate_kwargs}
         settings, stop, seed = generation_settings(defaults, call)
         prompts = [self._encode(text) for text in texts]
-        if not all(prompts):
-            raise ValueError("the prompt is empty: there is nothing to go on from")
-        room = self.context_window - max(map(len, prompts))
-        if room < 1:
-            raise ValueError(
-                f"the prompt has {max(map(len, prompts))} tokens, and the context window of "
-                f"{self.model_name} {self.context_window}: there is no room for a reply"
-            )
+        room = room_for_reply(prompts, self.context_window, self.model_name)
         settings["max_new_tokens"] = min(settings["max_new_tokens"], room)
         with _BUSY.setdefault(self._model, threading.Lock()):
             return generate(
@@ -388,127 +352,3 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         bos = self._tokenizer.bos_token_id
         begun = list(self._tokenizer("")["input_ids"])[:1]
         return [bos, *ids] if bos is not None and begun == [bos] and ids[:1] != [bos] else ids
-
-    def _decode(self, ids: Sequence[int], tools: bool) -> str:
-        # Some models mark their calls by special tokens.
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not tools)
-        return text
-
-    def _response(self, prompt: Prompt, reply: Generated) -> ChatResponse:
-        text = prompt.opening + self._decode(reply.ids, prompt.tools)
-        parsed = self._parser.parse(text) if prompt.tools else ParsedReply(text)
-        blocks: list[Any] = [TextBlock(text=parsed.content)] if parsed.content else []
-        blocks += [
-            ToolCallBlock(
-                tool_call_id=uuid.uuid4().hex[:9],
-                tool_name=call.name,
-                tool_kwargs=call.arguments,
-            )
-            for call in (parsed.calls[:1] if prompt.first_call_only else parsed.calls)
-        ]
-        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks or [TextBlock(text="")])
-        return ChatResponse(message=message, raw=reply.raw)
-
-    def _streamed(self, prompt: Prompt) -> ChatResponseGen:
-        shown, ids = "", list[int]()
-        for item in self._token_stream(prompt):
-            if isinstance(item, Generated):
-                final = self._response(prompt, item)
-                content = final.message.content or ""
-                final.delta = content[len(shown) :] if content.startswith(shown) else ""
-                yield final
-                return
-            if item in self._end_ids:
-                continue
-            ids.append(item)
-            written = prompt.opening + self._decode(ids, prompt.tools)
-            if written.endswith("\ufffd"):  # half a character
-                continue
-            visible = self._parser.visible(written) if prompt.tools else written
-            if len(visible) > len(shown):
-                delta, shown = visible[len(shown) :], visible
-                message = ChatMessage(role=MessageRole.ASSISTANT, content=shown)
-                yield ChatResponse(message=message, delta=delta)
-
-    def _token_stream(self, prompt: Prompt) -> Iterator[Any]:
-        """Tokens, then the whole reply; leaving early ends the generation too."""
-        stream, cancelled = TokenStream(), threading.Event()
-
-        def work() -> None:
-            try:
-                result: Any = self._generate(
-                    [prompt.text], prompt.settings, streamer=stream, cancelled=cancelled
-                )[0]
-            except BaseException as exc:
-                result = exc  # raised where the stream is read
-            stream.finish(result)
-
-        thread = threading.Thread(target=work, name="tuned-llm", daemon=True)
-        thread.start()
-        try:
-            yield from stream
-        finally:
-            cancelled.set()
-            thread.join()
-
-
-@dataclass(frozen=True, repr=False)
-class _PromptWriter:
-    """From messages, and tools, to the text that the model reads; a class, to be pickled."""
-
-    template: ChatTemplate
-    system_prompt: str
-
-    def __call__(
-        self, messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]] = ()
-    ) -> str:
-        if not messages:
-            raise ValueError("messages must hold at least one message, got none")
-        for message in messages:
-            if not isinstance(message, ChatMessage):
-                raise TypeError(f"messages must hold ChatMessages, got {type(message).__name__}")
-        records = [message_record(message) for message in messages]
-        if self.system_prompt and records[0]["role"] != "system":
-            records.insert(0, {"role": "system", "content": self.system_prompt})
-        return self.template.render(records, tools, answer=True)
-
-
-def _tool_records(tools: Any) -> list[dict[str, Any]]:
-    """The tools' schemas, or what is none."""
-    records: list[dict[str, Any]] = [tool_record(tool) for tool in tools]
-    for record in records:
-        if not isinstance(record, Mapping) or not isinstance(record.get("function"), Mapping):
-            raise TypeError(
-                f"tools must hold tools or their schemas in OpenAI's shape, got {record!r}"
-            )
-    return records
-
-
-def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -> str:
-    """What a reply begins with that must call a tool."""
-    if choice in ("auto", "none"):
-        return ""
-    if not tools:
-        raise ValueError(f"tool_choice is {choice!r}, and there are no tools")
-    named = choice.get("function", choice).get("name") if isinstance(choice, dict) else None
-    if named is None and isinstance(choice, str) and choice not in ("required", "any"):
-        named = choice
-    names = [tool["function"]["name"] for tool in tools]
-    if named is not None and named not in names:
-        raise ValueError(f"tool_choice names {named!r}; the tools are: {', '.join(names)}")
-    return parser.opening(named or (names[0] if len(names) == 1 else None)) or ""
-
-
-def _completion(response: ChatResponse) -> CompletionResponse:
-    text = response.message.content or ""
-    return CompletionResponse(text=text, delta=response.delta, raw=response.raw)
-
-
-async def _in_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
-    """An iterator whose waiting happens in a thread."""
-    done = object()
-    try:
-        while (piece := await asyncio.to_thread(next, pieces, done)) is not done:
-            yield piece
-    finally:
-        await asyncio.to_thread(pieces.close)  # type: ignore[attr-defined]

@@ -35,8 +35,8 @@ engine = LightRerankerFinetuneEngine(traffic)
 print(engine.finetune())
 
 reranker = engine.get_finetuned_model().with_nodes(nodes)
-limit = reranker.min_score_for(0.4)
-print(f"\nto be relevant in 40 % of all cases, a passage needs a score of {limit:.2f}:")
+limit = reranker.min_score_for(0.3)
+print(f"\nto be relevant in 30 % of all cases, a passage needs a score of {limit:.2f}:")
 question = "how do i write a string over several lines"
 for item in reranker.postprocess_nodes(retriever.retrieve(question), query_str=question)[:5]:
     mark = "kept" if item.score >= limit else "left out"

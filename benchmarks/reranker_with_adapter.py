@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 from _data import arguments, lyft_and_uber, model
 from _retrievers import retriever_for
@@ -30,49 +31,64 @@ def main() -> None:
     base = model()
     train, test = lyft_and_uber(args.data)
     with tempfile.TemporaryDirectory() as folder:
-        engine = EmbeddingAdapterFinetuneEngine(
-            train,
-            base,
-            model_output_path=str(Path(folder) / "adapter"),
-            vector_cache=args.cache,
-            accept="always",
-        )
-        engine.finetune()
         found: dict[str, RetrievalScores] = {}
-        for adapted, embed in ((False, base), (True, engine.get_finetuned_model())):
-            name = "adapter" if adapted else "retriever"
+        adapters = {
+            "retriever": base,
+            "adapter": adapter(train, base, args.cache, Path(folder) / "labels"),
+            "adapter without labels": adapter(
+                None,
+                base,
+                args.cache,
+                Path(folder) / "sentences",
+                unlabelled={**train.corpus, **test.corpus},
+            ),
+        }
+        for name, embed in adapters.items():
             found[name] = evaluate_retriever(retriever_for(test, embed, args.cache, 30), test)
+            shown(f"{name}, against the retriever", found["retriever"], found[name])
             for fused in (False, True):
-                given = problem(train, test, embed, args.cache, fused)
-                reranking = engine_for(given)
-                reranking.finetune()
-                ranker = reranking.get_finetuned_model().ranker
-                scores = [ranker.scores(item.features) for item in given.lists]
-                what = f"{name} + light{' + BM25' if fused else ''}"
-                found[what] = ranking_scores(given.lists, scores)
-                shown(f"{what}, against {name}", found[name], found[what])
-        found["halves"] = of_halves(train, test, base, args.cache, Path(folder) / "half")
-    shown("adapter, against retriever", found["retriever"], found["adapter"])
-    for words in ("", " + BM25"):
-        together, alone = found[f"adapter + light{words}"], found[f"retriever + light{words}"]
-        shown(f"adapter + light{words}, against no adapter", alone, together)
+                what = f" + light{' + BM25' if fused else ''}"
+                found[name + what] = reranked(train, test, embed, args.cache, fused)
+                shown(f"{name}{what}, against {name}", found[name], found[name + what])
+                shown(
+                    f"{name}{what}, without {name}", found["retriever" + what], found[name + what]
+                )
+        one, other = train.split(0.5, by="document")
+        # Else the re-ranker trusts the adapter as it is on queries that it learnt from.
+        half = adapter(one, base, args.cache, Path(folder) / "half")
+        halves = reranked(other, test, half, args.cache, fused=True)
     whole = found["retriever + light + BM25"]
-    shown("adapter of a half + light of the other + BM25", whole, found["halves"])
+    shown("adapter of a half + light of the other + BM25", whole, halves)
 
 
-def of_halves(
-    train: RetrievalDataset, test: RetrievalDataset, base: BaseEmbedding, cache: Path, folder: Path
-) -> RetrievalScores:
-    """The re-ranker learns from queries that the adapter did not: else it trusts it too much."""
-    one, other = train.split(0.5, by="document")
+def adapter(
+    train: RetrievalDataset | None,
+    base: BaseEmbedding,
+    cache: Path,
+    folder: Path,
+    **arguments: Any,
+) -> BaseEmbedding:
+    """The base model with a tuned adapter, whatever the gate says."""
     engine = EmbeddingAdapterFinetuneEngine(
-        one, base, model_output_path=str(folder), vector_cache=cache, accept="always"
+        train,
+        base,
+        model_output_path=str(folder),
+        vector_cache=cache,
+        accept="always",
+        **arguments,
     )
     engine.finetune()
-    given = problem(other, test, engine.get_finetuned_model(), cache, fused=True)
-    reranking = engine_for(given)
-    reranking.finetune()
-    ranker = reranking.get_finetuned_model().ranker
+    return engine.get_finetuned_model()
+
+
+def reranked(
+    train: RetrievalDataset, test: RetrievalDataset, embed: BaseEmbedding, cache: Path, fused: bool
+) -> RetrievalScores:
+    """A light re-ranker of the training queries, on the test queries."""
+    given = problem(train, test, embed, cache, fused)
+    engine = engine_for(given)
+    engine.finetune()
+    ranker = engine.get_finetuned_model().ranker
     return ranking_scores(given.lists, [ranker.scores(item.features) for item in given.lists])
 
 

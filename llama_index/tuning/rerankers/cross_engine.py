@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llama_index.tuning._processes import is_main_process
-from llama_index.tuning.artifacts import check_writable
+from llama_index.tuning.artifacts import CONFIG, check_writable
 from llama_index.tuning.base import BaseRerankerFinetuneEngine
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -172,16 +172,52 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             report.save_json(Path(self.model_output_path) / "report.json")
         return report
 
-    def get_finetuned_model(self, **model_kwargs: Any) -> BaseNodePostprocessor:
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None) -> str:
+        """Upload the tuned cross-encoder's folder to the Hugging Face Hub, as its login there.
+
+        Args:
+            repo_id: such as `"me/my-reranker"`; made where it does not exist.
+            private: whether a new one is; the account's default without.
+
+        Returns:
+            The address.
+
+        Raises:
+            NotFinetunedError: `finetune()` did not run.
+            ValueError: no `repo_id`, or the gate kept the base.
+        """
+        if not repo_id or not isinstance(repo_id, str):
+            raise ValueError(f"repo_id must be a name such as 'me/my-reranker', got {repo_id!r}")
+        if self._report is None:
+            raise NotFinetunedError("call finetune() first; there is no tuned re-ranker yet")
+        if not self._report.accepted:
+            raise ValueError(
+                f'the gate kept the base ({self._report.reason}); accept="always" would override it'
+            )
+        from huggingface_hub import HfApi
+
+        hub = HfApi()
+        address = hub.create_repo(repo_id, private=private, exist_ok=True)
+        hub.upload_folder(repo_id=repo_id, folder_path=self.model_output_path)
+        return str(address)
+
+    def get_finetuned_model(
+        self, model_name: str | None = None, **model_kwargs: Any
+    ) -> BaseNodePostprocessor:
         """The tuned re-ranker, or the best base where no gain was shown.
 
         Args:
+            model_name: a cross-encoder to load instead, by Hugging Face name or folder, as the
+                old package did; needs no `finetune()`.
             **model_kwargs: `top_n`, `min_score`, `keep_retrieval_score`; not for `base_reranker`,
                 which is given back as it came.
 
         Raises:
             NotFinetunedError: `finetune()` did not run.
         """
+        if model_name is not None:
+            ours = (Path(model_name) / CONFIG).exists()
+            return (TunedReranker.load if ours else TunedReranker)(model_name, **model_kwargs)
         if self._report is None or self._tuned is None or self._comparison is None:
             raise NotFinetunedError("call finetune() first; there is no tuned re-ranker yet")
         if self._report.accepted:

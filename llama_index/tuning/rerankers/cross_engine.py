@@ -332,7 +332,10 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             *base_lines(default_ranker(), self.base_reranker),
             Baseline(str(self._light.details["name"]), self._light),
         ]
-        return compare(whole, maker, scores, lines, self.options, tuned=calibration)
+        found = compare(whole, maker, scores, lines, self.options, tuned=calibration)
+        alone = [f"{transformer_alone(whole, logits, d):.3f} at {d}" for d in sorted({*depths})]
+        note = f"the transformer alone has nDCG@10 of {', '.join(alone)} candidates; its share of the"
+        return replace(found, notes=[*found.notes, f"{note} score is {1 - weight:.1f}"])
 
     def _details(self, report: FinetuneReport) -> dict[str, Any]:
         return {
@@ -342,6 +345,18 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             "fingerprint": report.data["fingerprint"],
             "versions": report.versions,
         }
+
+
+def transformer_alone(
+    dataset: RelevanceDataset, logits: Sequence[FloatArray], depth: int
+) -> float:
+    """nDCG@10 by the transformer's scores for the first `depth` candidates."""
+    nothing = np.zeros((0, 0))
+    lists = [
+        FeatureList(nothing, np.array([c.score for c in item.candidates]), len(item.missed))
+        for item in dataset.top(depth).lists
+    ]
+    return float(ndcg(lists, [s[:depth] for s in logits]).mean())
 
 
 def cautious_weight(scores: Mapping[float, FloatArray]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -27,12 +27,12 @@ class FeatureList:
     Attributes:
         features: shape `(n, F)`.
         relevance: how relevant each is, shape `(n,)`, from 0.
-        missed: number of relevant nodes that are not in the list.
+        missed: how relevant each relevant node is that is not in the list, shape `(m,)`.
     """
 
     features: FloatArray
     relevance: FloatArray
-    missed: int = 0
+    missed: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def trainable(self) -> bool:

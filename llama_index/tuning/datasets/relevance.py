@@ -124,6 +124,11 @@ class RelevanceDataset:
         """The number of queries."""
         return len(self.lists)
 
+    @property
+    def highest_grade(self) -> float:
+        """The highest grade of any candidate or missed node."""
+        return max((grade for item in self.lists for grade in item.grades.values()), default=0.0)
+
     def pairs(self) -> list[RelevancePair]:
         """Every candidate of every query, one by one."""
         return [

@@ -150,19 +150,26 @@ def standardised(lists: Sequence[FeatureList], prior: LightRanker) -> LightRanke
     )
 
 
-def calibrate(ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray]]) -> LightRanker:
+def calibrate(
+    ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray]], *, highest: float = 1.0
+) -> LightRanker:
     """Probabilities from out-of-fold scores, by logistic regression (Platt 1999).
+
+    Relevance from 0 to 1, a teacher's probabilities say, is learnt as it is; grades beyond 1 as
+    shares of the highest. What comes out is then the expected share.
 
     Args:
         ranker: the ranker that the calibration is for.
         scored: for each query the candidates' out-of-fold scores and their relevance.
+        highest: the dataset's highest grade, which these queries need not reach.
     """
     from scipy.optimize import minimize
 
     x = np.concatenate(
         [np.column_stack([softmax_logits(s), s, np.ones(len(s))]) for s, _ in scored]
     )
-    y = np.concatenate([relevance > 0 for _, relevance in scored]).astype(np.float64)
+    y = np.concatenate([relevance for _, relevance in scored]).astype(np.float64)
+    y /= max(1.0, highest, y.max(initial=0.0))
 
     def loss(w: FloatArray) -> tuple[float, FloatArray]:
         z = x @ w
@@ -181,7 +188,7 @@ def precision_curve(
     probabilities: FloatArray, relevant: FloatArray, owner: IntArray, *, least: int = 50
 ) -> tuple[Weights, Weights, Weights]:
     """Up to 200 thresholds with at least `least` candidates above, the precision there and its
-    standard error.
+    standard error. Of graded candidates the precision is the mean of their shares.
 
     Fewer candidates could not tell a precision to within ten points. Candidates of one query
     hang together, so the error is that of a ratio over queries, and never below the one that
@@ -189,7 +196,7 @@ def precision_curve(
 
     Args:
         probabilities: of each candidate.
-        relevant: 1 where it is relevant, else 0.
+        relevant: 1 where it is relevant, else 0; or a share of that.
         owner: number of the query that it belongs to.
         least: smallest number of candidates.
     """
@@ -210,9 +217,13 @@ def precision_curve(
 
 
 def ratio_error(hits: FloatArray, owner: IntArray) -> float:
-    """Standard error of the mean of hits that come in groups (Cochran 1977, section 6.4)."""
+    """Standard error of the mean of hits that come in groups (Cochran 1977, section 6.4).
+
+    Hits may be fractions of one: alone they vary less than whole ones of the same mean.
+    """
     n, found = len(hits), hits.sum()
     right = np.bincount(owner, hits)
     spread = ((right - found / n * np.bincount(owner)) ** 2).sum() / n**2
     share = (found + 1) / (n + 2)
-    return float(np.sqrt(max(spread, share * (1 - share) / n)))
+    alone = share * (1 - share) - (found - (hits**2).sum()) / (n + 2)
+    return float(np.sqrt(max(spread, alone / n)))

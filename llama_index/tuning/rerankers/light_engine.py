@@ -191,7 +191,8 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             return [ranker.scores(item.features) for item in given]
 
         relevance = [item.relevance for item in lists]
-        tuned = calibrate(ranker, list(zip(out_of_fold(lists), relevance, strict=True)))
+        scored = list(zip(out_of_fold(lists), relevance, strict=True))
+        tuned = calibrate(ranker, scored, highest=train.highest_grade)
         return compare(
             val or train,
             maker,

@@ -102,7 +102,7 @@ def _calibrated(
     if line.reranker is not None or line.ranker.calibration.size:
         return line
     scored = list(zip(line.scores(dataset, lists), [item.relevance for item in lists], strict=True))
-    return replace(line, ranker=calibrate(line.ranker, scored))
+    return replace(line, ranker=calibrate(line.ranker, scored, highest=dataset.highest_grade))
 
 
 def _notes(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: int) -> list[str]:

@@ -164,10 +164,10 @@ def test_failed_queries_are_kept_apart_and_asked_again_next_time(tmp_path):
     found = label_by_reranker(QUERIES, retriever(), teacher, **arguments)
     assert isinstance(found, LabelledRelevance)
     assert [item.query_id for item in found.lists] == ["q0", "q3"]
-    assert {(f.id, f.message, f.attempts) for f in found.failures} == {
+    assert [(f.id, f.message, f.attempts) for f in found.failures] == [
         ("q1", "no route", 2),
         ("q2", "the teacher gave the score nan", 2),
-    }
+    ]
     broken.clear()
     again = label_by_reranker(QUERIES, retriever(), teacher, **arguments)
     assert [item.query_id for item in again.lists] == ["q0", "q1", "q3"]

@@ -133,7 +133,9 @@ def label_by_reranker(
         options=options,
         show_progress=show_progress,
     )
-    failures = [item.nothing() for item in items if not item.nodes] + outcomes.failures
+    failed = [item.nothing() for item in items if not item.nodes] + outcomes.failures
+    place = {item.id: number for number, item in enumerate(items)}
+    failures = sorted(failed, key=lambda failure: place[failure.id])
     lists = [
         item.scored(outcomes.results[item.id]) for item in items if item.id in outcomes.results
     ]

@@ -8,6 +8,12 @@ import pytest
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
 from llama_index.tuning.rerankers.candidates import FeatureMaker
 from llama_index.tuning.rerankers.crossfit import ndcg, ranking_scores
+from llama_index.tuning.rerankers.fitting import (
+    FeatureList,
+    ListwiseLoss,
+    PairwiseLoss,
+    usual_loss,
+)
 from llama_index.tuning.rerankers.measuring import _notes
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
@@ -72,3 +78,32 @@ def test_early_stopping_looks_at_the_same_number():
     data = [graded("q", 0.1, 0.9, 0.5, missed={"z": 0.7}), graded("r", 1.0, 0.0)]
     ours = ndcg(numbers(*data), [np.arange(3.0), np.arange(2.0)]).mean()
     assert RankingEvaluator(data)(Last())[METRIC] == pytest.approx(float(ours))
+
+
+@pytest.mark.parametrize("loss", [ListwiseLoss, PairwiseLoss])
+def test_the_losses_derivatives_are_those_of_their_values(loss):
+    rng = np.random.default_rng(0)
+    lists = [
+        FeatureList(rng.normal(size=(n, 4)), np.round(rng.random(n), 1)) for n in (2, 5, 9, 12)
+    ]
+    objective = loss(lists, [item.features for item in lists])
+    weights, small = rng.normal(size=4), 1e-5 * np.eye(4)
+    gradient, hessian = objective.derivatives(weights)
+    for i, step in enumerate(small):
+        slope = (objective.value(weights + step) - objective.value(weights - step)) / 2e-5
+        assert gradient[i] == pytest.approx(slope, abs=1e-6)
+        above, below = (objective.derivatives(weights + s)[0] for s in (step, -step))
+        np.testing.assert_allclose(hessian[i], (above - below) / 2e-5, atol=1e-5)
+
+
+def test_pairs_are_weighed_so_that_each_query_counts_one():
+    rng = np.random.default_rng(0)
+    lists = [FeatureList(rng.normal(size=(n, 3)), np.arange(n) / n) for n in (2, 20)]
+    objective = PairwiseLoss(lists, [item.features for item in lists])
+    assert objective.value(np.zeros(3)) == pytest.approx(2 * np.log(2))
+    assert len(objective.better) == 1 + 190
+
+
+def test_grades_of_more_than_two_kinds_are_learnt_in_pairs():
+    assert usual_loss(numbers(graded("q", 1.0, 0.0, 1.0), graded("r", 0.0, 2.0))) == "listwise"
+    assert usual_loss(numbers(graded("q", 1.0, 0.0, 0.5), graded("r", 0.0, 2.0))) == "pairwise"

@@ -1,7 +1,9 @@
 """Re-rankers that learn from another re-ranker's scores."""
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore
@@ -74,6 +76,24 @@ def test_a_light_reranker_learns_a_teachers_order(lessons):
     # Cross-fitted on its own queries it sees the same, since their groups do not hang together.
     alone = LightRerankerFinetuneEngine(taught).finetune()
     assert alone.slices["against no re-ranker"]["ndcg@10"].low > 0.05
+
+
+def test_a_teacher_of_raw_scores_is_followed_as_well(lessons):
+    def raw(dataset):  # most of them far from the end of the scale, as a cross-encoder's logits
+        return RelevanceDataset(
+            [
+                replace(item, candidates=[replace(c, score=10 + c.score) for c in item.candidates])
+                for item in dataset.lists
+            ]
+        )
+
+    taught, held_out = map(raw, lessons)
+    engine = LightRerankerFinetuneEngine(taught, val_dataset=held_out, accept="always")
+    assert engine.finetune().options["loss"] == "pairwise"
+    learnt, plain = engine.get_finetuned_model(), LightRerankerFinetuneEngine(*lessons[:1])
+    plain.finetune()
+    one, other = learnt.ranker.weights, plain.get_finetuned_model().ranker.weights
+    np.testing.assert_allclose(one, other, atol=0.05 * np.abs(other).max())
 
 
 def test_a_light_rerankers_probabilities_are_the_teachers(lessons, retriever, corpus):

@@ -31,7 +31,7 @@ from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_training import train
 from llama_index.tuning.rerankers.crossfit import fit_freely, fold_numbers, ndcg
 from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised
+from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised, usual_loss
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.ranker import LightRanker
@@ -279,7 +279,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         lists = maker.lists(teach, self.options.depth)
         prior = standardised(lists, default_ranker())
         fold = fold_numbers(teach.groups(), LIGHT_FOLDS, self.options.seed)
-        ranker, _ = fit_freely(lists, fold, prior, "listwise")
+        ranker, _ = fit_freely(lists, fold, prior, usual_loss(lists))
         return replace(ranker, details={"name": "light re-ranker of the same queries"})
 
     def _others(self, lists: Sequence[FeatureList], data: RelevanceDataset) -> list[FloatArray]:

@@ -71,29 +71,56 @@ class ListwiseLoss:
 
 
 class PairwiseLoss:
-    """Logistic loss on each pair of differently relevant candidates; a query weighs one."""
+    """Logistic loss on each pair of differently relevant candidates; a query weighs one.
+
+    RankNet's (Burges et al. 2005). Pairs are kept as two positions, not as differences of
+    features: a list of thirty grades has 435 of them.
+    """
 
     def __init__(self, lists: Sequence[FeatureList], standard: Sequence[FloatArray]) -> None:
         pairs = [np.nonzero(item.relevance[:, None] > item.relevance[None]) for item in lists]
-        both = list(zip(standard, pairs, strict=True))
-        self.x = np.concatenate([x[better] - x[worse] for x, (better, worse) in both])
+        starts = np.cumsum([0, *(len(x) for x in standard[:-1])])
+        self.x = np.concatenate(standard)
+        self.better, self.worse = (
+            np.concatenate([both[side] + start for both, start in zip(pairs, starts, strict=True)])
+            for side in (0, 1)
+        )
         self.share = np.concatenate([np.full(len(b), 1 / len(b)) for b, _ in pairs])
 
     def value(self, weights: FloatArray) -> float:
         """The loss, summed over queries."""
-        return float(np.logaddexp(0, -self.x @ weights) @ self.share)
+        scores = self.x @ weights
+        return float(np.logaddexp(0, scores[self.worse] - scores[self.better]) @ self.share)
 
     def derivatives(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Gradient `(F,)` and Hessian `(F, F)`."""
-        wrong = sigmoid(-self.x @ weights)
-        curve = self.x * (self.share * wrong * (1 - wrong))[:, None]
-        return -self.x.T @ (self.share * wrong), self.x.T @ curve
+        from scipy.sparse import csr_array
+
+        scores = self.x @ weights
+        wrong = sigmoid(scores[self.worse] - scores[self.better])
+        pull, curve = self.share * wrong, self.share * wrong * (1 - wrong)
+        n = len(self.x)
+        up, down = (np.bincount(side, pull, n) for side in (self.better, self.worse))
+        touched = np.bincount(self.better, curve, n) + np.bincount(self.worse, curve, n)
+        # Σ c (x₁ - x₂)(x₁ - x₂)ᵀ over the pairs, in products with x.
+        mixed = self.x.T @ (csr_array((curve, (self.better, self.worse)), shape=(n, n)) @ self.x)
+        return self.x.T @ (down - up), (self.x.T * touched) @ self.x - mixed - mixed.T
 
 
 LOSSES: dict[Loss, type[ListwiseLoss] | type[PairwiseLoss]] = {
     "listwise": ListwiseLoss,
     "pairwise": PairwiseLoss,
 }
+
+
+def usual_loss(lists: Sequence[FeatureList]) -> Loss:
+    """Listwise, and pairwise where a list has more than two grades.
+
+    The listwise loss takes grades as shares of their sum. Those of a teacher's raw scores depend on
+    where its scale begins: with a long tail of middling scores they hardly tell the best apart.
+    """
+    graded = any(len(np.unique(item.relevance)) > 2 for item in lists)
+    return "pairwise" if graded else "listwise"
 
 
 def fit(

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from llama_index.tuning.generate.results import GeneratedDataset
     from llama_index.tuning.generate.sentences import generate_sentence_queries
+    from llama_index.tuning.generate.teacher import LabelledRelevance, label_by_reranker
     from llama_index.tuning.generate.unanswerable import generate_unanswerable_queries
     from llama_index.tuning.judges.compare import compare_versions
     from llama_index.tuning.judges.encoder_student import EncoderStudent
@@ -176,6 +177,7 @@ __all__ = [
     "LLMStudent",
     "LLMTask",
     "LabelledJudgments",
+    "LabelledRelevance",
     "LightReranker",
     "LightRerankerFinetuneEngine",
     "LightRerankerOptions",
@@ -231,6 +233,7 @@ __all__ = [
     "knowledge_dataset",
     "knowledge_scorer",
     "knowledge_task",
+    "label_by_reranker",
     "label_judgments",
     "label_relevance",
     "list_engines",
@@ -292,6 +295,7 @@ _HOMES = {
     "JudgmentDataset": "datasets.judgments",
     "LLMStudent": "judges.llm_student",
     "LabelledJudgments": "judges.label",
+    "LabelledRelevance": "generate.teacher",
     "LightReranker": "rerankers.light",
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
     "LightRerankerOptions": "rerankers.options",
@@ -348,6 +352,7 @@ _HOMES = {
     "generate_unanswerable_queries": "generate.unanswerable",
     "get_engine": "registry",
     "judge_rows": "judges.llm_rows",
+    "label_by_reranker": "generate.teacher",
     "label_judgments": "judges.label",
     "knowledge_dataset": "llms.tasks.knowledge",
     "knowledge_scorer": "llms.tasks.knowledge",

@@ -211,12 +211,29 @@ def test_a_source_of_relevance_must_fit(recorder):
         recorder.relevance_dataset(source="users")
 
 
+def reranking(given, ranked):
+    """What the recorder keeps of a re-ranking, from scores by id."""
+    body = {
+        "nodes": [{"id": id_, "score": score} for id_, score in given.items()],
+        "ranked": [{"id": id_, "score": score} for id_, score in ranked],
+    }
+    return Record("rerank", "t", 0.0, "m", "by", None, None, body)
+
+
 def test_relevance_of_negative_scores_is_raised_to_zero():
-    ranked = [{"id": "a", "score": -1.0}, {"id": "b", "score": -3.0}]
-    record = Record("rerank", "t", 0.0, "m", "by", None, None, {"ranked": ranked})
-    assert _scores(record) == {"a": 2.0, "b": 0.0}
-    ranked[1]["score"] = None
-    assert _scores(record) == {"a": 1.0, "b": 0.5}
+    given = {"a": 0.5, "b": 0.4}
+    assert _scores(reranking(given, [("a", -1.0), ("b", -3.0)])) == {"a": 2.0, "b": 0.0}
+    assert _scores(reranking(given, [("a", -1.0), ("b", None)])) == {"a": 1.0, "b": 0.5}
+
+
+def test_a_reranker_that_leaves_the_scores_as_they_were_is_known_by_its_order():
+    given = {"a": 0.5, "b": 0.4}
+    assert _scores(reranking(given, [("b", 0.4), ("a", 0.5)])) == {"b": 1.0, "a": 0.5}
+    assert _scores(reranking(given, [("b", 0.5), ("a", 0.4)])) == {"b": 0.5, "a": 0.4}
+
+
+def test_a_passage_named_twice_keeps_its_better_place():
+    assert _scores(reranking({}, [("a", 9.0), ("b", 5.0), ("a", 1.0)])) == {"a": 9.0, "b": 5.0}
 
 
 def test_judgments_of_judges_and_of_people_say_who_gave_them(recorder, scripted):

@@ -40,7 +40,7 @@ def test_a_retriever_gives_lists_in_its_order_with_missed_documents(tiny_dataset
         ("d2", 0.0, 0.9),
         ("d1", 1.0, 0.4),
     ]
-    assert second.missed == ["d2"]
+    assert second.missed == {"d2": 1.0}
     assert second.candidates[0].retrieval_score is None
     assert third.relevant == ["d3", "d1"]
     assert not third.candidates
@@ -68,7 +68,7 @@ def test_a_retriever_that_finds_nothing_at_all_is_an_error(tiny_dataset):
 
 def test_cutting_moves_relevant_candidates_to_missed():
     cut = RelevanceDataset([one_list(candidates=one_list().candidates[::-1])])
-    assert cut.top(1).lists[0].missed == ["a"]
+    assert list(cut.top(1).lists[0].missed) == ["a"]
     with pytest.raises(ValueError, match="depth must be a whole number >= 1, got 0"):
         cut.top(0)
 
@@ -77,6 +77,22 @@ def test_a_file_brings_everything_back(tmp_path):
     data = RelevanceDataset([one_list(missed=["c"])])
     data.save_jsonl(tmp_path / "d.jsonl")
     assert RelevanceDataset.from_jsonl(tmp_path / "d.jsonl") == data
+
+
+def test_what_is_cut_keeps_its_grade_also_in_a_file(tmp_path):
+    candidates = [Candidate(id_, id_, score) for id_, score in (("a", 0.2), ("b", 3.0), ("c", 0.0))]
+    data = RelevanceDataset([one_list(candidates=candidates, missed={"d": 2.0})]).top(1)
+    assert data.lists[0].missed == {"d": 2.0, "b": 3.0}
+    assert data.lists[0].grades == {"a": 0.2, "d": 2.0, "b": 3.0}
+    data.save_jsonl(tmp_path / "d.jsonl")
+    assert RelevanceDataset.from_jsonl(tmp_path / "d.jsonl") == data
+
+
+def test_missed_ids_are_of_grade_one_and_a_file_still_lists_them(tmp_path):
+    data = RelevanceDataset([one_list(missed=["c", "d"])])
+    assert data.lists[0].missed == {"c": 1.0, "d": 1.0}
+    data.save_jsonl(tmp_path / "d.jsonl")
+    assert json.loads((tmp_path / "d.jsonl").read_text())["missed"] == ["c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +122,9 @@ def test_broken_lines_are_named(tmp_path, line, message):
         ({"candidates": [Candidate("a", "t", 1.0)] * 2}, "node 'a' occurs twice"),
         ({"candidates": [Candidate("a", "t", 1.0, float("inf"))]}, "retrieval_score must be"),
         ({"missed": ["a"]}, "node 'a' is both a candidate and missed"),
+        ({"missed": {"c": 0.0}}, "the grade of missed node 'c' must be above 0, got 0.0"),
+        ({"missed": {"c": float("nan")}}, "the grade of missed node 'c' must be above 0, got nan"),
+        ({"missed": [""]}, "missed node id '' must be a non-empty string"),
         ({"candidates": [Candidate("a", "t", 0.0)]}, "no candidate of any query is relevant"),
     ],
 )
@@ -140,7 +159,7 @@ def test_feedback_keeps_what_was_shown_and_drops_answers_nobody_judged():
     data = RelevanceDataset.from_feedback(records, corpus={"b": "B", "c": "C"})
     assert [item.query for item in data.lists] == ["one", "two"]
     assert [c.score for c in data.lists[0].candidates] == [0.0, 1.0, 0.0]
-    assert data.lists[0].missed == ["z"]
+    assert data.lists[0].missed == {"z": 1.0}
     assert [c.node_id for c in data.lists[1].candidates] == ["a", "c"]
     with pytest.raises(DatasetError, match="node 'b' has no text"):
         RelevanceDataset.from_feedback(records)
@@ -165,6 +184,15 @@ def test_queries_about_one_node_stay_together():
     lists = [one_list(query_id=f"q{i}", query=f"text {i}") for i in range(3)]
     other = one_list(query_id="o", query="other", candidates=[Candidate("n", "t", 1.0)])
     assert sorted(map(len, RelevanceDataset([*lists, other]).groups())) == [1, 3]
+
+
+def test_graded_lists_are_tied_by_their_best_nodes_alone():
+    def graded(id_, **grades):
+        candidates = [Candidate(node, node, grade) for node, grade in grades.items()]
+        return one_list(query_id=id_, query=f"text {id_}", candidates=candidates)
+
+    lists = [graded("q", a=0.9, b=0.1, c=0.2), graded("r", b=0.8, c=0.2), graded("s", c=0.9, a=0.9)]
+    assert RelevanceDataset(lists).groups() == [[0, 2], [1]]
 
 
 def test_coerce_says_what_it_takes(tiny_dataset):

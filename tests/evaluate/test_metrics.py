@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from llama_index.tuning.evaluate import evaluate_vectors, score_rankings
+from llama_index.tuning.evaluate import evaluate_vectors, score_grades, score_rankings
+from llama_index.tuning.evaluate.metrics import score_hits
 
 KS = (1, 3, 5, 10, 20)
 THEIRS = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
@@ -89,3 +90,48 @@ def test_a_query_without_any_result_scores_zero():
 def test_cutoffs_are_checked(ks):
     with pytest.raises(ValueError, match="ks must be whole numbers >= 1"):
         score_rankings(["q"], [["a"]], [{"a"}], ks)
+
+
+def graded_problem(seed, levels):
+    """Rankings of 30 documents with a grade each, some of them not found."""
+    rng = np.random.default_rng(seed)
+    grades = [np.array([1, *rng.integers(0, levels, 29)]) for _ in range(40)]
+    orders = [rng.permutation(30) for _ in grades]
+    lengths = rng.integers(1, 30, len(grades))
+    found = [g[o[:n]].astype(float) for g, o, n in zip(grades, orders, lengths, strict=True)]
+    missed = [g[o[n:]].astype(float) for g, o, n in zip(grades, orders, lengths, strict=True)]
+    return [f"q{i}" for i in range(40)], found, missed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_graded_metrics_equal_trec_eval(seed):
+    ids, found, missed = graded_problem(seed, 5)
+    run = {
+        id_: {f"d{place}": float(-place) for place in range(len(here))}
+        for id_, here in zip(ids, found, strict=True)
+    }
+    qrels = {
+        id_: {f"d{place}": int(grade) for place, grade in enumerate([*here, *elsewhere])}
+        for id_, here, elsewhere in zip(ids, found, missed, strict=True)
+    }
+    assert_equal(score_grades(ids, found, missed, KS).values, reference(run, qrels, ids))
+
+
+def test_grades_of_zero_and_one_give_the_binary_metrics_bit_for_bit():
+    ids, found, missed = graded_problem(0, 2)
+    hits = np.zeros((len(ids), max(KS)), dtype=bool)
+    for row, here in enumerate(found):
+        hits[row, : len(here)] = here[: max(KS)] > 0
+    both = zip(found, missed, strict=True)
+    counts = np.array([int(here.sum() + elsewhere.sum()) for here, elsewhere in both])
+    for name, values in score_hits(hits, counts, KS).items():
+        graded = score_grades(ids, found, missed, KS).values[name]
+        np.testing.assert_array_equal(graded, values, err_msg=name)
+
+
+@pytest.mark.parametrize("scale", [0.01, 7.0])
+def test_only_the_proportions_of_grades_count(scale):
+    ids, found, missed = graded_problem(1, 5)
+    one = score_grades(ids, found, missed, KS).values
+    other = score_grades(ids, [scale * g for g in found], [scale * g for g in missed], KS).values
+    assert_equal(other, one)

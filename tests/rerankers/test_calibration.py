@@ -60,3 +60,51 @@ def test_a_curve_of_few_candidates_has_one_point():
     assert thresholds.tolist() == pytest.approx([0.1])
     assert precisions.tolist() == [0.5]
     assert errors[0] > 0.2
+
+
+def graded(n, seed, highest=1.0):
+    """Lists whose candidates have a logistic function of their score as their grade, and noise."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n, 10))
+    share = sigmoid(2 * scores - 2 + 0.5 * rng.normal(size=scores.shape))
+    return [(s, highest * y) for s, y in zip(scores, share, strict=True)]
+
+
+@pytest.mark.parametrize("highest", [1.0, 3.0, 17.5])
+def test_graded_relevance_is_learnt_as_a_share_of_the_highest_grade(highest):
+    lists = graded(400, 0, highest)
+    ranker = calibrate(LightRanker.fixed("x"), lists, highest=highest)
+    shares, grades, _ = flat(ranker, graded(400, 1))
+    assert np.sqrt(np.mean((shares - grades) ** 2)) < 0.1
+    limit = ranker.min_score_for(0.5)
+    assert grades[shares >= limit].mean() >= 0.5
+
+
+def test_shares_of_a_dataset_whose_best_is_elsewhere_stay_low():
+    ranker = calibrate(LightRanker.fixed("x"), graded(400, 0), highest=4.0)
+    shares, grades, _ = flat(ranker, graded(400, 1))
+    assert abs(shares.mean() - grades.mean() / 4) < 0.02
+
+
+def test_zeros_and_ones_are_calibrated_as_ever():
+    lists = scored(50, 0)
+    doubled = [(s, 2 * y) for s, y in lists]
+    one = calibrate(LightRanker.fixed("x"), lists)
+    two = calibrate(LightRanker.fixed("x"), doubled, highest=2.0)
+    for name, array in one.tensors().items():
+        np.testing.assert_array_equal(array, two.tensors()[name])
+
+
+def test_the_error_of_a_mean_of_shares_is_that_of_repeated_draws():
+    rng = np.random.default_rng(0)
+    for owner in (np.arange(300), np.repeat(np.arange(100), 3)):
+        size = owner[-1] + 1
+
+        def draw(owner=owner, size=size):
+            return np.repeat(rng.beta(2, 3, size), len(owner) // size)
+
+        spread = np.std([draw().mean() for _ in range(2_000)])
+        assert ratio_error(draw(), owner) == pytest.approx(spread, rel=0.15)
+    whole = (rng.random(300) < 0.4).astype(float)
+    share = (whole.sum() + 1) / 302
+    assert ratio_error(whole, np.arange(300)) >= np.sqrt(share * (1 - share) / 300)

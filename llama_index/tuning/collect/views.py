@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning.datasets._ranked_scores import ranked_scores
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -131,8 +132,7 @@ def relevance_rows(
 ) -> list[dict[str, Any]]:
     """One plain row for each re-ranking: query_id, query, candidates in the order found.
 
-    A passage that the re-ranker left out scores 0. A re-ranker that hands out no scores gives
-    the reciprocal of the rank; one with scores below 0 has them all raised, so that none is.
+    A passage that the re-ranker left out scores 0; the others as `ranked_scores` says.
     """
     rows = []
     for number, record in enumerate(traffic.select("rerank", where, teacher)):
@@ -154,12 +154,8 @@ def relevance_rows(
 
 
 def _scores(record: Record) -> dict[str, float]:
-    ranked = record.data["ranked"]
-    given = {node["id"]: node["score"] for node in ranked}
-    if any(score is None for score in given.values()):
-        return {node["id"]: 1 / rank for rank, node in enumerate(ranked, start=1)}
-    lowest = min([0.0, *given.values()])
-    return {id_: score - lowest for id_, score in given.items()}
+    given = {node["id"]: node["score"] for node in record.data["nodes"]}
+    return ranked_scores([(n["id"], n["score"]) for n in record.data["ranked"]], given)
 
 
 def judgment_dataset(

@@ -27,6 +27,14 @@ def find_candidates(
     queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
 ) -> list[list[Found]]:
     """Each query's nodes, in the retriever's order, each node once."""
+    answers = find_nodes(queries, retriever, num_workers, show_progress)
+    return [[as_found(item) for item in nodes] for nodes in answers]
+
+
+def find_nodes(
+    queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
+) -> list[list[NodeWithScore]]:
+    """The same as the nodes themselves: each with text, once."""
     if num_workers < 1:
         raise ValueError(f"num_workers must be >= 1, got {num_workers}")
     if not hasattr(retriever, "retrieve"):
@@ -42,7 +50,14 @@ def find_candidates(
         answers: list[Any] = asyncio_run(_concurrently(queries, afind, num_workers))
     else:
         answers = [find(query) for query in progress(queries, show_progress, "Retrieving")]
-    return [_found(nodes) for nodes in answers]
+    return [_distinct(nodes) for nodes in answers]
+
+
+def as_found(item: NodeWithScore) -> Found:
+    """As plain data: the text that an index embeds, and the score where it is a number."""
+    known = item.score is not None and math.isfinite(item.score)
+    text = _text(item)
+    return Found(item.node.node_id, text, item.score if known else None, item.metadata)
 
 
 async def _concurrently(queries: Sequence[str], find: Any, num_workers: int) -> list[Any]:
@@ -55,14 +70,15 @@ async def _concurrently(queries: Sequence[str], find: Any, num_workers: int) -> 
     return list(await asyncio.gather(*map(one, queries)))
 
 
-def _found(nodes: Sequence[NodeWithScore]) -> list[Found]:
+def _distinct(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+    first: dict[str, NodeWithScore] = {}
+    for item in nodes:
+        if _text(item).strip():  # a node without text (an image) is nothing to compare
+            first.setdefault(item.node.node_id, item)
+    return list(first.values())
+
+
+def _text(item: NodeWithScore) -> str:
     from llama_index.core.schema import MetadataMode
 
-    first: dict[str, Found] = {}
-    for item in nodes:
-        text = item.node.get_content(MetadataMode.EMBED)
-        if text.strip():  # a node without text (an image) is nothing to compare
-            known = item.score is not None and math.isfinite(item.score)
-            found = Found(item.node.node_id, text, item.score if known else None, item.metadata)
-            first.setdefault(found.node_id, found)
-    return list(first.values())
+    return item.node.get_content(MetadataMode.EMBED)

@@ -42,7 +42,9 @@ def _faults_of(item: Any) -> Iterator[str]:
             yield f"{where}: node {node!r} occurs twice"
         ids.add(node)
         yield from _candidate_faults(candidate, f"{where}, node {node!r}")
-    for node in item.missed:
+    for node, grade in item.missed.items():
+        if not _finite(grade) or grade <= 0:
+            yield f"{where}: the grade of missed node {node!r} must be above 0, got {grade!r}"
         if not isinstance(node, str) or not node:
             yield f"{where}: missed node id {node!r} must be a non-empty string"
         elif node in ids:

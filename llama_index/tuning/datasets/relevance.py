@@ -28,7 +28,8 @@ class Candidate:
     Attributes:
         node_id: the node's id.
         text: what the re-ranker reads.
-        score: how relevant it is, from 0 (not at all); 1, or a grade, or a teacher's score.
+        score: how relevant it is, from 0 (not at all); 1, or a grade, or a teacher's score. Only
+            the proportions of grades count in nDCG.
         retrieval_score: what the retriever gave it; `None` where the retriever did not find it.
         metadata: the node's metadata, for features that are made of it.
     """
@@ -48,26 +49,35 @@ class RelevanceList:
         query_id: the query's id.
         query: its text.
         candidates: each node once; none where the retriever came back with nothing.
-        missed: ids of relevant nodes that are not among the candidates; they count against every
-            ranking of this list.
+        missed: relevant nodes that are not among the candidates, id → how relevant; they count
+            against every ranking of this list. A sequence of ids means 1 for each.
     """
 
     query_id: str
     query: str
     candidates: Sequence[Candidate]
-    missed: Sequence[str] = ()
+    missed: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given: Any = self.missed
+        if not isinstance(given, Mapping):
+            object.__setattr__(self, "missed", dict.fromkeys(given, 1.0))
+
+    @property
+    def grades(self) -> dict[str, float]:
+        """How relevant each relevant node is, found or missed, by its id."""
+        return {**{c.node_id: c.score for c in self.candidates if c.score > 0}, **self.missed}
 
     @property
     def relevant(self) -> list[str]:
         """Ids of all relevant nodes, found or missed."""
-        found = [candidate.node_id for candidate in self.candidates if candidate.score > 0]
-        return [*found, *self.missed]
+        return [*self.grades]
 
     def top(self, depth: int) -> RelevanceList:
         """The first `depth` candidates; relevant ones behind them become missed."""
-        lost = [c.node_id for c in self.candidates[depth:] if c.score > 0]
+        lost = {c.node_id: c.score for c in self.candidates[depth:] if c.score > 0}
         return RelevanceList(
-            self.query_id, self.query, self.candidates[:depth], [*self.missed, *lost]
+            self.query_id, self.query, self.candidates[:depth], {**self.missed, **lost}
         )
 
 
@@ -114,6 +124,11 @@ class RelevanceDataset:
         """The number of queries."""
         return len(self.lists)
 
+    @property
+    def highest_grade(self) -> float:
+        """The highest grade of any candidate or missed node."""
+        return max((grade for item in self.lists for grade in item.grades.values()), default=0.0)
+
     def pairs(self) -> list[RelevancePair]:
         """Every candidate of every query, one by one."""
         return [
@@ -144,8 +159,9 @@ class RelevanceDataset:
     def groups(self) -> list[list[int]]:
         """Positions of lists that must stay together: the same text or a shared relevant node.
 
-        A node that is relevant to more than a tenth of the queries (at least ten) ties nothing
-        together.
+        Where relevance is graded, that is a node of the highest grade in both lists: a teacher
+        finds every passage somewhat relevant, and all lists would hang together. A node that is
+        relevant to more than a tenth of the queries (at least ten) ties nothing together.
         """
         parent = list(range(len(self.lists)))
 
@@ -158,8 +174,11 @@ class RelevanceDataset:
         holders: dict[tuple[str, str], list[int]] = defaultdict(list)
         for i, item in enumerate(self.lists):
             holders["text", normalise(item.query)].append(i)
-            for node_id in item.relevant:
-                holders["node", node_id].append(i)
+            grades = item.grades
+            highest = max(grades.values(), default=0.0)
+            for node_id, grade in grades.items():
+                if grade == highest:
+                    holders["node", node_id].append(i)
         common = max(10, len(self.lists) // 10)
         for (kind, _), members in holders.items():
             if kind == "text" or len(members) <= common:
@@ -190,8 +209,15 @@ class RelevanceDataset:
                 }
                 for c in item.candidates
             ]
-            row = {"query_id": item.query_id, "query": item.query, "candidates": candidates}
-            yield {**row, "missed": list(item.missed)} if item.missed else row
+            row: dict[str, Any] = {
+                "query_id": item.query_id,
+                "query": item.query,
+                "candidates": candidates,
+            }
+            if item.missed:
+                graded = any(grade != 1 for grade in item.missed.values())
+                row["missed"] = dict(item.missed) if graded else list(item.missed)
+            yield row
 
     def save_jsonl(self, path: PathLike) -> None:
         """Write one line for each query, atomically."""
@@ -236,7 +262,7 @@ class RelevanceDataset:
                 for id_, text, score, metadata in nodes
             ]
             shown = {candidate.node_id for candidate in candidates}
-            missed = [id_ for id_ in relevant if id_ not in shown]
+            missed = {id_: 1.0 for id_ in relevant if id_ not in shown}
             lists.append(RelevanceList(query_id, query, candidates, missed))
         whole = cls(lists)
         return whole if depth is None else whole.top(depth)
@@ -322,7 +348,10 @@ def _list_of(row: Mapping[str, Any], where: str) -> RelevanceList:
             )
             for item in row["candidates"]
         ]
-        return RelevanceList(row["query_id"], row["query"], candidates, row.get("missed") or [])
+        missed = row.get("missed") or {}
+        if isinstance(missed, Mapping):
+            missed = {id_: _number(grade) for id_, grade in missed.items()}
+        return RelevanceList(row["query_id"], row["query"], candidates, missed)
     except KeyError as exc:
         raise DatasetError(f"{where}: the key {exc} is missing") from None
     except (TypeError, AttributeError) as exc:

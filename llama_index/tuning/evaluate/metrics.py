@@ -97,6 +97,48 @@ def score_hits(
     return values
 
 
+def score_grades(
+    query_ids: Sequence[str],
+    found: Iterable[NDArray[np.float64]],
+    missed: Iterable[NDArray[np.float64]],
+    ks: Sequence[int] = DEFAULT_KS,
+) -> RetrievalScores:
+    """The same metrics where documents are relevant to a degree: nDCG sees it.
+
+    A document's gain is its grade, as trec_eval has it (Järvelin and Kekäläinen 2002), so only the
+    grades' proportions count. To the other metrics every grade above 0 is the same. Grades of 0
+    and 1 give what `score_rankings` gives.
+
+    Args:
+        query_ids: names of the queries.
+        found: for each query the grades of the ranked documents, best rank first, each from 0.
+        missed: for each query the grades of its documents that are not in the ranking. A query
+            needs a grade above 0 in one of the two.
+        ks: cut-offs, each at least 1.
+
+    Example:
+        >>> scores = score_grades(["q1"], [np.array([1.0, 3.0])], [np.array([])], ks=[2])
+        >>> round(scores.mean()["ndcg@2"], 3)
+        0.797
+    """
+    check_ks(ks)
+    depth = max(ks)
+    gains, ideal = np.zeros((len(query_ids), depth)), np.zeros((len(query_ids), depth))
+    counts = np.zeros(len(query_ids), dtype=np.int64)
+    for row, (here, elsewhere) in enumerate(zip(found, missed, strict=True)):
+        every = np.concatenate([here, elsewhere])
+        best = np.sort(every)[::-1][:depth]
+        gains[row, : len(here)] = here[:depth]
+        ideal[row, : len(best)] = best
+        counts[row] = np.count_nonzero(every > 0)
+    values = score_hits(gains > 0, counts, ks)
+    discounts = 1.0 / np.log2(np.arange(2, depth + 2))
+    most = np.cumsum(ideal * discounts, axis=1)
+    for k in ks:
+        values[f"ndcg@{k}"] = np.asarray(gains[:, :k] @ discounts[:k] / most[:, k - 1])
+    return RetrievalScores(list(query_ids), values)
+
+
 def check_ks(ks: Sequence[int]) -> None:
     """Cut-offs must be whole numbers from 1 on."""
     if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):

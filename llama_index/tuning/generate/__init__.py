@@ -25,6 +25,7 @@ from llama_index.tuning.generate.relevance import (
 )
 from llama_index.tuning.generate.results import GeneratedDataset, QuestionAnswer
 from llama_index.tuning.generate.sentences import generate_sentence_queries
+from llama_index.tuning.generate.teacher import LabelledRelevance, label_by_reranker
 from llama_index.tuning.generate.unanswerable import (
     UnansweredQueries,
     generate_unanswerable_queries,
@@ -39,6 +40,7 @@ __all__ = [
     "CrossEncoderFinetuningDatasetSample",
     "Failure",
     "GeneratedDataset",
+    "LabelledRelevance",
     "MinedDataset",
     "QueryComparison",
     "QuestionAnswer",
@@ -52,6 +54,7 @@ __all__ = [
     "generate_sentence_queries",
     "generate_synthetic_queries_over_documents",
     "generate_unanswerable_queries",
+    "label_by_reranker",
     "label_relevance",
     "mine_hard_negatives",
 ]

@@ -206,6 +206,18 @@ def label_relevance(
     return labels
 
 
+def queries_by_id(queries: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Texts by id: those of a list are numbered; empty ones are left out."""
+    if isinstance(queries, str):
+        raise TypeError("queries must be a list of texts or a mapping of id → text, got a string")
+    if not isinstance(queries, Mapping):
+        queries = {f"q{number}": text for number, text in enumerate(queries)}
+    for id_, text in queries.items():
+        if not isinstance(text, str):
+            raise TypeError(f"query {id_!r} must be a text, got {type(text).__name__}")
+    return {id_: text for id_, text in queries.items() if text.strip()}
+
+
 @dataclass(frozen=True)
 class _Pair:
     """A query and one of its retrieved passages."""
@@ -235,12 +247,8 @@ def _pairs(
     """Every retrieved passage once for each query, the first ranks of all queries first."""
     from llama_index.core.schema import MetadataMode
 
-    if isinstance(queries, str):
-        raise TypeError("queries must be a list of texts or a mapping of id → text, got a string")
-    if not isinstance(queries, Mapping):
-        queries = {f"q{number}": text for number, text in enumerate(queries)}
     pairs: dict[str, _Pair] = {}
-    asked = {id_: text for id_, text in queries.items() if text.strip()}
+    asked = queries_by_id(queries)
     for id_, text in progress(asked.items(), show_progress, "Retrieving", len(asked)):
         for rank, found in enumerate(retriever.retrieve(text)):
             context = found.node.get_content(MetadataMode.NONE)

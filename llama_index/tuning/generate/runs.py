@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,18 @@ def default_llm(llm: LLM | None) -> LLM:
     from llama_index.core import Settings
 
     return Settings.llm
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Changes with the prompts and plain values among a component's settings."""
+    from llama_index.core.prompts import BasePromptTemplate
+
+    plain = {
+        name: value.get_template() if isinstance(value, BasePromptTemplate) else value
+        for name, value in settings.items()
+        if isinstance(value, (BasePromptTemplate, str, int, float, bool))
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def turn(names: Sequence[str], text: str) -> str | None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_completion_callback
-from llama_index.core.prompts import BasePromptTemplate
 from pydantic import PrivateAttr
 
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.generate.runs import settings_hash
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
@@ -111,16 +109,7 @@ def name_of(teacher: BaseEvaluator) -> str:
 def identity(teacher: BaseEvaluator) -> dict[str, str]:
     """What decides a teacher's verdicts beside its model: class, prompts, plain settings."""
     # Not get_prompts(): AnswerRelevancyEvaluator's fails (llama-index-core 0.14).
-    settings = {
-        name: value.get_template() if isinstance(value, BasePromptTemplate) else value
-        for name, value in vars(teacher).items()
-        if isinstance(value, (BasePromptTemplate, str, int, float, bool))
-    }
-    text = json.dumps(settings, sort_keys=True)
-    return {
-        "teacher": type(teacher).__name__,
-        "settings": hashlib.sha256(text.encode()).hexdigest()[:16],
-    }
+    return {"teacher": type(teacher).__name__, "settings": settings_hash(vars(teacher))}
 
 
 def prompts_of(teacher: BaseEvaluator) -> tuple[BaseEvaluator, list[str]] | None:

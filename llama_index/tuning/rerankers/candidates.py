@@ -51,7 +51,7 @@ class FeatureMaker:
                     ],
                 ),
                 np.array([c.score for c in item.candidates], dtype=np.float64),
-                len(item.missed),
+                np.array([*item.missed.values()], dtype=np.float64),
             )
             for item in cut.lists
         ]

@@ -31,7 +31,7 @@ from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_training import train
 from llama_index.tuning.rerankers.crossfit import fit_freely, fold_numbers, ndcg
 from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised
+from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised, usual_loss
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.ranker import LightRanker
@@ -131,7 +131,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             show_progress=self.show_progress_bar,
         )
         trained = time.perf_counter()
-        weight, calibration = self._decided(model, maker, decide_on)
+        weight, calibration = self._decided(model, maker, decide_on, data.highest_grade)
         val = self.val_dataset
         measuring = maker if val is None else self._maker(val, measured)
         comparison = self._compared(model, measuring, measured, weight, calibration)
@@ -279,7 +279,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         lists = maker.lists(teach, self.options.depth)
         prior = standardised(lists, default_ranker())
         fold = fold_numbers(teach.groups(), LIGHT_FOLDS, self.options.seed)
-        ranker, _ = fit_freely(lists, fold, prior, "listwise")
+        ranker, _ = fit_freely(lists, fold, prior, usual_loss(lists))
         return replace(ranker, details={"name": "light re-ranker of the same queries"})
 
     def _others(self, lists: Sequence[FeatureList], data: RelevanceDataset) -> list[FloatArray]:
@@ -289,7 +289,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         return [np.array([retrieval_score(c) for c in item.candidates]) for item in data.lists]
 
     def _decided(
-        self, model: Any, maker: FeatureMaker, dataset: RelevanceDataset
+        self, model: Any, maker: FeatureMaker, dataset: RelevanceDataset, highest: float
     ) -> tuple[float, LightRanker]:
         """The fusion weight by nDCG@10, and the calibration, on the deciding queries."""
         cut = dataset.top(self.options.depth)
@@ -300,10 +300,10 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             return [fuse(s, o, weight) for s, o in zip(logits, others, strict=True)]
 
         weight = cautious_weight({w: ndcg(lists, fused(w)) for w in WEIGHTS})
-        self._light = _calibrated(
-            self._light, [self._light.scores(i.features) for i in lists], lists
-        )
-        return weight, _calibrated(LightRanker.fixed("calibration"), fused(weight), lists)
+        light = [self._light.scores(i.features) for i in lists]
+        self._light = _calibrated(self._light, light, lists, highest)
+        plain = LightRanker.fixed("calibration")
+        return weight, _calibrated(plain, fused(weight), lists, highest)
 
     def _maker(self, source: Any, candidates: RelevanceDataset) -> FeatureMaker:
         analyzer = analyzer_for(self.retriever, self.options.language)
@@ -378,10 +378,13 @@ def cautious_weight(scores: Mapping[float, FloatArray]) -> float:
 
 
 def _calibrated(
-    ranker: LightRanker, scores: Sequence[FloatArray], lists: Sequence[FeatureList]
+    ranker: LightRanker,
+    scores: Sequence[FloatArray],
+    lists: Sequence[FeatureList],
+    highest: float,
 ) -> LightRanker:
     scored = [(s, i.relevance) for s, i in zip(scores, lists, strict=True) if len(s)]
-    return calibrate(ranker, scored) if scored else ranker
+    return calibrate(ranker, scored, highest=highest) if scored else ranker
 
 
 def split_lists(

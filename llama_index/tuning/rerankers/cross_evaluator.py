@@ -10,14 +10,14 @@ import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from llama_index.tuning.datasets.relevance import RelevanceList
-from llama_index.tuning.evaluate.metrics import score_rankings
+from llama_index.tuning.evaluate.metrics import score_grades
 from llama_index.tuning.rerankers.tuned import list_logits
 
 METRIC = "ndcg@10"
 
 
 class RankingEvaluator(BaseEvaluator):
-    """nDCG@10 on queries that are not trained on."""
+    """nDCG@10, of graded relevance too, on queries that are not trained on."""
 
     def __init__(self, lists: Sequence[RelevanceList], *, bf16: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
@@ -29,10 +29,10 @@ class RankingEvaluator(BaseEvaluator):
         """The metric, as the trainer wants it."""
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
             scores = list_logits(model, self.lists, 32)
-        rankings = [
-            [item.candidates[i].node_id for i in np.argsort(-given, kind="stable")]
+        found = [
+            np.array([item.candidates[i].score for i in np.argsort(-given, kind="stable")])
             for item, given in zip(self.lists, scores, strict=True)
         ]
+        missed = [np.array([*item.missed.values()], dtype=np.float64) for item in self.lists]
         ids = [item.query_id for item in self.lists]
-        relevant = [item.relevant for item in self.lists]
-        return {METRIC: score_rankings(ids, rankings, relevant, [10]).mean()[METRIC]}
+        return {METRIC: score_grades(ids, found, missed, [10]).mean()[METRIC]}

@@ -20,6 +20,11 @@ def graded_lists(lists: Sequence[RelevanceList], options: CrossEncoderOptions) -
     A list with several grades (a teacher's) keeps all its candidates.
     """
     rng = np.random.default_rng(options.seed)
+    # What a teacher would give a text that it was never shown is not known, but hardly more than
+    # the least it gave to any that was found. Where its scale does not begin at 0 (cosines,
+    # grades from 1), a 0 would be a margin that it never showed. One grade alone is no scale.
+    grades = {c.score for item in lists for c in item.candidates}
+    least = min(grades) if len(grades) > 1 else 0.0
     # No set: its order, and with it the draw, would change from process to process.
     everything = list(dict.fromkeys(c.text for item in lists for c in item.candidates))
     found = []
@@ -35,7 +40,7 @@ def graded_lists(lists: Sequence[RelevanceList], options: CrossEncoderOptions) -
             if everything[place] not in scores:
                 kept.append(everything[place])
         texts = list(dict.fromkeys(kept))
-        found.append((item.query, texts, [float(scores.get(text, 0.0)) for text in texts]))
+        found.append((item.query, texts, [float(scores.get(text, least)) for text in texts]))
     if not any(len(set(scores)) > 1 for _, _, scores in found):
         raise DatasetError("there is nothing to learn: no query has a negative beside its answer")
     return found
@@ -44,11 +49,12 @@ def graded_lists(lists: Sequence[RelevanceList], options: CrossEncoderOptions) -
 def training_rows(lists: Sequence[Graded], loss: str) -> dict[str, list[Any]]:
     """Columns of a training set; the last one is the label."""
     if loss == "bce":
-        top = max(score for _, _, scores in lists for score in scores) or 1.0
+        # As calibrated: scores up to 1 as they are, grades beyond as shares of the highest.
+        top = max(1.0, *(score for _, _, scores in lists for score in scores))
         return {
             "query": [query for query, texts, _ in lists for _ in texts],
             "text": [text for _, texts, _ in lists for text in texts],
-            "label": [min(1.0, s / top) for _, _, scores in lists for s in scores],
+            "label": [s / top for _, _, scores in lists for s in scores],
         }
     if loss == "margin_mse":
         triplets = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llama_index.tuning.evaluate.metrics import RetrievalScores, score_hits
+from llama_index.tuning.evaluate.metrics import RetrievalScores, score_grades
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.fitting import FeatureList, IntArray, Loss, Rows, fit
 from llama_index.tuning.rerankers.ranker import LightRanker
@@ -91,17 +91,15 @@ def fit_rows(
 def ranking_scores(
     lists: Sequence[FeatureList], scores: Sequence[FloatArray], ks: Sequence[int] = (1, 5, 10)
 ) -> RetrievalScores:
-    """Metrics of the lists in the order of these scores; missed nodes count as not found."""
-    depth = max(ks)
-    hits = np.zeros((len(lists), depth), dtype=bool)
-    counts = np.zeros(len(lists), dtype=np.int64)
-    for row, (item, given) in enumerate(zip(lists, scores, strict=True)):
-        top = np.argsort(-given, kind="stable")[:depth]
-        hits[row, : len(top)] = item.relevance[top] > 0
-        counts[row] = np.count_nonzero(item.relevance > 0) + item.missed
-    measured = counts > 0  # a list without any relevant node measures nothing
-    ids = [str(row) for row in np.flatnonzero(measured)]
-    return RetrievalScores(ids, score_hits(hits[measured], counts[measured], ks))
+    """Metrics of the lists in the order of these scores; missed nodes count as not found.
+
+    nDCG takes the relevance as graded; to the other metrics all above 0 is relevant.
+    """
+    # A list without any relevant node measures nothing.
+    measured = [row for row, item in enumerate(lists) if item.relevance.any() or item.missed.any()]
+    found = [lists[row].relevance[np.argsort(-scores[row], kind="stable")] for row in measured]
+    missed = [lists[row].missed for row in measured]
+    return score_grades([str(row) for row in measured], found, missed, ks)
 
 
 def ndcg(lists: Sequence[FeatureList], scores: Sequence[FloatArray]) -> FloatArray:

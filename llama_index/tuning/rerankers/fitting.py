@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -27,12 +27,12 @@ class FeatureList:
     Attributes:
         features: shape `(n, F)`.
         relevance: how relevant each is, shape `(n,)`, from 0.
-        missed: number of relevant nodes that are not in the list.
+        missed: how relevant each relevant node is that is not in the list, shape `(m,)`.
     """
 
     features: FloatArray
     relevance: FloatArray
-    missed: int = 0
+    missed: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def trainable(self) -> bool:
@@ -71,29 +71,56 @@ class ListwiseLoss:
 
 
 class PairwiseLoss:
-    """Logistic loss on each pair of differently relevant candidates; a query weighs one."""
+    """Logistic loss on each pair of differently relevant candidates; a query weighs one.
+
+    RankNet's (Burges et al. 2005). Pairs are kept as two positions, not as differences of
+    features: a list of thirty grades has 435 of them.
+    """
 
     def __init__(self, lists: Sequence[FeatureList], standard: Sequence[FloatArray]) -> None:
         pairs = [np.nonzero(item.relevance[:, None] > item.relevance[None]) for item in lists]
-        both = list(zip(standard, pairs, strict=True))
-        self.x = np.concatenate([x[better] - x[worse] for x, (better, worse) in both])
+        starts = np.cumsum([0, *(len(x) for x in standard[:-1])])
+        self.x = np.concatenate(standard)
+        self.better, self.worse = (
+            np.concatenate([both[side] + start for both, start in zip(pairs, starts, strict=True)])
+            for side in (0, 1)
+        )
         self.share = np.concatenate([np.full(len(b), 1 / len(b)) for b, _ in pairs])
 
     def value(self, weights: FloatArray) -> float:
         """The loss, summed over queries."""
-        return float(np.logaddexp(0, -self.x @ weights) @ self.share)
+        scores = self.x @ weights
+        return float(np.logaddexp(0, scores[self.worse] - scores[self.better]) @ self.share)
 
     def derivatives(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Gradient `(F,)` and Hessian `(F, F)`."""
-        wrong = sigmoid(-self.x @ weights)
-        curve = self.x * (self.share * wrong * (1 - wrong))[:, None]
-        return -self.x.T @ (self.share * wrong), self.x.T @ curve
+        from scipy.sparse import csr_array
+
+        scores = self.x @ weights
+        wrong = sigmoid(scores[self.worse] - scores[self.better])
+        pull, curve = self.share * wrong, self.share * wrong * (1 - wrong)
+        n = len(self.x)
+        up, down = (np.bincount(side, pull, n) for side in (self.better, self.worse))
+        touched = np.bincount(self.better, curve, n) + np.bincount(self.worse, curve, n)
+        # Σ c (x₁ - x₂)(x₁ - x₂)ᵀ over the pairs, in products with x.
+        mixed = self.x.T @ (csr_array((curve, (self.better, self.worse)), shape=(n, n)) @ self.x)
+        return self.x.T @ (down - up), (self.x.T * touched) @ self.x - mixed - mixed.T
 
 
 LOSSES: dict[Loss, type[ListwiseLoss] | type[PairwiseLoss]] = {
     "listwise": ListwiseLoss,
     "pairwise": PairwiseLoss,
 }
+
+
+def usual_loss(lists: Sequence[FeatureList]) -> Loss:
+    """Listwise, and pairwise where a list has more than two grades.
+
+    The listwise loss takes grades as shares of their sum. Those of a teacher's raw scores depend on
+    where its scale begins: with a long tail of middling scores they hardly tell the best apart.
+    """
+    graded = any(len(np.unique(item.relevance)) > 2 for item in lists)
+    return "pairwise" if graded else "listwise"
 
 
 def fit(
@@ -150,19 +177,26 @@ def standardised(lists: Sequence[FeatureList], prior: LightRanker) -> LightRanke
     )
 
 
-def calibrate(ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray]]) -> LightRanker:
+def calibrate(
+    ranker: LightRanker, scored: Sequence[tuple[FloatArray, FloatArray]], *, highest: float = 1.0
+) -> LightRanker:
     """Probabilities from out-of-fold scores, by logistic regression (Platt 1999).
+
+    Relevance from 0 to 1, a teacher's probabilities say, is learnt as it is; grades beyond 1 as
+    shares of the highest. What comes out is then the expected share.
 
     Args:
         ranker: the ranker that the calibration is for.
         scored: for each query the candidates' out-of-fold scores and their relevance.
+        highest: the dataset's highest grade, which these queries need not reach.
     """
     from scipy.optimize import minimize
 
     x = np.concatenate(
         [np.column_stack([softmax_logits(s), s, np.ones(len(s))]) for s, _ in scored]
     )
-    y = np.concatenate([relevance > 0 for _, relevance in scored]).astype(np.float64)
+    y = np.concatenate([relevance for _, relevance in scored]).astype(np.float64)
+    y /= max(1.0, highest, y.max(initial=0.0))
 
     def loss(w: FloatArray) -> tuple[float, FloatArray]:
         z = x @ w
@@ -181,7 +215,7 @@ def precision_curve(
     probabilities: FloatArray, relevant: FloatArray, owner: IntArray, *, least: int = 50
 ) -> tuple[Weights, Weights, Weights]:
     """Up to 200 thresholds with at least `least` candidates above, the precision there and its
-    standard error.
+    standard error. Of graded candidates the precision is the mean of their shares.
 
     Fewer candidates could not tell a precision to within ten points. Candidates of one query
     hang together, so the error is that of a ratio over queries, and never below the one that
@@ -189,7 +223,7 @@ def precision_curve(
 
     Args:
         probabilities: of each candidate.
-        relevant: 1 where it is relevant, else 0.
+        relevant: 1 where it is relevant, else 0; or a share of that.
         owner: number of the query that it belongs to.
         least: smallest number of candidates.
     """
@@ -210,9 +244,13 @@ def precision_curve(
 
 
 def ratio_error(hits: FloatArray, owner: IntArray) -> float:
-    """Standard error of the mean of hits that come in groups (Cochran 1977, section 6.4)."""
+    """Standard error of the mean of hits that come in groups (Cochran 1977, section 6.4).
+
+    Hits may be fractions of one: alone they vary less than whole ones of the same mean.
+    """
     n, found = len(hits), hits.sum()
     right = np.bincount(owner, hits)
     spread = ((right - found / n * np.bincount(owner)) ** 2).sum() / n**2
     share = (found + 1) / (n + 2)
-    return float(np.sqrt(max(spread, share * (1 - share) / n)))
+    alone = share * (1 - share) - (found - (hits**2).sum()) / (n + 2)
+    return float(np.sqrt(max(spread, alone / n)))

@@ -27,7 +27,7 @@ from llama_index.tuning.rerankers.crossfit import (
     fold_rankers,
 )
 from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised
+from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised, usual_loss
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.options import LightRerankerOptions
@@ -170,7 +170,8 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         start = default_ranker() if options.start == "default" else LightRanker.fixed("zero")
         self._prior = standardised(lists, start.with_metadata(options.metadata_keys))
         fold = fold_numbers(train.groups(), options.folds, options.seed)
-        ranker, self._freedom = fit_freely(lists, fold, self._prior, options.loss)
+        self._loss = options.loss or usual_loss(lists)
+        ranker, self._freedom = fit_freely(lists, fold, self._prior, self._loss)
         return ranker, fold
 
     def _measure(
@@ -182,7 +183,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         fold: Any,
         lists: Sequence[FeatureList],
     ) -> Comparison:
-        rankers = fold_rankers(lists, fold, self._prior, self.options.loss)
+        rankers = fold_rankers(lists, fold, self._prior, self._loss)
 
         def out_of_fold(given: Sequence[FeatureList]) -> list[FloatArray]:
             return [rankers[fold[i]].scores(item.features) for i, item in enumerate(given)]
@@ -191,7 +192,8 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             return [ranker.scores(item.features) for item in given]
 
         relevance = [item.relevance for item in lists]
-        tuned = calibrate(ranker, list(zip(out_of_fold(lists), relevance, strict=True)))
+        scored = list(zip(out_of_fold(lists), relevance, strict=True))
+        tuned = calibrate(ranker, scored, highest=train.highest_grade)
         return compare(
             val or train,
             maker,
@@ -229,7 +231,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             accepted=verdict.accepted,
             reason=f"{verdict.reason}; base: {comparison.base.name}",
             data=data,
-            options=asdict(self.options),
+            options={**asdict(self.options), "loss": self._loss},
             seed=self.options.seed,
             seconds=seconds,
             notes=comparison.notes,

@@ -102,7 +102,7 @@ def _calibrated(
     if line.reranker is not None or line.ranker.calibration.size:
         return line
     scored = list(zip(line.scores(dataset, lists), [item.relevance for item in lists], strict=True))
-    return replace(line, ranker=calibrate(line.ranker, scored))
+    return replace(line, ranker=calibrate(line.ranker, scored, highest=dataset.highest_grade))
 
 
 def _notes(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: int) -> list[str]:
@@ -111,6 +111,11 @@ def _notes(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: in
         f"{found} of {len(lists)} queries have a relevant node among their {deployed} candidates; "
         "no re-ranker can find the others"
     ]
+    if all((item.relevance > 0).all() for item in lists):
+        notes.append(
+            "every candidate has a score above 0, so only nDCG@10, which sees how high, tells one "
+            "order from another"
+        )
     unmeasured = sum(not item.relevant for item in dataset.lists)
     if unmeasured:
         notes.append(f"{unmeasured} queries without any relevant node are not measured")

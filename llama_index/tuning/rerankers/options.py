@@ -30,8 +30,9 @@ class LightRerankerOptions:
     depths: tuple[int, ...] = (10, 30, 100)
     """Depths to report, where the lists are long enough."""
 
-    loss: Loss = "listwise"
-    """`"listwise"` (softmax cross-entropy) or `"pairwise"` (logistic)."""
+    loss: Loss | None = None
+    """`"listwise"` (softmax cross-entropy) or `"pairwise"` (logistic). By default listwise, and
+    pairwise where relevance has more than two grades, a teacher's say."""
 
     start: Start = "default"
     """Pull the weights towards those that come with the package, or towards `"zero"`."""
@@ -44,11 +45,12 @@ class LightRerankerOptions:
 
     def __post_init__(self) -> None:
         for name, value, choices in (
-            ("loss", self.loss, get_args(Loss)),
+            ("loss", self.loss, (None, *get_args(Loss))),
             ("start", self.start, get_args(Start)),
         ):
             if value not in choices:
-                raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(choices)}")
+                known = ", ".join(filter(None, choices))
+                raise ValueError(f"unknown {name} {value!r}; choose one of: {known}")
         for name, number, least in (
             ("depth", self.depth, 2),
             ("folds", self.folds, 2),

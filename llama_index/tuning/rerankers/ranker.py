@@ -30,7 +30,8 @@ class LightRanker:
         calibration: a, b, c of `logit p = a · logit softmax(s) + b · s + c`, where the softmax
             runs over the query's list; empty before calibration.
         thresholds: probabilities, increasing.
-        precisions: share of relevant candidates at or above each threshold, out of fold.
+        precisions: share of relevant candidates at or above each threshold, out of fold; their
+            mean grade, as a share of the highest, where relevance is graded.
         errors: standard errors of the precisions, over queries.
         details: how it came about.
     """
@@ -68,7 +69,10 @@ class LightRanker:
         return scores
 
     def probabilities(self, scores: FloatArray) -> FloatArray:
-        """How probable it is that each candidate of one list is relevant; keeps their order."""
+        """How probable it is that each candidate of one list is relevant; keeps their order.
+
+        After graded relevance: the grade to expect, as a share of the highest (see `calibrate`).
+        """
         if not self.calibration.size:
             raise ValueError("the ranker is not calibrated; a tuned or the default one is")
         a, b, c = self.calibration.astype(np.float64)

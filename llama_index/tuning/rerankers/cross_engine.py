@@ -334,7 +334,9 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         ]
         found = compare(whole, maker, scores, lines, self.options, tuned=calibration)
         alone = [f"{transformer_alone(whole, logits, d):.3f} at {d}" for d in sorted({*depths})]
-        note = f"the transformer alone has nDCG@10 of {', '.join(alone)} candidates; its share of the"
+        note = (
+            f"the transformer alone has nDCG@10 of {', '.join(alone)} candidates; its share of the"
+        )
         return replace(found, notes=[*found.notes, f"{note} score is {1 - weight:.1f}"])
 
     def _details(self, report: FinetuneReport) -> dict[str, Any]:
@@ -347,13 +349,13 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         }
 
 
-def transformer_alone(
-    dataset: RelevanceDataset, logits: Sequence[FloatArray], depth: int
-) -> float:
+def transformer_alone(dataset: RelevanceDataset, logits: Sequence[FloatArray], depth: int) -> float:
     """nDCG@10 by the transformer's scores for the first `depth` candidates."""
     nothing = np.zeros((0, 0))
     lists = [
-        FeatureList(nothing, np.array([c.score for c in item.candidates]), len(item.missed))
+        FeatureList(
+            nothing, np.array([c.score for c in item.candidates]), np.array([*item.missed.values()])
+        )
         for item in dataset.top(depth).lists
     ]
     return float(ndcg(lists, [s[:depth] for s in logits]).mean())

@@ -60,7 +60,7 @@ def main() -> None:
     embed = model()
 
     def fused(data: RetrievalDataset) -> TunedRetriever:
-        base = retriever_for(data, embed, args.cache, DEPTH)
+        base = retriever_for(data, embed, args.cache, 100)
         return TunedRetriever(base, base.nodes, reranker=None, depth=DEPTH)
 
     for name in args.sets:

@@ -27,7 +27,7 @@ questions = questions_about(nodes, "held_out")
 questions = questions.subset(list(questions.queries)[:60])
 index = VectorStoreIndex(nodes, embed_model=minilm())
 retriever = TunedRetriever(
-    index.as_retriever(similarity_top_k=30), docstore=index.docstore, depth=10, top_k=5
+    index.as_retriever(similarity_top_k=100), docstore=index.docstore, depth=10, top_k=5
 )
 
 with tempfile.TemporaryDirectory() as folder:

@@ -74,7 +74,7 @@ class KnowingLLM(CustomLLM):
 nodes = reference_nodes()
 train, held_out = questions_about(nodes, "train"), questions_about(nodes, "held_out")
 index = VectorStoreIndex(nodes, embed_model=HashEmbedding())
-untuned = TunedRetriever(index.as_retriever(similarity_top_k=30), nodes)
+untuned = TunedRetriever(index.as_retriever(similarity_top_k=100), nodes)
 
 queries = dict(list(train.queries.items())[:150])
 known = {

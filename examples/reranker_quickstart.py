@@ -35,7 +35,7 @@ class HashEmbedding(BaseEmbedding):
 nodes = reference_nodes()
 train, held_out = questions_about(nodes, "train"), questions_about(nodes, "held_out")
 index = VectorStoreIndex(nodes, embed_model=HashEmbedding())
-base = index.as_retriever(similarity_top_k=30)
+base = index.as_retriever(similarity_top_k=100)
 
 untuned = TunedRetriever(base, nodes)
 engine = LightRerankerFinetuneEngine(train, untuned)

@@ -77,7 +77,7 @@ def _through_retrievers(
     from llama_index.tuning.rerankers.retriever import TunedRetriever
 
     base, adapted = (
-        index.as_retriever(similarity_top_k=30, embed_model=model) for model in (None, tuned)
+        index.as_retriever(similarity_top_k=100, embed_model=model) for model in (None, tuned)
     )
     widened = TunedRetriever(base, docstore=index.docstore)
     both = TunedRetriever(adapted, docstore=index.docstore, index=widened.index)

@@ -43,7 +43,8 @@ class TunedRetriever(BaseRetriever):
     `RetrieverQueryEngine.from_args(retriever)`.
 
     Args:
-        retriever: the app's; let its top k be about `depth` or more.
+        retriever: the app's; let its top k be some times `depth`, such as 100, so that it has a
+            score for most of what BM25 finds.
         nodes: the nodes that it searches, for BM25; or give `docstore`.
         docstore: where the nodes are, such as `index.docstore`; it is read, and written only by
             `insert_nodes` and `delete_nodes`.
@@ -349,5 +350,5 @@ _CARD = """# A tuned retriever
 Made by llama-index-tuning. Use it with
 
     from llama_index.tuning import TunedRetriever
-    retriever = TunedRetriever.load("this folder", index.as_retriever(similarity_top_k=30))
+    retriever = TunedRetriever.load("this folder", index.as_retriever(similarity_top_k=100))
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -48,12 +48,12 @@ class Analyzer:
     """
 
     def __init__(self, language: str = ENGLISH, *, stop_words: Sequence[str] | None = None) -> None:
+        self._stem = _stemmer(language)
         listed = STOP_WORDS.get(language, "").split() if stop_words is None else stop_words
         if isinstance(listed, str) or not all(isinstance(word, str) for word in listed):
             raise TypeError(f"stop_words must be a list of words, got {stop_words!r}")
         self.language = language
         self.stop_words = list(stop_words) if stop_words is not None else None
-        self._stem = _stemmer(language)
         self._table = TokenTable(self.words)
         self._stops = frozenset(stem for word in listed for stem in self.words(word))
 
@@ -91,22 +91,24 @@ def is_number(word: str) -> bool:
     return word[:1].isdigit()
 
 
-def _stemmer(language: str) -> Any:
+def _stemmer(language: str) -> Callable[[str], str]:
     if language == NO_LANGUAGE:
         return str
+    known = languages()
+    if language not in known:
+        raise ValueError(f"unknown language {language!r}; choose one of: {', '.join(known)}")
     import Stemmer
 
-    try:
-        return Stemmer.Stemmer(language).stemWord
-    except (KeyError, TypeError):
-        known = ", ".join(languages())
-        raise ValueError(f"unknown language {language!r}; choose one of: {known}") from None
+    stem: Callable[[str], str] = Stemmer.Stemmer(language).stemWord
+    # The capital of both i and \u0131 may be written I: they meet, so that "Irak" finds "\u0131rak".
+    return (lambda word: stem(word).replace("\u0131", "i")) if language == "turkish" else stem
 
 
 def _split(text: str) -> list[str]:
     if text.isascii():
         return _ASCII_WORDS.findall(text.lower())
-    plain = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    plain = _OPTIONAL.sub("", folded.replace("i\u0307", "i"))  # of a capital \u0130
     special, words_and_runs = _unicode_patterns()
     if not special.search(plain):
         return _PLAIN_WORDS.findall(plain)

@@ -1,5 +1,6 @@
 import asyncio
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+from safetensors.numpy import load_file, save
 
 from llama_index.tuning import LightReranker
 from llama_index.tuning.errors import ArtifactError
@@ -165,6 +167,16 @@ def test_damaged_folders_are_refused(tmp_path):
     path = tmp_path / "r"
     with pytest.raises(ArtifactError, match="is not a folder"):
         LightReranker.load(path)
+    reranker.save(path)
+    config = json.loads((path / "tuning.json").read_text())
+    codes, counts = load_file(path / "words.safetensors").values()
+
+    def tampered(**changes):
+        return json.dumps({**config, **changes}).encode()
+
+    def words(codes, counts):
+        return save({"codes": codes, "counts": counts})
+
     for name, content, message in (
         ("model.safetensors", b"", "not a safetensors file, or is truncated"),
         ("words.safetensors", b"x", "not a safetensors file, or is truncated"),
@@ -172,6 +184,16 @@ def test_damaged_folders_are_refused(tmp_path):
         ("tuning.json", b'{"format": 1, "kind": "embedding_adapter"}', "holds a 'embedding_adap"),
         ("tuning.json", b'{"format": 1, "kind": "light_reranker"}', "trained on other features"),
         ("tuning.json", b'{"format": 9}', "has format 9"),
+        ("tuning.json", tampered(details=5), "details must be a JSON object, got 5"),
+        ("tuning.json", tampered(features=5), "trained on other features"),
+        ("tuning.json", tampered(analyzer={"language": 5}), "the analyzer's settings are damaged"),
+        ("tuning.json", tampered(statistics={"documents": -1, "mean_length": 2}), "do not fit"),
+        ("words.safetensors", words(codes, -counts), "codes and counts do not fit"),
+        (
+            "words.safetensors",
+            words(codes, counts.astype(np.float32)),
+            "codes and counts do not fi",
+        ),
     ):
         reranker.save(path)
         (path / name).write_bytes(content)

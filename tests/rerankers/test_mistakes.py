@@ -36,6 +36,13 @@ def test_a_language_is_no_analyzer():
         LightReranker(analyzer="german")
 
 
+def test_only_word_counts_are_statistics():
+    with pytest.raises(TypeError, match=r"statistics must be WordStatistics, got 5; with_nodes\("):
+        LightReranker(statistics=5)
+    with pytest.raises(TypeError, match=r"nodes\[0\] must be a node, got str"):
+        LightReranker().with_nodes(["text"])
+
+
 def test_an_index_is_no_retriever(shop_data):
     index = VectorStoreIndex([TextNode(text="x")], embed_model=MockEmbedding(embed_dim=2))
     engine = LightRerankerFinetuneEngine(shop_data, index)

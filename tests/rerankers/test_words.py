@@ -75,7 +75,8 @@ def test_codes_are_those_of_the_words(text):
 def test_codes_are_those_of_the_words_in_any_mixture_of_scripts():
     pieces = [
         *("fee", "Fees", "a3.5b", "1,250.50", "1..2", "12.", ".5", "3,٤", "x_y", "it’s", "—", "½"),
-        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "ısı", "\ud800", "ＡＢ", "x" * 70, "\x00"),
+        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "ısı", "ＡＢ"),
+        *("\ud800", "x" * 70, "\x00"),
     ]
     gaps = [" ", "", ".", ",", "-", "\n", "_", "  ", "$"]
     rng = np.random.default_rng(0)

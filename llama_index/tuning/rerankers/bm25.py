@@ -112,7 +112,7 @@ class BM25Index:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:  # what is changed in place is copied: others may write on meanwhile
-            own = {"_ids": list(self._ids), "_row_of": dict(self._row_of)}
+            own: dict[str, Any] = {"_ids": list(self._ids), "_row_of": dict(self._row_of)}
             own |= {"_segments": list(self._segments), "_alive": self._alive.copy()}
             return {name: own.get(name, v) for name, v in self.__dict__.items() if name != "_lock"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -15,10 +15,14 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.rerankers.distances import similarities
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.statistics import Statistics
 from llama_index.tuning.rerankers.words import Analyzer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RETRIEVAL_SCORE = "retrieval_score"
 
@@ -34,6 +38,7 @@ class CalibratedReranker(BaseNodePostprocessor):
     keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
 
     _calibration: LightRanker = PrivateAttr()
+    _index: Statistics | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -84,7 +89,8 @@ class CalibratedReranker(BaseNodePostprocessor):
 
         Args:
             query: the question.
-            nodes: candidates, in the order in which they were found, with the retriever's scores.
+            nodes: candidates, in the order in which they were found, with the retriever's scores,
+                of which the larger is the better.
             statistics: how common words are; what the re-ranker has by default.
         """
 
@@ -95,6 +101,12 @@ class CalibratedReranker(BaseNodePostprocessor):
         if not nodes:
             return []
         return self._ranked(nodes, self.raw_scores(query, nodes, statistics=statistics))
+
+    def _over(self, index: Statistics) -> Self:
+        """For a retriever that fuses: its word counts, and nodes not in the order of scores."""
+        other = self.model_copy()
+        other._index = index
+        return other
 
     def save(self, path: PathLike) -> None:
         """Save a folder that `load` reads; nothing in it is pickled."""
@@ -117,7 +129,8 @@ class CalibratedReranker(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            found = self.rank(query, nodes)
+            given = nodes if self._index is not None else similar_first(nodes)
+            found = self._ranked(nodes, self.raw_scores(query, given, statistics=self._index))
             event.on_end(payload={EventPayload.NODES: found})
         return found
 
@@ -154,6 +167,17 @@ def node_text(item: NodeWithScore) -> str:
 def metadata_text(value: Any) -> str:
     """A metadata value as text; empty where there is none."""
     return "" if value is None else str(value)
+
+
+def similar_first(nodes: Sequence[NodeWithScore]) -> Sequence[NodeWithScore]:
+    """What a retriever found, in its order; scores that are distances with their sign turned."""
+    given = np.array(node_scores(nodes), dtype=np.float64)
+    if similarities(given) is given:
+        return nodes
+    return [
+        NodeWithScore(node=item.node, score=None if item.score is None else -item.score)
+        for item in nodes
+    ]
 
 
 def node_scores(nodes: Sequence[NodeWithScore]) -> list[float]:

@@ -100,7 +100,7 @@ def _stemmer(language: str) -> Callable[[str], str]:
     import Stemmer
 
     stem: Callable[[str], str] = Stemmer.Stemmer(language).stemWord
-    # The capital of both i and \u0131 may be written I: they meet, so that "Irak" finds "\u0131rak".
+    # I is the capital of \u0131, or of i in foreign words: the two meet.
     return (lambda word: stem(word).replace("\u0131", "i")) if language == "turkish" else stem
 
 

@@ -13,6 +13,7 @@ from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import IndexNode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 
@@ -257,6 +258,17 @@ def test_a_trace_shows_the_re_ranking(nodes, sync):
         dispatcher.span_handlers.remove(spans)
     assert any("LightReranker._postprocess" in span.id_ for span in spans.completed_spans)
     assert len(events.get_event_pairs(CBEventType.RERANKING)) == 1
+
+
+def test_a_retriever_around_it_knows_its_nodes(index, nodes):
+    base = index.as_retriever(similarity_top_k=4)
+    tuned = TunedRetriever(base, nodes)
+    around = QueryFusionRetriever(
+        [base, tuned], llm=MockLLM(), num_queries=1, use_async=False, mode="reciprocal_rerank"
+    )
+    scores = {item.node_id: item.score for item in around.retrieve("refund paid")}
+    assert scores["1"] > 1 / 60  # the sum of both rankings
+    assert tuned.retrieve("refund paid")[0].node.hash == nodes[1].hash
 
 
 def test_index_nodes_that_only_bm25_found_stand_for_their_objects(nodes):

@@ -49,7 +49,8 @@ class LightReranker(CalibratedReranker):
             default the nodes at hand are counted.
         top_n: nodes to return; all by default.
         min_score: leave out nodes with a lower probability (`min_score_for` finds one).
-        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`.
+        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`;
+            not inside a `TunedRetriever`.
         callback_manager: for LlamaIndex's callbacks.
 
     Example:

@@ -44,7 +44,8 @@ class TunedRetriever(BaseRetriever):
 
     A re-ranker alone can only order what was retrieved; here candidates are widened by those
     that share words with the query. Goes wherever a retriever goes, such as
-    `RetrieverQueryEngine.from_args(retriever)`.
+    `RetrieverQueryEngine.from_args(retriever)`. Nodes come back as they are indexed;
+    `candidates()` tells the app's retriever's scores.
 
     Args:
         retriever: the app's; let its top k be about `depth` or more.

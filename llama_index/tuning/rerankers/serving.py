@@ -103,8 +103,12 @@ class CalibratedReranker(BaseNodePostprocessor):
         return self._ranked(nodes, self.raw_scores(query, nodes, statistics=statistics))
 
     def _over(self, index: Statistics) -> Self:
-        """For a retriever that fuses: its word counts, and nodes not in the order of scores."""
-        other = self.model_copy()
+        """For a retriever that fuses: its word counts, and nodes not in the order of scores.
+
+        Nodes stay as they are indexed: with a score in its metadata, one would be another node to
+        a retriever around this one, such as a `QueryFusionRetriever`.
+        """
+        other = self.model_copy(update={"keep_retrieval_score": False})
         other._index = index
         return other
 

@@ -122,6 +122,17 @@ def test_refresh_takes_over_what_others_did_to_the_docstore(index):
     assert retriever.refresh() == (0, 0)
 
 
+def test_with_reranker_keeps_a_subclass_and_shares_nodes(index, nodes):
+    class Mine(TunedRetriever):
+        pass
+
+    one = Mine(index.as_retriever(similarity_top_k=1), nodes)
+    other = one.with_reranker(None)
+    assert type(other) is Mine
+    one.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])
+    assert "new" in ids(other.retrieve("vouchers"))
+
+
 def test_a_copy_goes_its_own_way(index, nodes):
     retriever = TunedRetriever(index.as_retriever(similarity_top_k=1), nodes)
     other = copy.deepcopy(retriever)

@@ -39,6 +39,16 @@ def test_indic_vowel_signs_do_not_cut_words():
     assert Analyzer("none").words("हिन्दी की किताब") == ["हिन्दी", "की", "किताब"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "meant"),
+    [("Ge\u00adbüh\u00adren", "Gebühren"), ("ශ්\u200dරී", "ශ්රී"), ("fe\ufeffe", "fee")],
+)
+def test_invisible_hyphens_and_joiners_do_not_cut_words(seen, meant):
+    analyzer = Analyzer("none")
+    assert analyzer.words(seen) == analyzer.words(meant)
+    assert len(analyzer.words(seen)) == 1
+
+
 def test_width_and_case_do_not_matter():
     assert Analyzer("none").words("ＡＢＣ　ｶﾅ") == Analyzer("none").words("abc カナ")
 
@@ -75,7 +85,7 @@ def test_codes_are_those_of_the_words(text):
 def test_codes_are_those_of_the_words_in_any_mixture_of_scripts():
     pieces = [
         *("fee", "Fees", "a3.5b", "1,250.50", "1..2", "12.", ".5", "3,٤", "x_y", "it’s", "—", "½"),
-        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "ısı", "ＡＢ"),
+        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "ısı", "ＡＢ", "a\u00adb"),
         *("\ud800", "x" * 70, "\x00"),
     ]
     gaps = [" ", "", ".", ",", "-", "\n", "_", "  ", "$"]

@@ -140,7 +140,7 @@ class TunedRetriever(BaseRetriever):
 
     def with_reranker(self, reranker: BaseNodePostprocessor | None) -> TunedRetriever:
         """The same retriever, sharing nodes and index, with another re-ranker."""
-        other = object.__new__(TunedRetriever)
+        other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.reranker = self._traced(_reranker(reranker, None))
         _check_words(other.reranker, self.index)

@@ -19,8 +19,11 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31a0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-# Vowel signs and the tatweel that Arabic and Hebrew writers may put or leave out.
-_OPTIONAL = re.compile("[\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]")
+# What may stand in a word or not: vowel signs and the tatweel of Arabic and Hebrew, and invisible
+# hyphens and joiners, such as PDF files and web pages have.
+_OPTIONAL = re.compile(
+    "[\u00ad\u200d\u2060\ufeff\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]"
+)
 _ASCII_WORDS = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+")
 _PLAIN_WORDS = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
 

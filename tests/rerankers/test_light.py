@@ -83,16 +83,24 @@ def test_min_score_leaves_out_improbable_nodes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"top_n": 0}, "top_n must be a whole number >= 1, or None for all; got 0"),
+        ({"top_n": 0}, "top_n must be a whole number >= 1, got 0"),
         ({"top_n": 2.5}, "top_n must be a whole number"),
         ({"top_n": True}, "top_n must be a whole number"),
         ({"min_score": 1.5}, "min_score is a probability from 0 to 1, got 1.5"),
+        ({"min_score": "0.5"}, "min_score is a probability from 0 to 1, got '0.5'"),
+        ({"min_score": True}, "min_score is a probability from 0 to 1, got True"),
         ({"ranker": retriever_order(), "min_score": 0.5}, "min_score needs a calibrated re-ranker"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         LightReranker(**arguments)
+
+
+def test_numbers_may_be_of_numpy():
+    reranker = LightReranker(top_n=np.int64(2), min_score=np.float32(0.001))
+    assert len(reranker.postprocess_nodes(nodes(), query_str="refund")) == 2
+    assert json.loads(reranker.to_json())["top_n"] == 2
 
 
 def test_a_missing_query_is_named():

@@ -58,6 +58,8 @@ def test_only_nodes_are_nodes(noisy, wrong):
     retriever = TunedRetriever(noisy, [])
     with pytest.raises(TypeError, match=r"nodes\[1\] must be a node"):
         retriever.insert_nodes(nodes)
+    with pytest.raises(TypeError, match="nodes must be a list of nodes, got one TextNode"):
+        retriever.insert_nodes(TextNode(text="fine"))
     assert len(retriever.index) == 0
 
 

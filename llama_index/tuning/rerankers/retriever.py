@@ -346,6 +346,9 @@ def _reranker(
 
 
 def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:
+    given: object = nodes
+    if isinstance(given, BaseNode):
+        raise TypeError(f"nodes must be a list of nodes, got one {type(given).__name__}")
     found = list(nodes)
     for place, node in enumerate(found):
         if not isinstance(node, BaseNode):

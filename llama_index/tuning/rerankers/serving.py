@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.distances import similarities
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.ranker import LightRanker
@@ -50,7 +52,8 @@ class CalibratedReranker(BaseNodePostprocessor):
         callback_manager: CallbackManager | None,
         **fields: Any,
     ) -> None:
-        _check_top_n(top_n)
+        if top_n is not None:
+            top_n = whole_number("top_n", top_n, 1)
         _check_min_score(min_score, bool(calibration.calibration.size))
         super().__init__(
             top_n=top_n,
@@ -202,16 +205,12 @@ def _with_retrieval_score(node: BaseNode, score: float | None) -> BaseNode:
     )
 
 
-def _check_top_n(top_n: int | None) -> None:
-    whole = isinstance(top_n, int) and not isinstance(top_n, bool)
-    if top_n is not None and (not whole or top_n < 1):
-        raise ValueError(f"top_n must be a whole number >= 1, or None for all; got {top_n!r}")
-
-
 def _check_min_score(min_score: float | None, calibrated: bool) -> None:
     if min_score is None:
         return
-    if not 0 <= min_score <= 1:
+    given: object = min_score
+    number = isinstance(given, Real) and not isinstance(given, bool)
+    if not number or not 0 <= min_score <= 1:
         raise ValueError(f"min_score is a probability from 0 to 1, got {min_score!r}")
     if not calibrated:
         raise ValueError("min_score needs a calibrated re-ranker, that of an engine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,9 +65,14 @@ class WordStatistics:
         """The words' inverse document frequencies; largest for a word never seen."""
         return idf(look_up(codes, self.codes, self.counts), self.documents)
 
+    def common(self) -> WordStatistics:
+        """Without words of a single document, which are most: they count as unseen."""
+        kept = self.counts > 1
+        return replace(self, codes=self.codes[kept], counts=self.counts[kept])
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays for a file."""
-        return {"codes": self.codes, "counts": self.counts}
+        return {"codes": self.codes, "counts": self.counts.astype(np.int32)}
 
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, NDArray[Any]]) -> WordStatistics:

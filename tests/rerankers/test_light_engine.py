@@ -147,6 +147,15 @@ def test_misuse_is_named(shop_data, noisy, tiny_dataset):
         LightRerankerFinetuneEngine(one).finetune()
 
 
+def test_a_validation_set_with_queries_of_the_training_set_is_refused(shop_data, noisy):
+    whole = RelevanceDataset.from_retriever(shop_data, noisy)
+    untouched = Untouched(shop_data)
+    for dataset, val in ((shop_data, shop_data), (whole, whole.subset(["q3-0"]))):
+        engine = LightRerankerFinetuneEngine(dataset, untouched, val_dataset=val)
+        with pytest.raises(DatasetError, match="'q3-0' of val_dataset is query 'q3-0' of dataset"):
+            engine.finetune()
+
+
 def test_a_language_that_the_retriever_does_not_have_is_refused_at_once(shop_data, noisy):
     retriever = TunedRetriever(Untouched(shop_data), noisy.nodes)
     options = LightRerankerOptions(language="german")

@@ -92,6 +92,13 @@ def deployed_statistics(retriever: Any, counted: WordStatistics) -> Statistics:
     return index if isinstance(index, BM25Index) else counted
 
 
+def query_texts(data: Any) -> dict[str, str]:
+    """Ids and texts of the queries of a retrieval or a relevance dataset."""
+    if hasattr(data, "queries"):
+        return dict(data.queries)
+    return {item.query_id: item.query for item in RelevanceDataset.coerce(data).lists}
+
+
 def has_distances(dataset: RelevanceDataset) -> bool:
     """Whether the retriever's scores are distances: most lists rise, from the best on."""
     return most_rise([[retrieval_score(c) for c in item.candidates] for item in dataset.lists])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning.base import BaseRerankerFinetuneEngine
+from llama_index.tuning.datasets._validation import check_held_out
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
@@ -23,6 +24,7 @@ from llama_index.tuning.rerankers.candidates import (
     counted_words,
     deployed_statistics,
     has_distances,
+    query_texts,
 )
 from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.crossfit import (
@@ -57,7 +59,8 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
     Args:
         dataset: a `RelevanceDataset`; or a `RetrievalDataset`, with the retriever.
         retriever: finds the candidates, as deployed; a `TunedRetriever` gives those it fuses.
-        val_dataset: measured on instead of cross-fitting; of the same kind as `dataset`.
+        val_dataset: measured on instead of cross-fitting; of the same kind as `dataset`, with
+            none of its queries.
         options: how to train.
         base_reranker: what the app re-ranks with today.
         accept: `"gain"`, or `"always"` to take the tuned one whatever was measured.
@@ -171,6 +174,9 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
                 raise ValueError(
                     f"{name} is a RetrievalDataset: pass retriever=, whose candidates are re-ranked"
                 )
+
+        if self.val_dataset is not None:
+            check_held_out(query_texts(self.dataset), query_texts(self.val_dataset))
 
     def _candidates(self, data: Any) -> RelevanceDataset:
         if isinstance(data, (RelevanceDataset, list, tuple)):

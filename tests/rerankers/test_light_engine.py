@@ -98,7 +98,10 @@ def test_metadata_becomes_a_feature():
     report = engine.finetune()
     assert report.accepted
     assert report.gains["ndcg@10"].tuned == pytest.approx(1.0)
-    assert engine.get_finetuned_model().ranker.metadata_keys == ["kind"]
+    own = engine.get_finetuned_model()
+    assert own.ranker.metadata_keys == ["kind"]
+    again = LightRerankerFinetuneEngine(data, options=options, base_reranker=own).finetune()
+    assert again.slices["against base re-ranker"]["ndcg@10"].base == pytest.approx(1.0)
 
 
 def test_the_apps_own_reranker_is_a_baseline(shop_data, noisy):

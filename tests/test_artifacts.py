@@ -42,6 +42,25 @@ def test_a_failed_save_leaves_the_old_component_and_no_litter(tmp_path):
     assert os.listdir(tmp_path) == ["thing"]
 
 
+def test_weights_that_find_no_space_are_an_oserror(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = saved(tmp_path / "thing", answer=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_without_space():
+        with artifacts.replacing_folder(path) as folder:
+            large = {"w": np.ones(10_000, np.float32)}
+            artifacts.write_component(folder, "thing", {}, large, "")
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="thing could not be saved"):
+            save_without_space()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert artifacts.read_config(path, "thing")["answer"] == 1
+
+
 def test_a_folder_with_something_else_is_never_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ArtifactError, match=r"not a saved component \(it holds thesis.tex\)"):

@@ -34,7 +34,12 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` when the block succeeds.
 
     Where the block fails (no disk left, Ctrl-C), what was at `path` stays as it was.
+
+    Raises:
+        OSError: a file could not be written.
     """
+    from safetensors import SafetensorError
+
     target = Path(path).absolute()
     check_writable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +50,8 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
             _sync(file)
         temporary.chmod(0o755)
         _swap(temporary, target)
+    except SafetensorError as exc:  # its own error for a full disk, which is no OSError
+        raise OSError(f"{path} could not be saved: {exc}") from exc
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

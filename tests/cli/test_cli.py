@@ -77,6 +77,14 @@ def test_an_error_is_one_line_and_exit_code_1(files, capsys, monkeypatch, argume
     assert not (files / "x").exists()
 
 
+@pytest.mark.parametrize("command", [[], ["reranker"]])
+def test_without_arguments_it_shows_its_help_as_such(command, capsys):
+    assert run(command) == 0
+    shown = capsys.readouterr()
+    assert "\nCommands:\n" in shown.out
+    assert not shown.err
+
+
 def test_the_command_is_installed_and_helps():
     done = subprocess.run(
         [sys.executable, "-c", "from llama_index.tuning.cli import main; main()", "--help"],

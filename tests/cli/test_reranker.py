@@ -5,6 +5,7 @@ import pytest
 from llama_index.tuning import LightReranker, TunedReranker, load_reranker
 from llama_index.tuning.cli import retrievers as command
 from llama_index.tuning.cli.app import run
+from llama_index.tuning.rerankers.words import Analyzer
 
 from ..conftest import TableEmbedding
 from ..rerankers.conftest import shop
@@ -52,7 +53,26 @@ def test_tables_are_printed_without_json(files, capsys):
     assert "re-ranked" in printed
 
 
-def test_a_wrong_choice_is_one_line(files, capsys):
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--language", "x", "unknown language 'x'"),
+        ("--depth", "1", "'--depth'"),
+        ("--seed", "-1", "seed must be a whole number >= 0, got -1"),
+        ("--accept", "maybe", "unknown accept 'maybe'"),
+    ],
+)
+def test_a_wrong_option_is_one_line_before_any_work(
+    files, capsys, monkeypatch, option, value, message
+):
+    monkeypatch.setattr(command, "embedding_model", None)  # not to be reached
     data = str(files / "data.json")
-    assert run(["reranker", "tune", data, "--out", str(files / "o"), "--language", "x"]) == 1
-    assert "unknown language 'x'" in capsys.readouterr().err
+    assert run(["reranker", "tune", data, "--out", str(files / "o"), option, value]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_reranker_with_its_own_stop_words_is_evaluated(files, capsys):
+    LightReranker(analyzer=Analyzer("english", stop_words=["what"])).save(files / "r")
+    data = str(files / "data.json")
+    assert run(["reranker", "evaluate", data, "--reranker", str(files / "r"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["queries"] == 80

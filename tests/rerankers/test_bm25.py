@@ -1,3 +1,7 @@
+import copy
+import pickle
+import threading
+
 import numpy as np
 import pytest
 
@@ -85,3 +89,61 @@ def test_damaged_arrays_are_refused():
     far = {**arrays, "rows": arrays["rows"] + 100}
     with pytest.raises(ArtifactError, match="do not fit each other"):
         BM25Index.from_arrays(index.analyzer, index.ids, far)
+    floats = {**arrays, "rows": arrays["rows"].astype(np.float32)}
+    negative = {**arrays, "lengths": -arrays["lengths"]}
+    for wrong in (floats, negative):
+        with pytest.raises(ArtifactError, match="do not fit each other"):
+            BM25Index.from_arrays(index.analyzer, index.ids, wrong)
+
+
+@pytest.fixture
+def busy():
+    """An index that another thread adds to and deletes from."""
+    index = BM25Index(Analyzer("none"))
+    index.add({f"d{i}": f"w{i % 50} x" for i in range(1_000)})
+    stop = threading.Event()
+
+    def write():
+        rng = np.random.default_rng(0)
+        while not stop.is_set():
+            index.add({f"d{i}": f"w{i % 50} x" for i in rng.integers(3_000, size=200).tolist()})
+            index.delete([f"d{i}" for i in rng.integers(3_000, size=250).tolist()])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    yield index
+    stop.set()
+    thread.join()
+
+
+def saved(index):
+    ids, arrays = index.parts()
+    return BM25Index.from_arrays(index.analyzer, ids, arrays)
+
+
+@pytest.mark.parametrize(
+    "copied", [saved, copy.deepcopy, lambda index: pickle.loads(pickle.dumps(index))]
+)
+def test_a_copy_is_of_one_moment_while_others_write(busy, copied):
+    for _ in range(30):
+        other = copied(busy)
+        assert {id_ for id_, _ in other.search("x", 5_000)} == set(other.ids)
+
+
+def test_a_text_that_is_none_does_not_cost_the_old_one():
+    index = built()
+    with pytest.raises(AttributeError):
+        index.add({"c": None})
+    assert index.search("refund", 1)[0][0] == "c"
+
+
+def test_one_id_is_not_a_list_of_ids():
+    with pytest.raises(TypeError, match="doc_ids must be a list of ids, got 'abc'"):
+        built().delete("abc")
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, "3", None, True])
+def test_k_starts_at_one(k):
+    with pytest.raises(ValueError, match="k must be a whole number >= 1, got"):
+        built().search("cat", k)
+    assert len(built().search("cat", np.int64(2))) == 2

@@ -36,7 +36,7 @@ def test_the_format_is_still_written(tmp_path):
 
 
 def test_nothing_to_write_and_bad_arguments_are_named(tmp_path):
-    with pytest.raises(ValueError, match="num_negatives must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="num_negatives must be a whole number >= 0, got -1"):
         generate_cohere_reranker_finetuning_dataset(data(), tmp_path / "x", num_negatives=-1)
     only = data().subset(["r"])
     with pytest.raises(DatasetError, match="no query has a relevant candidate"):

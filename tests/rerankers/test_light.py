@@ -1,5 +1,6 @@
 import asyncio
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+from safetensors.numpy import load_file, save
 
 from llama_index.tuning import LightReranker
 from llama_index.tuning.errors import ArtifactError
@@ -81,16 +83,24 @@ def test_min_score_leaves_out_improbable_nodes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"top_n": 0}, "top_n must be a whole number >= 1, or None for all; got 0"),
+        ({"top_n": 0}, "top_n must be a whole number >= 1, got 0"),
         ({"top_n": 2.5}, "top_n must be a whole number"),
         ({"top_n": True}, "top_n must be a whole number"),
         ({"min_score": 1.5}, "min_score is a probability from 0 to 1, got 1.5"),
+        ({"min_score": "0.5"}, "min_score is a probability from 0 to 1, got '0.5'"),
+        ({"min_score": True}, "min_score is a probability from 0 to 1, got True"),
         ({"ranker": retriever_order(), "min_score": 0.5}, "min_score needs a calibrated re-ranker"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         LightReranker(**arguments)
+
+
+def test_numbers_may_be_of_numpy():
+    reranker = LightReranker(top_n=np.int64(2), min_score=np.float32(0.001))
+    assert len(reranker.postprocess_nodes(nodes(), query_str="refund")) == 2
+    assert json.loads(reranker.to_json())["top_n"] == 2
 
 
 def test_a_missing_query_is_named():
@@ -140,16 +150,14 @@ def test_counting_the_corpus_changes_what_is_rare():
 
 
 def test_it_comes_back_from_its_folder(tmp_path):
-    corpus = [item.node for item in nodes()] * 2
+    corpus = [item.node for item in nodes()]  # words of one text only, too
     reranker = LightReranker(analyzer=Analyzer("german", stop_words=["the"])).with_nodes(corpus)
     reranker.save(tmp_path / "r")
     again = LightReranker.load(tmp_path / "r", top_n=2)
     assert again.analyzer.to_dict() == {"language": "german", "stop_words": ["the"]}
     one = reranker.postprocess_nodes(nodes(), query_str="refund paid")[:2]
     other = again.postprocess_nodes(nodes(), query_str="refund paid")
-    assert [(i.node.node_id, round(i.score, 6)) for i in one] == [
-        (i.node.node_id, round(i.score, 6)) for i in other
-    ]
+    assert [(i.node_id, i.score) for i in one] == [(i.node_id, i.score) for i in other]
     assert again.fingerprint == reranker.fingerprint
 
 
@@ -167,6 +175,16 @@ def test_damaged_folders_are_refused(tmp_path):
     path = tmp_path / "r"
     with pytest.raises(ArtifactError, match="is not a folder"):
         LightReranker.load(path)
+    reranker.save(path)
+    config = json.loads((path / "tuning.json").read_text())
+    codes, counts = load_file(path / "words.safetensors").values()
+
+    def tampered(**changes):
+        return json.dumps({**config, **changes}).encode()
+
+    def words(codes, counts):
+        return save({"codes": codes, "counts": counts})
+
     for name, content, message in (
         ("model.safetensors", b"", "not a safetensors file, or is truncated"),
         ("words.safetensors", b"x", "not a safetensors file, or is truncated"),
@@ -174,6 +192,16 @@ def test_damaged_folders_are_refused(tmp_path):
         ("tuning.json", b'{"format": 1, "kind": "embedding_adapter"}', "holds a 'embedding_adap"),
         ("tuning.json", b'{"format": 1, "kind": "light_reranker"}', "trained on other features"),
         ("tuning.json", b'{"format": 9}', "has format 9"),
+        ("tuning.json", tampered(details=5), "details must be a JSON object, got 5"),
+        ("tuning.json", tampered(features=5), "trained on other features"),
+        ("tuning.json", tampered(analyzer={"language": 5}), "the analyzer's settings are damaged"),
+        ("tuning.json", tampered(statistics={"documents": -1, "mean_length": 2}), "do not fit"),
+        ("words.safetensors", words(codes, -counts), "codes and counts do not fit"),
+        (
+            "words.safetensors",
+            words(codes, counts.astype(np.float32)),
+            "codes and counts do not fi",
+        ),
     ):
         reranker.save(path)
         (path / name).write_bytes(content)

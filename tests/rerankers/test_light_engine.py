@@ -1,7 +1,9 @@
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from llama_index.core.schema import NodeWithScore
 
 from llama_index.tuning import (
     LightReranker,
@@ -14,6 +16,7 @@ from llama_index.tuning import (
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.registry import get_engine
+from llama_index.tuning.rerankers.distances import TURNED
 
 from .conftest import NoisyRetriever, shop
 
@@ -95,7 +98,10 @@ def test_metadata_becomes_a_feature():
     report = engine.finetune()
     assert report.accepted
     assert report.gains["ndcg@10"].tuned == pytest.approx(1.0)
-    assert engine.get_finetuned_model().ranker.metadata_keys == ["kind"]
+    own = engine.get_finetuned_model()
+    assert own.ranker.metadata_keys == ["kind"]
+    again = LightRerankerFinetuneEngine(data, options=options, base_reranker=own).finetune()
+    assert again.slices["against base re-ranker"]["ndcg@10"].base == pytest.approx(1.0)
 
 
 def test_the_apps_own_reranker_is_a_baseline(shop_data, noisy):
@@ -144,8 +150,17 @@ def test_misuse_is_named(shop_data, noisy, tiny_dataset):
         LightRerankerFinetuneEngine(one).finetune()
 
 
-def test_a_language_that_the_retriever_does_not_have_is_refused(shop_data, noisy):
-    retriever = TunedRetriever(noisy, noisy.nodes)
+def test_a_validation_set_with_queries_of_the_training_set_is_refused(shop_data, noisy):
+    whole = RelevanceDataset.from_retriever(shop_data, noisy)
+    untouched = Untouched(shop_data)
+    for dataset, val in ((shop_data, shop_data), (whole, whole.subset(["q3-0"]))):
+        engine = LightRerankerFinetuneEngine(dataset, untouched, val_dataset=val)
+        with pytest.raises(DatasetError, match="'q3-0' of val_dataset is query 'q3-0' of dataset"):
+            engine.finetune()
+
+
+def test_a_language_that_the_retriever_does_not_have_is_refused_at_once(shop_data, noisy):
+    retriever = TunedRetriever(Untouched(shop_data), noisy.nodes)
     options = LightRerankerOptions(language="german")
     with pytest.raises(ValueError, match=r"options ask for words as .*german.*the retriever has"):
         LightRerankerFinetuneEngine(shop_data, retriever, options=options).finetune()
@@ -159,12 +174,88 @@ def test_a_language_that_the_retriever_does_not_have_is_refused(shop_data, noisy
         ({"folds": 1}, ValueError, "folds must be a whole number >= 2, got 1"),
         ({"depth": 1}, ValueError, "depth must be a whole number >= 2, got 1"),
         ({"depths": (0,)}, ValueError, "depths must be a whole number >= 1, got 0"),
+        ({"depths": (True,)}, ValueError, "depths must be a whole number >= 1, got True"),
+        ({"depths": 10}, TypeError, "depths must be a tuple of numbers, got 10"),
+        ({"folds": None}, ValueError, "folds must be a whole number >= 2, got None"),
+        ({"seed": -1}, ValueError, "seed must be a whole number >= 0, got -1"),
+        ({"seed": "a"}, ValueError, "seed must be a whole number >= 0, got 'a'"),
+        ({"language": "klingon"}, ValueError, "unknown language 'klingon'"),
+        ({"stop_words": "the"}, TypeError, "stop_words must be a list of words, got 'the'"),
         ({"metadata_keys": "kind"}, TypeError, "metadata_keys must be a tuple of keys"),
+        ({"metadata_keys": None}, TypeError, "metadata_keys must be a tuple of keys, got None"),
+        ({"metadata_keys": (1,)}, TypeError, "metadata_keys must be different keys"),
+        ({"metadata_keys": ("a", "a")}, TypeError, "metadata_keys must be different keys"),
     ],
 )
 def test_options_check_themselves(fields, error, message):
     with pytest.raises(error, match=message):
         LightRerankerOptions(**fields)
+
+
+def test_options_take_numpys_integers_and_lists(shop_data, noisy, tmp_path):
+    three = np.int64(3)
+    options = LightRerankerOptions(depth=three, depths=[three], folds=three, seed=three)
+    assert options == LightRerankerOptions(depth=3, depths=(3,), folds=3, seed=3)
+    engine = LightRerankerFinetuneEngine(shop_data, noisy, options=options, accept="always")
+    engine.finetune().save_json(tmp_path / "report.json")
+    engine.get_finetuned_model().save(tmp_path / "r")
+    assert LightReranker.load(tmp_path / "r").details["options"]["seed"] == 3
+
+
+class Untouched(NoisyRetriever):
+    def _retrieve(self, query_bundle):
+        raise AssertionError("the retriever was asked before the arguments were checked")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"options": {}}, TypeError, "options must be LightRerankerOptions, got {}"),
+        ({"base_reranker": "bge"}, TypeError, "base_reranker must be a node postprocessor, got 'b"),
+        ({"num_workers": 0}, ValueError, "num_workers must be a whole number >= 1, got 0"),
+        ({"num_workers": "2"}, ValueError, "num_workers must be a whole number >= 1, got '2'"),
+        ({"val_dataset": "x.json"}, TypeError, "val_dataset must be a RelevanceDataset, .*got str"),
+        ({"dataset": None}, TypeError, "^dataset must be a RelevanceDataset, .*got NoneType"),
+    ],
+)
+def test_arguments_are_checked_before_any_work(shop_data, arguments, error, message):
+    given = {"dataset": shop_data, "retriever": Untouched(shop_data), **arguments}
+    with pytest.raises(error, match=message):
+        LightRerankerFinetuneEngine(**given).finetune()
+
+
+def test_queries_for_which_nothing_was_found_count_as_missed(shop_data, noisy):
+    whole = RelevanceDataset.from_retriever(shop_data, noisy)
+    lists = [replace(item, candidates=[], missed=item.relevant) for item in whole.lists[:20]]
+    engine = LightRerankerFinetuneEngine(RelevanceDataset([*lists, *whole.lists[20:]]))
+    report = engine.finetune()
+    assert report.gains["ndcg@10"].n == 80
+    assert report.notes[0].startswith(f"{sum(map(found, whole.lists[20:]))} of 80 queries have a")
+
+
+def found(item):
+    return any(candidate.score > 0 for candidate in item.candidates)
+
+
+class Far(NoisyRetriever):
+    """The same nodes in the same order, with distances for scores."""
+
+    def _retrieve(self, query_bundle):
+        return [
+            NodeWithScore(node=item.node, score=-item.score)
+            for item in super()._retrieve(query_bundle)
+        ]
+
+
+def test_distances_teach_the_same_and_are_noted(shop_data, noisy):
+    reports = []
+    for retriever in (noisy, Far(shop_data)):
+        engine = LightRerankerFinetuneEngine(shop_data, retriever)
+        reports.append((engine.finetune(), engine.get_finetuned_model().fingerprint))
+    (near, weights), (far, same) = reports
+    assert weights == same
+    assert near.gains == far.gains
+    assert [note for note in far.notes if note not in near.notes] == [TURNED]
 
 
 def test_ten_queries_are_enough_to_run(shop_data, noisy):

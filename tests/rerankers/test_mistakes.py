@@ -36,6 +36,13 @@ def test_a_language_is_no_analyzer():
         LightReranker(analyzer="german")
 
 
+def test_only_word_counts_are_statistics():
+    with pytest.raises(TypeError, match=r"statistics must be WordStatistics, got 5; with_nodes\("):
+        LightReranker(statistics=5)
+    with pytest.raises(TypeError, match=r"nodes\[0\] must be a node, got str"):
+        LightReranker().with_nodes(["text"])
+
+
 def test_an_index_is_no_retriever(shop_data):
     index = VectorStoreIndex([TextNode(text="x")], embed_model=MockEmbedding(embed_dim=2))
     engine = LightRerankerFinetuneEngine(shop_data, index)
@@ -51,6 +58,8 @@ def test_only_nodes_are_nodes(noisy, wrong):
     retriever = TunedRetriever(noisy, [])
     with pytest.raises(TypeError, match=r"nodes\[1\] must be a node"):
         retriever.insert_nodes(nodes)
+    with pytest.raises(TypeError, match="nodes must be a list of nodes, got one TextNode"):
+        retriever.insert_nodes(TextNode(text="fine"))
     assert len(retriever.index) == 0
 
 

@@ -3,16 +3,23 @@ import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from llama_index.core import MockEmbedding, Settings, VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.retrievers import QueryFusionRetriever
+from llama_index.core.schema import IndexNode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 
 from llama_index.tuning import LightReranker, TunedRetriever, evaluate_retriever
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.distances import _tell
 from llama_index.tuning.rerankers.words import Analyzer
 
 
@@ -79,8 +86,9 @@ def test_nodes_come_and_go_without_a_rebuild(index, nodes):
     assert "1" not in ids(retriever.retrieve("refund paid"))
 
 
-def test_nodes_come_and_go_while_others_search(index, nodes):
-    retriever = TunedRetriever(index.as_retriever(similarity_top_k=2), nodes)
+def test_nodes_come_and_go_while_others_search_and_save(index, nodes, tmp_path):
+    base = index.as_retriever(similarity_top_k=2)
+    retriever = TunedRetriever(base, nodes)
     stop = threading.Event()
 
     def churn():
@@ -94,6 +102,10 @@ def test_nodes_come_and_go_while_others_search(index, nodes):
         writing = pool.submit(churn)
         try:
             searches = [pool.submit(retriever.retrieve, "refund paid") for _ in range(100)]
+            for _ in range(20):
+                retriever.save(tmp_path / "r")
+                again = TunedRetriever.load(tmp_path / "r", base)
+                assert set(again.index.ids) == set(again.docstore.docs)
             assert all("1" in ids(search.result()) for search in searches)
         finally:
             stop.set()
@@ -108,6 +120,17 @@ def test_refresh_takes_over_what_others_did_to_the_docstore(index):
     assert ids(retriever.retrieve("When do vouchers expire?"))[0] == "new"
     assert "1" not in ids(retriever.retrieve("refund paid"))
     assert retriever.refresh() == (0, 0)
+
+
+def test_with_reranker_keeps_a_subclass_and_shares_nodes(index, nodes):
+    class Mine(TunedRetriever):
+        pass
+
+    one = Mine(index.as_retriever(similarity_top_k=1), nodes)
+    other = one.with_reranker(None)
+    assert type(other) is Mine
+    one.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])
+    assert "new" in ids(other.retrieve("vouchers"))
 
 
 def test_a_copy_goes_its_own_way(index, nodes):
@@ -193,12 +216,93 @@ def test_sizes_start_at_one(index, nodes, name):
         TunedRetriever(index.as_retriever(), nodes, **{name: 0})
 
 
+def test_sizes_may_be_of_numpy(index, nodes, tmp_path):
+    base = index.as_retriever()
+    retriever = TunedRetriever(base, nodes, top_k=np.int64(2))
+    assert len(retriever.retrieve("cats")) == 2
+    retriever.save(tmp_path / "r")
+    assert TunedRetriever.load(tmp_path / "r", base).top_k == 2
+
+
+class Distances(BaseRetriever):
+    """Finds all nodes, the best first, with scores of which the smaller is the better."""
+
+    def __init__(self, nodes, sign):
+        super().__init__()
+        self.nodes, self.sign = nodes, sign
+
+    def _retrieve(self, query_bundle):
+        scores = [0.1, 0.5, 0.6, 0.9]
+        return [
+            NodeWithScore(node=node, score=self.sign * score)
+            for node, score in zip(self.nodes, scores, strict=True)
+        ]
+
+
+def test_distances_are_known_by_rising_and_said_once(nodes, caplog):
+    _tell.cache_clear()
+    near, far = Distances(nodes, 1), Distances(nodes, -1)
+    for query in ("refund paid", "zebra"):
+        found = TunedRetriever(near, nodes).retrieve(query)
+        same = TunedRetriever(far, nodes).retrieve(query)
+        assert [(i.node_id, i.score) for i in found] == [(i.node_id, i.score) for i in same]
+    assert ids(found) == ["0", "1", "2", "3"]
+    light = LightReranker()
+    given = near.retrieve("zebra")
+    assert ids(light.postprocess_nodes(given, query_str="zebra")) == ["0", "1", "2", "3"]
+    assert caplog.text.count("scores rise from its first node to its last") == 1
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_trace_shows_the_re_ranking(nodes, sync):
+    spans, events = SimpleSpanHandler(), LlamaDebugHandler(print_trace_on_end=False)
+    index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+    plain = TunedRetriever(
+        index.as_retriever(), nodes, reranker=None, callback_manager=CallbackManager([events])
+    )
+    retriever = plain.with_reranker(LightReranker())
+    dispatcher = get_dispatcher()
+    dispatcher.add_span_handler(spans)
+    try:
+        asyncio.run(retriever.aretrieve("cats")) if not sync else retriever.retrieve("cats")
+    finally:
+        dispatcher.span_handlers.remove(spans)
+    assert any("LightReranker._postprocess" in span.id_ for span in spans.completed_spans)
+    assert len(events.get_event_pairs(CBEventType.RERANKING)) == 1
+
+
+def test_a_retriever_around_it_knows_its_nodes(index, nodes):
+    base = index.as_retriever(similarity_top_k=4)
+    tuned = TunedRetriever(base, nodes)
+    around = QueryFusionRetriever(
+        [base, tuned], llm=MockLLM(), num_queries=1, use_async=False, mode="reciprocal_rerank"
+    )
+    scores = {item.node_id: item.score for item in around.retrieve("refund paid")}
+    assert scores["1"] > 1 / 60  # the sum of both rankings
+    assert tuned.retrieve("refund paid")[0].node.hash == nodes[1].hash
+
+
+def test_index_nodes_that_only_bm25_found_stand_for_their_objects(nodes):
+    table = IndexNode(
+        id_="ix", text="Refund table", index_id="T", obj=TextNode(id_="o", text="5 %")
+    )
+    index = VectorStoreIndex(nodes, objects=[table], embed_model=MockEmbedding(embed_dim=4))
+    retriever = TunedRetriever(index.as_retriever(similarity_top_k=1), docstore=index.docstore)
+    assert ids(retriever.retrieve("refund table"))[0] == "o"
+
+
 def test_misuse_is_named(index, nodes):
     base = index.as_retriever()
     with pytest.raises(TypeError, match="retriever must be a BaseRetriever, got str"):
         TunedRetriever("x", nodes)
     with pytest.raises(ValueError, match="pass nodes or docstore, one of the two"):
         TunedRetriever(base)
+    with pytest.raises(TypeError, match="docstore must be a document store, got int"):
+        TunedRetriever(base, docstore=5)
+    with pytest.raises(TypeError, match="index must be a BM25Index, got str"):
+        TunedRetriever(base, nodes, index="bm25")
+    with pytest.raises(TypeError, match="node_ids must be a list of ids, got '12'"):
+        TunedRetriever(base, nodes).delete_nodes("12")
     with pytest.raises(TypeError, match="reranker must be a node postprocessor"):
         TunedRetriever(base, nodes, reranker=3)
     german = LightReranker(analyzer=Analyzer("german"))
@@ -231,8 +335,10 @@ def test_it_comes_back_from_its_folder(tmp_path, index, nodes):
 def test_an_apps_docstore_is_not_saved_but_asked_for(tmp_path, index):
     base = index.as_retriever()
     TunedRetriever(base, docstore=index.docstore, reranker=None).save(tmp_path / "r")
-    with pytest.raises(ValueError, match="holds no nodes: pass docstore="):
+    with pytest.raises(ValueError, match=f"^{tmp_path}/r holds no nodes: pass docstore="):
         TunedRetriever.load(tmp_path / "r", base)
+    with pytest.raises(TypeError, match=r"^retriever must be a BaseRetriever, got str"):
+        TunedRetriever.load(tmp_path / "r", "base", docstore=index.docstore)
     again = TunedRetriever.load(tmp_path / "r", base, docstore=index.docstore)
     assert again.reranker is None
     assert "1" in ids(again.retrieve("refund"))
@@ -256,6 +362,9 @@ def test_damaged_folders_are_refused(tmp_path, index, nodes):
         ("ids.json", b"[", "is damaged"),
         ("ids.json", b'["a"]', "do not fit each other"),
         ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'reranker'"),
+        ("nodes.json", b"{", "is damaged"),
+        ("nodes.json", b"5", "is damaged"),
+        ("nodes.json", b"{}", "nodes.json has no node '0'"),
     ):
         TunedRetriever(base, nodes).save(path)
         (path / name).write_bytes(content)

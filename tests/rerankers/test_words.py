@@ -39,6 +39,16 @@ def test_indic_vowel_signs_do_not_cut_words():
     assert Analyzer("none").words("हिन्दी की किताब") == ["हिन्दी", "की", "किताब"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "meant"),
+    [("Ge\u00adbüh\u00adren", "Gebühren"), ("ශ්\u200dරී", "ශ්රී"), ("fe\ufeffe", "fee")],
+)
+def test_invisible_hyphens_and_joiners_do_not_cut_words(seen, meant):
+    analyzer = Analyzer("none")
+    assert analyzer.words(seen) == analyzer.words(meant)
+    assert len(analyzer.words(seen)) == 1
+
+
 def test_width_and_case_do_not_matter():
     assert Analyzer("none").words("ＡＢＣ　ｶﾅ") == Analyzer("none").words("abc カナ")
 
@@ -75,7 +85,8 @@ def test_codes_are_those_of_the_words(text):
 def test_codes_are_those_of_the_words_in_any_mixture_of_scripts():
     pieces = [
         *("fee", "Fees", "a3.5b", "1,250.50", "1..2", "12.", ".5", "3,٤", "x_y", "it’s", "—", "½"),
-        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "\ud800", "ＡＢ", "x" * 70, "\x00"),
+        *("机器学习", "Straße", "مُدرس", "हिन्दी", "ﬁnd", "İ", "ısı", "ＡＢ", "a\u00adb"),
+        *("\ud800", "x" * 70, "\x00"),
     ]
     gaps = [" ", "", ".", ",", "-", "\n", "_", "  ", "$"]
     rng = np.random.default_rng(0)
@@ -87,8 +98,7 @@ def test_codes_are_those_of_the_words_in_any_mixture_of_scripts():
         )
         for _ in range(400)
     ]
-    analyzer = Analyzer("english")
-    for _ in range(2):
+    for analyzer in (Analyzer("english"),) * 2 + (Analyzer("turkish"),):
         for text, found in zip(texts, analyzer.codes(texts), strict=True):
             assert found.tolist() == [code(word) for word in analyzer.words(text)], repr(text)
 
@@ -114,3 +124,17 @@ def test_a_memory_that_is_full_forgets_and_still_answers():
     assert [int(c[0]) for c in memory(["a", "bb", "a"])] == [1, 2, 1]
     assert [int(c[0]) for c in memory(["bb", "ccc"])] == [2, 3]
     assert calls == [["a", "bb"], ["ccc"]]
+
+
+def test_the_two_letters_i_of_turkish_meet_their_capitals():
+    turkish = Analyzer("turkish")
+    for small, capital in (("istanbul", "İstanbul"), ("ırak", "Irak"), ("yıl", "YIL")):
+        assert turkish.words(small) == turkish.words(capital)
+        assert np.array_equal(*turkish.codes([small, capital]))
+    assert Analyzer("none").words("İstanbul") == ["istanbul"]
+
+
+@pytest.mark.parametrize("language", ["klingon", "", None, 5])
+def test_what_is_no_language_is_named(language):
+    with pytest.raises(ValueError, match=f"unknown language {language!r}; choose one of: none, ar"):
+        Analyzer(language)

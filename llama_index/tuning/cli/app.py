@@ -64,9 +64,13 @@ def run(arguments: Sequence[str]) -> int:
         print("error: interrupted", file=sys.stderr)
         return 130
     except Exception as exc:
-        if hasattr(exc, "format_message"):  # click's own: unknown option, missing argument
-            return _fail(exc.format_message())
-        raise
+        message = getattr(exc, "format_message", None)  # click's own: unknown option, …
+        if message is None:
+            raise
+        if type(exc).__name__ != "NoArgsIsHelpError":
+            return _fail(message())
+        print(message())  # the help, asked for by a command without arguments
+        return 0
     return int(code or 0)
 
 

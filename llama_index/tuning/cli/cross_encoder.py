@@ -64,6 +64,7 @@ def tune_cross_encoder(
         CrossLoss,
         Partner,
     )
+    from llama_index.tuning.rerankers.words import Analyzer
 
     options = CrossEncoderOptions(
         loss=cast(CrossLoss, loss),
@@ -80,7 +81,7 @@ def tune_cross_encoder(
     check_writable(out)
     train = RetrievalDataset.load(data, corpus=corpus, split=split)
     held_out = RetrievalDataset.load(validation, corpus=corpus) if validation else None
-    fused = exact_retriever(train, model, depth, vector_cache, language, held_out)
+    fused = exact_retriever(train, model, depth, vector_cache, Analyzer(language), held_out)
     engine = CrossEncoderFinetuneEngine(
         train,
         hugging_face_id(cross_encoder),

@@ -53,18 +53,22 @@ def tune(
 ) -> None:
     """Tune a light re-ranker; the folder OUT loads with LightReranker.load(OUT)."""
     from llama_index.tuning.artifacts import check_writable
+    from llama_index.tuning.gate import check_accept
     from llama_index.tuning.rerankers.light_engine import LightRerankerFinetuneEngine
     from llama_index.tuning.rerankers.options import LightRerankerOptions
+    from llama_index.tuning.rerankers.words import Analyzer
 
     check_writable(out)
+    check_accept(accept)
+    options = LightRerankerOptions(language=language, depth=depth, seed=seed)
     train = RetrievalDataset.load(data, corpus=corpus, split=split)
     held_out = RetrievalDataset.load(validation, corpus=corpus) if validation else None
-    retriever = exact_retriever(train, model, depth, vector_cache, language, held_out)
+    retriever = exact_retriever(train, model, depth, vector_cache, Analyzer(language), held_out)
     engine = LightRerankerFinetuneEngine(
         train,
         retriever if bm25 else retriever.retriever,
         val_dataset=held_out,
-        options=LightRerankerOptions(language=language, depth=depth, seed=seed),
+        options=options,
         accept=cast(Literal["gain"], accept),
         show_progress=not json,
     )
@@ -93,12 +97,11 @@ def evaluate(
     from llama_index.tuning.rerankers.light import LightReranker
     from llama_index.tuning.rerankers.loading import load_reranker
     from llama_index.tuning.rerankers.measuring import SHOWN
-    from llama_index.tuning.rerankers.words import ENGLISH
+    from llama_index.tuning.rerankers.words import Analyzer
 
     dataset = RetrievalDataset.load(data, corpus=corpus, split=split)
     tuned = load_reranker(reranker) if reranker else LightReranker()
-    language = tuned.analyzer.language if tuned.analyzer else ENGLISH
-    fused = exact_retriever(dataset, model, depth, vector_cache, language)
+    fused = exact_retriever(dataset, model, depth, vector_cache, tuned.analyzer or Analyzer())
     ways = {
         "retriever": fused.retriever,
         "fusion": fused,

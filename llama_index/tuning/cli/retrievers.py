@@ -10,6 +10,7 @@ from llama_index.tuning.datasets import RetrievalDataset
 
 if TYPE_CHECKING:
     from llama_index.tuning.rerankers.retriever import TunedRetriever
+    from llama_index.tuning.rerankers.words import Analyzer
 
 
 def exact_retriever(
@@ -17,7 +18,7 @@ def exact_retriever(
     model: str,
     depth: int,
     cache: Path | None,
-    language: str,
+    analyzer: Analyzer,
     *others: RetrievalDataset | None,
 ) -> TunedRetriever:
     """An exact vector retriever over the corpus, fused with BM25, without a re-ranker."""
@@ -26,7 +27,6 @@ def exact_retriever(
     from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
     from llama_index.tuning.rerankers.bm25 import BM25Index
     from llama_index.tuning.rerankers.retriever import TunedRetriever
-    from llama_index.tuning.rerankers.words import Analyzer
 
     embed_model = embedding_model(model)
     corpus = dict(dataset.corpus)
@@ -37,7 +37,7 @@ def exact_retriever(
     for node, vector in zip(nodes, vectors, strict=True):
         node.embedding = vector.tolist()
     index = VectorStoreIndex(nodes, embed_model=embed_model)
-    words = BM25Index(Analyzer(language))
+    words = BM25Index(analyzer)
     words.add(corpus)
     return TunedRetriever(
         index.as_retriever(similarity_top_k=max(depth, 100)),

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from llama_index.tuning.errors import DatasetError
 
 
 def normalise(text: str) -> str:
     """The form in which two query texts count as the same: case and space aside."""
     return " ".join(text.casefold().split())
+
+
+def check_held_out(trained: Mapping[str, str], held_out: Mapping[str, str]) -> None:
+    """No query is measured on that was trained on.
+
+    Args:
+        trained: ids and texts of the queries of `dataset`.
+        held_out: those of `val_dataset`.
+
+    Raises:
+        DatasetError: naming every query that is in both.
+    """
+    known = {normalise(text): id_ for id_, text in trained.items()}
+    both = [
+        f"query {id_!r} of val_dataset is query {known[normalise(text)]!r} of dataset"
+        for id_, text in held_out.items()
+        if normalise(text) in known
+    ]
+    if both:
+        raise DatasetError("val_dataset overlaps dataset; it would be scored on what it saw:", both)
 
 
 def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -> list[str]:

@@ -284,10 +284,8 @@ def statistics_of(items: Sequence[Any], analyzer: Analyzer) -> WordStatistics:
     for item in items:
         found = [*(item.contexts or ()), item.query, item.response, item.second_response]
         texts.update(dict.fromkeys(filter(None, found)))
-    counted = WordStatistics.of(analyzer.codes(list(texts)))
-    # What is written to disk, so that a loaded judge answers the same.
-    config = {"documents": counted.documents, "mean_length": counted.mean_length}
-    return WordStatistics.from_arrays(config, counted.to_arrays())
+    # What is rare is left out, so that a judge's folder stays small.
+    return WordStatistics.of(analyzer.codes(list(texts))).common()
 
 
 def _lengths(text: Text) -> list[float]:

@@ -59,7 +59,14 @@ def reranked(reranker: BaseNodePostprocessor, item: RelevanceList) -> FloatArray
 
     nodes = [
         NodeWithScore(
-            node=TextNode(id_=c.node_id, text=c.text, metadata={}), score=c.retrieval_score
+            node=TextNode(
+                id_=c.node_id,
+                text=c.text,
+                metadata=dict(c.metadata),
+                excluded_embed_metadata_keys=list(c.metadata),  # the text has them already
+                excluded_llm_metadata_keys=list(c.metadata),
+            ),
+            score=c.retrieval_score,
         )
         for c in item.candidates
     ]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.codes import Codes, code
 from llama_index.tuning.rerankers.features import K1, B
 from llama_index.tuning.rerankers.statistics import idf, look_up
@@ -110,7 +111,10 @@ class BM25Index:
         return doc_id in self._row_of
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        with self._lock:  # what is changed in place is copied: others may write on meanwhile
+            own: dict[str, Any] = {"_ids": list(self._ids), "_row_of": dict(self._row_of)}
+            own |= {"_segments": list(self._segments), "_alive": self._alive.copy()}
+            return {name: own.get(name, v) for name, v in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=RLock())
@@ -118,7 +122,8 @@ class BM25Index:
     @property
     def ids(self) -> list[str]:
         """The documents' ids."""
-        return list(self._row_of)
+        with self._lock:
+            return list(self._row_of)
 
     @property
     def mean_length(self) -> float:
@@ -137,14 +142,18 @@ class BM25Index:
     def add(self, texts: Mapping[str, str]) -> None:
         """Add documents; one that is there already is replaced."""
         with self._lock:
-            self.delete([id_ for id_ in texts if id_ in self._row_of])
             for batch in _batches(list(texts), _BATCH):
-                self._append(batch, self.analyzer.codes([texts[id_] for id_ in batch]))
+                # Before anything is removed: a text that is none must not cost the old one.
+                words = self.analyzer.codes([texts[id_] for id_ in batch])
+                self.delete([id_ for id_ in batch if id_ in self._row_of])
+                self._append(batch, words)
                 self._merge()
             self._refresh()
 
     def delete(self, doc_ids: Iterable[str]) -> None:
         """Remove documents; ids that are not there are passed over."""
+        if isinstance(doc_ids, str):
+            raise TypeError(f"doc_ids must be a list of ids, got {doc_ids!r}")
         with self._lock:
             rows = [self._row_of.pop(id_) for id_ in doc_ids if id_ in self._row_of]
             if rows:
@@ -155,6 +164,7 @@ class BM25Index:
 
     def search(self, query: str, k: int) -> list[tuple[str, float]]:
         """The `k` best documents with a word of the query, best first, with their scores."""
+        k = whole_number("k", k, 1)
         with self._lock:
             scores = self.scores(query)
             rows = np.flatnonzero(scores)
@@ -179,10 +189,14 @@ class BM25Index:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays for a file, removed documents left out; `ids` go beside them."""
+        return self.parts()[1]
+
+    def parts(self) -> tuple[list[str], dict[str, NDArray[Any]]]:
+        """Ids and arrays of one moment, while others may write."""
         with self._lock:
             self._compact()
             self._refresh()
-            return self._arrays()
+            return list(self._ids), self._arrays()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         whole = Segment.merge(self._segments) if self._segments else Segment.of(0, [])
@@ -195,22 +209,27 @@ class BM25Index:
     ) -> BM25Index:
         """From what `to_arrays` and `ids` gave, checked."""
         index = cls(analyzer)
+        names = ("codes", "starts", "rows", "counts", "lengths")
         try:
-            segment = Segment(*(arrays[name] for name in ("codes", "starts", "rows", "counts")))
-            index._lengths = arrays["lengths"].astype(np.int64)
+            *parts, lengths = (arrays[name] for name in names)
         except KeyError as exc:
             raise ArtifactError(f"the BM25 index is damaged: {exc} is missing") from None
+        segment = Segment(*parts)
         sound = (
-            len(ids) == len(index._lengths) == len(set(ids))
+            all(array.ndim == 1 and array.dtype.kind in "iu" for array in (*parts, lengths))
+            and len(ids) == len(lengths) == len(set(ids))
             and len(segment.starts) == len(segment.codes) + 1
             and len(segment.rows) == len(segment.counts) == segment.starts[-1]
             and (np.diff(segment.starts) > 0).all()
             and (np.diff(segment.codes.astype(np.int64)) > 0).all()
+            and (segment.counts > 0).all()
+            and (lengths >= 0).all()
             and (not len(segment.rows) or 0 <= segment.rows.min() <= segment.rows.max() < len(ids))
         )
         if not sound:
             raise ArtifactError("the BM25 index is damaged: its parts do not fit each other")
         index._segments = [segment] if len(ids) else []
+        index._lengths = lengths.astype(np.int64)
         index._ids = list(ids)
         index._row_of = {id_: row for row, id_ in enumerate(ids)}
         index._alive = np.ones(len(ids), dtype=bool)

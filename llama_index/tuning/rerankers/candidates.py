@@ -11,6 +11,7 @@ import numpy as np
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset
 from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.codes import CodesMemory
+from llama_index.tuning.rerankers.distances import most_rise
 from llama_index.tuning.rerankers.features import candidate_features
 from llama_index.tuning.rerankers.fitting import FeatureList
 from llama_index.tuning.rerankers.serving import metadata_text
@@ -38,12 +39,13 @@ class FeatureMaker:
     def lists(self, dataset: RelevanceDataset, depth: int | None = None) -> list[FeatureList]:
         """One for each query, of its first `depth` candidates."""
         cut = dataset if depth is None else dataset.top(depth)
+        sign = -1.0 if has_distances(dataset) else 1.0
         return [
             FeatureList(
                 candidate_features(
                     self.analyzer.query(item.query),
                     self._codes([c.text for c in item.candidates]),
-                    [retrieval_score(c) for c in item.candidates],
+                    [sign * retrieval_score(c) for c in item.candidates],
                     self.statistics,
                     [
                         self._codes([metadata_text(c.metadata.get(key)) for c in item.candidates])
@@ -88,6 +90,18 @@ def deployed_statistics(retriever: Any, counted: WordStatistics) -> Statistics:
     """The retriever's own index of words, where it has one: candidates are served with that."""
     index = getattr(retriever, "index", None)
     return index if isinstance(index, BM25Index) else counted
+
+
+def query_texts(data: Any) -> dict[str, str]:
+    """Ids and texts of the queries of a retrieval or a relevance dataset."""
+    if hasattr(data, "queries"):
+        return dict(data.queries)
+    return {item.query_id: item.query for item in RelevanceDataset.coerce(data).lists}
+
+
+def has_distances(dataset: RelevanceDataset) -> bool:
+    """Whether the retriever's scores are distances: most lists rise, from the best on."""
+    return most_rise([[retrieval_score(c) for c in item.candidates] for item in dataset.lists])
 
 
 def retrieval_score(candidate: Candidate) -> float:

@@ -11,6 +11,7 @@ from llama_index.tuning.datasets._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import DatasetError, HostedEndedError
 from llama_index.tuning.report import FinetuneReport
+from llama_index.tuning.rerankers.checks import whole_number
 
 ENDED = (
     "Cohere ended the tuning of hosted re-rankers on 15 September 2025. Tune one of your own: "
@@ -65,8 +66,8 @@ def generate_cohere_reranker_finetuning_dataset(
         >>> generate_cohere_reranker_finetuning_dataset(data, tempfile.mktemp())
         1
     """
-    if num_negatives is not None and num_negatives < 0:
-        raise ValueError(f"num_negatives must be >= 0, got {num_negatives}")
+    if num_negatives is not None:
+        num_negatives = whole_number("num_negatives", num_negatives, 0)
     data = RelevanceDataset.coerce(dataset)
     lines = []
     for item in data.lists:

@@ -192,6 +192,7 @@ def calibrate(
     """
     from scipy.optimize import minimize
 
+    scored = [pair for pair in scored if len(pair[0])]  # the retriever may find nothing
     x = np.concatenate(
         [np.column_stack([softmax_logits(s), s, np.ones(len(s))]) for s, _ in scored]
     )

@@ -49,7 +49,8 @@ class LightReranker(CalibratedReranker):
             default the nodes at hand are counted.
         top_n: nodes to return; all by default.
         min_score: leave out nodes with a lower probability (`min_score_for` finds one).
-        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`.
+        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`;
+            not inside a `TunedRetriever`.
         callback_manager: for LlamaIndex's callbacks.
 
     Example:
@@ -84,6 +85,7 @@ class LightReranker(CalibratedReranker):
             )
         if analyzer is not None and not isinstance(analyzer, Analyzer):
             raise TypeError(f"analyzer must be an Analyzer, got {analyzer!r}; Analyzer('german')")
+        _checked(statistics)
         ranker = ranker or default_ranker()
         super().__init__(
             ranker,
@@ -118,20 +120,17 @@ class LightReranker(CalibratedReranker):
 
     def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
         """The same re-ranker with the words of this corpus counted; it needs no labels."""
+        for place, node in enumerate(nodes):
+            if not isinstance(node, BaseNode):
+                raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
         texts = [node.get_content(MetadataMode.EMBED) for node in nodes]
         return self.with_statistics(WordStatistics.of(self._analyzer.codes(texts)))
 
     def with_statistics(self, statistics: WordStatistics) -> LightReranker:
         """The same re-ranker with these word counts."""
-        return LightReranker(
-            self.ranker,
-            self._analyzer,
-            statistics,
-            top_n=self.top_n,
-            min_score=self.min_score,
-            keep_retrieval_score=self.keep_retrieval_score,
-            callback_manager=self.callback_manager,
-        )
+        other = self.model_copy()
+        other._statistics = _checked(statistics)
+        return other
 
     def raw_scores(
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
@@ -177,6 +176,8 @@ class LightReranker(CalibratedReranker):
         """
         config = artifacts.read_config(path, KIND)
         details = config.get("details") or {}
+        if not isinstance(details, dict):
+            raise ArtifactError(f"{path}: details must be a JSON object, got {details!r}")
         ranker = LightRanker.from_tensors(
             config.get("features"), artifacts.read_tensors(path), details
         )
@@ -195,6 +196,14 @@ class LightReranker(CalibratedReranker):
                 details.get("reason", "no reason recorded"),
             )
         return cls(ranker, analyzer, statistics, **arguments)
+
+
+def _checked(statistics: WordStatistics | None) -> WordStatistics | None:
+    if statistics is not None and not isinstance(statistics, WordStatistics):
+        raise TypeError(
+            f"statistics must be WordStatistics, got {statistics!r}; with_nodes(nodes) counts them"
+        )
+    return statistics
 
 
 @lru_cache(maxsize=1)

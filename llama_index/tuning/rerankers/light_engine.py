@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
 from llama_index.tuning.base import BaseRerankerFinetuneEngine
+from llama_index.tuning.datasets._validation import check_held_out
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
@@ -20,12 +23,16 @@ from llama_index.tuning.rerankers.candidates import (
     analyzer_for,
     counted_words,
     deployed_statistics,
+    has_distances,
+    query_texts,
 )
+from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.crossfit import (
     fit_freely,
     fold_numbers,
     fold_rankers,
 )
+from llama_index.tuning.rerankers.distances import TURNED
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised, usual_loss
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
@@ -35,7 +42,6 @@ from llama_index.tuning.rerankers.ranker import LightRanker
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
-    from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +59,8 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
     Args:
         dataset: a `RelevanceDataset`; or a `RetrievalDataset`, with the retriever.
         retriever: finds the candidates, as deployed; a `TunedRetriever` gives those it fuses.
-        val_dataset: measured on instead of cross-fitting; of the same kind as `dataset`.
+        val_dataset: measured on instead of cross-fitting; of the same kind as `dataset`, with
+            none of its queries.
         options: how to train.
         base_reranker: what the app re-ranks with today.
         accept: `"gain"`, or `"always"` to take the tuned one whatever was measured.
@@ -83,13 +90,17 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         show_progress: bool = False,
     ) -> None:
         check_accept(accept)
+        if options is not None and not isinstance(options, LightRerankerOptions):
+            raise TypeError(f"options must be LightRerankerOptions, got {options!r}")
+        if base_reranker is not None and not isinstance(base_reranker, BaseNodePostprocessor):
+            raise TypeError(f"base_reranker must be a node postprocessor, got {base_reranker!r}")
         self.dataset = dataset
         self.retriever = retriever
         self.val_dataset = val_dataset
         self.options = options or LightRerankerOptions()
         self.base_reranker = base_reranker
         self.accept = accept
-        self.num_workers = num_workers
+        self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
         self._report: FinetuneReport | None = None
         self._tuned: LightReranker | None = None
@@ -98,12 +109,11 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
     def finetune(self) -> FinetuneReport:
         """Collect candidates, train, measure and decide."""
         clock = _Clock()
-        train = check_learnable(self._candidates(self.dataset, "dataset"))
-        val = None
-        if self.val_dataset is not None:
-            val = self._candidates(self.val_dataset, "val_dataset")
-        clock.done("candidates")
+        self._check_data()
         analyzer = analyzer_for(self.retriever, self.options.language, self.options.stop_words)
+        train = check_learnable(self._candidates(self.dataset))
+        val = None if self.val_dataset is None else self._candidates(self.val_dataset)
+        clock.done("candidates")
         self._statistics = counted_words(self.dataset, train, analyzer)
         deployed = deployed_statistics(self.retriever, self._statistics)
         maker = FeatureMaker(analyzer, deployed, self.options.metadata_keys)
@@ -147,15 +157,31 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         assert self._tuned is not None
         return LightReranker(ranker, self._tuned.analyzer, self._statistics, **arguments)
 
-    def _candidates(self, data: Any, name: str) -> RelevanceDataset:
+    def _check_data(self) -> None:
+        """Both datasets, before the retriever is asked anything."""
+        given = {"dataset": self.dataset}
+        if self.val_dataset is not None:
+            given["val_dataset"] = self.val_dataset
+        for name, data in given.items():
+            if isinstance(data, (RelevanceDataset, list, tuple)):
+                continue
+            if not all(hasattr(data, part) for part in ("queries", "corpus", "relevant_docs")):
+                raise TypeError(
+                    f"{name} must be a RelevanceDataset, a RetrievalDataset (with a retriever) or "
+                    f"a list of samples with query, context and score; got {type(data).__name__}"
+                )
+            if self.retriever is None:
+                raise ValueError(
+                    f"{name} is a RetrievalDataset: pass retriever=, whose candidates are re-ranked"
+                )
+
+        if self.val_dataset is not None:
+            check_held_out(query_texts(self.dataset), query_texts(self.val_dataset))
+
+    def _candidates(self, data: Any) -> RelevanceDataset:
         if isinstance(data, (RelevanceDataset, list, tuple)):
             return RelevanceDataset.coerce(data)
-        if not all(hasattr(data, part) for part in ("queries", "corpus", "relevant_docs")):
-            return RelevanceDataset.coerce(data)
-        if self.retriever is None:
-            raise ValueError(
-                f"{name} is a RetrievalDataset: pass retriever=, whose candidates are re-ranked"
-            )
+        assert self.retriever is not None
         return RelevanceDataset.from_retriever(
             RetrievalDataset.coerce(data),
             self.retriever,
@@ -234,7 +260,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             options={**asdict(self.options), "loss": self._loss},
             seed=self.options.seed,
             seconds=seconds,
-            notes=comparison.notes,
+            notes=[*comparison.notes, *([TURNED] if has_distances(train) else [])],
             versions=installed_versions("numpy", "scipy"),
         )
 

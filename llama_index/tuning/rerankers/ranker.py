@@ -116,7 +116,7 @@ class LightRanker:
         Raises:
             ArtifactError: other features than this version computes, or arrays that do not fit.
         """
-        names = tuple(map(str, features or ()))
+        names = tuple(map(str, features)) if isinstance(features, (list, tuple)) else ()
         extra = [name for name in names[len(FEATURES) :] if not name.startswith("metadata:")]
         if names[: len(FEATURES)] != FEATURES or extra:
             raise ArtifactError(

@@ -7,6 +7,8 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
@@ -20,17 +22,19 @@ from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.identity import same_name
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.bm25 import BM25Index
+from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
 from llama_index.tuning.rerankers.loading import load_reranker
-from llama_index.tuning.rerankers.serving import CalibratedReranker
+from llama_index.tuning.rerankers.serving import CalibratedReranker, similar_first
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 logger = logging.getLogger(__name__)
 
 KIND = "tuned_retriever"
+SETTINGS = ("top_k", "depth", "pool", "rrf_k")
 SERVING = ("top_n", "min_score", "keep_retrieval_score")
 BM25_FILE, IDS_FILE, NODES_FILE, RERANKER = "bm25.safetensors", "ids.json", "nodes.json", "reranker"
 
@@ -40,7 +44,8 @@ class TunedRetriever(BaseRetriever):
 
     A re-ranker alone can only order what was retrieved; here candidates are widened by those
     that share words with the query. Goes wherever a retriever goes, such as
-    `RetrieverQueryEngine.from_args(retriever)`.
+    `RetrieverQueryEngine.from_args(retriever)`. Nodes come back as they are indexed;
+    `candidates()` tells the app's retriever's scores.
 
     Args:
         retriever: the app's; let its top k be some times `depth`, such as 100, so that it has a
@@ -88,13 +93,19 @@ class TunedRetriever(BaseRetriever):
             raise TypeError(f"retriever must be a BaseRetriever, got {type(retriever).__name__}")
         if (nodes is None) == (docstore is None):
             raise ValueError("pass nodes or docstore, one of the two")
-        for name, value in (("top_k", top_k), ("depth", depth), ("pool", pool), ("rrf_k", rrf_k)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-        super().__init__(callback_manager=callback_manager)
+        if docstore is not None and not isinstance(docstore, BaseDocumentStore):
+            raise TypeError(f"docstore must be a document store, got {type(docstore).__name__}")
+        if index is not None and not isinstance(index, BM25Index):
+            raise TypeError(f"index must be a BM25Index, got {type(index).__name__}")
+        objects = getattr(retriever, "object_map", None)  # what index nodes stand for
+        super().__init__(callback_manager=callback_manager, object_map=objects)
         self.retriever = retriever
-        self.reranker = _reranker(reranker, language)
-        self.top_k, self.depth, self.pool, self.rrf_k = top_k, depth, pool, rrf_k
+        self.top_k = whole_number("top_k", top_k, 1)
+        self.depth = whole_number("depth", depth, 1)
+        self.pool = whole_number("pool", pool, 1)
+        self.rrf_k = whole_number("rrf_k", rrf_k, 1)
+        self.reranker = self._traced(_reranker(reranker, language))
+        self._writing = RLock()
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
@@ -116,11 +127,23 @@ class TunedRetriever(BaseRetriever):
             )
         return index
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_writing"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _writing=RLock())
+
+    def _traced(self, reranker: BaseNodePostprocessor | None) -> BaseNodePostprocessor | None:
+        # As a query engine does with its postprocessors.
+        if reranker is not None and self.callback_manager.handlers:
+            reranker.callback_manager = self.callback_manager
+        return reranker
+
     def with_reranker(self, reranker: BaseNodePostprocessor | None) -> TunedRetriever:
         """The same retriever, sharing nodes and index, with another re-ranker."""
-        other = object.__new__(TunedRetriever)
+        other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.reranker = _reranker(reranker, None)
+        other.reranker = self._traced(_reranker(reranker, None))
         _check_words(other.reranker, self.index)
         return other
 
@@ -130,15 +153,19 @@ class TunedRetriever(BaseRetriever):
         The app's own retriever is not touched: insert there too.
         """
         nodes = _checked(nodes)
-        self.docstore.add_documents(nodes, allow_update=True)
-        self.index.add({node.node_id: _text(node) for node in nodes})
+        with self._writing:  # the two change together, as one save sees them
+            self.docstore.add_documents(nodes, allow_update=True)
+            self.index.add({node.node_id: _text(node) for node in nodes})
 
     def delete_nodes(self, node_ids: Iterable[str]) -> None:
         """Remove nodes from the docstore and from BM25, without a rebuild."""
+        if isinstance(node_ids, str):
+            raise TypeError(f"node_ids must be a list of ids, got {node_ids!r}")
         ids = list(node_ids)
-        for id_ in ids:
-            self.docstore.delete_document(id_, raise_error=False)
-        self.index.delete(ids)
+        with self._writing:
+            for id_ in ids:
+                self.docstore.delete_document(id_, raise_error=False)
+            self.index.delete(ids)
 
     def refresh(self) -> tuple[int, int]:
         """Take over what came to the docstore, or left it, by other hands.
@@ -149,17 +176,18 @@ class TunedRetriever(BaseRetriever):
         Returns:
             How many nodes came, and how many went.
         """
-        there = self.docstore.docs
-        gone = [id_ for id_ in self.index.ids if id_ not in there]
-        new = {id_: _text(node) for id_, node in there.items() if id_ not in self.index}
-        self.index.delete(gone)
-        self.index.add(new)
+        with self._writing:
+            there = self.docstore.docs
+            gone = [id_ for id_ in self.index.ids if id_ not in there]
+            new = {id_: _text(node) for id_, node in there.items() if id_ not in self.index}
+            self.index.delete(gone)
+            self.index.add(new)
         return len(new), len(gone)
 
     def candidates(self, query: QueryType) -> list[NodeWithScore]:
         """What is re-ranked: fused nodes, best first, with the app's retriever's scores.
 
-        The score is `None` where only BM25 found the node.
+        The score is `None` where only BM25 found the node; a distance has its sign turned.
         """
         bundle = QueryBundle(query) if isinstance(query, str) else query
         found = self.retriever.retrieve(bundle)
@@ -178,7 +206,7 @@ class TunedRetriever(BaseRetriever):
         self, found: Sequence[NodeWithScore], words: Sequence[tuple[str, float]]
     ) -> list[NodeWithScore]:
         ours: dict[str, NodeWithScore] = {}
-        for item in found:
+        for item in similar_first(found):
             ours.setdefault(item.node.node_id, item)
         order = reciprocal_rank_fusion([list(ours), [id_ for id_, _ in words]], k=self.rrf_k)
         order = order[: self.depth]
@@ -190,23 +218,22 @@ class TunedRetriever(BaseRetriever):
         return [both[id_] for id_ in order if id_ in both]
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return self._ranked(query_bundle, self.candidates(query_bundle))
+        reranker, nodes = self._prepared(self.candidates(query_bundle))
+        found = nodes if reranker is None else reranker.postprocess_nodes(nodes, query_bundle)
+        return found[: self.top_k]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        nodes = await self.acandidates(query_bundle)
-        if self.reranker is None or isinstance(self.reranker, CalibratedReranker):
-            return await asyncio.to_thread(self._ranked, query_bundle, nodes)
-        scored = self._fusion_scores(nodes)
-        return (await self.reranker.apostprocess_nodes(scored, query_bundle))[: self.top_k]
+        reranker, nodes = self._prepared(await self.acandidates(query_bundle))
+        if reranker is not None:
+            nodes = await reranker.apostprocess_nodes(nodes, query_bundle)
+        return nodes[: self.top_k]
 
-    def _ranked(self, bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+    def _prepared(
+        self, nodes: list[NodeWithScore]
+    ) -> tuple[BaseNodePostprocessor | None, list[NodeWithScore]]:
         if isinstance(self.reranker, CalibratedReranker):
-            ranked = self.reranker.rank(bundle.query_str, nodes, statistics=self.index)
-        elif self.reranker is None:
-            ranked = self._fusion_scores(nodes)
-        else:
-            ranked = self.reranker.postprocess_nodes(self._fusion_scores(nodes), bundle)
-        return ranked[: self.top_k]
+            return self.reranker._over(self.index), nodes
+        return self.reranker, self._fusion_scores(nodes)
 
     def _fusion_scores(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         # Scores fall with the fused rank, so that what follows sees this order.
@@ -231,7 +258,7 @@ class TunedRetriever(BaseRetriever):
             )
         from safetensors.numpy import save_file
 
-        settings = {name: getattr(self, name) for name in ("top_k", "depth", "pool", "rrf_k")}
+        settings = {name: getattr(self, name) for name in SETTINGS}
         config = {
             "settings": settings,
             "analyzer": self.index.analyzer.to_dict(),
@@ -241,10 +268,12 @@ class TunedRetriever(BaseRetriever):
         }
         with artifacts.replacing_folder(path) as folder:
             artifacts.write_component(folder, KIND, config, {}, _CARD)
-            save_file(self.index.to_arrays(), folder / BM25_FILE)
-            (folder / IDS_FILE).write_text(json.dumps(self.index.ids), encoding="utf-8")
-            if self._owns_nodes:
-                self.docstore.persist(str(folder / NODES_FILE))
+            with self._writing:  # nodes and index of one moment
+                ids, arrays = self.index.parts()
+                if self._owns_nodes:
+                    self.docstore.persist(str(folder / NODES_FILE))
+            save_file(arrays, folder / BM25_FILE)
+            (folder / IDS_FILE).write_text(json.dumps(ids), encoding="utf-8")
             if ranks is not None:
                 ranks.save(folder / RERANKER)
 
@@ -269,29 +298,42 @@ class TunedRetriever(BaseRetriever):
             ArtifactError: no tuned retriever, a damaged one, or another embedding model.
         """
         config = artifacts.read_config(path, KIND)
+        if docstore is None and config.get("nodes") is False:
+            raise ValueError(f"{path} holds no nodes: pass docstore=, such as index.docstore")
         _check_model(path, config.get("base_model"), embedding_name(retriever))
         try:
-            serving = config["reranker"]
-            ranks = None if serving is None else load_reranker(Path(path) / RERANKER, **serving)
-            index = BM25Index.from_arrays(
-                Analyzer(**config["analyzer"]),
-                json.loads((Path(path) / IDS_FILE).read_text(encoding="utf-8")),
-                artifacts.read_arrays(path, BM25_FILE),
-            )
-            loaded = cls(
-                retriever,
-                docstore=docstore or _saved_nodes(path, bool(config["nodes"])),
-                reranker=ranks,
-                index=index,
-                callback_manager=callback_manager,
-                **config["settings"],
-            )
+            ranks, index, settings = _parts(Path(path), config)
+            nodes = _saved_nodes(Path(path), index.ids) if docstore is None else docstore
         except ArtifactError:
             raise
-        except (KeyError, TypeError, ValueError, OSError) as exc:
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as exc:
             raise ArtifactError(f"{path} is damaged: {exc}") from exc
+        loaded = cls(
+            retriever,
+            docstore=nodes,
+            reranker=ranks,
+            index=index,
+            callback_manager=callback_manager,
+            **settings,
+        )
         loaded._owns_nodes = docstore is None
         return loaded
+
+
+def _parts(
+    path: Path, config: dict[str, Any]
+) -> tuple[CalibratedReranker | None, BM25Index, dict[str, Any]]:
+    """The re-ranker, the index and the settings of a saved retriever."""
+    serving = config["reranker"]
+    ranks = None if serving is None else load_reranker(path / RERANKER, **serving)
+    index = BM25Index.from_arrays(
+        Analyzer(**config["analyzer"]),
+        json.loads((path / IDS_FILE).read_text(encoding="utf-8")),
+        artifacts.read_arrays(path, BM25_FILE),
+    )
+    _check_words(ranks, index)
+    settings = {name: whole_number(name, config["settings"][name], 1) for name in SETTINGS}
+    return ranks, index, settings
 
 
 def _reranker(
@@ -305,6 +347,9 @@ def _reranker(
 
 
 def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:
+    given: object = nodes
+    if isinstance(given, BaseNode):
+        raise TypeError(f"nodes must be a list of nodes, got one {type(given).__name__}")
     found = list(nodes)
     for place, node in enumerate(found):
         if not isinstance(node, BaseNode):
@@ -339,10 +384,12 @@ def _check_model(path: PathLike, saved: str | None, given: str | None) -> None:
         )
 
 
-def _saved_nodes(path: PathLike, saved: bool) -> BaseDocumentStore:
-    if not saved:
-        raise ValueError(f"{path} holds no nodes: pass docstore=, such as index.docstore")
-    return SimpleDocumentStore.from_persist_path(str(Path(path) / NODES_FILE))
+def _saved_nodes(path: Path, ids: Sequence[str]) -> BaseDocumentStore:
+    store = SimpleDocumentStore.from_persist_path(str(path / NODES_FILE))
+    missing = [id_ for id_ in ids if not store.document_exists(id_)]
+    if missing:
+        raise ArtifactError(f"{path} is damaged: {NODES_FILE} has no node {missing[0]!r}")
+    return store
 
 
 _CARD = """# A tuned retriever

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -15,10 +16,15 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.rerankers.checks import whole_number
+from llama_index.tuning.rerankers.distances import similarities
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.ranker import LightRanker
 from llama_index.tuning.rerankers.statistics import Statistics
 from llama_index.tuning.rerankers.words import Analyzer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RETRIEVAL_SCORE = "retrieval_score"
 
@@ -34,6 +40,7 @@ class CalibratedReranker(BaseNodePostprocessor):
     keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
 
     _calibration: LightRanker = PrivateAttr()
+    _index: Statistics | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -45,7 +52,8 @@ class CalibratedReranker(BaseNodePostprocessor):
         callback_manager: CallbackManager | None,
         **fields: Any,
     ) -> None:
-        _check_top_n(top_n)
+        if top_n is not None:
+            top_n = whole_number("top_n", top_n, 1)
         _check_min_score(min_score, bool(calibration.calibration.size))
         super().__init__(
             top_n=top_n,
@@ -84,7 +92,8 @@ class CalibratedReranker(BaseNodePostprocessor):
 
         Args:
             query: the question.
-            nodes: candidates, in the order in which they were found, with the retriever's scores.
+            nodes: candidates, in the order in which they were found, with the retriever's scores,
+                of which the larger is the better.
             statistics: how common words are; what the re-ranker has by default.
         """
 
@@ -95,6 +104,16 @@ class CalibratedReranker(BaseNodePostprocessor):
         if not nodes:
             return []
         return self._ranked(nodes, self.raw_scores(query, nodes, statistics=statistics))
+
+    def _over(self, index: Statistics) -> Self:
+        """For a retriever that fuses: its word counts, and nodes not in the order of scores.
+
+        Nodes stay as they are indexed: with a score in its metadata, one would be another node to
+        a retriever around this one, such as a `QueryFusionRetriever`.
+        """
+        other = self.model_copy(update={"keep_retrieval_score": False})
+        other._index = index
+        return other
 
     def save(self, path: PathLike) -> None:
         """Save a folder that `load` reads; nothing in it is pickled."""
@@ -117,7 +136,8 @@ class CalibratedReranker(BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            found = self.rank(query, nodes)
+            given = nodes if self._index is not None else similar_first(nodes)
+            found = self._ranked(nodes, self.raw_scores(query, given, statistics=self._index))
             event.on_end(payload={EventPayload.NODES: found})
         return found
 
@@ -156,6 +176,17 @@ def metadata_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def similar_first(nodes: Sequence[NodeWithScore]) -> Sequence[NodeWithScore]:
+    """What a retriever found, in its order; scores that are distances with their sign turned."""
+    given = np.array(node_scores(nodes), dtype=np.float64)
+    if similarities(given) is given:
+        return nodes
+    return [
+        NodeWithScore(node=item.node, score=None if item.score is None else -item.score)
+        for item in nodes
+    ]
+
+
 def node_scores(nodes: Sequence[NodeWithScore]) -> list[float]:
     """The retriever's scores, NaN where it gave none."""
     return [np.nan if item.score is None else float(item.score) for item in nodes]
@@ -174,16 +205,12 @@ def _with_retrieval_score(node: BaseNode, score: float | None) -> BaseNode:
     )
 
 
-def _check_top_n(top_n: int | None) -> None:
-    whole = isinstance(top_n, int) and not isinstance(top_n, bool)
-    if top_n is not None and (not whole or top_n < 1):
-        raise ValueError(f"top_n must be a whole number >= 1, or None for all; got {top_n!r}")
-
-
 def _check_min_score(min_score: float | None, calibrated: bool) -> None:
     if min_score is None:
         return
-    if not 0 <= min_score <= 1:
+    given: object = min_score
+    number = isinstance(given, Real) and not isinstance(given, bool)
+    if not number or not 0 <= min_score <= 1:
         raise ValueError(f"min_score is a probability from 0 to 1, got {min_score!r}")
     if not calibrated:
         raise ValueError("min_score needs a calibrated re-ranker, that of an engine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,27 +65,36 @@ class WordStatistics:
         """The words' inverse document frequencies; largest for a word never seen."""
         return idf(look_up(codes, self.codes, self.counts), self.documents)
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Arrays for a file; words of a single document are left out, they count as unseen."""
+    def common(self) -> WordStatistics:
+        """Without words of a single document, which are most: they count as unseen."""
         kept = self.counts > 1
-        return {"codes": self.codes[kept], "counts": self.counts[kept]}
+        return replace(self, codes=self.codes[kept], counts=self.counts[kept])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays for a file."""
+        return {"codes": self.codes, "counts": self.counts.astype(np.int32)}
 
     @classmethod
     def from_arrays(cls, config: Any, arrays: Mapping[str, NDArray[Any]]) -> WordStatistics:
         """From `to_arrays()` and the two numbers, checked."""
         try:
-            found = cls(
-                int(config["documents"]),
-                float(config["mean_length"]),
-                arrays["codes"].astype(np.uint32),
-                arrays["counts"].astype(np.int64),
-            )
+            codes, counts = arrays["codes"], arrays["counts"]
+            documents, mean_length = int(config["documents"]), float(config["mean_length"])
         except (KeyError, TypeError, ValueError) as exc:
             raise ArtifactError(f"the word statistics are damaged: {exc!r}") from exc
-        sound = found.codes.shape == found.counts.shape and 0 < found.mean_length < np.inf
-        if not sound or (np.diff(found.codes.astype(np.int64)) <= 0).any():
+        sound = (
+            codes.ndim == counts.ndim == 1
+            and len(codes) == len(counts)
+            and codes.dtype.kind in "iu"
+            and counts.dtype.kind in "iu"
+            and (np.diff(codes.astype(np.int64)) > 0).all()
+            and (not len(counts) or 0 < counts.min() <= counts.max() <= documents)
+            and documents >= 0
+            and 0 < mean_length < np.inf
+        )
+        if not sound:
             raise ArtifactError("the word statistics are damaged: codes and counts do not fit")
-        return found
+        return cls(documents, mean_length, codes.astype(np.uint32), counts.astype(np.int64))
 
 
 def idf(counts: IntArray, documents: int) -> FloatArray:

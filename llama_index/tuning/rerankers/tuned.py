@@ -49,7 +49,8 @@ class TunedReranker(CalibratedReranker):
         batch_size: pairs a batch.
         device: where the model runs; chosen by sentence-transformers by default.
         trust_remote_code: run code that a model brings along.
-        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`.
+        keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`;
+            not inside a `TunedRetriever`.
         callback_manager: for LlamaIndex's callbacks.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -19,8 +19,11 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31a0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-# Vowel signs and the tatweel that Arabic and Hebrew writers may put or leave out.
-_OPTIONAL = re.compile("[\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]")
+# What may stand in a word or not: vowel signs and the tatweel of Arabic and Hebrew, and invisible
+# hyphens and joiners, such as PDF files and web pages have.
+_OPTIONAL = re.compile(
+    "[\u00ad\u200d\u2060\ufeff\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]"
+)
 _ASCII_WORDS = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+")
 _PLAIN_WORDS = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
 
@@ -48,12 +51,12 @@ class Analyzer:
     """
 
     def __init__(self, language: str = ENGLISH, *, stop_words: Sequence[str] | None = None) -> None:
+        self._stem = _stemmer(language)
         listed = STOP_WORDS.get(language, "").split() if stop_words is None else stop_words
         if isinstance(listed, str) or not all(isinstance(word, str) for word in listed):
             raise TypeError(f"stop_words must be a list of words, got {stop_words!r}")
         self.language = language
         self.stop_words = list(stop_words) if stop_words is not None else None
-        self._stem = _stemmer(language)
         self._table = TokenTable(self.words)
         self._stops = frozenset(stem for word in listed for stem in self.words(word))
 
@@ -91,22 +94,24 @@ def is_number(word: str) -> bool:
     return word[:1].isdigit()
 
 
-def _stemmer(language: str) -> Any:
+def _stemmer(language: str) -> Callable[[str], str]:
     if language == NO_LANGUAGE:
         return str
+    known = languages()
+    if language not in known:
+        raise ValueError(f"unknown language {language!r}; choose one of: {', '.join(known)}")
     import Stemmer
 
-    try:
-        return Stemmer.Stemmer(language).stemWord
-    except (KeyError, TypeError):
-        known = ", ".join(languages())
-        raise ValueError(f"unknown language {language!r}; choose one of: {known}") from None
+    stem: Callable[[str], str] = Stemmer.Stemmer(language).stemWord
+    # I is the capital of \u0131, or of i in foreign words: the two meet.
+    return (lambda word: stem(word).replace("\u0131", "i")) if language == "turkish" else stem
 
 
 def _split(text: str) -> list[str]:
     if text.isascii():
         return _ASCII_WORDS.findall(text.lower())
-    plain = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    plain = _OPTIONAL.sub("", folded.replace("i\u0307", "i"))  # of a capital \u0130
     special, words_and_runs = _unicode_patterns()
     if not special.search(plain):
         return _PLAIN_WORDS.findall(plain)

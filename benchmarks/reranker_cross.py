@@ -22,6 +22,7 @@ from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
     CrossEncoderOptions,
     LightReranker,
+    TunedReranker,
 )
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.rerankers.baselines import reranked
@@ -84,9 +85,12 @@ def main() -> None:
         print(
             f"  {name:48} {gain.base:.3f} → {gain.tuned:.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
         )
+    for note in report.notes:
+        print(f"  note: {note}")
     kept = engine.get_finetuned_model()
     print(f"get_finetuned_model() gives a {type(kept).__name__}")
-    for name, reranker in (("light", LightReranker()), ("cross-encoder", engine._tuned)):
+    alone = TunedReranker(engine._tuned.model)
+    for name, reranker in (("light", LightReranker()), ("cross-encoder", alone)):
         start = time.process_time()
         for item in measured.lists[:TIMED]:
             reranked(reranker, item)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from llama_index.core import MockEmbedding, Settings, VectorStoreIndex
+from llama_index.core import MockEmbedding, Settings, StorageContext, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
@@ -16,11 +16,14 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import IndexNode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.core.vector_stores import SimpleVectorStore
 
 from llama_index.tuning import LightReranker, TunedRetriever, evaluate_retriever
-from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.errors import ArtifactError, StoreError
 from llama_index.tuning.rerankers.distances import _tell
 from llama_index.tuning.rerankers.words import Analyzer
+
+from ..embeddings.real_stores import new_store, nodes_of, unit
 
 
 class Reverse(BaseNodePostprocessor):
@@ -378,3 +381,32 @@ def test_it_is_measured_like_any_retriever(noisy, shop_data):
     after = evaluate_retriever(tuned, shop_data).mean()["ndcg@10"]
     assert after > before + 0.1
     assert isinstance(tuned.retrieve("refund rules")[0], NodeWithScore)
+
+
+@pytest.mark.parametrize("kind", ["simple", "chroma", "qdrant"])
+def test_an_index_gives_its_nodes_wherever_they_are(kind, tmp_path):
+    matrix = unit(np.random.default_rng(0).standard_normal((12, 4)))
+    store, nodes = new_store(kind, tmp_path), nodes_of(kind, matrix)
+    for node in nodes:
+        node.text += f" about subject{node.metadata['n']}"
+    context = StorageContext.from_defaults(vector_store=store)
+    model = MockEmbedding(embed_dim=4)
+    index = VectorStoreIndex(nodes, storage_context=context, embed_model=model)
+    if kind != "simple":  # an app started again: only the store knows
+        index = VectorStoreIndex.from_vector_store(store, embed_model=model)
+        assert not index.docstore.docs
+    retriever = TunedRetriever.from_index(index, similarity_top_k=5, top_k=3)
+    assert len(retriever.index) == 12
+    [[best, _]] = retriever.index.search("what is subject7", 1)
+    found = {item.node.node_id: item.node for item in retriever.candidates("what is subject7")}
+    assert found[best].metadata["n"] == 7
+    assert len(retriever.retrieve("what is subject7")) == 3
+
+
+def test_an_index_without_texts_asks_for_nodes(nodes):
+    store = SimpleVectorStore()
+    store.add([node.model_copy(update={"embedding": [1.0, 0.0]}) for node in nodes])
+    index = VectorStoreIndex([], embed_model=MockEmbedding(embed_dim=2))
+    index._vector_store = store
+    with pytest.raises(StoreError, match=r"does not hand out its nodes: pass nodes="):
+        TunedRetriever.from_index(index)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset
+from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
 from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.codes import CodesMemory
 from llama_index.tuning.rerankers.distances import most_rise
-from llama_index.tuning.rerankers.features import candidate_features
+from llama_index.tuning.rerankers.features import FloatArray, candidate_features
 from llama_index.tuning.rerankers.fitting import FeatureList
 from llama_index.tuning.rerankers.serving import metadata_text
 from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
@@ -39,13 +39,12 @@ class FeatureMaker:
     def lists(self, dataset: RelevanceDataset, depth: int | None = None) -> list[FeatureList]:
         """One for each query, of its first `depth` candidates."""
         cut = dataset if depth is None else dataset.top(depth)
-        sign = -1.0 if has_distances(dataset) else 1.0
         return [
             FeatureList(
                 candidate_features(
                     self.analyzer.query(item.query),
                     self._codes([c.text for c in item.candidates]),
-                    [sign * retrieval_score(c) for c in item.candidates],
+                    scores[: len(item.candidates)],
                     self.statistics,
                     [
                         self._codes([metadata_text(c.metadata.get(key)) for c in item.candidates])
@@ -55,7 +54,7 @@ class FeatureMaker:
                 np.array([c.score for c in item.candidates], dtype=np.float64),
                 np.array([*item.missed.values()], dtype=np.float64),
             )
-            for item in cut.lists
+            for item, scores in zip(cut.lists, retrieval_scores(dataset), strict=True)
         ]
 
 
@@ -101,9 +100,14 @@ def query_texts(data: Any) -> dict[str, str]:
 
 def has_distances(dataset: RelevanceDataset) -> bool:
     """Whether the retriever's scores are distances: most lists rise, from the best on."""
-    return most_rise([[retrieval_score(c) for c in item.candidates] for item in dataset.lists])
+    return most_rise([_scores(item) for item in dataset.lists])
 
 
-def retrieval_score(candidate: Candidate) -> float:
-    """The retriever's score; NaN where there is none."""
-    return np.nan if candidate.retrieval_score is None else candidate.retrieval_score
+def retrieval_scores(dataset: RelevanceDataset) -> list[FloatArray]:
+    """Each list's scores by the retriever, the larger the better; NaN where it gave none."""
+    sign = -1.0 if has_distances(dataset) else 1.0
+    return [sign * _scores(item) for item in dataset.lists]
+
+
+def _scores(item: RelevanceList) -> FloatArray:
+    return np.array([c.retrieval_score for c in item.candidates], dtype=np.float64)

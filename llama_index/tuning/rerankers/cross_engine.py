@@ -25,7 +25,7 @@ from llama_index.tuning.rerankers.candidates import (
     analyzer_for,
     counted_words,
     deployed_statistics,
-    retrieval_score,
+    retrieval_scores,
 )
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_training import train
@@ -286,7 +286,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         """The scores that the transformer's are mixed with."""
         if self.options.partner == "light":
             return [self._light.scores(item.features) for item in lists]
-        return [np.array([retrieval_score(c) for c in item.candidates]) for item in data.lists]
+        return retrieval_scores(data)
 
     def _decided(
         self, model: Any, maker: FeatureMaker, dataset: RelevanceDataset, highest: float

@@ -12,6 +12,7 @@ from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager
+from llama_index.core.indices.base import BaseIndex
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, QueryType
 from llama_index.core.storage.docstore import SimpleDocumentStore
@@ -28,6 +29,7 @@ from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
 from llama_index.tuning.rerankers.loading import load_reranker
+from llama_index.tuning.rerankers.nodes import stored_nodes
 from llama_index.tuning.rerankers.serving import CalibratedReranker, similar_first
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
@@ -69,7 +71,7 @@ class TunedRetriever(BaseRetriever):
         >>> from llama_index.core.schema import TextNode
         >>> nodes = [TextNode(id_=str(i), text=t) for i, t in enumerate(["Fees", "Refunds"])]
         >>> index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
-        >>> retriever = TunedRetriever(index.as_retriever(similarity_top_k=2), nodes, top_k=1)
+        >>> retriever = TunedRetriever.from_index(index, top_k=1)
         >>> retriever.retrieve("When is a refund paid?")[0].text
         'Refunds'
     """
@@ -115,6 +117,25 @@ class TunedRetriever(BaseRetriever):
         if language is not None and self.index.analyzer.language != language:
             theirs = self.index.analyzer.language
             raise ValueError(f"language is {language!r}, but the words are split as {theirs!r}")
+
+    @classmethod
+    def from_index(
+        cls, index: BaseIndex[Any], *, similarity_top_k: int = 100, **arguments: Any
+    ) -> TunedRetriever:
+        """Over an index, whose nodes are in its docstore or, texts and all, in its vector store.
+
+        Args:
+            index: LlamaIndex's, such as a `VectorStoreIndex`.
+            similarity_top_k: nodes to take from its vectors.
+            **arguments: the constructor's after `docstore`.
+
+        Raises:
+            StoreError: nodes are neither here nor there; give them to the constructor.
+        """
+        retriever = index.as_retriever(similarity_top_k=similarity_top_k)
+        if index.docstore.docs:
+            return cls(retriever, docstore=index.docstore, **arguments)
+        return cls(retriever, stored_nodes(index), **arguments)
 
     def _built(self, language: str | None) -> BM25Index:
         index = BM25Index(_analyzer(self.reranker) or Analyzer(language or ENGLISH))

@@ -383,6 +383,7 @@ def test_it_is_measured_like_any_retriever(noisy, shop_data):
     assert isinstance(tuned.retrieve("refund rules")[0], NodeWithScore)
 
 
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
 @pytest.mark.parametrize("kind", ["simple", "chroma", "qdrant"])
 def test_an_index_gives_its_nodes_wherever_they_are(kind, tmp_path):
     matrix = unit(np.random.default_rng(0).standard_normal((12, 4)))

@@ -335,6 +335,15 @@ def test_it_comes_back_from_its_folder(tmp_path, index, nodes):
     assert "new" in TunedRetriever.load(tmp_path / "r", base).index
 
 
+def test_vectors_of_nodes_are_not_kept_twice(index, tmp_path):
+    embedded = TextNode(id_="v", text="Vouchers expire.", embedding=[0.25] * 4)
+    retriever = TunedRetriever(index.as_retriever(), [embedded])
+    retriever.insert_nodes([TextNode(id_="w", text="Coupons.", embedding=[0.25] * 4)])
+    retriever.save(tmp_path / "r")
+    assert "0.25" not in (tmp_path / "r" / "nodes.json").read_text()
+    assert embedded.embedding == [0.25] * 4
+
+
 def test_an_apps_docstore_is_not_saved_but_asked_for(tmp_path, index):
     base = index.as_retriever()
     TunedRetriever(base, docstore=index.docstore, reranker=None).save(tmp_path / "r")

@@ -111,7 +111,7 @@ class TunedRetriever(BaseRetriever):
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
-            self.docstore.add_documents(_checked(nodes))
+            self.docstore.add_documents(_plain(_checked(nodes)))
         self.index = index if index is not None else self._built(language)
         _check_words(self.reranker, self.index)
         if language is not None and self.index.analyzer.language != language:
@@ -175,7 +175,7 @@ class TunedRetriever(BaseRetriever):
         """
         nodes = _checked(nodes)
         with self._writing:  # the two change together, as one save sees them
-            self.docstore.add_documents(nodes, allow_update=True)
+            self.docstore.add_documents(_plain(nodes), allow_update=True)
             self.index.add({node.node_id: _text(node) for node in nodes})
 
     def delete_nodes(self, node_ids: Iterable[str]) -> None:
@@ -376,6 +376,14 @@ def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:
         if not isinstance(node, BaseNode):
             raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
     return found
+
+
+def _plain(nodes: Sequence[BaseNode]) -> list[BaseNode]:
+    # Without their vectors, as an index keeps nodes too: saved as text, those would be most of it.
+    return [
+        node if node.embedding is None else node.model_copy(update={"embedding": None})
+        for node in nodes
+    ]
 
 
 def _text(node: BaseNode) -> str:

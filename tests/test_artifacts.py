@@ -1,10 +1,12 @@
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
 
 from llama_index.tuning import artifacts
+from llama_index.tuning._exchange import exchange
 from llama_index.tuning.errors import ArtifactError
 
 
@@ -39,6 +41,35 @@ def test_a_failed_save_leaves_the_old_component_and_no_litter(tmp_path):
     assert os.listdir(tmp_path) == ["thing"]
     saved(path, answer=3)
     assert artifacts.read_config(path, "thing")["answer"] == 3
+    assert os.listdir(tmp_path) == ["thing"]
+
+
+def test_a_reader_beside_writers_always_finds_a_whole_component(tmp_path):
+    path = saved(tmp_path / "thing", answer=0)
+    if not exchange(saved(tmp_path / "a"), saved(tmp_path / "b")):
+        pytest.skip("this system cannot swap folders in one step")
+    failed = []
+
+    def write_often(answer):
+        try:
+            for _ in range(50):
+                saved(path, answer=answer)
+        except OSError as exc:
+            failed.append(exc)
+
+    writers = [threading.Thread(target=write_often, args=(n,)) for n in (1, 2)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert artifacts.read_config(path, "thing")["answer"] in (0, 1, 2)
+    assert not failed
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "thing"]
+
+
+def test_without_such_a_call_folders_are_swapped_in_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "exchange", lambda one, other: False)
+    path = saved(saved(tmp_path / "thing", answer=1), answer=2)
+    assert artifacts.read_config(path, "thing")["answer"] == 2
     assert os.listdir(tmp_path) == ["thing"]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._exchange import exchange
 from llama_index.tuning.errors import ArtifactError
 
 FORMAT = 1
@@ -148,9 +149,21 @@ def read_arrays(path: PathLike, file_name: str = WEIGHTS) -> dict[str, NDArray[A
 
 
 def _swap(new: Path, target: Path) -> None:
-    if not target.exists():
-        new.rename(target)
-        return
+    """Put the new folder there; what was there lies where the new one was, or is gone."""
+    while not exchange(new, target):
+        if target.exists():
+            _swap_in_steps(new, target)
+            return
+        try:
+            new.rename(target)
+            return
+        except OSError:
+            if not target.exists():  # else another one was saved here meanwhile
+                raise
+
+
+def _swap_in_steps(new: Path, target: Path) -> None:
+    # For a moment there is nothing at the target.
     old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
     try:
         target.rename(old / "was")

@@ -193,7 +193,9 @@ class RelevanceDataset:
         """A short hash of the content, written into reports and artifacts."""
         digest = hashlib.sha256()
         for item in sorted(self.to_rows(), key=lambda row: str(row["query_id"])):
-            digest.update(json.dumps(item, ensure_ascii=False, sort_keys=True).encode())
+            digest.update(
+                json.dumps(item, ensure_ascii=False, sort_keys=True).encode(errors="surrogatepass")
+            )
         return digest.hexdigest()[:16]
 
     def to_rows(self) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.tools import ToolMetadata
 
+from llama_index.tuning import TunedRetriever
 from llama_index.tuning.collect import FinetuningRecorder, Only, Record, Traffic
 from llama_index.tuning.collect.views import _scores
 from llama_index.tuning.errors import DatasetError
@@ -187,6 +188,21 @@ def test_the_nodes_that_users_opened_are_the_relevant_ones(recorder):
     relevant = {retrieval.queries[id_]: ids for id_, ids in retrieval.relevant_docs.items()}
     assert relevant == {"opened": [found[2]], "judged": [found[1]], "unrated": [found[0]]}
     assert len(recorder.relevance_dataset(source="users", where=Only(min_feedback=1))) == 2
+
+
+def test_what_a_retriever_around_the_retriever_added_may_be_opened_too(recorder):
+    documents = [Document(text=f"Text {name}", id_=name) for name in "abcd"]
+    index = VectorStoreIndex.from_documents(documents, embed_model=MockEmbedding(4))
+    inner = index.as_retriever(similarity_top_k=3)
+    with recorder.trace("t"):
+        shown = TunedRetriever(inner, docstore=index.docstore, reranker=None).retrieve("text d")
+    near = [item.node.node_id for item in inner.retrieve("text d")]
+    [added] = {item.node.node_id for item in shown} - set(near)
+    recorder.feedback("t", 1, relevant=[added])
+    [item] = recorder.relevance_dataset(source="users").lists
+    assert [c.node_id for c in item.candidates] == [*near, added]
+    assert item.candidates[-1].retrieval_score is None
+    assert [c.score for c in item.candidates] == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

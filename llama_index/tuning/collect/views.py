@@ -99,26 +99,34 @@ def users_relevance_dataset(traffic: Traffic, where: Where | None) -> RelevanceD
     """Queries with the passages that were retrieved, 1 for those that users named, else 0."""
     from llama_index.tuning.datasets.relevance import RelevanceDataset
 
-    longest: dict[tuple[str, str], Record] = {}
+    found: dict[tuple[str, str], list[Record]] = {}
     for record in traffic.select("retrieval", where):
-        key = record.trace, record.data["query"]
-        # Of a retriever within a retriever the inner one, which has the candidates' own scores.
-        if key not in longest or len(record.data["nodes"]) > len(longest[key].data["nodes"]):
-            longest[key] = record
+        found.setdefault((record.trace, record.data["query"]), []).append(record)
     rows = []
-    for number, ((trace, query), record) in enumerate(longest.items()):
-        nodes = [
-            {"node_id": node["id"], "text": traffic.texts[node["id"]], "score": node["score"]}
-            for node in record.data["nodes"]
-            if traffic.texts.get(node["id"], "").strip()
-        ]
-        chosen = _chosen(traffic, trace, {node["node_id"] for node in nodes})
+    for number, ((trace, query), records) in enumerate(found.items()):
+        nodes = _found_nodes(traffic, records)
+        chosen = _chosen(traffic, trace, set(nodes))
         if chosen and query.strip():
             irrelevant = (traffic.last_feedback(trace) or {}).get("irrelevant")
-            head = {"id": f"q{number}", "query": query, "nodes": nodes}
+            head = {"id": f"q{number}", "query": query, "nodes": list(nodes.values())}
             rows.append({**head, "relevant": chosen, "irrelevant": irrelevant})
     _need(rows, "relevance", "no feedback(relevant=…) on a retrieval")
     return RelevanceDataset.from_feedback(rows)
+
+
+def _found_nodes(traffic: Traffic, records: list[Record]) -> dict[str, dict[str, Any]]:
+    """What one query found, by id; of retrievers within retrievers the innermost ended first.
+
+    That one gave the candidates' own scores; what others added has none that compares.
+    """
+    nodes: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for node in record.data["nodes"]:
+            text = traffic.texts.get(node["id"], "")
+            if text.strip() and node["id"] not in nodes:
+                score = node["score"] if record is records[0] else None
+                nodes[node["id"]] = {"node_id": node["id"], "text": text, "score": score}
+    return nodes
 
 
 def _chosen(traffic: Traffic, trace: str, shown: set[str]) -> list[str] | None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,12 +21,17 @@ from llama_index.tuning import (
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError
 from llama_index.tuning.registry import get_engine
-from llama_index.tuning.rerankers.cross_engine import cautious_weight, split_lists
+from llama_index.tuning.rerankers.candidates import FeatureMaker, counted_words
+from llama_index.tuning.rerankers.cross_mixture import cautious_weight
 from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
+from llama_index.tuning.rerankers.crossfit import ndcg
+from llama_index.tuning.rerankers.data import split_lists
+from llama_index.tuning.rerankers.light import default_ranker
 from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder, predict
+from llama_index.tuning.rerankers.words import Analyzer
 from tests.tiny_bert import save_tiny_bert
 
-from .conftest import NoisyRetriever, shop
+from .conftest import NoisyRetriever, Untouched, shop
 
 ON_CPU = {"device": "cpu", "learning_rate": 1e-3}
 
@@ -80,10 +86,8 @@ def test_what_was_measured_is_what_a_tuned_retriever_serves(shop_data, tiny, tmp
     served = fused.with_reranker(reranker)
     for item in given.lists[:5]:
         found = fused.candidates(item.query)
-        if partner == "light":
-            others = LightReranker(tuning._light).raw_scores(
-                item.query, found, statistics=fused.index
-            )
+        if reranker.partner is not None:
+            others = reranker.partner.raw_scores(item.query, found, statistics=fused.index)
         else:
             others = np.array([np.nan if n.score is None else n.score for n in found])
         scores = fuse(list_logits(reranker.model, [item], 32)[0], others, weight)
@@ -271,7 +275,7 @@ def test_parts_share_no_relevant_node(data):
 def test_misuse_is_named(data, shop_data, tiny, tmp_path):
     with pytest.raises(NotFinetunedError, match=r"call finetune\(\) first"):
         engine(data, tiny, tmp_path / "x").get_finetuned_model()
-    with pytest.raises(ValueError, match="a RetrievalDataset needs retriever="):
+    with pytest.raises(ValueError, match=r"^dataset is a RetrievalDataset: pass retriever="):
         engine(shop_data, tiny, tmp_path / "x").finetune()
     with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
         engine(data, tiny, tmp_path / "x", epochs=0)
@@ -282,6 +286,71 @@ def test_misuse_is_named(data, shop_data, tiny, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(ArtifactError, match="exists and is not a saved component"):
         engine(data, tiny, tmp_path / "mine").finetune()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"options": {}}, TypeError, "options must be CrossEncoderOptions, got {}"),
+        ({"base_reranker": "bge"}, TypeError, "base_reranker must be a node postprocessor, got 'b"),
+        ({"batch_size": 2.5}, ValueError, r"batch_size must be a whole number >= 1, got 2\.5"),
+        ({"evaluation_steps": 0}, ValueError, "evaluation_steps must be a whole number >= 1"),
+        ({"dataset": 3}, TypeError, "^dataset must be a RelevanceDataset, .*got int"),
+        ({"val_dataset": "x.json"}, TypeError, "val_dataset must be a RelevanceDataset, .*got str"),
+        ({"val_dataset": shop()}, DatasetError, "'q3-0' of val_dataset is query 'q3-0' of dataset"),
+    ],
+)
+def test_arguments_are_checked_before_any_work(shop_data, tmp_path, arguments, error, message):
+    given = {"dataset": shop_data, "retriever": Untouched(shop_data), **arguments}
+    with pytest.raises(error, match=message):
+        CrossEncoderFinetuneEngine(
+            **given, model_id="no/model", model_output_path=str(tmp_path / "x")
+        ).finetune()
+
+
+def test_a_language_that_the_retriever_does_not_have_is_refused_at_once(shop_data, tmp_path):
+    retriever = TunedRetriever(Untouched(shop_data), shop_data.to_nodes())
+    with pytest.raises(ValueError, match=r"options ask for words as .*german.*the retriever has"):
+        engine(
+            shop_data, "no/model", tmp_path / "x", {"language": "german"}, retriever=retriever
+        ).finetune()
+
+
+def test_faulty_data_is_refused_before_a_model_is_loaded(data, tmp_path):
+    only_yes = RelevanceDataset.from_labels(
+        {f"q{i}": f"part {i}" for i in range(9)},
+        {f"d{i}": f"about {i}" for i in range(9)},
+        {f"q{i}": {f"d{i}": 1} for i in range(9)},
+    )
+    with pytest.raises(DatasetError, match="there is nothing to learn"):
+        engine(only_yes, "no/model", tmp_path / "x", {"random_negatives": 0}).finetune()
+    blind = RelevanceDataset([replace(item, query=f"other {item.query}") for item in data.lists])
+    for item in blind.lists[1:]:
+        object.__setattr__(item, "candidates", [])
+    with pytest.raises(DatasetError, match="none of the 16 queries to decide by has a relevant"):
+        engine(blind, "no/model", tmp_path / "x").finetune()
+
+
+def test_a_validation_set_is_measured_with_the_words_that_are_served(data, tiny, tmp_path):
+    learn, other = split_lists(data, 0.4, 0)
+    # A word of every question, in most of these texts and in none of the others: rare there alone.
+    lists = [
+        [c if c.score else replace(c, text=f"{c.text} Part.") for c in item.candidates]
+        for item in other.lists
+    ]
+    val = RelevanceDataset(
+        [replace(item, candidates=given) for item, given in zip(other.lists, lists, strict=True)]
+    )
+    tuning = engine(learn, tiny, tmp_path / "x", {"max_steps": 2}, val_dataset=val)
+    base = tuning.finetune().slices["against default light re-ranker"]["ndcg@10"].base
+
+    def measured(dataset):
+        maker = FeatureMaker(Analyzer(), counted_words(None, dataset, Analyzer()))
+        lists = maker.lists(val)
+        return ndcg(lists, [default_ranker().scores(item.features) for item in lists]).mean()
+
+    assert base == pytest.approx(measured(learn))
+    assert base != pytest.approx(measured(val))
 
 
 @pytest.mark.parametrize(

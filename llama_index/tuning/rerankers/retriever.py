@@ -253,7 +253,7 @@ class TunedRetriever(BaseRetriever):
         self, nodes: list[NodeWithScore]
     ) -> tuple[BaseNodePostprocessor | None, list[NodeWithScore]]:
         if isinstance(self.reranker, CalibratedReranker):
-            return self.reranker._over(self.index), nodes
+            return self.reranker.with_index(self.index), nodes
         return self.reranker, self._fusion_scores(nodes)
 
     def _fusion_scores(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:

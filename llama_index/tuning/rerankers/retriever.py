@@ -53,7 +53,7 @@ class TunedRetriever(BaseRetriever):
         pool: BM25's candidates for the fusion.
         rrf_k: constant of the fusion; the larger, the less the first places count.
         language: whose stemmer and stop words BM25 and the untuned re-ranker use, such as
-            `"german"`, or `"none"`; the re-ranker's by default, else English.
+            `"german"`, or `"none"`; by default those of `index` or the re-ranker, else English.
         index: BM25 over the nodes, where it was built before.
         callback_manager: for LlamaIndex's callbacks.
 
@@ -97,13 +97,17 @@ class TunedRetriever(BaseRetriever):
         self.depth = whole_number("depth", depth, 1)
         self.pool = whole_number("pool", pool, 1)
         self.rrf_k = whole_number("rrf_k", rrf_k, 1)
-        self.reranker = self._traced(_reranker(reranker, language))
+        if index is not None and language is None:
+            analyzer = index.analyzer
+        else:
+            analyzer = Analyzer(language or ENGLISH)
+        self.reranker = self._traced(_reranker(reranker, analyzer))
         self._writing = RLock()
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
             self.docstore.add_documents(_plain(_checked(nodes)))
-        self.index = index if index is not None else self._built(language)
+        self.index = index if index is not None else self._built(analyzer)
         check_words(self.reranker, self.index.analyzer)
         if language is not None and self.index.analyzer.language != language:
             theirs = self.index.analyzer.language
@@ -128,9 +132,9 @@ class TunedRetriever(BaseRetriever):
             return cls(retriever, docstore=index.docstore, **arguments)
         return cls(retriever, stored_nodes(index), **arguments)
 
-    def _built(self, language: str | None) -> BM25Index:
+    def _built(self, analyzer: Analyzer) -> BM25Index:
         theirs = self.reranker.analyzer if isinstance(self.reranker, CalibratedReranker) else None
-        index = BM25Index(theirs or Analyzer(language or ENGLISH))
+        index = BM25Index(theirs or analyzer)
         nodes = self.docstore.docs.values()
         index.add({node.node_id: _text(node) for node in nodes})
         if not nodes and not self._owns_nodes:
@@ -156,7 +160,7 @@ class TunedRetriever(BaseRetriever):
         """The same retriever, sharing nodes and index, with another re-ranker."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.reranker = self._traced(_reranker(reranker, None))
+        other.reranker = self._traced(_reranker(reranker, self.index.analyzer))
         check_words(other.reranker, self.index.analyzer)
         return other
 
@@ -310,10 +314,10 @@ class TunedRetriever(BaseRetriever):
 
 
 def _reranker(
-    given: BaseNodePostprocessor | str | None, language: str | None
+    given: BaseNodePostprocessor | str | None, analyzer: Analyzer
 ) -> BaseNodePostprocessor | None:
     if isinstance(given, str) and given == "default":
-        return LightReranker(analyzer=Analyzer(language or ENGLISH))
+        return LightReranker(analyzer=analyzer)
     if given is not None and not isinstance(given, BaseNodePostprocessor):
         raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
     return given

@@ -127,6 +127,7 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             fitted.out_of_fold if val is None else fitted.scores,
             base_lines(self.base_reranker, word_index(self.retriever)),
             self.options,
+            lists=lists if val is None else None,
         )
         clock.done("measuring")
         report = self._described(train, val, fitted, comparison, clock.seconds)

@@ -22,7 +22,6 @@ SHOWN = (PRIMARY, "mrr@10", "hit_rate@1", "hit_rate@5", "recall@10")
 
 Scorer = Callable[[RelevanceDataset, Sequence[FeatureList]], list[FloatArray]]
 """Scores the candidates of a dataset, given also as numbers."""
-_Cut = tuple[RelevanceDataset, list[FeatureList]]
 
 
 class _Options(Protocol):
@@ -57,29 +56,44 @@ def compare(
     scorer: Scorer,
     baselines: Sequence[Baseline],
     options: _Options,
+    *,
+    lists: Sequence[FeatureList] | None = None,
 ) -> Comparison:
-    """Measure on lists that `scorer` never saw."""
+    """Measure on lists that `scorer` never saw.
+
+    Args:
+        dataset: what to measure on.
+        maker: of features.
+        scorer: the tuned re-ranker's scores.
+        baselines: what it has to beat.
+        options: depths, and the seed of the intervals.
+        lists: the features at the deployed depth, where they were made before.
+    """
     longest = max(len(item.candidates) for item in dataset.lists)
     deployed = min(options.depth or longest, longest)
 
-    def at(depth: int) -> tuple[RetrievalScores, list[RetrievalScores], _Cut]:
-        lists, cut = maker.lists(dataset, depth), dataset.top(depth)
+    def at(
+        depth: int, lists: Sequence[FeatureList]
+    ) -> tuple[RetrievalScores, list[RetrievalScores]]:
+        cut = dataset.top(depth)
         theirs = [ranking_scores(lists, line.scores(cut, lists)) for line in baselines]
-        return ranking_scores(lists, scorer(cut, lists)), theirs, (cut, lists)
+        return ranking_scores(lists, scorer(cut, lists)), theirs
 
-    ours, theirs, (cut, lists) = at(deployed)
+    if lists is None:
+        lists = maker.lists(dataset, deployed)
+    ours, theirs = at(deployed, lists)
     slices = {
         f"against {line.name}": gains(scores, ours, options.seed)
         for line, scores in zip(baselines, theirs, strict=True)
     }
     for depth in sorted({d for d in options.depths if d <= longest} - {deployed}):
-        now, others, _ = at(depth)
+        now, others = at(depth, maker.lists(dataset, depth))
         place = _best(others)
         name = f"{depth} candidates, against {baselines[place].name}"
         slices[name] = gains(others[place], now, options.seed)
     best = _best(theirs)
     return Comparison(
-        _calibrated(baselines[best], cut, lists),
+        _calibrated(baselines[best], dataset.top(deployed), lists),
         gains(theirs[best], ours, options.seed),
         slices,
         notes_on(dataset, lists, deployed),

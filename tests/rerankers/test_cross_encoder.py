@@ -114,7 +114,9 @@ def test_a_light_reranker_of_the_same_queries_has_to_be_beaten(data, tiny, tmp_p
     report = tuning.finetune()
     assert "against light re-ranker of the same queries" in report.slices
     assert "base: light re-ranker of the same queries" in report.reason
+    assert not report.accepted
     kept = tuning.get_finetuned_model(min_score=0.2)  # calibrated, though it is the base
+    assert kept.details["name"] in report.reason
     assert isinstance(kept, LightReranker)
     assert kept.ranker.weights.tolist() != LightReranker().ranker.weights.tolist()
 
@@ -138,14 +140,6 @@ def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tm
         model=str(tmp_path / "out"), top_n=3, device="cpu", trust_remote_code=False
     )
     assert len(stock.postprocess_nodes(nodes(), query_str=query)) == 3
-
-
-def test_the_gate_keeps_the_base(data, tiny, tmp_path):
-    tuning = engine(data, tiny, tmp_path / "out", {"max_steps": 3})
-    report = tuning.finetune()
-    assert not report.accepted
-    kept = tuning.get_finetuned_model(top_n=2)
-    assert kept.details["name"] in report.reason
 
 
 @pytest.mark.parametrize("loss", ["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"])
@@ -174,7 +168,9 @@ def test_every_loss_moves_the_relevant_texts_up(shop_data, tiny, tmp_path, loss)
 
 def test_bfloat16_trains_and_serves_in_full(data, tiny, tmp_path):
     tuning = engine(data, tiny, tmp_path / "out", {"bf16": True, "max_steps": 3}, accept="always")
-    assert all(np.isfinite(entry["eval_ndcg@10"]) for entry in tuning.finetune().history[1:2])
+    scores = [e["eval_ndcg@10"] for e in tuning.finetune().history if "eval_ndcg@10" in e]
+    assert len(scores) == 1
+    assert np.isfinite(scores).all()
     assert next(tuning.get_finetuned_model().model.parameters()).dtype.itemsize == 4
 
 

@@ -27,9 +27,9 @@ def compared(
     options: CrossEncoderOptions,
 ) -> Comparison:
     """Measure on queries that decided nothing; the light re-ranker has to be beaten too."""
-    depths = sorted({options.depth, *options.depths})
     longest = max(len(item.candidates) for item in dataset.lists)
-    whole = dataset.top(min(longest, depths[-1]))
+    depths = sorted({min(depth, longest) for depth in (options.depth, *options.depths)})
+    whole = dataset.top(depths[-1])
     logits = list_logits(model, whole.lists, 32)
 
     def scores(cut: RelevanceDataset, lists: Sequence[FeatureList]) -> list[FloatArray]:

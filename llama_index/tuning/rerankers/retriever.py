@@ -42,7 +42,8 @@ class TunedRetriever(BaseRetriever):
 
     Args:
         retriever: the app's; let its top k be some times `depth`, such as 100, so that it has a
-            score for most of what BM25 finds.
+            score for most of what BM25 finds. BM25 knows nothing of its metadata filters: where
+            they decide who may read what, give the `nodes` that pass them.
         nodes: the nodes that it searches, for BM25; or give `docstore`.
         docstore: where the nodes are, such as `index.docstore`; it is read, and written only by
             `insert_nodes` and `delete_nodes`.

@@ -75,6 +75,7 @@ def main() -> None:
         start = time.process_time()
         report = engine.finetune()
         spent = time.process_time() - start
+        alone = TunedReranker(str(Path(folder) / "cross"), device="cpu")
     print(f"{len(learn)} training queries, {len(measured)} test queries; {spent:.0f} CPU s in all")
     print(f"seconds {report.seconds}; fusion weight {report.data['fusion_weight']}")
     print("held-out nDCG@10 while training:")
@@ -89,7 +90,6 @@ def main() -> None:
         print(f"  note: {note}")
     kept = engine.get_finetuned_model()
     print(f"get_finetuned_model() gives a {type(kept).__name__}")
-    alone = TunedReranker(engine._tuned.model)
     for name, reranker in (("light", LightReranker()), ("cross-encoder", alone)):
         start = time.process_time()
         for item in measured.lists[:TIMED]:

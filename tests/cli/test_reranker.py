@@ -62,12 +62,13 @@ def test_tables_are_printed_without_json(files, capsys):
         ("--accept", "maybe", "unknown accept 'maybe'"),
     ],
 )
+@pytest.mark.parametrize("name", ["tune", "tune-cross-encoder"])
 def test_a_wrong_option_is_one_line_before_any_work(
-    files, capsys, monkeypatch, option, value, message
+    files, capsys, monkeypatch, name, option, value, message
 ):
     monkeypatch.setattr(command, "embedding_model", None)  # not to be reached
     data = str(files / "data.json")
-    assert run(["reranker", "tune", data, "--out", str(files / "o"), option, value]) == 1
+    assert run(["reranker", name, data, "--out", str(files / "o"), option, value]) == 1
     assert message in capsys.readouterr().err
 
 

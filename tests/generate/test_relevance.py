@@ -1,5 +1,6 @@
 import pytest
 from llama_index.core import Document, VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
 
 from llama_index.tuning import (
     CallOptions,
@@ -7,7 +8,7 @@ from llama_index.tuning import (
     generate_synthetic_queries_over_documents,
     label_relevance,
 )
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import DatasetError, RunFileError
 from llama_index.tuning.generate import RelevanceLabels
 from tests.generate.scripted import ScriptedLLM, WordEmbedding, subjects
 
@@ -107,3 +108,19 @@ def test_bad_arguments_are_named():
         label_relevance(QUERIES, retriever(), llm, max_calls=-1)
     with pytest.raises(DatasetError, match="documents hold no text"):
         generate_ce_fine_tuning_dataset([], ["q"], llm=llm, embed_model=WordEmbedding())
+
+
+def test_what_is_wrong_with_a_run_is_said_before_the_retriever_is_asked(tmp_path):
+    class Untouched(BaseRetriever):
+        def _retrieve(self, query_bundle):
+            raise AssertionError("the retriever was asked before the arguments were checked")
+
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("{}\n")
+    given = QUERIES, Untouched(), ScriptedLLM(answer=same_subject)
+    with pytest.raises(RunFileError, match=r"mine\.jsonl exists and no run file lies beside it"):
+        label_relevance(*given, output_path=mine)
+    with pytest.raises(ValueError, match="unknown on_failure 'stop'"):
+        label_relevance(*given, on_failure="stop")
+    with pytest.raises(ValueError, match="retry_limit must be a whole number >= 1, got 0"):
+        label_relevance(*given, retry_limit=0)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.postprocessor import LLMRerank
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore
@@ -227,6 +228,22 @@ def test_bad_arguments_are_named_and_nobody_is_asked(change, error, message):
     with pytest.raises(error, match=message):
         label_by_reranker(**arguments)
     assert teacher._queries == []
+
+
+def test_what_is_wrong_with_a_run_is_said_before_the_retriever_is_asked(tmp_path):
+    class Untouched(BaseRetriever):
+        def _retrieve(self, query_bundle):
+            raise AssertionError("the retriever was asked before the arguments were checked")
+
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("{}\n")
+    given = QUERIES, Untouched(), ScriptedTeacher(answer=ranked(0.9))
+    with pytest.raises(RunFileError, match=r"mine\.jsonl exists and no run file lies beside it"):
+        label_by_reranker(*given, output_path=mine)
+    with pytest.raises(ValueError, match="unknown on_failure 'stop'"):
+        label_by_reranker(*given, on_failure="stop")
+    with pytest.raises(ValueError, match="retry_limit must be a whole number >= 1, got 0"):
+        label_by_reranker(*given, retry_limit=0)
 
 
 RUN = """

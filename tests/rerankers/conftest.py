@@ -52,6 +52,13 @@ class NoisyRetriever(BaseRetriever):
         return [NodeWithScore(node=self.nodes[i], score=float(scores[i])) for i in best]
 
 
+class Untouched(NoisyRetriever):
+    """Fails where arguments should have been refused before."""
+
+    def _retrieve(self, query_bundle):
+        raise AssertionError("the retriever was asked before the arguments were checked")
+
+
 @pytest.fixture
 def shop_data():
     return shop()

@@ -14,7 +14,7 @@ from llama_index.tuning.rerankers.fitting import (
     PairwiseLoss,
     usual_loss,
 )
-from llama_index.tuning.rerankers.measuring import _notes
+from llama_index.tuning.rerankers.measuring import notes_on
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
 
@@ -59,7 +59,7 @@ def test_lists_with_nothing_relevant_are_not_measured():
 def test_the_report_says_where_only_ndcg_tells_something():
     for worst, said in ((0.1, True), (0.0, False)):
         data = RelevanceDataset([graded("q", 0.9, worst), graded("r", 0.3, 0.2)])
-        notes = _notes(data, numbers(*data.lists), 2)
+        notes = notes_on(data, numbers(*data.lists), 2)
         assert any("only nDCG@10" in note for note in notes) is said
 
 

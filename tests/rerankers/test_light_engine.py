@@ -15,10 +15,13 @@ from llama_index.tuning import (
 )
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
+from llama_index.tuning.evaluate import evaluate_retriever
 from llama_index.tuning.registry import get_engine
 from llama_index.tuning.rerankers.distances import TURNED
+from llama_index.tuning.rerankers.statistics import WordStatistics
+from llama_index.tuning.rerankers.words import Analyzer
 
-from .conftest import NoisyRetriever, shop
+from .conftest import NoisyRetriever, Untouched, shop
 
 
 def test_it_gains_over_every_baseline_that_looks_at_less(shop_data, noisy):
@@ -115,6 +118,20 @@ def test_the_apps_own_reranker_is_a_baseline(shop_data, noisy):
     assert ours == pytest.approx(default, abs=0.05)
 
 
+def test_the_apps_own_reranker_is_measured_as_a_tuned_retriever_serves_it(shop_data, noisy):
+    odd = ["what do the rules of article say part"] * 30 + list(shop_data.corpus.values())[:1]
+    own = LightReranker(statistics=WordStatistics.of(Analyzer().codes(odd)))
+    fused = TunedRetriever(noisy, noisy.nodes, depth=20)
+    report = LightRerankerFinetuneEngine(shop_data, fused, base_reranker=own).finetune()
+    base, default = (
+        report.slices[f"against {name}"]["ndcg@10"].base
+        for name in ("base re-ranker", "default light re-ranker")
+    )
+    assert base == pytest.approx(default)  # the same weights, and the same index
+    served = evaluate_retriever(fused.with_reranker(own), shop_data)
+    assert base == pytest.approx(served.mean()["ndcg@10"])
+
+
 def test_probabilities_are_calibrated_on_held_out_queries(shop_data):
     train, test = shop(n=150).split(0.5, by="document")
     retriever = NoisyRetriever(train, found=0.7)
@@ -200,11 +217,6 @@ def test_options_take_numpys_integers_and_lists(shop_data, noisy, tmp_path):
     engine.finetune().save_json(tmp_path / "report.json")
     engine.get_finetuned_model().save(tmp_path / "r")
     assert LightReranker.load(tmp_path / "r").details["options"]["seed"] == 3
-
-
-class Untouched(NoisyRetriever):
-    def _retrieve(self, query_bundle):
-        raise AssertionError("the retriever was asked before the arguments were checked")
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,8 @@ def test_language_is_that_of_words_and_of_the_untuned_reranker(index, nodes, tmp
     retriever.save(tmp_path / "r")
     again = TunedRetriever.load(tmp_path / "r", base)
     assert again.index.analyzer.language == again.reranker.analyzer.language == "german"
+    built = TunedRetriever(base, german, index=retriever.index)
+    assert built.reranker.analyzer.language == "german"
     alone = TunedRetriever(base, german, language="german", reranker=None)
     assert alone.index.analyzer.language == "german"
     with pytest.raises(ValueError, match="unknown language 'x'"):

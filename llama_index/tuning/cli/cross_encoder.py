@@ -43,8 +43,8 @@ def tune_cross_encoder(
     language: str = LANGUAGE,
     loss: str = typer.Option("bce", help="bce, lambda, listnet, ranknet, margin_mse or adr_mse."),
     partner: str = typer.Option("light", help="Whose score is mixed in: light, or retriever."),
-    epochs: int = typer.Option(2, help="Passes over the training queries."),
-    batch_size: int = typer.Option(16, help="Pairs in a step."),
+    epochs: int = typer.Option(2, min=1, help="Passes over the training queries."),
+    batch_size: int = typer.Option(16, min=1, help="Pairs in a step."),
     learning_rate: float = typer.Option(2e-5, help="Peak of the schedule."),
     lora_rank: int = typer.Option(0, help="Train low-rank updates of this rank instead."),
     max_length: int | None = typer.Option(None, help="Tokens of a pair; the model's own limit."),
@@ -58,6 +58,7 @@ def tune_cross_encoder(
 ) -> None:
     """Tune a cross-encoder against a light re-ranker; OUT loads with TunedReranker.load(OUT)."""
     from llama_index.tuning.artifacts import check_writable
+    from llama_index.tuning.gate import check_accept
     from llama_index.tuning.rerankers.cross_engine import CrossEncoderFinetuneEngine
     from llama_index.tuning.rerankers.cross_options import (
         CrossEncoderOptions,
@@ -78,6 +79,7 @@ def tune_cross_encoder(
         resume=resume,
         seed=seed,
     )
+    check_accept(accept)
     check_writable(out)
     train = RetrievalDataset.load(data, corpus=corpus, split=split)
     held_out = RetrievalDataset.load(validation, corpus=corpus) if validation else None

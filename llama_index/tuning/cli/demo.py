@@ -12,8 +12,8 @@ import typer
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import minilm
 from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
+from llama_index.tuning.cli.retrievers import vector_index
 from llama_index.tuning.embeddings.measure import measure_adapter
-from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
@@ -58,7 +58,7 @@ def demo(
         return
     print_report(report)
     tuned = engine.get_finetuned_model()
-    index = _index(engine.embed_model, held_out, out / "vectors.sqlite")
+    index = vector_index(held_out.corpus, engine.embed_model, out / "vectors.sqlite")
     _through_retrievers(index, tuned, held_out)
     if isinstance(tuned, AdapterEmbeddingModel):
         _ask(index, engine.embed_model, tuned, held_out, out / "vectors.sqlite")
@@ -121,13 +121,3 @@ def _ask(
         console.print(f"  {name:<6} the passage that answers it is {place}")
     passage = " ".join(held_out.corpus[relevant[0]].split())
     console.print(f"  {passage[:160]} …", markup=False, style="dim", soft_wrap=True)
-
-
-def _index(model: BaseEmbedding, dataset: RetrievalDataset, cache: Path) -> VectorStoreIndex:
-    from llama_index.core import VectorStoreIndex
-
-    nodes = dataset.to_nodes()
-    vectors = document_vectors(dataset.corpus, None, Embedder(model, cache=cache))
-    for node, vector in zip(nodes, vectors, strict=True):
-        node.embedding = vector.tolist()
-    return VectorStoreIndex(nodes, embed_model=model)

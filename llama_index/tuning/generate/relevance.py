@@ -19,7 +19,7 @@ from llama_index.tuning.generate.prompts import (
     GRADED_PROMPT,
     check_template,
 )
-from llama_index.tuning.generate.runs import default_llm, run_items
+from llama_index.tuning.generate.runs import check_run, default_llm, run_items
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -170,6 +170,8 @@ def label_relevance(
         DEFAULT_QUERY_DOC_RELEVANCE_PROMPT if scale == "yes_no" else GRADED_PROMPT
     )
     check_template("prompt", template, "query", "document")
+    check_run(output_path, on_failure, num_workers=num_workers, retry_limit=retry_limit)
+    asked = None if dry_run else default_llm(llm)
     pairs = _pairs(queries, retriever, show_progress)
     if dry_run:
         prompts = [pair.prompt(template) for pair in pairs]
@@ -181,7 +183,7 @@ def label_relevance(
         return int(await calls.ask(question))
 
     outcomes = run_items(
-        default_llm(llm),
+        asked,
         pairs,
         label,
         id_of=lambda pair: pair.id,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_index.tuning._async import run_async
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.errors import RunFileError
-from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure
+from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure, check_counts
 from llama_index.tuning.generate.failures import Outcomes
 from llama_index.tuning.generate.runfile import RunFile
 
@@ -49,12 +49,11 @@ def run_items(
         header: what the run is, beside the model: prompt and options that decide its results.
         output_path: of the result; the run file lies beside it.
     """
-    if on_failure not in ("continue", "fail"):
-        raise ValueError(f"unknown on_failure {on_failure!r}; choose one of: continue, fail")
+    run_file = check_run(output_path, on_failure)
     head = dict(header)
     if llm is not None:
         head["model"] = f"{llm.class_name()}/{llm.metadata.model_name}"
-    with RunFile(_beside(output_path), head, sync_every=save_every) as run:
+    with RunFile(run_file, head, sync_every=save_every) as run:
         calls = Calls(
             llm,
             run,
@@ -76,6 +75,19 @@ def run_items(
         )
     outcomes.requests = calls.sent
     return outcomes
+
+
+def check_run(output_path: PathLike | None, on_failure: OnFailure, **counts: int) -> Path | None:
+    """The run file of an output; for those who work before they run, before that work.
+
+    Raises:
+        ValueError: an unknown `on_failure`, or a count below 1.
+        RunFileError: a file is at `output_path` that no run wrote.
+    """
+    if on_failure not in ("continue", "fail"):
+        raise ValueError(f"unknown on_failure {on_failure!r}; choose one of: continue, fail")
+    check_counts(**counts)
+    return _beside(output_path)
 
 
 def default_llm(llm: LLM | None) -> LLM:

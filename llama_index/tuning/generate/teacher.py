@@ -14,10 +14,10 @@ from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets._ranked_scores import ranked_scores
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
 from llama_index.tuning.errors import DatasetError, ReplyError
-from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure, check_counts
+from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure
 from llama_index.tuning.generate.failures import Failure
 from llama_index.tuning.generate.relevance import queries_by_id
-from llama_index.tuning.generate.runs import run_items, settings_hash
+from llama_index.tuning.generate.runs import check_run, run_items, settings_hash
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -100,7 +100,8 @@ def label_by_reranker(
     """
     _check(teacher)
     workers = _workers(teacher) if num_workers is None else num_workers
-    check_counts(num_workers=workers, retry_limit=retry_limit, depth=1 if depth is None else depth)
+    counts = {"num_workers": workers, "retry_limit": retry_limit}
+    check_run(output_path, on_failure, **counts, depth=1 if depth is None else depth)
     items = _items(queries_by_id(queries), retriever, depth, num_workers or 1, show_progress)
     _warn_of_cut(teacher, max(len(item.nodes) for item in items))
     llm = _llm_of(teacher)

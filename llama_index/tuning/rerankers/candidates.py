@@ -40,7 +40,8 @@ class FeatureMaker:
         """One for each query, of its first `depth` candidates."""
         cut = dataset if depth is None else dataset.top(depth)
         return [
-            FeatureList(
+            feature_list(
+                item,
                 candidate_features(
                     self.analyzer.query(item.query),
                     self._codes([c.text for c in item.candidates]),
@@ -51,11 +52,24 @@ class FeatureMaker:
                         for key in self.metadata_keys
                     ],
                 ),
-                np.array([c.score for c in item.candidates], dtype=np.float64),
-                np.array([*item.missed.values()], dtype=np.float64),
             )
             for item, scores in zip(cut.lists, retrieval_scores(dataset), strict=True)
         ]
+
+
+def feature_list(item: RelevanceList, features: FloatArray | None = None) -> FeatureList:
+    """A query's candidates as numbers; without features to measure the order of other scores."""
+    return FeatureList(
+        np.zeros((len(item.candidates), 0)) if features is None else features,
+        np.array([c.score for c in item.candidates], dtype=np.float64),
+        np.array([*item.missed.values()], dtype=np.float64),
+    )
+
+
+def word_index(retriever: Any) -> BM25Index | None:
+    """The retriever's own index of words, where it fuses."""
+    index = getattr(retriever, "index", None)
+    return index if isinstance(index, BM25Index) else None
 
 
 def analyzer_for(
@@ -67,9 +81,10 @@ def analyzer_for(
         ValueError: the retriever's differs from another language than the default.
     """
     wanted = Analyzer(language, stop_words=stop_words)
-    theirs = getattr(getattr(retriever, "index", None), "analyzer", None)
-    if not isinstance(theirs, Analyzer):
+    index = word_index(retriever)
+    if index is None:
         return wanted
+    theirs = index.analyzer
     if (language, stop_words) != (ENGLISH, None) and wanted.to_dict() != theirs.to_dict():
         raise ValueError(
             f"options ask for words as {wanted.to_dict()}, the retriever has an index with "
@@ -86,16 +101,9 @@ def counted_words(dataset: Any, candidates: RelevanceDataset, analyzer: Analyzer
 
 
 def deployed_statistics(retriever: Any, counted: WordStatistics) -> Statistics:
-    """The retriever's own index of words, where it has one: candidates are served with that."""
-    index = getattr(retriever, "index", None)
-    return index if isinstance(index, BM25Index) else counted
-
-
-def query_texts(data: Any) -> dict[str, str]:
-    """Ids and texts of the queries of a retrieval or a relevance dataset."""
-    if hasattr(data, "queries"):
-        return dict(data.queries)
-    return {item.query_id: item.query for item in RelevanceDataset.coerce(data).lists}
+    """What candidates are served with: the retriever's own index, or else what was counted."""
+    index = word_index(retriever)
+    return counted if index is None else index
 
 
 def has_distances(dataset: RelevanceDataset) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from llama_index.tuning.datasets.relevance import RelevanceList
-from llama_index.tuning.evaluate.metrics import score_grades
+from llama_index.tuning.rerankers.candidates import feature_list
+from llama_index.tuning.rerankers.crossfit import ndcg
 from llama_index.tuning.rerankers.tuned import list_logits
 
 METRIC = "ndcg@10"
@@ -22,6 +22,7 @@ class RankingEvaluator(BaseEvaluator):
     def __init__(self, lists: Sequence[RelevanceList], *, bf16: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self.lists = lists
+        self.graded = [feature_list(item) for item in lists]
         self.bf16 = bf16
         self.primary_metric = METRIC
 
@@ -29,10 +30,4 @@ class RankingEvaluator(BaseEvaluator):
         """The metric, as the trainer wants it."""
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
             scores = list_logits(model, self.lists, 32)
-        found = [
-            np.array([item.candidates[i].score for i in np.argsort(-given, kind="stable")])
-            for item, given in zip(self.lists, scores, strict=True)
-        ]
-        missed = [np.array([*item.missed.values()], dtype=np.float64) for item in self.lists]
-        ids = [item.query_id for item in self.lists]
-        return {METRIC: score_grades(ids, found, missed, [10]).mean()[METRIC]}
+        return {METRIC: float(ndcg(self.graded, scores).mean())}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning.rerankers.words import ENGLISH
+from llama_index.tuning.rerankers.checks import set_plain, whole_number, whole_numbers
+from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 CrossLoss = Literal["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"]
 
@@ -84,7 +85,7 @@ class CrossEncoderOptions:
             if not low <= getattr(self, name) <= high:
                 value = getattr(self, name)
                 raise ValueError(f"{name} must be between {low} and {high}, got {value}")
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:  # NaN too
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         for name, least in (
             ("hard_negatives", 0),
@@ -92,8 +93,13 @@ class CrossEncoderOptions:
             ("lora_rank", 0),
             ("patience", 1),
             ("depth", 2),
+            ("seed", 0),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+            set_plain(self, name, whole_number(name, getattr(self, name), least))
+        for name, no_limit in (("max_steps", -1), ("max_length", None)):
+            if (value := getattr(self, name)) != no_limit:
+                set_plain(self, name, whole_number(name, value, 1))
+        set_plain(self, "depths", whole_numbers("depths", self.depths, 1))
         if self.hard_negatives + self.random_negatives < 1:
             raise ValueError("hard_negatives and random_negatives must not both be 0")
+        Analyzer(self.language)  # names what is wrong with it

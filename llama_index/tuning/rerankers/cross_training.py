@@ -9,12 +9,12 @@ from typing import Any
 
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
-from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
+from llama_index.tuning.rerankers.cross_rows import positive_weight
 
 
 def train(
     model: Any,
-    lists: Sequence[RelevanceList],
+    rows: Mapping[str, list[Any]],
     held_out: Sequence[RelevanceList],
     folder: Path,
     options: CrossEncoderOptions,
@@ -28,7 +28,10 @@ def train(
 ) -> list[dict[str, float]]:
     """Train in place; the weights with the best nDCG@10 on `held_out` remain.
 
-    `identity` names data and model, so that nothing goes on from another run's checkpoint.
+    Args:
+        rows: of `training_rows`.
+        held_out: lists to stop by.
+        identity: names data and model, so that nothing goes on from another run's checkpoint.
 
     Returns:
         The training curve.
@@ -43,7 +46,6 @@ def train(
     class Trainer(_trainer.DurableCheckpoints, CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]
         pass
 
-    rows = training_rows(graded_lists(lists, options), options.loss)
     measurable = [item.top(options.depth) for item in held_out if item.relevant]
     lora = None
     if options.lora_rank:
@@ -53,7 +55,7 @@ def train(
         args=arguments(
             folder, options, batch_size, epochs, evaluation_steps, show_progress, METRIC
         ),
-        train_dataset=Dataset.from_dict(rows),
+        train_dataset=Dataset.from_dict(dict(rows)),
         loss=loss or make_loss(model, options.loss, rows["label"]),
         evaluator=RankingEvaluator(measurable, bf16=options.bf16),
         callbacks=[EarlyStoppingCallback(options.patience)],

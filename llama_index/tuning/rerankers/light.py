@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,11 +22,10 @@ from llama_index.tuning.rerankers.serving import (
     metadata_text,
     node_scores,
     node_text,
+    warn_of_refusal,
 )
 from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
-
-logger = logging.getLogger(__name__)
 
 KIND = "light_reranker"
 STATISTICS = "words.safetensors"
@@ -140,7 +138,9 @@ class LightReranker(CalibratedReranker):
             self._codes([metadata_text(item.metadata.get(key)) for item in nodes])
             for key in self.ranker.metadata_keys
         ]
-        known = statistics or self._statistics or WordStatistics.of(documents)
+        known = self._statistics if statistics is None else statistics
+        if known is None:
+            known = WordStatistics.of(documents)
         words = self._analyzer.query(query)
         features = candidate_features(words, documents, node_scores(nodes), known, metadata)
         return self.ranker.scores(features)
@@ -189,12 +189,7 @@ class LightReranker(CalibratedReranker):
         if config.get("statistics"):
             arrays = artifacts.read_arrays(path, STATISTICS)
             statistics = WordStatistics.from_arrays(config["statistics"], arrays)
-        if details.get("accepted") is False:
-            logger.warning(
-                "%s: the gate kept the base when this re-ranker was tuned (%s)",
-                path,
-                details.get("reason", "no reason recorded"),
-            )
+        warn_of_refusal(path, details)
         return cls(ranker, analyzer, statistics, **arguments)
 
 

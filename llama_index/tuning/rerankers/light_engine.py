@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning.base import BaseRerankerFinetuneEngine
-from llama_index.tuning.datasets._validation import check_held_out
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
-from llama_index.tuning.gate import Accept, Verdict, check_accept, decide
+from llama_index.tuning.gate import Accept, check_accept, decide
 from llama_index.tuning.report import FinetuneReport, installed_versions
 from llama_index.tuning.rerankers.baselines import Baseline, base_lines
 from llama_index.tuning.rerankers.candidates import (
@@ -23,18 +21,25 @@ from llama_index.tuning.rerankers.candidates import (
     analyzer_for,
     counted_words,
     deployed_statistics,
-    has_distances,
-    query_texts,
+    word_index,
 )
 from llama_index.tuning.rerankers.checks import whole_number
-from llama_index.tuning.rerankers.crossfit import (
-    fit_freely,
-    fold_numbers,
-    fold_rankers,
+from llama_index.tuning.rerankers.crossfit import fit_freely, fold_numbers, fold_rankers
+from llama_index.tuning.rerankers.data import (
+    Given,
+    candidate_lists,
+    check_separable,
+    checked_data,
 )
-from llama_index.tuning.rerankers.distances import TURNED
 from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised, usual_loss
+from llama_index.tuning.rerankers.fitting import (
+    FeatureList,
+    IntArray,
+    Loss,
+    calibrate,
+    standardised,
+    usual_loss,
+)
 from llama_index.tuning.rerankers.light import LightReranker, default_ranker
 from llama_index.tuning.rerankers.measuring import PRIMARY, Comparison, compare
 from llama_index.tuning.rerankers.options import LightRerankerOptions
@@ -42,10 +47,6 @@ from llama_index.tuning.rerankers.ranker import LightRanker
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
-
-logger = logging.getLogger(__name__)
-
-Scorer = Callable[[Sequence[FeatureList]], list[FloatArray]]
 
 
 class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
@@ -103,30 +104,36 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
         self._report: FinetuneReport | None = None
-        self._tuned: LightReranker | None = None
         self._base: Baseline | None = None
 
     def finetune(self) -> FinetuneReport:
         """Collect candidates, train, measure and decide."""
         clock = _Clock()
-        self._check_data()
+        dataset, val_dataset = checked_data(self.dataset, self.val_dataset, self.retriever)
         analyzer = analyzer_for(self.retriever, self.options.language, self.options.stop_words)
-        train = check_learnable(self._candidates(self.dataset))
-        val = None if self.val_dataset is None else self._candidates(self.val_dataset)
+        train = check_learnable(self._candidates(dataset))
+        val = None if val_dataset is None else self._candidates(val_dataset)
         clock.done("candidates")
-        self._statistics = counted_words(self.dataset, train, analyzer)
-        deployed = deployed_statistics(self.retriever, self._statistics)
+        counted = counted_words(dataset, train, analyzer)
+        deployed = deployed_statistics(self.retriever, counted)
         maker = FeatureMaker(analyzer, deployed, self.options.metadata_keys)
         lists = maker.lists(train, self.options.depth)
         clock.done("features")
-        ranker, fold = self._train(train, lists)
+        fitted = self._fitted(train, lists)
         clock.done("training")
-        comparison = self._measure(maker, train, val, ranker, fold, lists)
+        comparison = compare(
+            val or train,
+            maker,
+            fitted.out_of_fold if val is None else fitted.scores,
+            base_lines(self.base_reranker, word_index(self.retriever)),
+            self.options,
+            lists=lists if val is None else None,
+        )
         clock.done("measuring")
-        verdict = decide(PRIMARY, comparison.gains[PRIMARY], accept=self.accept)
-        report = self._described(train, val, comparison, verdict, clock.seconds)
-        self._keep(replace(comparison.tuned, details=_details(report, train)), maker, comparison)
-        self._report = report
+        report = self._described(train, val, fitted, comparison, clock.seconds)
+        self._ranker = replace(fitted.ranker, details=_details(report))
+        self._words = analyzer, counted
+        self._base, self._report = comparison.base, report
         return report
 
     def get_finetuned_model(self, **model_kwargs: Any) -> BaseNodePostprocessor:
@@ -139,112 +146,45 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
         Raises:
             NotFinetunedError: `finetune()` did not run.
         """
-        if self._report is None or self._tuned is None or self._base is None:
+        if self._report is None or self._base is None:
             raise NotFinetunedError("call finetune() first; there is no tuned re-ranker yet")
         if self._report.accepted:
-            return self._with(self._tuned.ranker, model_kwargs)
-        logger.warning(
-            'the base is kept (%s): %s; accept="always" would override it',
-            self._base.name,
-            self._report.reason,
-        )
-        if self._base.reranker is not None:
-            return self._base.reranker
-        details = {"name": self._base.name, "accepted": False, "reason": self._report.reason}
-        return self._with(replace(self._base.ranker, details=details), model_kwargs)
+            return LightReranker(self._ranker, *self._words, **model_kwargs)
+        return self._base.kept(self._report.reason, *self._words, **model_kwargs)
 
-    def _with(self, ranker: LightRanker, arguments: dict[str, Any]) -> LightReranker:
-        assert self._tuned is not None
-        return LightReranker(ranker, self._tuned.analyzer, self._statistics, **arguments)
-
-    def _check_data(self) -> None:
-        """Both datasets, before the retriever is asked anything."""
-        given = {"dataset": self.dataset}
-        if self.val_dataset is not None:
-            given["val_dataset"] = self.val_dataset
-        for name, data in given.items():
-            if isinstance(data, (RelevanceDataset, list, tuple)):
-                continue
-            if not all(hasattr(data, part) for part in ("queries", "corpus", "relevant_docs")):
-                raise TypeError(
-                    f"{name} must be a RelevanceDataset, a RetrievalDataset (with a retriever) or "
-                    f"a list of samples with query, context and score; got {type(data).__name__}"
-                )
-            if self.retriever is None:
-                raise ValueError(
-                    f"{name} is a RetrievalDataset: pass retriever=, whose candidates are re-ranked"
-                )
-
-        if self.val_dataset is not None:
-            check_held_out(query_texts(self.dataset), query_texts(self.val_dataset))
-
-    def _candidates(self, data: Any) -> RelevanceDataset:
-        if isinstance(data, (RelevanceDataset, list, tuple)):
-            return RelevanceDataset.coerce(data)
-        assert self.retriever is not None
-        return RelevanceDataset.from_retriever(
-            RetrievalDataset.coerce(data),
+    def _candidates(self, data: Given) -> RelevanceDataset:
+        return candidate_lists(
+            data,
             self.retriever,
             num_workers=self.num_workers,
             show_progress=self.show_progress,
         )
 
-    def _train(
-        self, train: RelevanceDataset, lists: Sequence[FeatureList]
-    ) -> tuple[LightRanker, Any]:
+    def _fitted(self, train: RelevanceDataset, lists: Sequence[FeatureList]) -> _Fitted:
         options = self.options
         start = default_ranker() if options.start == "default" else LightRanker.fixed("zero")
-        self._prior = standardised(lists, start.with_metadata(options.metadata_keys))
+        prior = standardised(lists, start.with_metadata(options.metadata_keys))
         fold = fold_numbers(train.groups(), options.folds, options.seed)
-        self._loss = options.loss or usual_loss(lists)
-        ranker, self._freedom = fit_freely(lists, fold, self._prior, self._loss)
-        return ranker, fold
-
-    def _measure(
-        self,
-        maker: FeatureMaker,
-        train: RelevanceDataset,
-        val: RelevanceDataset | None,
-        ranker: LightRanker,
-        fold: Any,
-        lists: Sequence[FeatureList],
-    ) -> Comparison:
-        rankers = fold_rankers(lists, fold, self._prior, self._loss)
-
-        def out_of_fold(given: Sequence[FeatureList]) -> list[FloatArray]:
-            return [rankers[fold[i]].scores(item.features) for i, item in enumerate(given)]
-
-        def by_ranker(given: Sequence[FeatureList]) -> list[FloatArray]:
-            return [ranker.scores(item.features) for item in given]
-
+        loss = options.loss or usual_loss(lists)
+        ranker, freedom = fit_freely(lists, fold, prior, loss)
+        fitted = _Fitted(ranker, loss, freedom, fold, fold_rankers(lists, fold, prior, loss))
         relevance = [item.relevance for item in lists]
-        scored = list(zip(out_of_fold(lists), relevance, strict=True))
-        tuned = calibrate(ranker, scored, highest=train.highest_grade)
-        return compare(
-            val or train,
-            maker,
-            by_ranker if val else out_of_fold,
-            base_lines(default_ranker(), self.base_reranker),
-            self.options,
-            tuned=tuned,
-        )
-
-    def _keep(self, ranker: LightRanker, maker: FeatureMaker, comparison: Comparison) -> None:
-        self._tuned = LightReranker(ranker, maker.analyzer, self._statistics)
-        self._base = comparison.base
+        scored = list(zip(fitted.out_of_fold(train, lists), relevance, strict=True))
+        return replace(fitted, ranker=calibrate(ranker, scored, highest=train.highest_grade))
 
     def _described(
         self,
         train: RelevanceDataset,
         val: RelevanceDataset | None,
+        fitted: _Fitted,
         comparison: Comparison,
-        verdict: Verdict,
         seconds: dict[str, float],
     ) -> FinetuneReport:
+        verdict = decide(PRIMARY, comparison.gains[PRIMARY], accept=self.accept)
         data = {
             "queries": len(train),
             "fingerprint": train.fingerprint(),
-            "freedom": self._freedom,
+            "freedom": fitted.freedom,
         }
         if val is not None:
             data |= {"val_queries": len(val), "val_fingerprint": val.fingerprint()}
@@ -257,10 +197,10 @@ class LightRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
             accepted=verdict.accepted,
             reason=f"{verdict.reason}; base: {comparison.base.name}",
             data=data,
-            options={**asdict(self.options), "loss": self._loss},
+            options={**asdict(self.options), "loss": fitted.loss},
             seed=self.options.seed,
             seconds=seconds,
-            notes=[*comparison.notes, *([TURNED] if has_distances(train) else [])],
+            notes=comparison.notes,
             versions=installed_versions("numpy", "scipy"),
         )
 
@@ -272,12 +212,38 @@ def check_learnable(dataset: RelevanceDataset) -> RelevanceDataset:
             "there is nothing to learn: no query has both a relevant candidate and another one "
             "(negatives); let the retriever find more, or label some"
         )
-    if len(dataset.groups()) < 2:
-        raise DatasetError(
-            f"all {len(dataset)} queries hang together through shared texts or relevant nodes; "
-            "add queries about other nodes, so that some can be held out"
-        )
+    check_separable(dataset, dataset.groups())
     return dataset
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """The ranker of all queries, and those of the folds that tell how good it is.
+
+    Attributes:
+        ranker: calibrated by the out-of-fold scores.
+        loss: that it was fitted by.
+        freedom: how far its weights could move.
+        fold: each training list's fold.
+        rankers: one for each fold, which never saw it.
+    """
+
+    ranker: LightRanker
+    loss: Loss
+    freedom: float
+    fold: IntArray
+    rankers: Sequence[LightRanker]
+
+    def scores(self, _: RelevanceDataset, lists: Sequence[FeatureList]) -> list[FloatArray]:
+        """Of lists that are not trained on."""
+        return [self.ranker.scores(item.features) for item in lists]
+
+    def out_of_fold(self, _: RelevanceDataset, lists: Sequence[FeatureList]) -> list[FloatArray]:
+        """Of the training lists, at any depth."""
+        return [
+            self.rankers[fold].scores(item.features)
+            for fold, item in zip(self.fold.tolist(), lists, strict=True)
+        ]
 
 
 class _Clock:
@@ -290,13 +256,13 @@ class _Clock:
         self.seconds[step], self._last = round(now - self._last, 3), now
 
 
-def _details(report: FinetuneReport, train: RelevanceDataset) -> dict[str, Any]:
+def _details(report: FinetuneReport) -> dict[str, Any]:
     return {
         "name": "tuned light re-ranker",
         "accepted": report.accepted,
         "reason": report.reason,
-        "queries": len(train),
-        "fingerprint": train.fingerprint(),
+        "queries": report.data["queries"],
+        "fingerprint": report.data["fingerprint"],
         "gains": {name: asdict(gain) for name, gain in report.gains.items()},
         "options": report.options,
         "versions": report.versions,

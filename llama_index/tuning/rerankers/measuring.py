@@ -11,16 +11,17 @@ from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.metrics import RetrievalScores
 from llama_index.tuning.report import Gains
 from llama_index.tuning.rerankers.baselines import Baseline
-from llama_index.tuning.rerankers.candidates import FeatureMaker
+from llama_index.tuning.rerankers.candidates import FeatureMaker, has_distances
 from llama_index.tuning.rerankers.crossfit import ranking_scores
+from llama_index.tuning.rerankers.distances import TURNED
 from llama_index.tuning.rerankers.features import FloatArray
 from llama_index.tuning.rerankers.fitting import FeatureList, calibrate
-from llama_index.tuning.rerankers.ranker import LightRanker
 
 PRIMARY = "ndcg@10"
 SHOWN = (PRIMARY, "mrr@10", "hit_rate@1", "hit_rate@5", "recall@10")
 
-Scorer = Callable[[Sequence[FeatureList]], list[FloatArray]]
+Scorer = Callable[[RelevanceDataset, Sequence[FeatureList]], list[FloatArray]]
+"""Scores the candidates of a dataset, given also as numbers."""
 
 
 class _Options(Protocol):
@@ -40,14 +41,12 @@ class Comparison:
         base: the best baseline.
         gains: over it, at the deployed depth.
         slices: against each baseline, and over the best one at other depths.
-        tuned: the calibrated ranker.
         notes: for the report.
     """
 
     base: Baseline
     gains: Gains
     slices: dict[str, Gains]
-    tuned: LightRanker
     notes: list[str] = field(default_factory=list)
 
 
@@ -58,30 +57,46 @@ def compare(
     baselines: Sequence[Baseline],
     options: _Options,
     *,
-    tuned: LightRanker,
+    lists: Sequence[FeatureList] | None = None,
 ) -> Comparison:
-    """Measure on lists whose `scorer` never saw them."""
+    """Measure on lists that `scorer` never saw.
+
+    Args:
+        dataset: what to measure on.
+        maker: of features.
+        scorer: the tuned re-ranker's scores.
+        baselines: what it has to beat.
+        options: depths, and the seed of the intervals.
+        lists: the features at the deployed depth, where they were made before.
+    """
     longest = max(len(item.candidates) for item in dataset.lists)
     deployed = min(options.depth or longest, longest)
-    slices: dict[str, Gains] = {}
-    lists, cut = maker.lists(dataset, deployed), dataset.top(deployed)
-    ours = ranking_scores(lists, scorer(lists))
-    theirs = [ranking_scores(lists, line.scores(cut, lists)) for line in baselines]
-    best = _best(theirs)
-    for line, scores in zip(baselines, theirs, strict=True):
-        slices[f"against {line.name}"] = gains(scores, ours, options.seed)
+
+    def at(
+        depth: int, lists: Sequence[FeatureList]
+    ) -> tuple[RetrievalScores, list[RetrievalScores]]:
+        cut = dataset.top(depth)
+        theirs = [ranking_scores(lists, line.scores(cut, lists)) for line in baselines]
+        return ranking_scores(lists, scorer(cut, lists)), theirs
+
+    if lists is None:
+        lists = maker.lists(dataset, deployed)
+    ours, theirs = at(deployed, lists)
+    slices = {
+        f"against {line.name}": gains(scores, ours, options.seed)
+        for line, scores in zip(baselines, theirs, strict=True)
+    }
     for depth in sorted({d for d in options.depths if d <= longest} - {deployed}):
-        parts, shorter = maker.lists(dataset, depth), dataset.top(depth)
-        others = [ranking_scores(parts, line.scores(shorter, parts)) for line in baselines]
-        now, place = ranking_scores(parts, scorer(parts)), _best(others)
+        now, others = at(depth, maker.lists(dataset, depth))
+        place = _best(others)
         name = f"{depth} candidates, against {baselines[place].name}"
         slices[name] = gains(others[place], now, options.seed)
+    best = _best(theirs)
     return Comparison(
-        _calibrated(baselines[best], cut, lists),
+        _calibrated(baselines[best], dataset.top(deployed), lists),
         gains(theirs[best], ours, options.seed),
         slices,
-        tuned,
-        _notes(dataset, lists, deployed),
+        notes_on(dataset, lists, deployed),
     )
 
 
@@ -105,7 +120,8 @@ def _calibrated(
     return replace(line, ranker=calibrate(line.ranker, scored, highest=dataset.highest_grade))
 
 
-def _notes(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: int) -> list[str]:
+def notes_on(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: int) -> list[str]:
+    """What a reader of the report should know of the measured queries."""
     found = sum(bool((item.relevance > 0).any()) for item in lists)
     notes = [
         f"{found} of {len(lists)} queries have a relevant node among their {deployed} candidates; "
@@ -119,4 +135,6 @@ def _notes(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: in
     unmeasured = sum(not item.relevant for item in dataset.lists)
     if unmeasured:
         notes.append(f"{unmeasured} queries without any relevant node are not measured")
+    if has_distances(dataset):
+        notes.append(TURNED)
     return notes

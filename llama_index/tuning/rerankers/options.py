@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from llama_index.tuning.rerankers.checks import whole_number
+from llama_index.tuning.rerankers.checks import listed, set_plain, whole_number, whole_numbers
 from llama_index.tuning.rerankers.fitting import Loss
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
@@ -55,22 +55,10 @@ class LightRerankerOptions:
         for name, least in (("depth", 2), ("folds", 2), ("seed", 0)):
             value = getattr(self, name)
             if value is not None or name != "depth":
-                self._set(name, whole_number(name, value, least))
-        self._set(
-            "depths",
-            tuple(whole_number("depths", d, 1) for d in _listed("depths", self.depths, "numbers")),
-        )
-        keys = _listed("metadata_keys", self.metadata_keys, "keys")
+                set_plain(self, name, whole_number(name, value, least))
+        set_plain(self, "depths", whole_numbers("depths", self.depths, 1))
+        keys = listed("metadata_keys", self.metadata_keys, "keys")
         if not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
             raise TypeError(f"metadata_keys must be different keys, got {self.metadata_keys!r}")
-        self._set("metadata_keys", keys)
+        set_plain(self, "metadata_keys", keys)
         Analyzer(self.language, stop_words=self.stop_words)  # names what is wrong with them
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # frozen, but for this: in its plain type
-
-
-def _listed(name: str, value: object, what: str) -> tuple[Any, ...]:
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{name} must be a tuple of {what}, got {value!r}")
-    return tuple(value)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -20,25 +18,18 @@ from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.embeddings.identity import same_name
-from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers import retriever_files as files
 from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.identity import embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
-from llama_index.tuning.rerankers.loading import load_reranker
 from llama_index.tuning.rerankers.nodes import stored_nodes
-from llama_index.tuning.rerankers.serving import CalibratedReranker, similar_first
+from llama_index.tuning.rerankers.serving import CalibratedReranker, check_words, similar_first
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
 logger = logging.getLogger(__name__)
-
-KIND = "tuned_retriever"
-SETTINGS = ("top_k", "depth", "pool", "rrf_k")
-SERVING = ("top_n", "min_score", "keep_retrieval_score")
-BM25_FILE, IDS_FILE, NODES_FILE, RERANKER = "bm25.safetensors", "ids.json", "nodes.json", "reranker"
 
 
 class TunedRetriever(BaseRetriever):
@@ -51,7 +42,8 @@ class TunedRetriever(BaseRetriever):
 
     Args:
         retriever: the app's; let its top k be some times `depth`, such as 100, so that it has a
-            score for most of what BM25 finds.
+            score for most of what BM25 finds. BM25 knows nothing of its metadata filters: where
+            they decide who may read what, give the `nodes` that pass them.
         nodes: the nodes that it searches, for BM25; or give `docstore`.
         docstore: where the nodes are, such as `index.docstore`; it is read, and written only by
             `insert_nodes` and `delete_nodes`.
@@ -62,7 +54,7 @@ class TunedRetriever(BaseRetriever):
         pool: BM25's candidates for the fusion.
         rrf_k: constant of the fusion; the larger, the less the first places count.
         language: whose stemmer and stop words BM25 and the untuned re-ranker use, such as
-            `"german"`, or `"none"`; the re-ranker's by default, else English.
+            `"german"`, or `"none"`; by default those of `index` or the re-ranker, else English.
         index: BM25 over the nodes, where it was built before.
         callback_manager: for LlamaIndex's callbacks.
 
@@ -106,14 +98,18 @@ class TunedRetriever(BaseRetriever):
         self.depth = whole_number("depth", depth, 1)
         self.pool = whole_number("pool", pool, 1)
         self.rrf_k = whole_number("rrf_k", rrf_k, 1)
-        self.reranker = self._traced(_reranker(reranker, language))
+        if index is not None and language is None:
+            analyzer = index.analyzer
+        else:
+            analyzer = Analyzer(language or ENGLISH)
+        self.reranker = self._traced(_reranker(reranker, analyzer))
         self._writing = RLock()
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
             self.docstore.add_documents(_plain(_checked(nodes)))
-        self.index = index if index is not None else self._built(language)
-        _check_words(self.reranker, self.index)
+        self.index = index if index is not None else self._built(analyzer)
+        check_words(self.reranker, self.index.analyzer)
         if language is not None and self.index.analyzer.language != language:
             theirs = self.index.analyzer.language
             raise ValueError(f"language is {language!r}, but the words are split as {theirs!r}")
@@ -137,8 +133,9 @@ class TunedRetriever(BaseRetriever):
             return cls(retriever, docstore=index.docstore, **arguments)
         return cls(retriever, stored_nodes(index), **arguments)
 
-    def _built(self, language: str | None) -> BM25Index:
-        index = BM25Index(_analyzer(self.reranker) or Analyzer(language or ENGLISH))
+    def _built(self, analyzer: Analyzer) -> BM25Index:
+        theirs = self.reranker.analyzer if isinstance(self.reranker, CalibratedReranker) else None
+        index = BM25Index(theirs or analyzer)
         nodes = self.docstore.docs.values()
         index.add({node.node_id: _text(node) for node in nodes})
         if not nodes and not self._owns_nodes:
@@ -164,8 +161,8 @@ class TunedRetriever(BaseRetriever):
         """The same retriever, sharing nodes and index, with another re-ranker."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.reranker = self._traced(_reranker(reranker, None))
-        _check_words(other.reranker, self.index)
+        other.reranker = self._traced(_reranker(reranker, self.index.analyzer))
+        check_words(other.reranker, self.index.analyzer)
         return other
 
     def insert_nodes(self, nodes: Sequence[BaseNode]) -> None:
@@ -253,7 +250,7 @@ class TunedRetriever(BaseRetriever):
         self, nodes: list[NodeWithScore]
     ) -> tuple[BaseNodePostprocessor | None, list[NodeWithScore]]:
         if isinstance(self.reranker, CalibratedReranker):
-            return self.reranker._over(self.index), nodes
+            return self.reranker.with_index(self.index), nodes
         return self.reranker, self._fusion_scores(nodes)
 
     def _fusion_scores(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
@@ -271,32 +268,18 @@ class TunedRetriever(BaseRetriever):
         Raises:
             TypeError: the re-ranker is neither of this package nor `None`; save it by itself.
         """
-        ranks = self.reranker
-        if ranks is not None and not isinstance(ranks, CalibratedReranker):
-            raise TypeError(
-                f"a {type(ranks).__name__} is not saved with the retriever: save it by "
-                "itself, and set it after loading with with_reranker()"
-            )
-        from safetensors.numpy import save_file
-
-        settings = {name: getattr(self, name) for name in SETTINGS}
-        config = {
-            "settings": settings,
-            "analyzer": self.index.analyzer.to_dict(),
+        reranker = files.saveable(self.reranker)
+        head = {
+            "settings": {name: getattr(self, name) for name in files.SETTINGS},
             "base_model": embedding_name(self.retriever),
             "nodes": self._owns_nodes,
-            "reranker": ranks and {name: getattr(ranks, name) for name in SERVING},
         }
         with artifacts.replacing_folder(path) as folder:
-            artifacts.write_component(folder, KIND, config, {}, _CARD)
             with self._writing:  # nodes and index of one moment
                 ids, arrays = self.index.parts()
                 if self._owns_nodes:
-                    self.docstore.persist(str(folder / NODES_FILE))
-            save_file(arrays, folder / BM25_FILE)
-            (folder / IDS_FILE).write_text(json.dumps(ids), encoding="utf-8")
-            if ranks is not None:
-                ranks.save(folder / RERANKER)
+                    self.docstore.persist(str(folder / files.NODES))
+            files.write(folder, head, self.index.analyzer, ids, arrays, reranker)
 
     @classmethod
     def load(
@@ -318,50 +301,24 @@ class TunedRetriever(BaseRetriever):
         Raises:
             ArtifactError: no tuned retriever, a damaged one, or another embedding model.
         """
-        config = artifacts.read_config(path, KIND)
-        if docstore is None and config.get("nodes") is False:
-            raise ValueError(f"{path} holds no nodes: pass docstore=, such as index.docstore")
-        _check_model(path, config.get("base_model"), embedding_name(retriever))
-        try:
-            ranks, index, settings = _parts(Path(path), config)
-            nodes = _saved_nodes(Path(path), index.ids) if docstore is None else docstore
-        except ArtifactError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError, OSError) as exc:
-            raise ArtifactError(f"{path} is damaged: {exc}") from exc
+        saved = files.read(path, embedding_name(retriever), docstore)
         loaded = cls(
             retriever,
-            docstore=nodes,
-            reranker=ranks,
-            index=index,
+            docstore=saved.docstore,
+            reranker=saved.reranker,
+            index=saved.index,
             callback_manager=callback_manager,
-            **settings,
+            **saved.settings,
         )
         loaded._owns_nodes = docstore is None
         return loaded
 
 
-def _parts(
-    path: Path, config: dict[str, Any]
-) -> tuple[CalibratedReranker | None, BM25Index, dict[str, Any]]:
-    """The re-ranker, the index and the settings of a saved retriever."""
-    serving = config["reranker"]
-    ranks = None if serving is None else load_reranker(path / RERANKER, **serving)
-    index = BM25Index.from_arrays(
-        Analyzer(**config["analyzer"]),
-        json.loads((path / IDS_FILE).read_text(encoding="utf-8")),
-        artifacts.read_arrays(path, BM25_FILE),
-    )
-    _check_words(ranks, index)
-    settings = {name: whole_number(name, config["settings"][name], 1) for name in SETTINGS}
-    return ranks, index, settings
-
-
 def _reranker(
-    given: BaseNodePostprocessor | str | None, language: str | None
+    given: BaseNodePostprocessor | str | None, analyzer: Analyzer
 ) -> BaseNodePostprocessor | None:
     if isinstance(given, str) and given == "default":
-        return LightReranker(analyzer=Analyzer(language or ENGLISH))
+        return LightReranker(analyzer=analyzer)
     if given is not None and not isinstance(given, BaseNodePostprocessor):
         raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
     return given
@@ -388,43 +345,3 @@ def _plain(nodes: Sequence[BaseNode]) -> list[BaseNode]:
 
 def _text(node: BaseNode) -> str:
     return node.get_content(MetadataMode.EMBED)
-
-
-def _analyzer(reranker: BaseNodePostprocessor | None) -> Analyzer | None:
-    return reranker.analyzer if isinstance(reranker, CalibratedReranker) else None
-
-
-def _check_words(reranker: BaseNodePostprocessor | None, index: BM25Index) -> None:
-    analyzer = _analyzer(reranker)
-    if analyzer is not None:
-        ours, theirs = index.analyzer.to_dict(), analyzer.to_dict()
-        if ours != theirs:
-            raise ValueError(
-                f"the re-ranker splits words by {theirs}, the BM25 index by {ours}; build the "
-                "retriever with this re-ranker, or tune one with the retriever"
-            )
-
-
-def _check_model(path: PathLike, saved: str | None, given: str | None) -> None:
-    if saved and given and not same_name(saved, given):
-        raise ArtifactError(
-            f"{path} was saved with a retriever of the embedding model {saved!r}, not {given!r}; "
-            "its re-ranker was tuned on that model's scores"
-        )
-
-
-def _saved_nodes(path: Path, ids: Sequence[str]) -> BaseDocumentStore:
-    store = SimpleDocumentStore.from_persist_path(str(path / NODES_FILE))
-    missing = [id_ for id_ in ids if not store.document_exists(id_)]
-    if missing:
-        raise ArtifactError(f"{path} is damaged: {NODES_FILE} has no node {missing[0]!r}")
-    return store
-
-
-_CARD = """# A tuned retriever
-
-Made by llama-index-tuning. Use it with
-
-    from llama_index.tuning import TunedRetriever
-    retriever = TunedRetriever.load("this folder", index.as_retriever(similarity_top_k=100))
-"""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from llama_index.tuning.rerankers.words import Analyzer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
 
 RETRIEVAL_SCORE = "retrieval_score"
 
@@ -105,8 +108,8 @@ class CalibratedReranker(BaseNodePostprocessor):
             return []
         return self._ranked(nodes, self.raw_scores(query, nodes, statistics=statistics))
 
-    def _over(self, index: Statistics) -> Self:
-        """For a retriever that fuses: its word counts, and nodes not in the order of scores.
+    def with_index(self, index: Statistics) -> Self:
+        """A copy for inside a retriever that fuses: its word counts, nodes not in order of scores.
 
         Nodes stay as they are indexed: with a score in its metadata, one would be another node to
         a retriever around this one, such as a `QueryFusionRetriever`.
@@ -155,6 +158,28 @@ class CalibratedReranker(BaseNodePostprocessor):
                 node = _with_retrieval_score(node, nodes[i].score)
             found.append(NodeWithScore(node=node, score=float(final[i])))
         return found
+
+
+def check_words(reranker: BaseNodePostprocessor | None, analyzer: Analyzer) -> None:
+    """A re-ranker inside a retriever that fuses splits words as its index does."""
+    if not isinstance(reranker, CalibratedReranker) or reranker.analyzer is None:
+        return
+    ours, theirs = analyzer.to_dict(), reranker.analyzer.to_dict()
+    if ours != theirs:
+        raise ValueError(
+            f"the re-ranker splits words by {theirs}, the BM25 index by {ours}; build the "
+            "retriever with this re-ranker, or tune one with the retriever"
+        )
+
+
+def warn_of_refusal(path: PathLike, details: Mapping[str, Any]) -> None:
+    """Warn where the gate kept the base when the saved re-ranker was tuned."""
+    if details.get("accepted") is False:
+        logger.warning(
+            "%s: the gate kept the base when this re-ranker was tuned (%s)",
+            path,
+            details.get("reason", "no reason recorded"),
+        )
 
 
 def query_text(query_bundle: QueryBundle | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,14 @@ from llama_index.tuning.errors import ArtifactError, MissingExtraError
 from llama_index.tuning.rerankers.features import FEATURES, FloatArray, standard_scores
 from llama_index.tuning.rerankers.light import LightReranker
 from llama_index.tuning.rerankers.ranker import LightRanker
-from llama_index.tuning.rerankers.serving import CalibratedReranker, node_scores, node_text
+from llama_index.tuning.rerankers.serving import (
+    CalibratedReranker,
+    node_scores,
+    node_text,
+    warn_of_refusal,
+)
 from llama_index.tuning.rerankers.statistics import Statistics
 from llama_index.tuning.rerankers.words import Analyzer
-
-logger = logging.getLogger(__name__)
 
 KIND = "cross_encoder"
 PARTNER = "light_reranker"
@@ -185,8 +187,9 @@ class TunedReranker(CalibratedReranker):
         except (KeyError, TypeError, ValueError) as exc:
             raise ArtifactError(f"{path}: the settings are damaged: {exc!r}") from exc
         details = config.get("details") or {}
-        if details.get("accepted") is False:
-            logger.warning("%s: the gate kept the base: %s", path, details.get("reason"))
+        if not isinstance(details, dict):
+            raise ArtifactError(f"{path}: details must be a JSON object, got {details!r}")
+        warn_of_refusal(path, details)
         plain = LightRanker.fixed("calibration")
         partner = LightReranker.load(Path(path) / PARTNER) if config.get("partner") else None
         return cls(
@@ -195,6 +198,21 @@ class TunedReranker(CalibratedReranker):
             details=details,
             **{"fusion_weight": learnt, "partner": partner, **arguments},
         )
+
+
+def cross_encoder_class() -> Any:
+    """The class of sentence-transformers.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as exc:
+        raise MissingExtraError(
+            "a cross-encoder", "sentence-transformers", "sentence-transformers"
+        ) from exc
+    return CrossEncoder
 
 
 def load_cross_encoder(
@@ -208,15 +226,10 @@ def load_cross_encoder(
         trust_remote_code: run code that the model brings along.
         new_head: to be trained: a model with another number of outputs gets a new head.
     """
-    try:
-        from sentence_transformers import CrossEncoder
-    except ImportError as exc:
-        raise MissingExtraError(
-            "a cross-encoder", "sentence-transformers", "sentence-transformers"
-        ) from exc
+    made_of = cross_encoder_class()
     try:
         with BUILDING:
-            return CrossEncoder(
+            return made_of(
                 str(model),
                 num_labels=1,
                 device=device,

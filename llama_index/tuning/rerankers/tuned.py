@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._building import BUILDING
+from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
@@ -163,7 +164,8 @@ class TunedReranker(CalibratedReranker):
             **kept,
         }
         artifacts.write_component(folder, KIND, config, {}, "")
-        self._model.save_pretrained(str(folder))
+        with no_bars():
+            self._model.save_pretrained(str(folder))
         if self._partner is not None:
             self._partner.save(folder / PARTNER)
 
@@ -215,7 +217,7 @@ def load_cross_encoder(
             "a cross-encoder", "sentence-transformers", "sentence-transformers"
         ) from exc
     try:
-        with BUILDING:
+        with BUILDING, no_bars():
             return CrossEncoder(
                 str(model),
                 num_labels=1,

@@ -191,8 +191,9 @@ class LightReranker(CalibratedReranker):
             statistics = WordStatistics.from_arrays(config["statistics"], arrays)
         if details.get("accepted") is False:
             logger.warning(
-                "%s: the gate kept the base when this re-ranker was tuned (%s)",
+                "%s holds the base (%s), which the gate kept: %s",
                 path,
+                details.get("name", "of no name"),
                 details.get("reason", "no reason recorded"),
             )
         return cls(ranker, analyzer, statistics, **arguments)

@@ -1,4 +1,4 @@
-"""The README's Python, the docstrings' examples and examples/ are run as they stand."""
+"""Python of the README and of docs/, docstrings' examples and examples/ are run as they stand."""
 
 import doctest
 import importlib
@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from llama_index.core import VectorStoreIndex
+from llama_index.core import Settings, VectorStoreIndex
+from llama_index.core.llms import MockLLM
 
 import llama_index.tuning as tuning
 from tests.conftest import rotated_problem
+from tests.generate.scripted import ScriptedLLM, WordEmbedding
+from tests.rerankers.conftest import shop
+from tests.tiny_bert import save_tiny_bert
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
@@ -38,11 +42,67 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
         "nodes": nodes,
         "index": VectorStoreIndex(nodes, embed_model=embed_model),
     }
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) >= 4
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), app)
+    assert run("README.md", app) >= 4
     assert app["report"].accepted
+
+
+def run(page, app, **instead):
+    """Run a page's Python blocks one after the other, as a reader types them; how many."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+    for block in blocks:
+        for said, here in instead.items():
+            block = block.replace(said, here)
+        exec(compile(block, page, "exec"), app)
+    return len(blocks)
+
+
+def shop_app(monkeypatch, answer):
+    """What the pages presuppose: an index, its questions, and an LLM."""
+    data = shop()
+    llm = ScriptedLLM(answer=answer)
+    monkeypatch.setattr(Settings, "_llm", llm)
+    index = VectorStoreIndex(data.to_nodes(), embed_model=WordEmbedding())
+    return {"index": index, "questions": data.queries, "answers": data.relevant_docs, "llm": llm}
+
+
+def shared_words(prompt):
+    """As `LLMRerank` wants its answer: each passage's number, and how relevant it is."""
+    context, question = prompt.rsplit("Let's try this now: ", 1)[1].rsplit("Question: ", 1)
+    passages = context.strip().split("\n\n")
+    asked = set(re.findall(r"\w+", question.lower()))
+    common = [len(asked & set(re.findall(r"\w+", text.lower()))) for text in passages]
+    return "\n".join(f"Doc: {i}, Relevance: {n}" for i, n in enumerate(common, start=1))
+
+
+def test_the_rerankers_pages_python_runs(tmp_path, monkeypatch):
+    app = shop_app(monkeypatch, shared_words)
+    data = shop()
+    held_out = list(data.queries)[60:]
+    app["labelled"] = data.subset(held_out)
+    app["queries"] = [data.queries[id_] for id_ in data.queries if id_ not in held_out]
+    monkeypatch.chdir(tmp_path)
+    tiny = save_tiny_bert(tmp_path / "tiny", [*data.corpus.values(), *data.queries.values()])
+    assert run("docs/rerankers.md", app, **{"BAAI/bge-reranker-base": str(tiny)}) >= 7
+    assert app["retriever"].retrieve("What do the loan rules say?")
+
+
+def test_the_collect_pages_python_runs(tmp_path, monkeypatch):
+    app = shop_app(monkeypatch, str)
+    app["query_engine"] = app["index"].as_query_engine(llm=MockLLM(max_tokens=8))
+    monkeypatch.chdir(tmp_path)
+    assert run("docs/collect.md", app) == 2
+    assert len(app["chats"]) == 1
+
+
+def test_the_generate_pages_python_runs(tmp_path, monkeypatch):
+    def answer(prompt):
+        return "yes" if "yes" in prompt.lower() else "What do the rules say about loans?"
+
+    app = shop_app(monkeypatch, answer)
+    app["nodes"] = list(app["index"].docstore.docs.values())[:4]
+    monkeypatch.chdir(tmp_path)
+    assert run("docs/generate.md", app) == 2
+    assert app["dataset"].queries
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -7,6 +7,7 @@ from llama_index.tuning import FinetuneReport
 from llama_index.tuning.evaluate import Gain
 
 GAIN = Gain(base=0.64, tuned=0.66, low=0.012, high=0.03, n=668, confidence=0.9)
+OTHER = replace(GAIN, tuned=0.65, low=0.002)
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def report():
         method="5-fold cross-fitting",
         primary="ndcg@10",
         gains={"ndcg@10": GAIN, "mrr@10": GAIN},
-        slices={"documents without training queries": {"ndcg@10": GAIN, "mrr@10": GAIN}},
+        slices={"documents without training queries": {"ndcg@10": OTHER, "mrr@10": OTHER}},
         accepted=True,
         reason="the gain is shown",
         notes=["a note"],
@@ -30,6 +31,15 @@ def test_the_table_holds_what_a_reader_needs(report):
     assert "all queries (n=668, 5-fold cross-fitting)" in text
     assert re.search(r"ndcg@10 +0\.6400 +0\.6600 +\+0\.0200 +\+0\.0120 to \+0\.0300", text)
     assert text.endswith("note: a note")
+
+
+def test_no_table_is_shown_twice(report):
+    same = replace(report, slices={**report.slices, "against no re-ranker": dict(report.gains)})
+    assert list(same.groups()) == [
+        "all queries, against no re-ranker",
+        "documents without training queries",
+    ]
+    assert str(same).count("0.6600") == len(report.gains)
 
 
 def test_json_comes_back_equal(report, tmp_path):

@@ -70,8 +70,10 @@ class FinetuneReport:
 
     def groups(self) -> dict[str, Gains]:
         """All of them first, then each slice that has any; empty where nothing was measured."""
-        parts = {f"all {self.unit}": self.gains, **self.slices}
-        return {name: gains for name, gains in parts.items() if gains}
+        same = [name for name, gains in self.slices.items() if gains == self.gains]
+        whole = ", ".join([f"all {self.unit}", *same])  # no table twice
+        others = {name: gains for name, gains in self.slices.items() if name not in same}
+        return {name: gains for name, gains in {whole: self.gains, **others}.items() if gains}
 
     @property
     def verdict(self) -> str:

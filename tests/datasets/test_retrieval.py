@@ -94,6 +94,8 @@ def test_splits_share_one_corpus_file(tmp_path):
         ("[1, 2]", "must be a JSON object, got list"),
         ('{"queries": {}, "corpus": {}, "relevant_docs": {}, "labels": 1}', "unknown keys: labels"),
         (b"\xff\xfe\x00", "is not UTF-8 text"),
+        ("", "bad.json is empty"),
+        ('{"What is due?": ["n1"]}', r"relevant_docs: it must hold queries .*from_nodes\(\)"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, content, words):
@@ -169,6 +171,8 @@ def test_nodes_round_trip():
     assert [(n.node_id, n.text) for n in dataset.to_nodes()] == [("n1", "title: T\n\nbody")]
     with pytest.raises(DatasetError, match="node id 'n1' occurs 2 times"):
         RetrievalDataset.from_nodes(nodes * 2, {"q": "what?"}, {"q": ["n1"]})
+    with pytest.raises(DatasetError, match=r"\['q'\] must be a list of document ids, got str"):
+        RetrievalDataset.from_nodes(nodes, {"q": "what?"}, {"q": "n1"})
 
 
 def test_anything_of_the_same_shape_is_taken():

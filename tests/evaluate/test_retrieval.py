@@ -4,6 +4,7 @@ from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate import (
     aevaluate_retriever,
     evaluate_retriever,
@@ -54,6 +55,25 @@ def test_nodes_may_be_known_by_another_key(tiny_dataset):
         node_key=lambda found: found.node.node_id.lower(),
     )
     assert scores.values["hit_rate@1"].tolist() == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("wrong", ["index", "ids", "ks"])
+async def test_what_cannot_be_measured_is_named(tiny_dataset, wrong):
+    index = VectorStoreIndex(tiny_dataset.to_nodes(), embed_model=MockEmbedding(embed_dim=4))
+    retriever, ks, error, words = {
+        "index": (index, [1], TypeError, r"got VectorStoreIndex; pass index\.as_retriever"),
+        "ids": (
+            Scripted({text: ["chunk-1"] for text in ANSWERS}),
+            [1],
+            DatasetError,
+            "it found 'chunk-1', the corpus has 'd1'.*node_key=",
+        ),
+        "ks": (Scripted(ANSWERS), 10, TypeError, r"ks must be a list of cut-offs, such as \[10\]"),
+    }[wrong]
+    with pytest.raises(error, match=words):
+        evaluate_retriever(retriever, tiny_dataset, ks=ks)
+    with pytest.raises(error, match=words):
+        await aevaluate_retriever(retriever, tiny_dataset, ks=ks)
 
 
 def test_vectors_and_an_index_over_them_agree(rotated):

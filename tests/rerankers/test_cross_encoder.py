@@ -121,7 +121,7 @@ def test_a_light_reranker_of_the_same_queries_has_to_be_beaten(data, tiny, tmp_p
     assert kept.ranker.weights.tolist() != LightReranker().ranker.weights.tolist()
 
 
-def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tmp_path):
+def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tmp_path, capfd):
     from llama_index.core.postprocessor import SentenceTransformerRerank
 
     tuning = engine(data, tiny, tmp_path / "out", accept="always")
@@ -129,6 +129,7 @@ def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tm
     assert {"against no re-ranker", "against default light re-ranker"} <= set(report.slices)
     tuned = tuning.get_finetuned_model(top_n=3)
     again = TunedReranker.load(tmp_path / "out", top_n=3, device="cpu")
+    assert "%|" not in capfd.readouterr().err  # no bar that was not asked for
     query = "what do the refund rules say"
     one = tuned.postprocess_nodes(nodes(), query_str=query)
     other = again.postprocess_nodes(nodes(), query_str=query)

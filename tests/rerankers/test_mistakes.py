@@ -50,6 +50,11 @@ def test_an_index_is_no_retriever(shop_data):
         engine.finetune()
 
 
+def test_a_retriever_is_no_index(noisy):
+    with pytest.raises(TypeError, match=r"index must be an index of LlamaIndex, got NoisyRetr"):
+        TunedRetriever.from_index(noisy)
+
+
 @pytest.mark.parametrize("wrong", ["text", NodeWithScore(node=TextNode(text="x"))])
 def test_only_nodes_are_nodes(noisy, wrong):
     nodes = [TextNode(text="fine"), wrong]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -57,4 +58,5 @@ def _hugging_face(name: str) -> BaseEmbedding:
         raise MissingExtraError(
             f"--model {name}", "llama-index-embeddings-huggingface", "sentence-transformers"
         ) from exc
-    return HuggingFaceEmbedding(model_name=name, embed_batch_size=32)
+    with no_bars():
+        return HuggingFaceEmbedding(model_name=name, embed_batch_size=32)

@@ -47,7 +47,7 @@ def retrieval_dataset(
     for number, ((_, query), ids) in enumerate(ranked.items()):
         if kept := [id_ for id_ in dict.fromkeys(ids) if id_ in texts]:
             queries[f"q{number}"], relevant[f"q{number}"] = query, kept
-    _need(queries, "retrieval", "no retrieval or re-ranking")
+    _need(queries, "retrieval", "no retrieval or re-ranking", where, teacher)
     return RetrievalDataset(queries, texts, relevant)
 
 
@@ -58,7 +58,7 @@ def routing_dataset(
     from llama_index.tuning.datasets.routing import RoutingDataset
 
     rows = selection_rows(traffic, where, teacher)
-    _need(rows, "routing", "no selection")
+    _need(rows, "routing", "no selection", where, teacher)
     return RoutingDataset.from_selections(rows)
 
 
@@ -84,7 +84,7 @@ def relevance_dataset(
     from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
 
     rows = relevance_rows(traffic, where, teacher)
-    _need(rows, "relevance", "no re-ranking")
+    _need(rows, "relevance", "no re-ranking", where, teacher)
     return RelevanceDataset(
         [
             RelevanceList(
@@ -110,7 +110,7 @@ def users_relevance_dataset(traffic: Traffic, where: Where | None) -> RelevanceD
             irrelevant = (traffic.last_feedback(trace) or {}).get("irrelevant")
             head = {"id": f"q{number}", "query": query, "nodes": list(nodes.values())}
             rows.append({**head, "relevant": chosen, "irrelevant": irrelevant})
-    _need(rows, "relevance", "no feedback(relevant=…) on a retrieval")
+    _need(rows, "relevance", "no feedback(relevant=…) on a retrieval", where)
     return RelevanceDataset.from_feedback(rows)
 
 
@@ -173,7 +173,7 @@ def judgment_dataset(
     from llama_index.tuning.datasets.judgments import JudgmentDataset
 
     rows = judgment_rows(traffic, where, teacher)
-    _need(rows, "judgment", "no evaluation, and no feedback on an answer")
+    _need(rows, "judgment", "no evaluation, and no feedback on an answer", where, teacher)
     return JudgmentDataset.from_records(rows)
 
 
@@ -218,6 +218,7 @@ def judgment_rows(
     return rows
 
 
-def _need(found: Any, what: str, missing: str) -> None:
+def _need(found: Any, what: str, missing: str, *filters: object) -> None:
     if not found:
-        raise DatasetError(f"no {what} dataset can be made: {missing} passed where= and teacher=")
+        seen = " that where= and teacher= let through" if any(filters) else ""
+        raise DatasetError(f"no {what} dataset can be made: the log has {missing}{seen}")

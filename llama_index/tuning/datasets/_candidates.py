@@ -23,6 +23,14 @@ class Found(NamedTuple):
     metadata: Mapping[str, Any]
 
 
+def check_retriever(retriever: Any) -> None:
+    """It must be able to retrieve; an index, given in its place, is named as such."""
+    if not hasattr(retriever, "retrieve"):
+        kind = type(retriever).__name__
+        hint = "; pass index.as_retriever(...)" if hasattr(retriever, "as_retriever") else ""
+        raise TypeError(f"retriever must be a retriever of LlamaIndex, got {kind}{hint}")
+
+
 def find_candidates(
     queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
 ) -> list[list[Found]]:
@@ -37,10 +45,7 @@ def find_nodes(
     """The same as the nodes themselves: each with text, once."""
     if num_workers < 1:
         raise ValueError(f"num_workers must be >= 1, got {num_workers}")
-    if not hasattr(retriever, "retrieve"):
-        kind = type(retriever).__name__
-        hint = "; pass index.as_retriever(...)" if hasattr(retriever, "as_retriever") else ""
-        raise TypeError(f"retriever must be a retriever of LlamaIndex, got {kind}{hint}")
+    check_retriever(retriever)
     # A retriever that re-ranks shows what it re-ranks through `candidates`.
     find = getattr(retriever, "candidates", retriever.retrieve)
     if num_workers > 1:

@@ -16,8 +16,11 @@ PathLike = str | os.PathLike[str]
 
 def read_json(path: PathLike) -> Any:
     """The JSON value in a file; a file that is no JSON names the place where it breaks."""
+    text = _read_text(path)
+    if not text.strip():
+        raise DatasetError(f"{path} is empty")
     try:
-        return json.loads(_read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as exc:
         raise DatasetError(
             f"{path} is not valid JSON, or is truncated: {exc.msg} "

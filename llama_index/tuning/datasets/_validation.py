@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_index.tuning.errors import DatasetError
@@ -32,6 +32,28 @@ def check_held_out(trained: Mapping[str, str], held_out: Mapping[str, str]) -> N
     ]
     if both:
         raise DatasetError("val_dataset overlaps dataset; it would be scored on what it saw:", both)
+
+
+def check_node_ids(
+    found: Iterable[Sequence[str]], corpus: Mapping[str, str], hint: str = ""
+) -> None:
+    """A retriever must know a dataset's documents by the dataset's ids.
+
+    Args:
+        found: for each query the ids that were retrieved.
+        corpus: the dataset's.
+        hint: what else might help.
+
+    Raises:
+        DatasetError: not one of the ids is in the corpus.
+    """
+    ids = [id_ for ranking in found for id_ in ranking]
+    if ids and corpus.keys().isdisjoint(ids):
+        raise DatasetError(
+            f"the retriever's nodes are not those of the dataset: it found {ids[0]!r}, the corpus "
+            f"has {next(iter(corpus))!r}; the dataset must be made of the nodes that are indexed, "
+            f"with their ids{hint}"
+        )
 
 
 def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -> list[str]:

@@ -13,7 +13,7 @@ from llama_index.tuning.datasets._candidates import find_candidates
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets._relevance_checks import list_faults
 from llama_index.tuning.datasets._sources import from_feedback, from_labels, from_samples
-from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning.datasets._validation import check_node_ids, normalise
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
 
@@ -327,15 +327,9 @@ class RelevanceDataset:
 
 def _check_ids(found: Sequence[Sequence[Any]], dataset: RetrievalDataset) -> None:
     """The retriever must know the dataset's nodes by the dataset's ids."""
-    theirs = next((candidates[0].node_id for candidates in found if candidates), None)
-    if theirs is None:
+    if not any(found):
         raise DatasetError(f"the retriever found nothing for any of {len(found)} queries")
-    if not any(item.node_id in dataset.corpus for candidates in found for item in candidates):
-        ours = next(iter(dataset.corpus))
-        raise DatasetError(
-            f"the retriever's nodes are not those of the dataset: it found {theirs!r}, the corpus "
-            f"has {ours!r}; the dataset must be made of the nodes that are indexed, with their ids"
-        )
+    check_node_ids([[item.node_id for item in nodes] for nodes in found], dataset.corpus)
 
 
 def _list_of(row: Mapping[str, Any], where: str) -> RelevanceList:

@@ -193,8 +193,7 @@ class RetrievalDataset:
             raise DatasetError(f"{source} must be a JSON object, got {type(data).__name__}")
         missing = [key for key in ("queries", "corpus", "relevant_docs") if key not in data]
         if missing:
-            hint = "; pass corpus= where it is in a file of its own" if "corpus" in missing else ""
-            raise DatasetError(f"{source} lacks {', '.join(missing)}{hint}")
+            raise DatasetError(f"{source} lacks {', '.join(missing)}{_hint(missing)}")
         unknown = sorted(map(str, set(data) - {"queries", "corpus", "relevant_docs", "mode"}))
         if unknown:
             raise DatasetError(f"{source} has unknown keys: {', '.join(unknown)}")
@@ -260,7 +259,11 @@ class RetrievalDataset:
         if twice:
             raise DatasetError("the nodes have faults:", twice)
         corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
-        return cls(dict(queries), corpus, {id_: list(docs) for id_, docs in relevant_docs.items()})
+        relevant = {  # a string, which is no list of ids, is refused by name
+            id_: docs if isinstance(docs, str) else list(docs)
+            for id_, docs in relevant_docs.items()
+        }
+        return cls(dict(queries), corpus, relevant)  # type: ignore[arg-type]
 
     def to_nodes(self) -> list[TextNode]:
         """The corpus as LlamaIndex nodes with the same ids, ready for `VectorStoreIndex`."""
@@ -281,6 +284,15 @@ class RetrievalDataset:
                 f"relevant_docs; got {type(data).__name__}"
             ) from None
         return cls(*parts, mode=getattr(data, "mode", "text"))
+
+
+def _hint(missing: Sequence[str]) -> str:
+    if "queries" in missing and "relevant_docs" in missing:
+        return (
+            ": it must hold queries {id: text}, corpus {id: text} and relevant_docs "
+            "{query id: [document ids]}; RetrievalDataset.from_nodes() makes it of nodes"
+        )
+    return "; pass corpus= where it is in a file of its own" if "corpus" in missing else ""
 
 
 def _unchecked(

@@ -10,6 +10,8 @@ import numpy as np
 
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets._candidates import check_retriever
+from llama_index.tuning.datasets._validation import check_node_ids
 from llama_index.tuning.evaluate.metrics import (
     DEFAULT_KS,
     RetrievalScores,
@@ -82,8 +84,12 @@ def evaluate_retriever(
         ks: cut-offs.
         node_key: the corpus id of a retrieved node, where that is not its node id.
         show_progress: show a bar.
+
+    Raises:
+        DatasetError: not one of the retrieved ids is in the corpus.
     """
     check_ks(ks)
+    check_retriever(retriever)
     dataset = RetrievalDataset.coerce(dataset)
     key = node_key or _node_id
     rankings = [
@@ -103,6 +109,7 @@ async def aevaluate_retriever(
 ) -> RetrievalScores:
     """`evaluate_retriever` with at most `num_workers` queries under way at once."""
     check_ks(ks)
+    check_retriever(retriever)
     if num_workers < 1:
         raise ValueError(f"num_workers must be >= 1, got {num_workers}")
     dataset = RetrievalDataset.coerce(dataset)
@@ -128,5 +135,6 @@ def _ranking(nodes: Iterable[NodeWithScore], key: Callable[[NodeWithScore], str]
 def _score(
     dataset: RetrievalDataset, rankings: Sequence[Sequence[str]], ks: Sequence[int]
 ) -> RetrievalScores:
+    check_node_ids(rankings, dataset.corpus, "; node_key= says which other id counts")
     relevant = [dataset.relevant_docs[id_] for id_ in dataset.queries]
     return score_rankings(list(dataset.queries), rankings, relevant, ks)

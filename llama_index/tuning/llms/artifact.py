@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config, replacing_folder
 from llama_index.tuning.errors import ArtifactError, BaseModelError, MissingExtraError
 from llama_index.tuning.llms.loading import (
@@ -27,7 +28,6 @@ from llama_index.tuning.llms.loading import (
     load_tokenizer,
     model_identity,
 )
-from llama_index.tuning.llms.quiet import no_bars
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning._building import BUILDING
+from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.errors import BaseModelError
-from llama_index.tuning.llms.quiet import no_bars
 
 PathLike = str | os.PathLike[str]
 

@@ -16,6 +16,7 @@ from llama_index.tuning._processes import (
     process_count,
     wait_for_all,
 )
+from llama_index.tuning._quiet import no_bars, no_telemetry
 from llama_index.tuning.errors import MissingExtraError, TuningError
 from llama_index.tuning.llms.checkpoints import (
     history_of,
@@ -24,7 +25,6 @@ from llama_index.tuning.llms.checkpoints import (
 )
 from llama_index.tuning.llms.loading import Source, load_model
 from llama_index.tuning.llms.options import HuggingFaceOptions
-from llama_index.tuning.llms.quiet import no_bars, no_telemetry
 from llama_index.tuning.llms.rows import Row
 
 _TRAINING = threading.RLock()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross_rows import positive_weight
@@ -67,7 +69,8 @@ def train(
         "epochs": epochs,
         "evaluation_steps": evaluation_steps,
     }
-    history = _trainer.train(trainer, folder, whole, resume=options.resume)
+    with nullcontext() if show_progress else no_bars():  # of the checkpoints
+        history = _trainer.train(trainer, folder, whole, resume=options.resume)
     if lora is not None:
         lora.merge_and_unload()
     return history

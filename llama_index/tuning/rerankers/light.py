@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +23,11 @@ from llama_index.tuning.rerankers.serving import (
     metadata_text,
     node_scores,
     node_text,
-    warn_of_refusal,
 )
 from llama_index.tuning.rerankers.statistics import Statistics, WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer
+
+logger = logging.getLogger(__name__)
 
 KIND = "light_reranker"
 STATISTICS = "words.safetensors"
@@ -189,7 +191,13 @@ class LightReranker(CalibratedReranker):
         if config.get("statistics"):
             arrays = artifacts.read_arrays(path, STATISTICS)
             statistics = WordStatistics.from_arrays(config["statistics"], arrays)
-        warn_of_refusal(path, details)
+        if details.get("accepted") is False:
+            logger.warning(
+                "%s holds the base (%s), which the gate kept: %s",
+                path,
+                details.get("name", "of no name"),
+                details.get("reason", "no reason recorded"),
+            )
         return cls(ranker, analyzer, statistics, **arguments)
 
 

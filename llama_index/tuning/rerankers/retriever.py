@@ -128,6 +128,11 @@ class TunedRetriever(BaseRetriever):
         Raises:
             StoreError: nodes are neither here nor there; give them to the constructor.
         """
+        if not isinstance(index, BaseIndex):
+            raise TypeError(
+                f"index must be an index of LlamaIndex, got {type(index).__name__}; a retriever "
+                "goes to the constructor, with nodes= or docstore="
+            )
         retriever = index.as_retriever(similarity_top_k=similarity_top_k)
         if index.docstore.docs:
             return cls(retriever, docstore=index.docstore, **arguments)
@@ -141,7 +146,8 @@ class TunedRetriever(BaseRetriever):
         if not nodes and not self._owns_nodes:
             logger.warning(
                 "the docstore is empty, so BM25 finds nothing until insert_nodes(): an index over "
-                "a vector store that keeps the texts fills no docstore; pass nodes= instead"
+                "a vector store that keeps the texts fills no docstore; from_index() "
+                "reads the nodes from there, or pass nodes="
             )
         return index
 

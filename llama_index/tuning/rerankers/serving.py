@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,6 @@ from llama_index.tuning.rerankers.words import Analyzer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-logger = logging.getLogger(__name__)
 
 RETRIEVAL_SCORE = "retrieval_score"
 
@@ -169,16 +166,6 @@ def check_words(reranker: BaseNodePostprocessor | None, analyzer: Analyzer) -> N
         raise ValueError(
             f"the re-ranker splits words by {theirs}, the BM25 index by {ours}; build the "
             "retriever with this re-ranker, or tune one with the retriever"
-        )
-
-
-def warn_of_refusal(path: PathLike, details: Mapping[str, Any]) -> None:
-    """Warn where the gate kept the base when the saved re-ranker was tuned."""
-    if details.get("accepted") is False:
-        logger.warning(
-            "%s: the gate kept the base when this re-ranker was tuned (%s)",
-            path,
-            details.get("reason", "no reason recorded"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._building import BUILDING
+from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
@@ -24,10 +26,11 @@ from llama_index.tuning.rerankers.serving import (
     CalibratedReranker,
     node_scores,
     node_text,
-    warn_of_refusal,
 )
 from llama_index.tuning.rerankers.statistics import Statistics
 from llama_index.tuning.rerankers.words import Analyzer
+
+logger = logging.getLogger(__name__)
 
 KIND = "cross_encoder"
 PARTNER = "light_reranker"
@@ -165,7 +168,8 @@ class TunedReranker(CalibratedReranker):
             **kept,
         }
         artifacts.write_component(folder, KIND, config, {}, "")
-        self._model.save_pretrained(str(folder))
+        with no_bars():
+            self._model.save_pretrained(str(folder))
         if self._partner is not None:
             self._partner.save(folder / PARTNER)
 
@@ -189,7 +193,12 @@ class TunedReranker(CalibratedReranker):
         details = config.get("details") or {}
         if not isinstance(details, dict):
             raise ArtifactError(f"{path}: details must be a JSON object, got {details!r}")
-        warn_of_refusal(path, details)
+        if details.get("accepted") is False:
+            logger.warning(
+                "%s holds the cross-encoder, but the gate kept the base: %s",
+                path,
+                details.get("reason", "no reason recorded"),
+            )
         plain = LightRanker.fixed("calibration")
         partner = LightReranker.load(Path(path) / PARTNER) if config.get("partner") else None
         return cls(
@@ -228,7 +237,7 @@ def load_cross_encoder(
     """
     made_of = cross_encoder_class()
     try:
-        with BUILDING:
+        with BUILDING, no_bars():
             return made_of(
                 str(model),
                 num_labels=1,

@@ -47,7 +47,7 @@ def teachers(tuned: LightReranker) -> dict[str, BaseNodePostprocessor]:
     return {
         "probabilities": tuned,
         "raw scores": LightReranker(
-            replace(tuned.ranker, **NO_CALIBRATION), tuned.analyzer, tuned._statistics
+            replace(tuned.ranker, **NO_CALIBRATION), tuned.analyzer, tuned.statistics
         ),
         "order": OrderOnly(teacher=tuned),
     }

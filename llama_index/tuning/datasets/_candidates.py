@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llama_index.tuning._async import run_async
 from llama_index.tuning._progress import progress
 
 if TYPE_CHECKING:
@@ -49,10 +50,8 @@ def find_nodes(
     # A retriever that re-ranks shows what it re-ranks through `candidates`.
     find = getattr(retriever, "candidates", retriever.retrieve)
     if num_workers > 1:
-        from llama_index.core.async_utils import asyncio_run
-
         afind = getattr(retriever, "acandidates", retriever.aretrieve)
-        answers: list[Any] = asyncio_run(_concurrently(queries, afind, num_workers))
+        answers = run_async(_concurrently(queries, afind, num_workers))
     else:
         answers = [find(query) for query in progress(queries, show_progress, "Retrieving")]
     return [_distinct(nodes) for nodes in answers]

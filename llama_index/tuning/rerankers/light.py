@@ -114,6 +114,11 @@ class LightReranker(CalibratedReranker):
         return self._analyzer
 
     @property
+    def statistics(self) -> WordStatistics | None:
+        """How common each word is; where None, the nodes at hand are counted."""
+        return self._statistics
+
+    @property
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
         return dict(self.ranker.details)

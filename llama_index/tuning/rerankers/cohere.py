@@ -48,7 +48,8 @@ def generate_cohere_reranker_finetuning_dataset(
     """Write Cohere's lines: `query`, `relevant_passages`, `hard_negatives`.
 
     Args:
-        dataset: lists with a relevant candidate each; those without one are left out.
+        dataset: lists with a relevant candidate each; those without one are left out. The format
+            knows no degrees: every score above 0 is relevant.
         finetune_dataset_file_path: the JSON Lines file.
         num_negatives: hard negatives a line, the first of each list; all by default.
 

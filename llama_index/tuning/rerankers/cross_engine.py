@@ -64,7 +64,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         model_id: a cross-encoder or encoder, by Hugging Face name or folder.
         model_output_path: folder of the tuned re-ranker; checkpoints lie beside it.
         batch_size: pairs a batch; for losses on lists an eighth as many lists.
-        val_dataset: queries to measure on, instead of a part of `dataset`.
+        val_dataset: queries to measure on, none of which `dataset` has; else a part of that.
         loss: a loss object of sentence-transformers, instead of `options.loss`.
         epochs: passes over the training queries.
         show_progress_bar: show bars.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_index.tuning.datasets._candidates import find_candidates
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets._groups import tied_groups
 from llama_index.tuning.datasets._relevance_checks import list_faults
 from llama_index.tuning.datasets._sources import from_feedback, from_labels, from_samples
 from llama_index.tuning.datasets._validation import check_node_ids, normalise
@@ -163,14 +164,6 @@ class RelevanceDataset:
         finds every passage somewhat relevant, and all lists would hang together. A node that is
         relevant to more than a tenth of the queries (at least ten) ties nothing together.
         """
-        parent = list(range(len(self.lists)))
-
-        def root(i: int) -> int:
-            while parent[i] != i:
-                parent[i] = parent[parent[i]]
-                i = parent[i]
-            return i
-
         holders: dict[tuple[str, str], list[int]] = defaultdict(list)
         for i, item in enumerate(self.lists):
             holders["text", normalise(item.query)].append(i)
@@ -180,14 +173,12 @@ class RelevanceDataset:
                 if grade == highest:
                     holders["node", node_id].append(i)
         common = max(10, len(self.lists) // 10)
-        for (kind, _), members in holders.items():
-            if kind == "text" or len(members) <= common:
-                for other in members[1:]:
-                    parent[root(other)] = root(members[0])
-        found: dict[int, list[int]] = defaultdict(list)
-        for i in range(len(self.lists)):
-            found[root(i)].append(i)
-        return list(found.values())
+        ties = [
+            members
+            for (kind, _), members in holders.items()
+            if kind == "text" or len(members) <= common
+        ]
+        return tied_groups(range(len(self.lists)), ties)
 
     def fingerprint(self) -> str:
         """A short hash of the content, written into reports and artifacts."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.tuning.datasets._beir import read_beir
 from llama_index.tuning.datasets._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.datasets._groups import tied_groups
 from llama_index.tuning.datasets._validation import (
     conflicting_queries,
     normalise,
@@ -148,25 +149,12 @@ class RetrievalDataset:
 
     def groups(self, *, by: Literal["query", "document"] = "query") -> list[list[str]]:
         """Query ids that must stay together: the same text, or linked by shared documents."""
-        parent = {id_: id_ for id_ in self.queries}
-
-        def root(id_: str) -> str:
-            while parent[id_] != id_:
-                parent[id_] = parent[parent[id_]]
-                id_ = parent[id_]
-            return id_
-
-        seen: dict[tuple[str, str], str] = {}
+        holders: dict[tuple[str, str], list[str]] = defaultdict(list)
         for id_, text in self.queries.items():
-            keys = [("text", normalise(text))]
-            if by == "document":
-                keys += [("document", doc) for doc in self.relevant_docs[id_]]
-            for key in keys:
-                parent[root(id_)] = root(seen.setdefault(key, id_))
-        members: dict[str, list[str]] = defaultdict(list)
-        for id_ in self.queries:
-            members[root(id_)].append(id_)
-        return list(members.values())
+            holders["text", normalise(text)].append(id_)
+            for doc in self.relevant_docs[id_] if by == "document" else ():
+                holders["document", doc].append(id_)
+        return tied_groups(self.queries, holders.values())
 
     def fingerprint(self) -> str:
         """A short hash of the content, written into reports and artifacts."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.tuning.datasets._beir import read_beir
 from llama_index.tuning.datasets._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets._validation import (
+    check_nodes,
     conflicting_queries,
     normalise,
     retrieval_faults,
@@ -252,6 +253,7 @@ class RetrievalDataset:
         """A dataset whose corpus is LlamaIndex nodes, with the text that an index embeds."""
         from llama_index.core.schema import MetadataMode
 
+        check_nodes(nodes)
         counts: dict[str, int] = defaultdict(int)
         for node in nodes:
             counts[node.node_id] += 1

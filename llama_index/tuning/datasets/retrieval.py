@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, TextNode
 
 
-@dataclass
+@dataclass(repr=False)
 class RetrievalDataset:
     """Queries, a corpus, and the documents of it that are relevant to each query.
 
@@ -72,6 +72,9 @@ class RetrievalDataset:
                 f"merge_duplicates() would make each one query",
                 stacklevel=3,
             )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} queries, {len(self.corpus)} documents)"
 
     def __len__(self) -> int:
         """The number of queries."""

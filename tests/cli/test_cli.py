@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from llama_index.tuning.cli import adapter as adapter_commands
-from llama_index.tuning.cli.app import run
+from llama_index.tuning.cli.app import _fail, run
+from llama_index.tuning.errors import DatasetError
 from tests.conftest import rotated_problem
 
 
@@ -75,6 +76,11 @@ def test_an_error_is_one_line_and_exit_code_1(files, capsys, monkeypatch, argume
     assert words in shown.err
     assert shown.err.count("\n") == 1
     assert not (files / "x").exists()
+
+
+def test_an_options_dashes_stay_in_the_error(capsys):
+    assert _fail(DatasetError("--llm needs more:", ["this", "that"])) == 1
+    assert capsys.readouterr().err == "error: --llm needs more:; this; that\n"
 
 
 @pytest.mark.parametrize("command", [[], ["reranker"]])

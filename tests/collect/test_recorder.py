@@ -327,6 +327,8 @@ def test_attached_in_the_middle_of_a_stream_the_rest_does_no_harm(tmp_path):
 def test_arguments_are_checked(tmp_path, recorder):
     with pytest.raises(ValueError, match="sample must be a number between 0 and 1, got 2"):
         FinetuningRecorder(tmp_path / "a.jsonl", sample=2)
+    with pytest.raises(ValueError, match=r"path must be a file, but .* is a folder"):
+        FinetuningRecorder(tmp_path)
     with pytest.raises(ValueError, match="score must be a finite number, got nan"):
         recorder.feedback("t", float("nan"))
 

@@ -1,9 +1,16 @@
 import json
+import re
 
 import pytest
 from llama_index.core.schema import TextNode
 
-from llama_index.tuning import EmbeddingQAFinetuneDataset, RetrievalDataset
+from llama_index.tuning import (
+    ChatDataset,
+    EmbeddingQAFinetuneDataset,
+    MinedDataset,
+    RelevanceDataset,
+    RetrievalDataset,
+)
 from llama_index.tuning.errors import DatasetError
 
 
@@ -173,6 +180,22 @@ def test_nodes_round_trip():
         RetrievalDataset.from_nodes(nodes * 2, {"q": "what?"}, {"q": ["n1"]})
     with pytest.raises(DatasetError, match=r"\['q'\] must be a list of document ids, got str"):
         RetrievalDataset.from_nodes(nodes, {"q": "what?"}, {"q": "n1"})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shown"),
+    [
+        (RetrievalDataset(**parts()), r"RetrievalDataset\(\d+ queries, \d+ documents\)"),
+        (MinedDataset(**parts()), r"MinedDataset\(\d+ queries, \d+ documents\)"),
+        (
+            RelevanceDataset.from_labels({"q": "one?"}, {"d": "first"}, {"q": {"d": 1}}),
+            r"RelevanceDataset\(1 queries, 1 candidates\)",
+        ),
+        (ChatDataset([]), r"ChatDataset\(0 conversations\)"),
+    ],
+)
+def test_a_dataset_at_a_prompt_is_one_line(dataset, shown):
+    assert re.fullmatch(shown, repr(dataset))
 
 
 def test_anything_of_the_same_shape_is_taken():

@@ -7,16 +7,40 @@ import sys
 import time
 
 import pytest
+from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import TextNode
 
-from llama_index.tuning import RetrievalDataset, generate_qa_embedding_pairs
+from llama_index.tuning import (
+    RetrievalDataset,
+    generate_qa_embedding_pairs,
+    generate_sentence_queries,
+)
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
 from llama_index.tuning.generate import CallOptions
 from tests.generate.scripted import ScriptedLLM, WordEmbedding, subjects
 from tests.servers import ChatServer, Faults, client, two_questions
 
 FAST = CallOptions(retry_wait=0.001, timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "llm", "words"),
+    [
+        (["a text"], None, r"nodes\[0\] must be a node, got str"),
+        (TextNode(text="x"), None, "nodes must be a list of nodes, got TextNode"),
+        (VectorStoreIndex([], embed_model=MockEmbedding(2)), None, "got VectorStoreIndex"),
+        ([TextNode(text="x")], "gpt-4", "llm must be an LLM of LlamaIndex, got 'gpt-4'"),
+    ],
+)
+def test_what_is_no_node_and_no_llm_is_named(nodes, llm, words):
+    with pytest.raises(TypeError, match=words):
+        generate_qa_embedding_pairs(nodes, llm)
+
+
+def test_sentences_come_from_texts_by_id():
+    with pytest.raises(TypeError, match=r"id → text, got list; of nodes: \{node\.node_id: "):
+        generate_sentence_queries([TextNode(text="x")])
 
 
 def test_the_old_call_with_positional_arguments_works(tmp_path):

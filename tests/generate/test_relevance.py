@@ -4,6 +4,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 
 from llama_index.tuning import (
     CallOptions,
+    RetrievalDataset,
     generate_ce_fine_tuning_dataset,
     generate_synthetic_queries_over_documents,
     label_relevance,
@@ -102,6 +103,8 @@ def test_bad_arguments_are_named():
         label_relevance(QUERIES, retriever(), llm, scale="stars")
     with pytest.raises(ValueError, match=r"prompt must hold \{document\}"):
         label_relevance(QUERIES, retriever(), llm, prompt="{query}")
+    with pytest.raises(TypeError, match=r"got RetrievalDataset; pass its \.queries"):
+        label_relevance(RetrievalDataset({}, {}, {}), None, None)
     with pytest.raises(TypeError, match="got a string"):
         label_relevance("one query", retriever(), llm)
     with pytest.raises(ValueError, match="max_calls must be >= 0"):

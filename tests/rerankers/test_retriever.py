@@ -125,6 +125,22 @@ def test_refresh_takes_over_what_others_did_to_the_docstore(index):
     assert retriever.refresh() == (0, 0)
 
 
+def test_refresh_lets_the_indexs_retriever_see_what_came(index):
+    retriever = TunedRetriever.from_index(index)
+    index.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])
+    assert score_of(retriever, "new") is None  # LlamaIndex's retriever keeps to the nodes it had
+    retriever.refresh()
+    assert score_of(retriever, "new") is not None
+    retriever.retriever = mine = index.as_retriever(similarity_top_k=1)
+    retriever.refresh()
+    assert retriever.retriever is mine
+
+
+def score_of(retriever, node_id):
+    found = {item.node.node_id: item.score for item in retriever.candidates("vouchers expire")}
+    return found.get(node_id)
+
+
 def test_with_reranker_keeps_a_subclass_and_shares_nodes(index, nodes):
     class Mine(TunedRetriever):
         pass

@@ -77,7 +77,8 @@ def run(arguments: Sequence[str]) -> int:
 def _fail(error: object) -> int:
     if os.environ.get("LLAMA_INDEX_TUNING_DEBUG") and isinstance(error, BaseException):
         raise error
-    text = "; ".join(line.strip(" -") for line in str(error).splitlines() if line.strip())
+    lines = (line.strip().removeprefix("- ") for line in str(error).splitlines())
+    text = "; ".join(filter(None, lines))
     print(f"error: {text or type(error).__name__}", file=sys.stderr)
     return 1
 

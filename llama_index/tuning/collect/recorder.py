@@ -94,6 +94,8 @@ class FinetuningRecorder:
         if not isinstance(sample, int | float) or not 0 <= sample <= 1:
             raise ValueError(f"sample must be a number between 0 and 1, got {sample!r}")
         self.path = Path(path)
+        if self.path.is_dir():
+            raise ValueError(f"path must be a file, but {path} is a folder")
         self._log = TrafficLog(
             path,
             flush_every=flush_every,

@@ -56,6 +56,21 @@ def check_node_ids(
         )
 
 
+def check_nodes(nodes: Any) -> None:
+    """They must be LlamaIndex nodes.
+
+    Raises:
+        TypeError: naming the first that is none.
+    """
+    from llama_index.core.schema import BaseNode
+
+    if isinstance(nodes, (BaseNode, str)) or not isinstance(nodes, Iterable):
+        raise TypeError(f"nodes must be a list of nodes, got {type(nodes).__name__}")
+    for place, node in enumerate(nodes):
+        if not isinstance(node, BaseNode):
+            raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
+
+
 def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -> list[str]:
     """Every fault of a retrieval dataset; an empty list means that it is sound."""
     parts = {"queries": queries, "corpus": corpus, "relevant_docs": relevant_docs}

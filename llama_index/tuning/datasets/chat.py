@@ -40,7 +40,7 @@ class ChatExample:
     rejected: Message | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class ChatDataset:
     """Conversations to tune a chat model on.
 
@@ -69,6 +69,9 @@ class ChatDataset:
         ]
         if faults:
             raise DatasetError("the chat dataset has faults:", faults)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} conversations)"
 
     def __len__(self) -> int:
         """The number of conversations."""

@@ -51,7 +51,7 @@ class Judgment:
     invalid: bool = False
 
 
-@dataclass
+@dataclass(repr=False)
 class JudgmentDataset:
     """Verdicts to tune a judge on; several on one answer stay apart.
 
@@ -79,6 +79,9 @@ class JudgmentDataset:
         ]
         if faults:
             raise DatasetError("the judgment dataset has faults:", faults)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} judgments)"
 
     def __len__(self) -> int:
         """The number of verdicts."""

@@ -91,7 +91,7 @@ class RelevancePair(NamedTuple):
     node_id: str
 
 
-@dataclass
+@dataclass(repr=False)
 class RelevanceDataset:
     """What a re-ranker learns from: for each query a list of candidates with their relevance.
 
@@ -120,6 +120,10 @@ class RelevanceDataset:
         faults = list_faults(self.lists)
         if faults:
             raise DatasetError("the relevance dataset has faults:", faults)
+
+    def __repr__(self) -> str:
+        candidates = sum(len(item.candidates) for item in self.lists)
+        return f"{type(self).__name__}({len(self)} queries, {candidates} candidates)"
 
     def __len__(self) -> int:
         """The number of queries."""

@@ -16,6 +16,7 @@ from llama_index.tuning.datasets._beir import read_beir
 from llama_index.tuning.datasets._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets._groups import tied_groups
 from llama_index.tuning.datasets._validation import (
+    check_nodes,
     conflicting_queries,
     normalise,
     retrieval_faults,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, TextNode
 
 
-@dataclass
+@dataclass(repr=False)
 class RetrievalDataset:
     """Queries, a corpus, and the documents of it that are relevant to each query.
 
@@ -72,6 +73,9 @@ class RetrievalDataset:
                 f"merge_duplicates() would make each one query",
                 stacklevel=3,
             )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} queries, {len(self.corpus)} documents)"
 
     def __len__(self) -> int:
         """The number of queries."""
@@ -240,6 +244,7 @@ class RetrievalDataset:
         """A dataset whose corpus is LlamaIndex nodes, with the text that an index embeds."""
         from llama_index.core.schema import MetadataMode
 
+        check_nodes(nodes)
         counts: dict[str, int] = defaultdict(int)
         for node in nodes:
             counts[node.node_id] += 1

@@ -49,7 +49,7 @@ class RoutingExample:
     weight: float = 1.0
 
 
-@dataclass
+@dataclass(repr=False)
 class RoutingDataset:
     """The choices of a router, and queries with the choices that they belong to.
 
@@ -88,6 +88,9 @@ class RoutingDataset:
                 f"({shown}{'; …' if len(conflicts) > 3 else ''})",
                 stacklevel=3,
             )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} examples)"
 
     def __len__(self) -> int:
         """The number of examples."""

@@ -12,7 +12,7 @@ from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.failures import Failure
 
 
-@dataclass
+@dataclass(repr=False)
 class MinedDataset(RetrievalDataset):
     """A `RetrievalDataset` with, for each query, documents that look right and are not.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning.datasets._validation import check_nodes
 from llama_index.tuning.generate.calls import (
     CallOptions,
     Calls,
@@ -105,6 +106,7 @@ def generate_qa_embedding_pairs(
         [['refunds']]
     """
     check_counts(num_questions_per_chunk=num_questions_per_chunk, save_every=save_every)
+    check_nodes(nodes)
     check_threshold("near_duplicate", near_duplicate)
     check_template(
         "qa_generate_prompt_tmpl",

@@ -210,8 +210,12 @@ def label_relevance(
 
 def queries_by_id(queries: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     """Texts by id: those of a list are numbered; empty ones are left out."""
-    if isinstance(queries, str):
-        raise TypeError("queries must be a list of texts or a mapping of id → text, got a string")
+    if isinstance(queries, str) or not isinstance(queries, Iterable):
+        kind = "a string" if isinstance(queries, str) else type(queries).__name__
+        hint = "; pass its .queries" if hasattr(queries, "queries") else ""
+        raise TypeError(
+            f"queries must be a list of texts or a mapping of id → text, got {kind}{hint}"
+        )
     if not isinstance(queries, Mapping):
         queries = {f"q{number}": text for number, text in enumerate(queries)}
     for id_, text in queries.items():

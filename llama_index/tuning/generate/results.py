@@ -22,7 +22,7 @@ class QuestionAnswer:
     context: str
 
 
-@dataclass
+@dataclass(repr=False)
 class GeneratedDataset(RetrievalDataset):
     """A `RetrievalDataset` that also says how it came about; engines take it as it is.
 

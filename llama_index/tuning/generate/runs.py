@@ -92,8 +92,12 @@ def check_run(output_path: PathLike | None, on_failure: OnFailure, **counts: int
 
 def default_llm(llm: LLM | None) -> LLM:
     """The LLM given, else LlamaIndex's `Settings.llm`."""
-    if llm is not None:
+    from llama_index.core.base.llms.base import BaseLLM
+
+    if isinstance(llm, BaseLLM):
         return llm
+    if llm is not None:
+        raise TypeError(f"llm must be an LLM of LlamaIndex, got {llm!r}")
     from llama_index.core import Settings
 
     return Settings.llm

@@ -44,6 +44,11 @@ def generate_sentence_queries(
         >>> list(found.queries.values())
         ['Refunds take five working days.']
     """
+    if not isinstance(documents, Mapping):
+        raise TypeError(
+            f"documents must be a mapping of id → text, got {type(documents).__name__}; of nodes: "
+            "{node.node_id: node.get_content() for node in nodes}"
+        )
     if per_document is not None and per_document < 1:
         raise ValueError(f"per_document must be >= 1, got {per_document}")
     if not 1 <= min_words <= max_words:

@@ -34,7 +34,7 @@ Answer = list[tuple[int, float | None]]
 """Positions of candidates with the teacher's scores, its best first."""
 
 
-@dataclass
+@dataclass(repr=False)
 class LabelledRelevance(RelevanceDataset):
     """A `RelevanceDataset` by a teacher; engines take it as it is.
 

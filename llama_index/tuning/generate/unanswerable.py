@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets._validation import check_nodes
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate import schemas
 from llama_index.tuning.generate.calls import (
@@ -138,6 +139,7 @@ def generate_unanswerable_queries(
         ['fee']
     """
     check_counts(num_queries_per_chunk=num_queries_per_chunk)
+    check_nodes(nodes)
     if kind not in _PROMPTS:
         raise ValueError(f"unknown kind {kind!r}; choose one of: {', '.join(_PROMPTS)}")
     if retriever is not None and not verify:

@@ -198,9 +198,8 @@ class LightReranker(CalibratedReranker):
             statistics = WordStatistics.from_arrays(config["statistics"], arrays)
         if details.get("accepted") is False:
             logger.warning(
-                "%s holds the base (%s), which the gate kept: %s",
+                "%s holds the base, which the gate kept when it was tuned: %s",
                 path,
-                details.get("name", "of no name"),
                 details.get("reason", "no reason recorded"),
             )
         return cls(ranker, analyzer, statistics, **arguments)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -67,6 +68,9 @@ class TunedRetriever(BaseRetriever):
         >>> retriever.retrieve("When is a refund paid?")[0].text
         'Refunds'
     """
+
+    _of_index: tuple[BaseRetriever, Callable[[], BaseRetriever]] | None = None
+    """The retriever that `from_index` made, and how to make it again."""
 
     def __init__(
         self,
@@ -133,10 +137,13 @@ class TunedRetriever(BaseRetriever):
                 f"index must be an index of LlamaIndex, got {type(index).__name__}; a retriever "
                 "goes to the constructor, with nodes= or docstore="
             )
-        retriever = index.as_retriever(similarity_top_k=similarity_top_k)
+        again = partial(index.as_retriever, similarity_top_k=similarity_top_k)
         if index.docstore.docs:
-            return cls(retriever, docstore=index.docstore, **arguments)
-        return cls(retriever, stored_nodes(index), **arguments)
+            made = cls(again(), docstore=index.docstore, **arguments)
+        else:
+            made = cls(again(), stored_nodes(index), **arguments)
+        made._of_index = made.retriever, again
+        return made
 
     def _built(self, analyzer: Analyzer) -> BM25Index:
         theirs = self.reranker.analyzer if isinstance(self.reranker, CalibratedReranker) else None
@@ -174,7 +181,7 @@ class TunedRetriever(BaseRetriever):
     def insert_nodes(self, nodes: Sequence[BaseNode]) -> None:
         """Add nodes to the docstore and to BM25, without a rebuild; known ids are replaced.
 
-        The app's own retriever is not touched: insert there too.
+        The app's own retriever is not touched: insert there too, then `refresh()`.
         """
         nodes = _checked(nodes)
         with self._writing:  # the two change together, as one save sees them
@@ -195,7 +202,9 @@ class TunedRetriever(BaseRetriever):
         """Take over what came to the docstore, or left it, by other hands.
 
         For a docstore that the app's index writes to. A text that changed under its old id is
-        not noticed: `insert_nodes` takes that.
+        not noticed: `insert_nodes` takes that. LlamaIndex's retrievers know the nodes of when
+        they were made: that of `from_index` is made anew; one of yours is `retriever.retriever`,
+        to be set again.
 
         Returns:
             How many nodes came, and how many went.
@@ -206,6 +215,10 @@ class TunedRetriever(BaseRetriever):
             new = {id_: _text(node) for id_, node in there.items() if id_ not in self.index}
             self.index.delete(gone)
             self.index.add(new)
+            if self._of_index is not None and self.retriever is self._of_index[0]:
+                again = self._of_index[1]
+                self.retriever = again()
+                self._of_index = self.retriever, again
         return len(new), len(gone)
 
     def candidates(self, query: QueryType) -> list[NodeWithScore]:

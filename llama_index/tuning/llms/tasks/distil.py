@@ -55,7 +55,7 @@ class DroppedAnswer:
     reason: str
 
 
-@dataclass
+@dataclass(repr=False)
 class DistilledDataset(ChatDataset):
     """A `ChatDataset` that also says what became of the other prompts; engines take it as it is.
 

@@ -51,6 +51,9 @@ def test_an_index_is_no_retriever(shop_data):
 
 
 def test_a_retriever_is_no_index(noisy):
+    index = VectorStoreIndex([], embed_model=MockEmbedding(embed_dim=2))
+    with pytest.raises(TypeError, match=r"got VectorStoreIndex; from_index\(\) takes an index"):
+        TunedRetriever(index, [])
     with pytest.raises(TypeError, match=r"index must be an index of LlamaIndex, got NoisyRetr"):
         TunedRetriever.from_index(noisy)
 

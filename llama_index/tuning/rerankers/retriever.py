@@ -88,7 +88,9 @@ class TunedRetriever(BaseRetriever):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         if not isinstance(retriever, BaseRetriever):
-            raise TypeError(f"retriever must be a BaseRetriever, got {type(retriever).__name__}")
+            kind = type(retriever).__name__
+            hint = "; from_index() takes an index" if isinstance(retriever, BaseIndex) else ""
+            raise TypeError(f"retriever must be a BaseRetriever, got {kind}{hint}")
         if (nodes is None) == (docstore is None):
             raise ValueError("pass nodes or docstore, one of the two")
         if docstore is not None and not isinstance(docstore, BaseDocumentStore):

@@ -87,10 +87,10 @@ class TunedRetriever(BaseRetriever):
         index: BM25Index | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        if not isinstance(retriever, BaseRetriever):
-            kind = type(retriever).__name__
-            hint = "; from_index() takes an index" if isinstance(retriever, BaseIndex) else ""
-            raise TypeError(f"retriever must be a BaseRetriever, got {kind}{hint}")
+        given: object = retriever
+        if not isinstance(given, BaseRetriever):
+            hint = "; from_index() takes an index" if isinstance(given, BaseIndex) else ""
+            raise TypeError(f"retriever must be a BaseRetriever, got {type(given).__name__}{hint}")
         if (nodes is None) == (docstore is None):
             raise ValueError("pass nodes or docstore, one of the two")
         if docstore is not None and not isinstance(docstore, BaseDocumentStore):

@@ -276,6 +276,8 @@ def test_misuse_is_named(data, shop_data, tiny, tmp_path):
         engine(shop_data, tiny, tmp_path / "x").finetune()
     with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
         engine(data, tiny, tmp_path / "x", epochs=0)
+    with pytest.raises(TypeError, match="got NoisyRetriever; retriever= by name"):
+        CrossEncoderFinetuneEngine(shop_data, NoisyRetriever(shop_data))
     one = RelevanceDataset.from_labels({"q": "x"}, {"a": "A", "b": "B"}, {"q": {"a": 1, "b": 0}})
     with pytest.raises(DatasetError, match="all 1 queries hang together"):
         engine(one, tiny, tmp_path / "x").finetune()

@@ -263,3 +263,18 @@ def test_serving_imports_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_trace_shows_the_re_ranking_as_one_step():
+    from llama_index.core.instrumentation import get_dispatcher
+    from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
+
+    spans = SimpleSpanHandler()
+    dispatcher = get_dispatcher()
+    dispatcher.add_span_handler(spans)
+    try:
+        LightReranker().postprocess_nodes(nodes(), query_str="refund")
+    finally:
+        dispatcher.span_handlers.remove(spans)
+    [step] = [span.id_ for span in spans.completed_spans if "LightReranker" in span.id_]
+    assert step.startswith("LightReranker._postprocess_nodes")

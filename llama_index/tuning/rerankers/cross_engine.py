@@ -78,7 +78,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
     def __init__(
         self,
         dataset: Any,
-        model_id: str = "cross-encoder/ms-marco-MiniLM-L-12-v2",
+        model_id: str | Path = "cross-encoder/ms-marco-MiniLM-L-12-v2",
         model_output_path: str = "exp_finetune",
         batch_size: int = 10,
         val_dataset: Any = None,
@@ -97,10 +97,14 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             raise TypeError(f"options must be CrossEncoderOptions, got {options!r}")
         if base_reranker is not None and not isinstance(base_reranker, BaseNodePostprocessor):
             raise TypeError(f"base_reranker must be a node postprocessor, got {base_reranker!r}")
+        named: object = model_id
+        if not isinstance(named, (str, Path)):
+            kind = type(named).__name__
+            raise TypeError(f"model_id must be a name or a folder, got {kind}; retriever= by name")
         if not epochs >= 1:
             raise ValueError(f"epochs must be >= 1, got {epochs}")
         self.dataset, self.val_dataset, self.retriever = dataset, val_dataset, retriever
-        self.model_id, self.model_output_path = model_id, model_output_path
+        self.model_id, self.model_output_path = str(model_id), model_output_path
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.evaluation_steps = whole_number("evaluation_steps", evaluation_steps, 1)
         self.epochs, self.loss, self.show_progress_bar = epochs, loss, show_progress_bar

@@ -84,7 +84,7 @@ class CalibratedReranker(BaseNodePostprocessor):
     def analyzer(self) -> Analyzer | None:
         """What splits texts into words, where the scores look at words."""
 
-    @abstractmethod
+    # Not abstract, as what follows: LlamaIndex would trace each override as a step of its own.
     def raw_scores(
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
     ) -> FloatArray:
@@ -96,6 +96,7 @@ class CalibratedReranker(BaseNodePostprocessor):
                 of which the larger is the better.
             statistics: how common words are; what the re-ranker has by default.
         """
+        raise NotImplementedError
 
     def rank(
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
@@ -120,9 +121,9 @@ class CalibratedReranker(BaseNodePostprocessor):
         with artifacts.replacing_folder(path) as folder:
             self._write(folder)
 
-    @abstractmethod
     def _write(self, folder: Path) -> None:
         """Write all that `load` reads to a folder that is empty."""
+        raise NotImplementedError
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

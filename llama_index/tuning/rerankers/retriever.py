@@ -21,6 +21,7 @@ from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.rerankers import retriever_files as files
 from llama_index.tuning.rerankers.bm25 import BM25Index
+from llama_index.tuning.rerankers.bounds import search_within
 from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
@@ -43,8 +44,9 @@ class TunedRetriever(BaseRetriever):
 
     Args:
         retriever: the app's; let its top k be some times `depth`, such as 100, so that it has a
-            score for most of what BM25 finds. BM25 knows nothing of its metadata filters: where
-            they decide who may read what, give the `nodes` that pass them.
+            score for most of what BM25 finds. Its `filters` and `doc_ids` hold for BM25 too; what
+            narrows a retriever in another way BM25 cannot know: where that decides who may read
+            what, give the `nodes` that are left.
         nodes: the nodes that it searches, for BM25; or give `docstore`.
         docstore: where the nodes are, such as `index.docstore`; it is read, and written only by
             `insert_nodes` and `delete_nodes`.
@@ -230,16 +232,19 @@ class TunedRetriever(BaseRetriever):
         """
         bundle = QueryBundle(query) if isinstance(query, str) else query
         found = self.retriever.retrieve(bundle)
-        return self._fuse(found, self.index.search(bundle.query_str, self.pool))
+        return self._fuse(found, self._search(bundle.query_str))
 
     async def acandidates(self, query: QueryType) -> list[NodeWithScore]:
         """`candidates`, with BM25's search in a thread beside the app's retriever."""
         bundle = QueryBundle(query) if isinstance(query, str) else query
         found, words = await asyncio.gather(
             self.retriever.aretrieve(bundle),
-            asyncio.to_thread(self.index.search, bundle.query_str, self.pool),
+            asyncio.to_thread(self._search, bundle.query_str),
         )
         return await asyncio.to_thread(self._fuse, found, words)
+
+    def _search(self, query: str) -> list[tuple[str, float]]:
+        return search_within(self.index, query, self.pool, self.retriever, self.docstore)
 
     def _fuse(
         self, found: Sequence[NodeWithScore], words: Sequence[tuple[str, float]]

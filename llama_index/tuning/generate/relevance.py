@@ -171,8 +171,9 @@ def label_relevance(
     )
     check_template("prompt", template, "query", "document")
     check_run(output_path, on_failure, num_workers=num_workers, retry_limit=retry_limit)
+    texts = queries_by_id(queries)
     asked = None if dry_run else default_llm(llm)
-    pairs = _pairs(queries, retriever, show_progress)
+    pairs = _pairs(texts, retriever, show_progress)
     if dry_run:
         prompts = [pair.prompt(template) for pair in pairs]
         return RelevanceLabels(estimate=_estimate(prompts, max_calls))
@@ -248,14 +249,13 @@ class _Pair:
 
 
 def _pairs(
-    queries: Sequence[str] | Mapping[str, str], retriever: BaseRetriever, show_progress: bool
+    queries: Mapping[str, str], retriever: BaseRetriever, show_progress: bool
 ) -> list[_Pair]:
     """Every retrieved passage once for each query, the first ranks of all queries first."""
     from llama_index.core.schema import MetadataMode
 
     pairs: dict[str, _Pair] = {}
-    asked = queries_by_id(queries)
-    for id_, text in progress(asked.items(), show_progress, "Retrieving", len(asked)):
+    for id_, text in progress(queries.items(), show_progress, "Retrieving", len(queries)):
         for rank, found in enumerate(retriever.retrieve(text)):
             context = found.node.get_content(MetadataMode.NONE)
             pair = _Pair(id_, text, found.node.node_id, context, rank)

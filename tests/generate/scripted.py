@@ -4,6 +4,7 @@ import hashlib
 import threading
 
 import numpy as np
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.schema import TextNode
@@ -58,3 +59,10 @@ class WordEmbedding(BaseEmbedding):
 def subjects(count):
     """Nodes `n0`, `n1`, … on `subject-0`, `subject-1`, …"""
     return [TextNode(id_=f"n{i}", text=f"All about subject-{i}.") for i in range(count)]
+
+
+class Untouched(BaseRetriever):
+    """Fails where arguments should have been refused before."""
+
+    def _retrieve(self, query_bundle):
+        raise AssertionError("the retriever was asked before the arguments were checked")

@@ -1,6 +1,5 @@
 import pytest
 from llama_index.core import Document, VectorStoreIndex
-from llama_index.core.base.base_retriever import BaseRetriever
 
 from llama_index.tuning import (
     CallOptions,
@@ -11,7 +10,7 @@ from llama_index.tuning import (
 )
 from llama_index.tuning.errors import DatasetError, RunFileError
 from llama_index.tuning.generate import RelevanceLabels
-from tests.generate.scripted import ScriptedLLM, WordEmbedding, subjects
+from tests.generate.scripted import ScriptedLLM, Untouched, WordEmbedding, subjects
 
 FAST = CallOptions(retry_wait=0.001)
 QUERIES = ["All about subject-0", "All about subject-1"]
@@ -114,10 +113,6 @@ def test_bad_arguments_are_named():
 
 
 def test_what_is_wrong_with_a_run_is_said_before_the_retriever_is_asked(tmp_path):
-    class Untouched(BaseRetriever):
-        def _retrieve(self, query_bundle):
-            raise AssertionError("the retriever was asked before the arguments were checked")
-
     mine = tmp_path / "mine.jsonl"
     mine.write_text("{}\n")
     given = QUERIES, Untouched(), ScriptedLLM(answer=same_subject)

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from llama_index.core import VectorStoreIndex
-from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.postprocessor import LLMRerank
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore
@@ -21,7 +20,7 @@ from llama_index.tuning import (
     label_by_reranker,
 )
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
-from tests.generate.scripted import ScriptedLLM, WordEmbedding, subjects
+from tests.generate.scripted import ScriptedLLM, Untouched, WordEmbedding, subjects
 
 FAST = CallOptions(retry_wait=0.001)
 QUERIES = {f"q{i}": f"All about subject-{i}" for i in range(4)}
@@ -231,10 +230,6 @@ def test_bad_arguments_are_named_and_nobody_is_asked(change, error, message):
 
 
 def test_what_is_wrong_with_a_run_is_said_before_the_retriever_is_asked(tmp_path):
-    class Untouched(BaseRetriever):
-        def _retrieve(self, query_bundle):
-            raise AssertionError("the retriever was asked before the arguments were checked")
-
     mine = tmp_path / "mine.jsonl"
     mine.write_text("{}\n")
     given = QUERIES, Untouched(), ScriptedTeacher(answer=ranked(0.9))

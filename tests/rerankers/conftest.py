@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.schema import NodeWithScore
+from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index.tuning import RetrievalDataset
 
@@ -50,6 +50,19 @@ class NoisyRetriever(BaseRetriever):
                 scores[i] = 0.8 + 0.2 * rng.random()
         best = np.argsort(-scores)[: self.k]
         return [NodeWithScore(node=self.nodes[i], score=float(scores[i])) for i in best]
+
+
+def nodes():
+    """Three found texts, the second of which answers a question about refunds."""
+    texts = ("Fees are due.", "refund is paid", "Cats sleep.")
+    return [
+        NodeWithScore(node=TextNode(id_=str(i), text=text), score=0.9 - 0.1 * i)
+        for i, text in enumerate(texts)
+    ]
+
+
+def ids(found):
+    return [item.node.node_id for item in found]
 
 
 class Untouched(NoisyRetriever):

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
@@ -31,7 +30,7 @@ from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_enc
 from llama_index.tuning.rerankers.words import Analyzer
 from tests.tiny_bert import save_tiny_bert
 
-from .conftest import NoisyRetriever, Untouched, shop
+from .conftest import NoisyRetriever, Untouched, ids, nodes, shop
 
 ON_CPU = {"device": "cpu", "learning_rate": 1e-3}
 
@@ -53,18 +52,6 @@ def engine(data, tiny, path, options=None, **arguments):
     return CrossEncoderFinetuneEngine(
         data, tiny, str(path), **{"evaluation_steps": 3, **arguments}, options=settings
     )
-
-
-def nodes():
-    texts = ("Fees are due.", "refund is paid", "Cats sleep.")
-    return [
-        NodeWithScore(node=TextNode(id_=str(i), text=text), score=0.9 - 0.1 * i)
-        for i, text in enumerate(texts)
-    ]
-
-
-def ids(found):
-    return [item.node.node_id for item in found]
 
 
 def test_baselines_use_the_language_of_the_app(data, tiny, tmp_path):

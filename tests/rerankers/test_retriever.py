@@ -24,6 +24,7 @@ from llama_index.tuning.rerankers.distances import _tell
 from llama_index.tuning.rerankers.words import Analyzer
 
 from ..embeddings.real_stores import new_store, nodes_of, unit
+from .conftest import ids
 
 
 class Reverse(BaseNodePostprocessor):
@@ -40,10 +41,6 @@ def nodes():
 @pytest.fixture
 def index(nodes):
     return VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
-
-
-def ids(found):
-    return [item.node.node_id for item in found]
 
 
 def test_bm25_finds_what_the_retriever_does_not(index, nodes):

@@ -5,11 +5,12 @@ import time
 
 import numpy as np
 import pytest
-from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index.tuning import LightReranker, TunedReranker
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.tuned import fuse
+
+from .conftest import ids, nodes
 
 
 class Overlap:
@@ -27,18 +28,6 @@ class Weightless(Overlap):
 class Broken:
     def predict(self, pairs, **_):
         raise AssertionError("the transformer was asked")
-
-
-def nodes():
-    texts = ("Fees are due.", "refund is paid", "Cats sleep.")
-    return [
-        NodeWithScore(node=TextNode(id_=str(i), text=text), score=0.9 - 0.1 * i)
-        for i, text in enumerate(texts)
-    ]
-
-
-def ids(found):
-    return [item.node.node_id for item in found]
 
 
 def test_serving_orders_cuts_and_keeps_the_retrieval_score():

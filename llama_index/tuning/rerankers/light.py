@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.datasets._validation import check_nodes
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.codes import CodesMemory
 from llama_index.tuning.rerankers.features import FloatArray, candidate_features
@@ -125,9 +126,7 @@ class LightReranker(CalibratedReranker):
 
     def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
         """The same re-ranker with the words of this corpus counted; it needs no labels."""
-        for place, node in enumerate(nodes):
-            if not isinstance(node, BaseNode):
-                raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
+        check_nodes(nodes)
         texts = [node.get_content(MetadataMode.EMBED) for node in nodes]
         return self.with_statistics(WordStatistics.of(self._analyzer.codes(texts)))
 

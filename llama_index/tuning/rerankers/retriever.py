@@ -19,6 +19,7 @@ from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.datasets._validation import check_nodes
 from llama_index.tuning.rerankers import retriever_files as files
 from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.bounds import search_within
@@ -355,9 +356,7 @@ def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:
     if isinstance(given, BaseNode):
         raise TypeError(f"nodes must be a list of nodes, got one {type(given).__name__}")
     found = list(nodes)
-    for place, node in enumerate(found):
-        if not isinstance(node, BaseNode):
-            raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
+    check_nodes(found)
     return found
 
 

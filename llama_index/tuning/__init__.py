@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.embeddings.index import adapt_index, restore_index
     from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
     from llama_index.tuning.embeddings.options import AdapterOptions
+    from llama_index.tuning.ended import CohereRerankerFinetuneEngine, MistralAIFinetuneEngine
     from llama_index.tuning.evaluate.bootstrap import paired_gain
     from llama_index.tuning.evaluate.retrieval import (
         aevaluate_retriever,
@@ -76,8 +77,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.engine import HuggingFaceFinetuneEngine
     from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
     from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
-    from llama_index.tuning.llms.hosted_estimate import JobEstimate
-    from llama_index.tuning.llms.mistral import MistralAIFinetuneEngine
+    from llama_index.tuning.llms.hosted_file import JobEstimate
     from llama_index.tuning.llms.options import HuggingFaceOptions
     from llama_index.tuning.llms.tasks.calls import (
         CallItem,
@@ -115,10 +115,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.llms.tuned import TunedHuggingFaceLLM
     from llama_index.tuning.registry import get_engine, list_engines, register_engine
     from llama_index.tuning.report import FinetuneReport
-    from llama_index.tuning.rerankers.cohere import (
-        CohereRerankerFinetuneEngine,
-        generate_cohere_reranker_finetuning_dataset,
-    )
+    from llama_index.tuning.rerankers.cohere import generate_cohere_reranker_finetuning_dataset
     from llama_index.tuning.rerankers.cross_engine import CrossEncoderFinetuneEngine
     from llama_index.tuning.rerankers.cross_options import CrossEncoderOptions
     from llama_index.tuning.rerankers.light import LightReranker
@@ -267,7 +264,7 @@ _HOMES = {
     "CallOptions": "generate.calls",
     "ChatDataset": "datasets.chat",
     "CheckScorer": "llms.tasks.code",
-    "CohereRerankerFinetuneEngine": "rerankers.cohere",
+    "CohereRerankerFinetuneEngine": "ended",
     "CrossEncoderFinetuneEngine": "rerankers.cross_engine",
     "CrossEncoderFinetuningDatasetSample": "generate.relevance",
     "CrossEncoderOptions": "rerankers.cross_options",
@@ -286,7 +283,7 @@ _HOMES = {
     "HermesToolParser": "llms.tool_parsers",
     "HuggingFaceFinetuneEngine": "llms.engine",
     "HuggingFaceOptions": "llms.options",
-    "JobEstimate": "llms.hosted_estimate",
+    "JobEstimate": "llms.hosted_file",
     "Judgment": "datasets.judgments",
     "JudgeFinetuneEngine": "judges.engine",
     "JudgeOptions": "judges.options",
@@ -300,7 +297,7 @@ _HOMES = {
     "LightRerankerFinetuneEngine": "rerankers.light_engine",
     "LightRerankerOptions": "rerankers.options",
     "MinedDataset": "generate.mined",
-    "MistralAIFinetuneEngine": "llms.mistral",
+    "MistralAIFinetuneEngine": "ended",
     "OpenAIFineTuningHandler": "collect.callbacks",
     "OpenAIFinetuneEngine": "llms.hosted_engine",
     "PythonCheck": "llms.tasks.python",

@@ -29,46 +29,31 @@ def there(server):
 def test_a_job_is_made_once_and_followed_to_its_end(server, data, capsys):
     command = ["llm", "jobs", "create", str(data), "--model", MODEL, *there(server), "--json"]
     more = ["--hyperparameter", "n_epochs=3", "--hyperparameter", "lora=true", "--seed", "3",
-            "--metadata", "team=search", "--extra-body", '{"tags": "x"}']  # fmt: skip
+            "--extra-body", '{"tags": "x"}']  # fmt: skip
     for _ in range(2):
         assert run([*command, *more]) == 0
         assert json.loads(capsys.readouterr().out)["id"] == "ftjob-1"
     assert (len(server.files), len(server.jobs)) == (1, 1)
     [asked] = server.asked("POST", "/jobs")
     assert asked["hyperparameters"] == {"n_epochs": 3, "lora": True}
-    assert (asked["seed"], asked["metadata"]["team"], asked["tags"]) == (3, "search", "x")
-    assert run(["llm", "jobs", "wait", "ftjob-1", *there(server)]) == 0
+    assert (asked["seed"], asked["tags"]) == (3, "x")
+    assert run(["llm", "jobs", "follow", "ftjob-1", *there(server)]) == 0
     shown = capsys.readouterr().out
     assert "accepted, not measured" in shown
     assert f"tuned model: ft:{MODEL}:org::ftjob-1" in shown
     assert run(["llm", "jobs", "status", "ftjob-1", *there(server)]) == 0
     assert "status: succeeded" in capsys.readouterr().out
-    assert run(["llm", "jobs", "events", "ftjob-1", *there(server), "--limit", "1"]) == 0
-    assert capsys.readouterr().out == "info: Step 3/3\n"
-    assert run(["llm", "jobs", "checkpoints", "ftjob-1", *there(server)]) == 0
-    assert "step 2: ft:" in capsys.readouterr().out
 
 
-def test_create_can_wait(server, data, capsys):
-    command = ["llm", "jobs", "create", str(data), "--model", MODEL, *there(server)]
-    assert run([*command, "--wait", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["data"]["status"] == "succeeded"
-    assert run([*command, "--wait", "--price", "2"]) == 0
-    assert "12 examples" in capsys.readouterr().out
-
-
-def test_a_job_is_held_and_ended(data, capsys, monkeypatch):
+def test_a_job_is_cancelled(data, capsys, monkeypatch):
     with JobsServer(stages=(("queued", 1e9),)) as server:
         monkeypatch.setenv("TEST_KEY", server.key)
         create = ["llm", "jobs", "create", str(data), "--model", MODEL, *there(server)]
         assert run(create) == 0
-        for action, status in (
-            ("pause", "paused"), ("resume", "running"), ("cancel", "cancelled"),
-        ):  # fmt: skip
-            capsys.readouterr()
-            assert run(["llm", "jobs", action, "ftjob-1", *there(server), "--json"]) == 0
-            assert json.loads(capsys.readouterr().out)["status"] == status
-        assert run(["llm", "jobs", "wait", "ftjob-1", *there(server), "--json"]) == 1
+        capsys.readouterr()
+        assert run(["llm", "jobs", "cancel", "ftjob-1", *there(server), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == "cancelled"
+        assert run(["llm", "jobs", "follow", "ftjob-1", *there(server), "--json"]) == 1
         assert capsys.readouterr().err == "error: job ftjob-1 was cancelled\n"
 
 
@@ -90,15 +75,11 @@ def test_an_estimate_needs_no_server_and_no_key(data, capsys):
         (["create", "{data}", "--model", "m"], "there is no API key"),
         (["create", "{data}", "--model", "m", "--base-url", "http://a.b/v1"], "api_key is needed"),
         (["create", "{data}", "--model", "m", "--api-key-env", "NOT_SET"], "names NOT_SET, which"),
-        (["create", "{data}", "--model", "m", "--metadata", "x"], "--metadata must be NAME=VALUE"),
+        (["estimate", "{data}", "--hyperparameter", "x"], "--hyperparameter must be NAME=VALUE"),
         (["create", "{data}", "--model", "m", "--extra-body", "["], "of --extra-body is not valid"),
         (["create", "{data}", "--model", "m", "--extra-body", "3"], "must be a JSON object"),
         (["create", "{data}", "--model", "m", "--method", "x"], "unknown method 'x'"),
-        (
-            ["create", "{data}", "--model", "m", "--timeout", "5"],
-            "without --wait nothing is waited for: --timeout needs it",
-        ),
-        (["estimate", "{data}", "--method", "dpo"], "line 1 has the format 'openai', method 'dpo'"),
+        (["estimate", "{data}", "--method", "dpo"], "must have the format 'openai-preference'"),
         (["status", "ftjob-1", "--azure"], "set AZURE_OPENAI_ENDPOINT"),
     ],
 )

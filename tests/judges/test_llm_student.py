@@ -147,7 +147,6 @@ def test_a_hosted_llm_is_tuned_and_asked_as_it_was_trained(tmp_path):
                 client=server.client(),
                 clock=scaled(),
                 poll_interval=10.0,
-                state_path=tmp_path / "job.json",
             ),
         )
         engine, report = tuned(student)

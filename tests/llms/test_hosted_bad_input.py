@@ -11,7 +11,7 @@ import pytest
 from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import MistralAIFinetuneEngine, OpenAIFinetuneEngine
-from llama_index.tuning.errors import DatasetError, HostedEndedError, HostedError, RunFileError
+from llama_index.tuning.errors import DatasetError, HostedEndedError, HostedError
 from llama_index.tuning.llms.hosted_calls import Clock
 from tests.jobs_server import JobsServer
 
@@ -26,51 +26,38 @@ def line(*messages, **fields):
 
 USER = {"role": "user", "content": "q"}
 ARGUMENTS = [
-    ({"base_model": ""}, "base_model must be a non-empty name, got ''"),
+    ({"base_model": ""}, "base_model must be a text, got an empty one"),
     ({"data_path": None}, "data_path is needed, or start_job_id of a job that exists"),
     ({"method": "sft"}, "unknown method 'sft'; choose one of: supervised, dpo"),
     ({"data_path": 7}, "data_path must be a path or a ChatDataset, got int"),
-    ({"suffix": "s" * 65}, "suffix must have 1 to 64 characters, got 65"),
+    ({"suffix": "s" * 65}, "suffix must have at most 64 characters, got 65"),
     ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
-    ({"hyperparameters": {"n_epochs": 0}}, "n_epochs must be a whole number >= 1 or 'auto', got 0"),
-    ({"hyperparameters": {"n_epochs": 2.5}}, "n_epochs must be a whole number >= 1 or 'auto'"),
-    ({"hyperparameters": {"batch_size": True}}, "batch_size must be a whole number >= 1 or 'auto'"),
-    ({"hyperparameters": {"beta": -1}}, "beta must be a number > 0 or 'auto', got -1"),
-    ({"metadata": {"k": "v" * 513}}, "a key has at most 64 characters, a value 512, got 1 and 513"),
-    ({"metadata": {str(n): "" for n in range(16)}}, "metadata must hold at most 15 pairs, got 16"),
-    ({"metadata": {"team": 3}}, "metadata must map texts to texts, got 'team': 3"),
-    ({"metadata": {"llama_index_tuning_run": "x"}}, "metadata must not hold 'llama_index_tuning_r"),
-    ({"extra_body": {"model": "x"}}, "extra_body must not hold 'model': there is an argument"),
-    ({"timeout": 0}, "timeout must be > 0 seconds, got 0"),
-    ({"poll_interval": -1.0}, "poll_interval must be > 0 seconds, got -1.0"),
+    ({"hyperparameters": {"n_epochs": 0}}, "n_epochs must be a whole number >= 1, got 0"),
+    ({"hyperparameters": {"n_epochs": 2.5}}, "n_epochs must be a whole number >= 1"),
+    ({"hyperparameters": {"batch_size": True}}, "batch_size must be a whole number >= 1"),
+    ({"hyperparameters": {"beta": -1}}, "beta must be a number > 0, got -1"),
+    ({"extra_body": {"model": "x"}}, "extra_body must not hold 'model': the engine sets it"),
+    ({"timeout": 0}, "timeout must be a number > 0, got 0"),
+    ({"poll_interval": -1.0}, "poll_interval must be a number > 0, got -1.0"),
     ({"accept": "never"}, "unknown accept 'never'; choose one of: gain, always"),
-    ({"protect": {"old": list}}, "protect needs evaluate too"),
+    ({"protect": {"old": list}}, "protect needs evaluate"),
     ({"evaluate": 3}, "evaluate must be a function of an LLM, got 3"),
     ({"evaluate": list, "protect": {"old": 3}}, "protect['old'] must be a function of an LLM"),
     ({"evaluate": list, "protect": {"score": list}}, "the name 'score' is taken by evaluate's"),
-    ({"max_cost": 5}, "max_cost needs price, of a million trained tokens"),
-    ({"price": 3, "max_cost": float("nan")}, "max_cost must be a number >= 0, got nan"),
-    ({"price": 3, "max_cost": "5"}, "max_cost must be a number >= 0, got '5'"),
-    ({"price": float("nan")}, "price must be a number >= 0, got nan"),
-    ({"price": "3"}, "price must be a number >= 0, got '3'"),
+    ({"price": float("nan")}, "price must be a number > 0, got nan"),
+    ({"price": "3"}, "price must be a number > 0, got '3'"),
     ({"min_examples": "a"}, "min_examples must be a whole number >= 1, got 'a'"),
-    ({"max_tokens": 0}, "max_tokens must be a whole number >= 1, got 0"),
     ({"tokenizer": 5}, "tokenizer must be a function, text to tokens, got 5"),
-    ({"timeout": "a"}, "timeout must be > 0 seconds, got 'a'"),
-    ({"poll_interval": None}, "poll_interval must be > 0 seconds, got None"),
-    ({"file_timeout": None}, "file_timeout must be > 0 seconds, got None"),
+    ({"timeout": "a"}, "timeout must be a number > 0, got 'a'"),
+    ({"poll_interval": None}, "poll_interval must be a number > 0, got None"),
     ({"hyperparameters": [1]}, "hyperparameters must map names to values, got list"),
-    ({"hyperparameters": {5: 1}}, "hyperparameters must have texts as names, got 5"),
-    ({"metadata": "x"}, "metadata must map names to values, got str"),
     ({"extra_body": [1]}, "extra_body must map names to values, got list"),
-    ({"integrations": "wandb"}, "integrations must be a list of objects, got str"),
-    ({"suffix": 5}, "suffix must be a text, got 5"),
+    ({"suffix": 5}, "suffix must be a text, got int"),
     ({"seed": True}, "seed must be a whole number >= 0, got True"),
     ({"base_url": 5}, "base_url must be a text, got int"),
     ({"base_url": ""}, "base_url must be a text, got an empty one"),
     ({"deployment": 5}, "deployment must be a text, got int"),
     ({"start_job_id": 5}, "start_job_id must be a text, got int"),
-    ({"state_path": 5}, "state_path must be a path, got 5"),
     ({"base_llm": MockLLM()}, "base_llm needs evaluate: without it nothing is compared"),
     ({"base_llm": "gpt", "evaluate": list}, "base_llm must be an LLM of LlamaIndex, got str"),
     ({"peers": {"teacher": MockLLM()}}, "peers needs evaluate"),
@@ -94,8 +81,8 @@ def test_an_unknown_argument_is_an_error():
 
 FILES = [
     ("", "is empty"),
-    (GOOD[:-9], "line 1 is not valid JSON, or is truncated"),
-    ("[1]", "line 1 must be a JSON object, got list"),
+    (GOOD[:-9], "data_path: line 1 is not valid JSON"),
+    ("[1]", "data_path: line 1 must be an object, got list"),
     (f"{GOOD}\n" * 9, "data_path: 9 examples, at least 10 are needed; min_examples= sets another"),
     (line(USER), "line 1, messages[0]: the last message must be the assistant's"),
     (line(USER, {"role": "assistant", "content": ""}), "line 1, messages[1].content is empty"),
@@ -114,7 +101,7 @@ FILES = [
     (line(USER, {"role": "assistant", "content": "a"}, tools=[{}]), "line 1, tools[0] must have"),
     ('{"prompt": "q", "completion": "a"}', "line 1, prompt must be a list of messages"),
     (f"{GOOD}\n" * 11 + json.dumps(next(preferences().lines("openai-preference"))),
-     "line 12 has the format 'openai-preference', method 'supervised' needs 'openai'"),
+     "must have the format 'openai':\n  - line 12 has the format 'openai-preference'"),
 ]  # fmt: skip
 
 
@@ -131,8 +118,8 @@ def test_faults_of_a_file_are_told_by_line_and_field(tmp_path, content, message)
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "train, line 1 is not valid JSON"), (b"\xff", "train, line 1 is not valid JSON"),
-     (b"\n3", "train, line 2 must be an object, got int")],
+    [(b"{", "data_path: line 1 is not valid JSON"), (b"\xff", "data_path: line 1 is not valid JSON"),
+     (b"\n3", "data_path: line 2 must be an object, got int")],
 )  # fmt: skip
 def test_without_validation_lines_are_still_json(tmp_path, content, message):
     path = tmp_path / "train.jsonl"
@@ -149,10 +136,8 @@ DATA = [
     ("missing.jsonl", {}, FileNotFoundError, "data_path: there is no file 'missing.jsonl'"),
     (chats(9), {}, DatasetError, "data_path: 9 examples, at least 10 are needed"),
     (chats(), {"method": "dpo"}, DatasetError, "line 1, rejected: the preference format needs a"),
-    (chats(), {"max_tokens": 5}, DatasetError, "line 1 has about 21 tokens, the limit is 5"),
     (chats(), {"validation_data": "no.jsonl"}, FileNotFoundError, "validation_data: there is no"),
-    (chats(), {"price": 1e6, "max_cost": 2}, ValueError, "max_cost is 2, the estimate is above"),
-    (chats(), {"price": -1.0}, ValueError, "price must be a number >= 0, got -1.0"),
+    (chats(), {"price": -1.0}, ValueError, "price must be a number > 0, got -1.0"),
 ]
 
 
@@ -165,14 +150,6 @@ def test_data_is_checked_before_anything_is_sent(data, options, kind, message, t
         assert not server.seen
 
 
-def test_hyperparameters_that_openai_and_azure_do_not_know_are_refused():
-    with JobsServer() as server:
-        azure = engine_on(server, chats(), client=server.azure(), hyperparameters={"lora": True})
-        with pytest.raises(ValueError, match="unknown hyperparameter 'lora' for method 'supervis"):
-            azure.finetune()
-        assert engine_on(server, chats(), hyperparameters={"lora": True}).finetune().accepted
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -182,7 +159,7 @@ def test_hyperparameters_that_openai_and_azure_do_not_know_are_refused():
             {"base_url": "https://api.other.org/v1", "api_key": "sk-1\n"},
             "api_key holds white space",
         ),
-        ({"api_key": "schlüssel"}, "api_key holds white space or letters beyond ASCII"),
+        ({"api_key": "schlüssel"}, "api_key holds white space"),
         ({"base_url": "api.other.org"}, "base_url must start with http:// or https://"),
         ({"client": openai.OpenAI(api_key="k"), "api_key": "k"}, "pass either client=, or base_ur"),
     ],
@@ -235,36 +212,6 @@ def test_an_unknown_model_is_told_when_it_is_first_asked():
         assert not server.files
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"kind": "x"}', '{"servers": 3}'])
-def test_a_damaged_state_file_is_told_before_anything_is_sent(tmp_path, content):
-    path = train_file(tmp_path)
-    (tmp_path / "train.jsonl.job.json").write_text(content)
-    with JobsServer() as server:
-        with pytest.raises(RunFileError, match=r"state file of hosted jobs"):
-            engine_on(server, path).finetune()
-        assert not server.seen
-
-
-def test_a_state_file_that_cannot_be_is_told_before_anything_is_sent(tmp_path):
-    with JobsServer() as server:
-        path = train_file(tmp_path)
-        with pytest.raises(RunFileError, match=r"state_path: .* is a folder; name a file in it"):
-            engine_on(server, path, state_path=tmp_path).finetune()
-        with pytest.raises(OSError, match=r"state_path .*train.jsonl.state\.json: "):
-            engine_on(server, path, state_path=path / "state.json").finetune()
-        assert not server.seen
-
-
-def test_a_state_file_that_names_a_job_the_server_does_not_know_is_told(tmp_path):
-    path = train_file(tmp_path)
-    with JobsServer() as server:
-        engine_on(server, path).finetune()
-        server.jobs.clear()
-        with pytest.raises(HostedError, match="does not know it: another key or project"):
-            engine_on(server, path).finetune()
-        assert not server.jobs
-
-
 def test_mistral_says_what_replaced_it():
     for make in (MistralAIFinetuneEngine, MistralAIFinetuneEngine.from_finetuning_handler):
         with pytest.raises(HostedEndedError, match=r"HuggingFaceFinetuneEngine.*OpenAIFinetuneEng"):
@@ -299,7 +246,7 @@ def test_the_key_is_in_no_error_log_or_file(tmp_path):
     assert "Incorrect API key provided: Bearer [key]." in str(caught.value)
     shown = [
         *("".join(traceback.format_exception(error.value)) for error in (caught, failed)),
-        said.getvalue(), repr(engine), repr(good), repr(good._connection()), str(report),
+        said.getvalue(), repr(engine), repr(good), repr(good._server()), str(report),
         json.dumps(report.to_dict()), *(p.read_text() for p in tmp_path.iterdir()),
     ]  # fmt: skip
     assert not [text for text in shown if key in text]

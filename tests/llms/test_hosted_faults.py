@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from llama_index.tuning.errors import HostedError, JobError
+from llama_index.tuning._locks import locked
+from llama_index.tuning.errors import HostedError, JobError, RunFileError
 from llama_index.tuning.llms.hosted_calls import Clock
 from tests.jobs_server import FAULTS, JobsServer
 
@@ -47,7 +48,7 @@ def test_a_file_that_is_not_ready_is_waited_for():
 
 def test_a_file_that_is_never_ready_ends_in_the_servers_words():
     with JobsServer(faults={"create": ["not_ready"] * 999}, file_looks=999) as server:
-        engine = engine_on(server, chats(), file_timeout=300.0)
+        engine = engine_on(server, chats())
         with pytest.raises(HostedError, match="answered 400: File 'file-1' is still being"):
             engine.finetune()
     assert not server.jobs
@@ -92,14 +93,11 @@ def test_no_credit_is_not_tried_again():
         assert len(server.asked("POST", "/jobs")) == 1
 
 
-def test_a_server_that_cannot_list_jobs_leaves_no_doubt_open(tmp_path):
-    path = train_file(tmp_path)
+def test_a_server_that_cannot_list_jobs_leaves_no_doubt_open():
     faults = {"jobs": ["404"] * 99, "create": ["drop_after"]}
     with JobsServer(faults=faults) as server:
-        with pytest.raises(HostedError, match=r"cannot list jobs .*: whether one runs is unknown"):
-            engine_on(server, path).finetune()
-        with pytest.raises(HostedError, match="a request for a job of this run was interrupted"):
-            engine_on(server, path).finetune()
+        with pytest.raises(HostedError, match=r"cannot list jobs: whether one runs is unknown"):
+            engine_on(server, chats()).finetune()
     assert len(server.jobs) == 1
 
 
@@ -129,7 +127,7 @@ def one_faulty_run(seed, folder):
     """A run with faults in a third of all requests, started again after each error."""
     told = ENDINGS[seed % len(ENDINGS)]
     folder.mkdir()
-    data = train_file(folder) if seed % 2 else chats()  # with and without a state file
+    data = train_file(folder) if seed % 2 else chats()
     with JobsServer(share=0.33, seed=seed, **{"file_looks": 1, **told}) as server:
         for _ in range(20):
             try:
@@ -211,15 +209,16 @@ def test_a_process_killed_at_any_request_is_resumed(parent, tmp_path, number):
     assert (len(server.files), len(server.jobs)) == (1, 1)
 
 
-def test_two_processes_do_not_make_two_jobs(tmp_path):
-    from llama_index.tuning._locks import locked
-    from llama_index.tuning.errors import RunFileError
-
-    path = train_file(tmp_path)
-    with JobsServer() as server, locked(tmp_path / "train.jsonl.job.json.lock", RuntimeError()):
-        with pytest.raises(RunFileError, match="is in use by another run"):
-            engine_on(server, path).finetune()
-        assert not server.files
+def test_two_processes_do_not_make_two_jobs(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with JobsServer() as server:
+        engine = engine_on(server, chats())
+        key = engine._checked_files().key
+        with locked(tmp_path / f"llama-index-tuning-{key}.lock", RuntimeError()):
+            with pytest.raises(RunFileError, match="another process is submitting the same data"):
+                engine.finetune()
+            assert not server.files
+        assert engine.finetune().accepted
 
 
 def test_a_lost_job_is_found_among_many():
@@ -238,31 +237,24 @@ def test_a_job_that_is_not_known_everywhere_yet_is_waited_for():
         assert engine_on(server, chats()).finetune().data["job"] == "ftjob-1"
 
 
-def test_a_file_that_was_deleted_at_the_server_is_uploaded_again(tmp_path):
-    path = train_file(tmp_path)
+def test_a_file_that_was_deleted_at_the_server_hides_no_job():
     with JobsServer() as server:
-        engine_on(server, path).finetune()
-        del server.files["file-1"]
-        server.files["other"] = {"id": "other", "filename": "x", "bytes": 1, "content": b"x"}
-        assert engine_on(server, path, seed=1).finetune().data["training_file"] == "file-2"
+        engine_on(server, chats()).finetune()
+        server.files.clear()
+        assert engine_on(server, chats()).finetune().data["job"] == "ftjob-1"
+    assert not server.files
 
 
-def test_two_servers_share_a_state_file_and_nothing_else(tmp_path):
-    path = train_file(tmp_path)
-    with JobsServer() as one, JobsServer() as other:
-        for server in (one, other, one, other):
-            assert engine_on(server, path).finetune().accepted
-        assert [len(server.jobs) for server in (one, other)] == [1, 1]
-
-
-def test_a_refused_run_does_not_take_up_another_s_job(tmp_path):
-    path = train_file(tmp_path)
+def test_a_run_does_not_take_up_another_s_job():
     with JobsServer(lean=True, faults={"create": ["400:no such model"]}) as server:
         with pytest.raises(HostedError, match="no such model"):
-            engine_on(server, path).finetune()
+            engine_on(server, chats()).finetune()
         # Another one's, on the same file:
         server.client().fine_tuning.jobs.create(model="other", training_file="file-1")
-        assert engine_on(server, path).finetune().data["job"] == "ftjob-2"
+        assert engine_on(server, chats()).finetune().data["job"] == "ftjob-2"
+        # The same data with other options has a file, and so a job, of its own:
+        assert engine_on(server, chats(), seed=1).finetune().data["job"] == "ftjob-3"
+        assert engine_on(server, chats()).finetune().data["job"] == "ftjob-2"
 
 
 def test_limits_on_events_do_not_hold_up_the_job():

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from llama_index.tuning.errors import HostedError
-from llama_index.tuning.llms.hosted_client import check_client
 from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from openai import OpenAI
 
-MANAGEMENT = "https://management.azure.com"
-DEFAULT_VERSION = "2024-10-21"
+_MANAGEMENT = "https://management.azure.com"
+_MANAGEMENT_VERSION = "2024-10-01"
+_DEFAULT_VERSION = "2024-10-21"
 
 
 class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
@@ -44,11 +44,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         >>> llm = engine.get_finetuned_model(engine="my-tuned")  # doctest: +SKIP
     """
 
-    def _make_client(self, client: Any, base_url: str | None, api_key: str | None) -> OpenAI:
-        if client is not None:
-            if base_url is not None or api_key is not None:
-                raise ValueError("pass either client=, or base_url= and api_key=, not both")
-            return check_client(client)
+    def _make_client(self, base_url: str | None, api_key: str | None) -> OpenAI:
         from openai import AzureOpenAI
 
         endpoint = base_url or os.environ.get("AZURE_OPENAI_ENDPOINT")
@@ -62,7 +58,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
                 "there is no API key: set AZURE_OPENAI_API_KEY, or pass api_key= or client= (with "
                 "azure_ad_token_provider= for Entra ID)"
             )
-        version = os.environ.get("OPENAI_API_VERSION", DEFAULT_VERSION)
+        version = os.environ.get("OPENAI_API_VERSION", _DEFAULT_VERSION)
         return AzureOpenAI(azure_endpoint=endpoint, api_key=key, api_version=version)
 
     def get_finetuned_model(self, engine: str | None = None, **model_kwargs: Any) -> LLM:
@@ -89,8 +85,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         *,
         sku: str = "standard",
         capacity: int = 1,
-        api_version: str = "2024-10-01",
-        management_url: str = MANAGEMENT,
+        management_url: str = _MANAGEMENT,
     ) -> dict[str, Any]:
         """Deploy the tuned model, which costs by the hour until the deployment is deleted.
 
@@ -102,8 +97,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
             model_deployment_name: the name to ask for later; the model's own by default.
             sku: kind of deployment.
             capacity: its size.
-            api_version: of Azure's management API.
-            management_url: its address; other clouds have others.
+            management_url: address of Azure's management API; other clouds have others.
 
         Returns:
             Azure's reply; `properties.provisioningState` says when it is ready.
@@ -116,29 +110,24 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         if not job.fine_tuned_model:
             raise HostedError(f"job {job.id} is {job.status} and has no model to deploy yet")
         name = model_deployment_name or job.fine_tuned_model
-        where = [subscription_id, resource_group, resource_name, name]
+        where = (subscription_id, resource_group, resource_name, name)
         subscription, group, resource, deployment = (quote(part, safe="") for part in where)
         url = (
             f"{management_url}/subscriptions/{subscription}/resourceGroups/{group}/providers/"
             f"Microsoft.CognitiveServices/accounts/{resource}/deployments/{deployment}"
-            f"?api-version={quote(api_version, safe='')}"
+            f"?api-version={_MANAGEMENT_VERSION}"
         )
         model = {"format": "OpenAI", "name": job.fine_tuned_model, "version": "1"}
         body = {"sku": {"name": sku, "capacity": capacity}, "properties": {"model": model}}
-        reply = _put(url, body, token)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="PUT")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                found: dict[str, Any] = json.load(reply)
+        except urllib.error.HTTPError as exc:
+            said = exc.read().decode(errors="replace")[:500].replace(token, "[key]")
+            raise HostedError(f"cannot deploy: {exc.code}: {said}", status=exc.code) from None
+        except (urllib.error.URLError, json.JSONDecodeError) as exc:
+            raise HostedError(f"cannot deploy: {exc}") from exc
         self.deployment = name
-        return reply
-
-
-def _put(url: str, body: dict[str, Any], token: str) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="PUT")
-    try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            found: dict[str, Any] = json.load(reply)
-    except urllib.error.HTTPError as exc:
-        said = exc.read().decode(errors="replace")[:500].replace(token, "[key]")
-        raise HostedError(f"cannot deploy: {exc.code}: {said}", status=exc.code) from None
-    except (urllib.error.URLError, json.JSONDecodeError) as exc:
-        raise HostedError(f"cannot deploy: {exc}") from exc
-    return found
+        return found

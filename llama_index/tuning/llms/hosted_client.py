@@ -1,4 +1,4 @@
-"""Which server takes the job: the client, what is known of the server, and when it closes."""
+"""Which server takes the job: its client, its dialect, and when it closes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from llama_index.tuning.errors import HostedEndedError
 if TYPE_CHECKING:
     from openai import OpenAI
 
-ServerKind = Literal["openai", "azure", "nebius", "other"]
+ServerKind = Literal["openai", "azure", "other"]
 
 NEW_JOBS_END = date(2027, 1, 6)
 """OpenAI takes no new jobs from this day on; organisations new to tuning none since 7 May 2026."""
 MODELS_END = date(2027, 1, 14)
 """OpenAI's tunable base models, and all models tuned from them, are shut down on this day."""
-OPENAI_HOST = "api.openai.com"
-INSTEAD = (
+
+_OPENAI_HOST = "api.openai.com"
+_AZURE_HOSTS = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com",
+                ".openai.azure.us")  # fmt: skip
+_INSTEAD = (
     "Tune with HuggingFaceFinetuneEngine on your own machine, with AzureOpenAIFinetuneEngine, or "
     "pass client= or base_url= of another server with OpenAI's protocol, such as Nebius Token "
     "Factory"
 )
-_AZURE_HOSTS = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com",
-                ".openai.azure.us")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Server:
 
     Attributes:
         kind: whose dialect it speaks.
-        address: without user, password and query, for messages and state files.
+        address: without user, password and query, for messages and reports.
     """
 
     kind: ServerKind
@@ -53,23 +54,15 @@ def server_of(client: OpenAI) -> Server:
     address = f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
     if isinstance(client, AzureOpenAI) or host.endswith(_AZURE_HOSTS):
         return Server("azure", address)
-    if _is_openai(host):
-        return Server("openai", address)
-    known = host.endswith((".nebius.com", ".nebius.ai"))
-    return Server("nebius" if known else "other", address)
+    return Server("openai" if _is_openai(host) else "other", address)
 
 
-def make_client(client: Any, base_url: str | None, api_key: str | None) -> OpenAI:
-    """The client given, or one made of `base_url` and `api_key`.
+def make_client(base_url: str | None, api_key: str | None) -> OpenAI:
+    """A client of OpenAI, or of the server at `base_url`.
 
     Raises:
-        TypeError: the client cannot be used.
-        ValueError: two ways were given, or no key.
+        ValueError: no key, or an address or a key that cannot be one.
     """
-    if client is not None:
-        if base_url is not None or api_key is not None:
-            raise ValueError("pass either client=, or base_url= and api_key=, not both")
-        return check_client(client)
     from openai import OpenAI
 
     if base_url is not None:
@@ -86,48 +79,30 @@ def make_client(client: Any, base_url: str | None, api_key: str | None) -> OpenA
     if not key:
         raise ValueError("there is no API key: set OPENAI_API_KEY, or pass api_key= or client=")
     if not all("!" <= sign <= "~" for sign in key):  # the client fails on it with other words
-        said = "api_key" if api_key else "OPENAI_API_KEY"
-        raise ValueError(
-            f"{said} holds white space or letters beyond ASCII, which no request can carry: a line "
-            "end read with it from a file?"
-        )
+        name = "api_key" if api_key else "OPENAI_API_KEY"
+        raise ValueError(f"{name} holds white space, such as a line end, or letters beyond ASCII")
     return OpenAI(api_key=key, base_url=base_url)
 
 
-def check_client(client: Any) -> OpenAI:
-    """A synchronous client of the openai package, Azure's included."""
+def check_client(client: Any, base_url: str | None, api_key: str | None) -> None:
+    """A synchronous client of the openai package, Azure's included, and no second way."""
     from openai import AsyncOpenAI, OpenAI
 
+    if base_url is not None or api_key is not None:
+        raise ValueError("pass either client=, or base_url= and api_key=, not both")
     if isinstance(client, AsyncOpenAI):
         raise TypeError("client must be synchronous: OpenAI or AzureOpenAI, not an Async one")
     if not isinstance(client, OpenAI):
-        raise TypeError(
-            f"client must be an openai.OpenAI or openai.AzureOpenAI, got {type(client).__name__}"
-        )
-    return client
-
-
-def secrets_of(client: OpenAI) -> list[str]:
-    """What must appear in no message: the client's keys."""
-    found = [client.api_key, getattr(client, "_azure_ad_token", None)]
-    return [text for text in found if isinstance(text, str) and len(text) > 5]
+        kind = type(client).__name__
+        raise TypeError(f"client must be an openai.OpenAI or openai.AzureOpenAI, got {kind}")
 
 
 def check_open(server: Server, today: Callable[[], date], *, new_job: bool) -> None:
-    """Raise where the server is closed for what is wanted.
-
-    Args:
-        server: who is asked.
-        today: gives the date.
-        new_job: whether a job is to be made; else a job or model that exists is used.
-    """
-    if server.kind != "openai":
-        return
+    """Raise where the server is closed for a new job, or for what was tuned there."""
     end = NEW_JOBS_END if new_job else MODELS_END
-    if today() < end:
-        return
-    what = "takes no new fine-tuning jobs" if new_job else "has shut down its fine-tuned models"
-    raise HostedEndedError(f"OpenAI {what} since {end.day} January {end.year}. {INSTEAD}")
+    if server.kind == "openai" and today() >= end:
+        what = "takes no new fine-tuning jobs" if new_job else "has shut down its fine-tuned models"
+        raise HostedEndedError(f"OpenAI {what} since {end.day} January {end.year}. {_INSTEAD}")
 
 
 def closing_note(server: Server) -> str | None:
@@ -141,4 +116,4 @@ def closing_note(server: Server) -> str | None:
 
 
 def _is_openai(host: str) -> bool:
-    return host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}")
+    return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OF_OPENAI_LIKE = {"context_window", "is_chat_model", "is_function_calling_model", "tokenizer"}
-"""Who passes one of these wants to tell what LlamaIndex would look up."""
+_NO_KEY = "<missing API key>"
+"""What Azure's client holds as a key where it signs in by Azure AD."""
 DEFAULT_CONTEXT = 8192
 """Tokens, where a model's context window is unknown."""
+
+_OF_OPENAI_LIKE = {"context_window", "is_chat_model", "is_function_calling_model", "tokenizer"}
+"""Who passes one of these wants to tell what LlamaIndex would look up."""
 
 
 def hosted_llm(
@@ -47,104 +50,40 @@ def hosted_llm(
         another of its own fields, `OpenAILike`, which takes any.
 
     Raises:
-        MissingExtraError: llama-index-llms-openai-like is not installed.
+        MissingExtraError: the LLM's package is not installed.
         ValueError: Azure without a deployment, or no key.
         TypeError: an argument that the LLM's class does not have.
     """
     try:
         from llama_index.llms.openai import OpenAI as OpenAILLM
-    except ImportError as exc:
-        raise MissingExtraError(
-            "get_finetuned_model()", "llama-index-llms-openai", "openai"
-        ) from exc
-    from openai import AzureOpenAI
-
-    names = [name for name in (model, _untuned(model), base_model) if name]
-    if isinstance(client, AzureOpenAI):
-        return _azure(client, names, deployment, model_kwargs)
-    name = deployment or model
-    where = {"api_base": str(client.base_url).rstrip("/"), **_key(client, model_kwargs)}
-    told = _OF_OPENAI_LIKE & {*model_kwargs}
-    if context_window(name) and not told and server_of(client).kind != "azure":
-        return _made(OpenAILLM, {"model": name, **where, **model_kwargs})
-    return _like(name, names, {**where, **model_kwargs})
-
-
-def context_window(model: str) -> int | None:
-    """The context window in tokens, where LlamaIndex knows the model."""
-    from llama_index.llms.openai.utils import openai_modelname_to_contextsize
-
-    try:
-        size: int = openai_modelname_to_contextsize(model)
-    except ValueError:
-        return None
-    return size
-
-
-def _like(name: str, names: list[str], arguments: dict[str, Any]) -> LLM:
-    try:
         from llama_index.llms.openai_like import OpenAILike
     except ImportError as exc:
-        raise MissingExtraError(
-            "get_finetuned_model()", "llama-index-llms-openai-like", "openai"
-        ) from exc
-    if "context_window" not in arguments:
-        known = [size for size in map(context_window, names) if size is not None]
-        if not known:
-            logger.warning(
-                "the context window of %s is unknown and taken as %d tokens; context_window= of "
-                "get_finetuned_model() sets it",
-                name, DEFAULT_CONTEXT,
-            )  # fmt: skip
-        arguments["context_window"] = known[0] if known else DEFAULT_CONTEXT
-    defaults = {"model": name, "is_chat_model": True, "is_function_calling_model": True}
-    return _made(OpenAILike, {**defaults, **arguments})
-
-
-def _made(kind: Any, arguments: dict[str, Any]) -> LLM:
-    """An LLM; LlamaIndex's own classes drop an argument that they do not know in silence."""
-    known = {*kind.model_fields, *inspect.signature(kind.__init__).parameters}
-    for name in arguments:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{kind.__name__} has no argument {name!r}{hint}")
-    llm: LLM = kind(**arguments)
-    return llm
-
-
-def _azure(
-    client: Any, names: list[str], deployment: str | None, model_kwargs: dict[str, Any]
-) -> LLM:
-    if not deployment:
-        raise ValueError(f"Azure serves deployments, not models. {deploy_step(names[0])}")
-    endpoint = _endpoint(client)
-    known = next((name for name in names if context_window(name) is not None), None)
-    azure: Any = None
-    try:
-        from llama_index.llms.azure_openai import AzureOpenAI as azure  # noqa: N813
-    except ImportError as exc:
-        if client._azure_ad_token or client._azure_ad_token_provider:
-            raise MissingExtraError(
-                "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
-            ) from exc
-    if azure is None or known is None or _OF_OPENAI_LIKE & {*model_kwargs}:
-        # Azure's own OpenAI-compatible address takes any name.
-        where = {"api_base": f"{endpoint}/openai/v1", **_key(client, model_kwargs)}
-        return _like(deployment, names, {**where, **model_kwargs})
-    provider = client._azure_ad_token_provider
-    if provider is None and client._azure_ad_token:
-        token = client._azure_ad_token
-        provider = lambda: token  # noqa: E731
-    entra = {"use_azure_ad": True, "azure_ad_token_provider": provider} if provider else {}
-    arguments = {
-        "model": known,
-        "engine": deployment,
-        "azure_endpoint": endpoint,
-        "api_version": client._api_version,
-        **(entra or _key(client, model_kwargs)),
-    }
-    return _made(azure, {**arguments, **model_kwargs})
+        library = "llama-index-llms-openai and llama-index-llms-openai-like"
+        raise MissingExtraError("get_finetuned_model()", library, "openai") from exc
+    azure = server_of(client).kind == "azure"
+    if azure and not deployment:
+        raise ValueError(f"Azure serves deployments, not models. {deploy_step(model)}")
+    names = [model, re.sub(r"[.:]ft-.*", "", model), base_model or ""]  # Azure's are `base.ft-id`
+    known = {name: size for name in names if (size := _context_window(name))}
+    told = _OF_OPENAI_LIKE & {*model_kwargs}
+    if azure and known and not told and (llm := _azure(client, next(iter(known)), deployment)):
+        kind, arguments = llm
+        return _made(kind, {**arguments, **model_kwargs})
+    name = deployment or model
+    if "api_key" not in model_kwargs and client.api_key in ("", _NO_KEY):
+        raise ValueError("the client has no fixed key: pass api_key= to get_finetuned_model()")
+    where = {"model": name, "api_base": _base(client), "api_key": client.api_key}
+    if name in known and not told and not azure:
+        return _made(OpenAILLM, {**where, **model_kwargs})
+    if not known and "context_window" not in model_kwargs:
+        logger.warning(
+            "the context window of %s is unknown and taken as %d tokens; context_window= of "
+            "get_finetuned_model() sets it",
+            name, DEFAULT_CONTEXT,
+        )  # fmt: skip
+    window = next(iter(known.values()), DEFAULT_CONTEXT)
+    defaults = {"context_window": window, "is_chat_model": True, "is_function_calling_model": True}
+    return _made(OpenAILike, {**defaults, **where, **model_kwargs})
 
 
 def deploy_step(model: str) -> str:
@@ -158,21 +97,66 @@ def deploy_step(model: str) -> str:
     )
 
 
+def _context_window(model: str) -> int | None:
+    """The context window in tokens, where LlamaIndex knows the model."""
+    from llama_index.llms.openai.utils import openai_modelname_to_contextsize
+
+    try:
+        size: int = openai_modelname_to_contextsize(model)
+    except ValueError:
+        return None
+    return size
+
+
+def _base(client: Any) -> str:
+    """The address to ask; Azure's OpenAI-compatible one takes any deployment's name."""
+    from openai import AzureOpenAI
+
+    if isinstance(client, AzureOpenAI):
+        return f"{_endpoint(client)}/openai/v1"
+    return str(client.base_url).rstrip("/")
+
+
 def _endpoint(client: Any) -> str:
     parts = urlsplit(str(client.base_url))
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _key(client: Any, model_kwargs: dict[str, Any]) -> dict[str, str]:
-    """The client's key; never the environment's, which may be another server's."""
-    if "api_key" in model_kwargs:
-        return {}
-    if not client.api_key:
-        raise ValueError("the client has no fixed key: pass api_key= to get_finetuned_model()")
-    return {"api_key": client.api_key}
+def _azure(client: Any, known: str, deployment: str | None) -> tuple[Any, dict[str, Any]] | None:
+    """LlamaIndex's LLM for Azure's client, and its arguments; None where it is not installed."""
+    from openai import AzureOpenAI
+
+    if not isinstance(client, AzureOpenAI):
+        return None
+    token, provider = client._azure_ad_token, client._azure_ad_token_provider
+    try:
+        from llama_index.llms.azure_openai import AzureOpenAI as AzureLLM
+    except ImportError as exc:
+        if not (token or provider):
+            return None
+        raise MissingExtraError(
+            "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
+        ) from exc
+    arguments: dict[str, Any] = {
+        "model": known,
+        "engine": deployment,
+        "azure_endpoint": _endpoint(client),
+        "api_version": client._api_version,
+    }
+    if token or provider:
+        arguments |= {"use_azure_ad": True, "azure_ad_token_provider": provider or (lambda: token)}
+    else:
+        arguments["api_key"] = client.api_key
+    return AzureLLM, arguments
 
 
-def _untuned(model: str) -> str | None:
-    """`gpt-4.1-mini-2025-04-14.ft-abc` (Azure's form) without its end."""
-    match = re.match(r"(.+?)[.:]ft-", model)
-    return match.group(1) if match else None
+def _made(kind: Any, arguments: dict[str, Any]) -> LLM:
+    """An LLM; LlamaIndex's own classes drop an argument that they do not know in silence."""
+    known = {*kind.model_fields, *inspect.signature(kind.__init__).parameters}
+    for name in arguments:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{kind.__name__} has no argument {name!r}{hint}")
+    llm: LLM = kind(**arguments)
+    return llm

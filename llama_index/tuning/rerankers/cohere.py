@@ -1,42 +1,14 @@
-"""Cohere's hosted re-ranker tuning is over; its file format is still useful."""
+"""Cohere's file format for re-ranker training; the service itself has ended (see `ended`)."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from llama_index.tuning.base import BaseRerankerFinetuneEngine
 from llama_index.tuning.datasets._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.errors import DatasetError, HostedEndedError
-from llama_index.tuning.report import FinetuneReport
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers.checks import whole_number
-
-ENDED = (
-    "Cohere ended the tuning of hosted re-rankers on 15 September 2025. Tune one of your own: "
-    "LightRerankerFinetuneEngine (seconds, no transformer) or CrossEncoderFinetuneEngine, both in "
-    "llama_index.tuning"
-)
-
-
-class CohereRerankerFinetuneEngine(BaseRerankerFinetuneEngine):
-    """The old package's name; Cohere takes no tuning jobs any more, and this says so.
-
-    Raises:
-        HostedEndedError: always, pointing to the engines that work.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise HostedEndedError(ENDED)
-
-    def finetune(self) -> FinetuneReport:
-        """Never reached: the constructor raises."""
-        raise HostedEndedError(ENDED)
-
-    def get_finetuned_model(self, **model_kwargs: Any) -> Any:
-        """Never reached: the constructor raises."""
-        raise HostedEndedError(ENDED)
 
 
 def generate_cohere_reranker_finetuning_dataset(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from llama_index.tuning.base import BaseFinetuneEngine
 from llama_index.tuning.errors import HostedEndedError
-from llama_index.tuning.report import FinetuneReport
 
 _ENDED = {
     "CohereRerankerFinetuneEngine": (
@@ -22,31 +20,19 @@ _ENDED = {
 }
 
 
-class _EndedEngine(BaseFinetuneEngine):
+class _Ended:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._refuse()
-
-    @classmethod
-    def _refuse(cls) -> NoReturn:
-        raise HostedEndedError(f"{cls.__name__}: {_ENDED[cls.__name__]}")
+        self.from_finetuning_handler()
 
     @classmethod
     def from_finetuning_handler(cls, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises too, before anything is written."""
-        cls._refuse()
-
-    def finetune(self) -> FinetuneReport:
-        """Never reached: the constructor raises."""
-        self._refuse()
-
-    def get_finetuned_model(self, **model_kwargs: Any) -> NoReturn:
-        """Never reached: the constructor raises."""
-        self._refuse()
+        raise HostedEndedError(f"{cls.__name__}: {_ENDED[cls.__name__]}")
 
 
-class CohereRerankerFinetuneEngine(_EndedEngine):
-    """The old package's name; raises `HostedEndedError`, which points to the engines that work."""
+class CohereRerankerFinetuneEngine(_Ended):
+    """The old package's name; raises `HostedEndedError`, which says what works."""
 
 
-class MistralAIFinetuneEngine(_EndedEngine):
-    """The old package's name; raises `HostedEndedError`, which points to the engines that work."""
+class MistralAIFinetuneEngine(_Ended):
+    """The old package's name; raises `HostedEndedError`, which says what works."""

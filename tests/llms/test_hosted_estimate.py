@@ -48,16 +48,16 @@ def test_tools_calls_and_pairs_are_counted():
     assert (pair.examples, pair.tokens, pair.longest) == (1, 18 + 18, 18)
 
 
-@pytest.mark.parametrize(
-    ("examples", "epochs"), [(10, 10), (3, 25), (34, 3), (5_000, 3), (10_000, 2), (30_000, 1)]
-)
-def test_epochs_left_to_the_server_are_assumed(examples, epochs):
-    found = estimate_job(b'{"messages": []}\n' * examples, "auto", None, words)
-    assert (found.epochs, found.epochs_assumed) == (epochs, True)
+def test_epochs_left_to_the_server_are_assumed():
+    found = estimate(chats(10))
+    assert (found.epochs, found.epochs_assumed) == (3, True)
+    assert "3 epochs (assumed)" in str(found)
+    with pytest.raises(ValueError, match="price must be a number > 0, got nan"):
+        OpenAIFinetuneEngine(MODEL, chats()).estimate(price=float("nan"))
 
 
 def test_the_default_tokenizer_needs_no_network_and_the_estimate_no_server():
-    found = OpenAIFinetuneEngine(MODEL, chats(), price=3.0).estimate()
+    found = OpenAIFinetuneEngine(MODEL, chats()).estimate(price=3.0)
     assert found.examples == 12
     assert found.to_dict()["cost"] == found.trained_tokens * 3.0 / 1e6
 

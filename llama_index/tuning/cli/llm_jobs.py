@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,38 +27,12 @@ _JOB = typer.Argument(help="Id of the job.")
 _URL = typer.Option(None, "--base-url", help="Server's address; OpenAI's by default.")
 _KEY = typer.Option(None, help="Environment variable that holds the key; needed with --base-url.")
 _AZURE = typer.Option(False, "--azure", help="Azure's client; reads AZURE_OPENAI_ENDPOINT.")
-_METHOD = typer.Option("supervised", help="supervised, or dpo.")
-_SETTINGS = typer.Option(
-    None, "--hyperparameter", help="NAME=VALUE, such as n_epochs=3; may be repeated."
-)
-_PRICE = typer.Option(None, help="Price of a million trained tokens.")
-_LEAST = typer.Option(10, help="Fewest examples.")
-_TIMEOUT = typer.Option(86_400.0, help="Seconds to wait for the end.")
 _JSON = typer.Option(False, "--json", help="Print JSON.")
 
 _SHOWN = (
     "id", "status", "model", "fine_tuned_model", "training_file", "validation_file",
     "trained_tokens", "created_at", "estimated_finish", "finished_at",
 )  # fmt: skip
-
-
-@app.command("estimate")
-def estimate(
-    data: Path = _DATA,
-    method: str = _METHOD,
-    hyperparameter: list[str] | None = _SETTINGS,
-    price: float | None = _PRICE,
-    min_examples: int = _LEAST,
-    json: bool = _JSON,
-) -> None:
-    """Check a file and count its tokens; nothing is sent."""
-    from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
-
-    found = OpenAIFinetuneEngine(
-        "any", data, method=cast(Literal["supervised"], method), price=price,
-        hyperparameters=_pairs(hyperparameter), min_examples=min_examples,
-    ).estimate()  # fmt: skip
-    print_json(found.to_dict()) if json else console.print(str(found), markup=False)
 
 
 @app.command("create")
@@ -71,21 +45,34 @@ def create(
     base_url: str | None = _URL,
     api_key_env: str | None = _KEY,
     azure: bool = _AZURE,
-    method: str = _METHOD,
-    hyperparameter: list[str] | None = _SETTINGS,
+    method: str = typer.Option("supervised", help="supervised, or dpo."),
+    hyperparameter: list[str] | None = typer.Option(
+        None, help="NAME=VALUE, such as n_epochs=3; may be repeated."
+    ),
     suffix: str | None = typer.Option(None, help="Part of the tuned model's name."),
     seed: int | None = typer.Option(None, help="The server's seed."),
-    extra_body: str | None = typer.Option(None, help="JSON object of the server's own fields."),
-    min_examples: int = _LEAST,
+    extra_body: list[str] | None = typer.Option(
+        None, help="NAME=VALUE, a field of this server only; may be repeated."
+    ),
+    min_examples: int = typer.Option(10, help="Fewest examples."),
+    price: float | None = typer.Option(None, help="Price of a million trained tokens."),
+    estimate: bool = typer.Option(False, "--estimate", help="Only check and count; send nothing."),
     json: bool = _JSON,
 ) -> None:
     """Upload a file and make a job; the same command again finds the job that it made."""
     engine = _engine(
         azure, base_url, api_key_env, model, data, method=method, suffix=suffix, seed=seed,
-        hyperparameters=_pairs(hyperparameter), extra_body=_object(extra_body),
+        hyperparameters=_pairs("--hyperparameter", hyperparameter),
+        extra_body=_pairs("--extra-body", extra_body),
         validation_data=validation, min_examples=min_examples,
     )  # fmt: skip
-    _show(engine.submit(), json)
+    tokens = engine.estimate(price=price)
+    if json and estimate:
+        print_json(tokens.to_dict())
+    if not json:
+        console.print(str(tokens), markup=False)
+    if not estimate:
+        _show(engine.submit(), json)
 
 
 @app.command("follow")
@@ -94,19 +81,16 @@ def follow(
     base_url: str | None = _URL,
     api_key_env: str | None = _KEY,
     azure: bool = _AZURE,
-    timeout: float = _TIMEOUT,
+    timeout: float = typer.Option(86_400.0, help="Seconds to wait for the end."),
     json: bool = _JSON,
 ) -> None:
     """Wait for the end of a job and show its report; a failed one is an error."""
-    where = (azure, base_url, api_key_env)
-    base = _engine(*where, "any", start_job_id=job).get_current_job().model
-    shown = {"timeout": timeout, "show_progress": not json}
-    report = _engine(*where, base, start_job_id=job, **shown).finetune()
-    if json:
-        print_json(report.to_dict())
-        return
-    print_report(report)
-    console.print(f"tuned model: {report.data.get('tuned_model')}", markup=False, soft_wrap=True)
+    base = _engine(azure, base_url, api_key_env, "any", start_job_id=job).get_current_job().model
+    report = _engine(
+        azure, base_url, api_key_env, base, start_job_id=job, timeout=timeout,
+        show_progress=not json,
+    ).finetune()  # fmt: skip
+    print_json(report.to_dict()) if json else print_report(report)
 
 
 @app.command("status")
@@ -158,26 +142,15 @@ def _show(job: Any, as_json: bool) -> None:
         console.print(f"{name}: {value}", markup=False, soft_wrap=True)
 
 
-def _pairs(given: list[str] | None) -> dict[str, Any]:
+def _pairs(option: str, given: list[str] | None) -> dict[str, Any]:
     """`NAME=VALUE`, the value as JSON where it is any."""
     found: dict[str, Any] = {}
     for pair in given or []:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise ValueError(f"each --hyperparameter must be NAME=VALUE, got {pair!r}")
+            raise ValueError(f"each {option} must be NAME=VALUE, got {pair!r}")
         try:
             found[name] = json.loads(text)
         except ValueError:
             found[name] = text
     return found
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError as exc:
-        raise ValueError(f"the value of --extra-body is not valid JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise ValueError(f"the value of --extra-body must be a JSON object, got {kind}")
-    return value

@@ -67,9 +67,6 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         Args:
             engine: the deployment's name; by default the engine's `deployment`.
             **model_kwargs: see `OpenAIFinetuneEngine`.
-
-        Raises:
-            ValueError: no deployment is named; the message says how to make one.
         """
         if engine is not None:
             model_kwargs["deployment"] = engine
@@ -103,8 +100,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
             Azure's reply; `properties.provisioningState` says when it is ready.
 
         Raises:
-            NotFinetunedError: there is no job yet.
-            HostedError: the job has no model, or Azure refuses.
+            HostedError: the job has no model yet, or Azure refuses.
         """
         job = self.get_current_job()
         if not job.fine_tuned_model:

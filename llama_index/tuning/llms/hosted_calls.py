@@ -160,7 +160,9 @@ class Calls:
             )  # fmt: skip
         said = self.clean(str(exc))
         if isinstance(exc, openai.APIConnectionError):
-            return HostedError(f"{about} cannot be reached: {said} ({_kind(exc.__cause__)})")
+            return HostedError(
+                f"{about} cannot be reached: {said} ({type(exc.__cause__).__name__})"
+            )
         if isinstance(exc, Garbage | json.JSONDecodeError | openai.APIError):
             return HostedError(f"{about} answered with garbage: {said}")
         return None
@@ -181,7 +183,3 @@ def _message(exc: Any) -> str:
         if body.get(key):
             return body[key] if isinstance(body[key], str) else json.dumps(body[key])
     return str(exc)[:500]
-
-
-def _kind(exc: BaseException | None) -> str:
-    return type(exc).__name__ if exc is not None else "no reason given"

@@ -11,7 +11,15 @@ from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.errors import HostedError, JobNotFinishedError, NotFinetunedError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.llms.evaluation import Evaluate, Peer, check_callables, check_peers
+from llama_index.tuning.llms.evaluation import (
+    Evaluate,
+    Peer,
+    Scores,
+    caller_scores,
+    check_callables,
+    check_peers,
+    peer_scores,
+)
 from llama_index.tuning.llms.hosted_calls import Calls, Clock
 from llama_index.tuning.llms.hosted_client import check_client, check_open, make_client
 from llama_index.tuning.llms.hosted_file import (
@@ -32,7 +40,7 @@ from llama_index.tuning.llms.hosted_options import (
     check_texts,
     check_whole,
 )
-from llama_index.tuning.llms.hosted_report import Measuring, hosted_report
+from llama_index.tuning.llms.hosted_report import hosted_report
 from llama_index.tuning.llms.hosted_submit import (
     ENDED_BADLY,
     cancel_job,
@@ -85,8 +93,6 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         base_llm: with `evaluate`, what is compared with and kept; by default `base_model` at the
             same server.
         deployment: Azure's name for the running tuned model.
-        price: of a million trained tokens, for `estimate()`.
-        tokenizer: text → tokens, for the estimate.
         min_examples: fewer are an error; OpenAI asks for 10.
         timeout: seconds to wait for the job; None: for ever.
         poll_interval: seconds between two looks at the job.
@@ -101,7 +107,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         ...     "meta-llama/Meta-Llama-3.1-8B-Instruct", "train.jsonl",
         ...     base_url="https://api.tokenfactory.nebius.com/v1", api_key=key,
         ... )
-        >>> print(engine.estimate())  # doctest: +SKIP
+        >>> print(engine.estimate(price=0.4))  # doctest: +SKIP
         >>> print(engine.finetune())  # doctest: +SKIP
         >>> llm = engine.get_finetuned_model()  # doctest: +SKIP
     """
@@ -129,8 +135,6 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         accept: Accept = "gain",
         base_llm: LLM | None = None,
         deployment: str | None = None,
-        price: float | None = None,
-        tokenizer: Tokenizer | None = None,
         min_examples: int = 10,
         timeout: float | None = 86_400.0,
         poll_interval: float = 15.0,
@@ -155,11 +159,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         check_texts(start_job_id=start_job_id, base_url=base_url, deployment=deployment)
         check_whole("min_examples", min_examples, 1)
         check_positive(poll_interval=poll_interval)
-        for name, value in (("timeout", timeout), ("price", price)):
-            if value is not None:
-                check_positive(**{name: value})
-        if tokenizer is not None and not callable(tokenizer):
-            raise TypeError(f"tokenizer must be a function, text to tokens, got {tokenizer!r}")
+        if timeout is not None:
+            check_positive(timeout=timeout)
         if client is not None:
             check_client(client, base_url, api_key)
         self.data_path, self.validation_data = data_path, validation_data
@@ -168,8 +169,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         self._server_arguments = (client, base_url, api_key)
         self.evaluate, self.protect, self.peers = evaluate, dict(protect or {}), dict(peers or {})
         self.accept, self.base_llm, self.deployment = accept, base_llm, deployment
-        self.price, self.tokenizer, self.min_examples = price, tokenizer, min_examples
-        self.timeout, self.poll_interval = timeout, poll_interval
+        self.min_examples, self.timeout, self.poll_interval = min_examples, timeout, poll_interval
         self.show_progress, self.clock = show_progress, clock or Clock()
         self.report: FinetuneReport | None = None
         self._calls: Calls | None = None
@@ -196,14 +196,22 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         finetuning_handler.save_finetuning_events(data_path, min_examples=least)
         return cls(base_model, data_path, **kwargs)
 
-    def estimate(self) -> JobEstimate:
+    def estimate(
+        self, *, price: float | None = None, tokenizer: Tokenizer | None = None
+    ) -> JobEstimate:
         """Tokens and, given a price, cost; the data is checked, and nothing is sent.
+
+        Args:
+            price: of a million trained tokens, in your currency.
+            tokenizer: text → tokens; LlamaIndex's own (cl100k) by default.
 
         Raises:
             DatasetError: the data cannot be learnt from.
         """
+        if price is not None:
+            check_positive(price=price)
         epochs = self.options.hyperparameters.get("n_epochs", "auto")
-        return estimate_job(self._checked_files().training, epochs, self.price, self.tokenizer)
+        return estimate_job(self._checked_files().training, epochs, price, tokenizer)
 
     def submit(self) -> Any:
         """Bring data and job to the server, once, and return the job without waiting for it.
@@ -232,11 +240,14 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if self.start_job_id is None:
             self._checked_files()
         calls = self._server()
-        measuring = Measuring(self.evaluate, self.protect, self.peers, self.accept)
+        before: Scores = {}
+        after: Scores = {}
+        peers: Scores = {}
         if self.evaluate is not None:  # a faulty one fails before any cost
             if self._existing() is None:
                 check_open(calls.server, self.clock.today, new_job=True)
-            measuring.before(self._base())
+            before = caller_scores(self._base(), self.evaluate, self.protect)
+            peers = peer_scores(self.peers, self.evaluate, before)
         job_id = self.submit().id
         follower = Follower(
             calls, job_id, self.timeout, self.poll_interval, new=job_id != self.start_job_id,
@@ -244,13 +255,13 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         )  # fmt: skip
         job = follower.wait()
         served = self.deployment or (job.fine_tuned_model if calls.server.kind != "azure" else None)
-        if served and self.evaluate is not None:
+        if served and before:
             wait_until_served(calls, served)
-            measuring.after(self._tuned(job, {}))
+            after = caller_scores(self._tuned(job, {}), self.evaluate, self.protect)
         self.report = hosted_report(
-            self.options, calls.server, job, measuring,
-            estimate=None if self._files is None else self.estimate(), history=follower.history,
-            seconds=time.perf_counter() - started, deployed=self.deployment is not None,
+            self.options, calls.server, job, before, after, peers, accept=self.accept,
+            deployment=self.deployment, estimate=self.estimate() if self._files else None,
+            history=follower.history, seconds=time.perf_counter() - started,
         )  # fmt: skip
         return self.report
 
@@ -271,11 +282,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
 
         Args:
             **model_kwargs: arguments of the LLM's class (`temperature`, `context_window`, …);
-                `model` names another model, such as a checkpoint's; `engine` or `deployment` is
-                Azure's name for it.
-
-        Returns:
-            `OpenAI` or `AzureOpenAI` where they know the model, else `OpenAILike`.
+                `model` names another model, such as a checkpoint's; `deployment` is Azure's.
 
         Raises:
             NotFinetunedError: there is no job yet, or `evaluate` did not measure it yet.
@@ -287,29 +294,25 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if job.status in ENDED_BADLY:
             raise HostedError(f"job {job.id} has status {job.status}: there is no tuned model")
         if job.status != SUCCEEDED:
-            raise JobNotFinishedError(
-                f"job {job.id} is still {job.status}; finetune() waits for it",
-                job_id=job.id,
-                state=job.status,
-            )
+            said = f"job {job.id} is still {job.status}; finetune() waits for it"
+            raise JobNotFinishedError(said, job_id=job.id, state=job.status)
         return self._base() if self._keeps_base() else self._tuned(job, model_kwargs)
 
     def _keeps_base(self) -> bool:
         """What the gate decided; without `evaluate` there was nothing to decide on."""
-        measured = self.report if self.report is not None and self.report.gains else None
-        if self.evaluate is None or self.accept == "always":
-            if measured is None:
-                logger.warning("the tuned LLM is used unmeasured")
-            return False
-        if measured is None:
+        measured = self.report is not None and bool(self.report.gains)
+        if self.evaluate is not None and self.accept == "gain" and not measured:
             raise NotFinetunedError(
                 "evaluate= was given and nothing is measured yet: call finetune(), on Azure with "
                 'deployment= of the tuned model; accept="always" takes the tuned LLM unmeasured'
             )
-        if not measured.accepted:
-            reason = measured.reason
+        if self.report is None or not measured:
+            logger.warning("the tuned LLM is used unmeasured")
+            return False
+        if not self.report.accepted:
+            reason = self.report.reason
             logger.warning('the base is kept: %s; accept="always" would override it', reason)
-        return not measured.accepted
+        return not self.report.accepted
 
     def _server(self) -> Calls:
         if self._calls is None:
@@ -337,10 +340,10 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         return find_job(self._server(), self.options, self._checked_files())
 
     def _current_id(self) -> str:
-        job = self._job_id or getattr(self._existing(), "id", None)
-        if job is None:
+        if self._job_id is None and (job := self._existing()) is not None:
+            self._job_id = job.id
+        if self._job_id is None:
             raise NotFinetunedError("call finetune() or submit() first; there is no job yet")
-        self._job_id = job
         return self._job_id
 
     def _base(self) -> LLM:
@@ -356,7 +359,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
     def _tuned(self, job: Any, model_kwargs: Mapping[str, Any]) -> LLM:
         calls, given = self._server(), dict(model_kwargs)
         check_open(calls.server, self.clock.today, new_job=False)
-        deployment = given.pop("deployment", None) or given.pop("engine", None) or self.deployment
+        deployment = given.pop("deployment", None) or self.deployment
         model = given.pop("model", None) or job.fine_tuned_model or deployment
         if not model:
             raise HostedError(

@@ -24,8 +24,8 @@ Tokenizer = Callable[[str], list[Any]]
 _FORMATS = {"supervised": "openai", "dpo": "openai-preference"}
 _PER_MESSAGE = 3
 """Tokens around a message in OpenAI's chat format, and as many before the answer."""
-_EPOCHS, _FEWEST, _MOST, _MAX_EPOCHS = 3, 100, 25_000, 25
-"""OpenAI's published rule of thumb for `n_epochs="auto"`: examples seen, at least and at most."""
+_AUTO_EPOCHS = 3
+"""What most servers choose where `n_epochs` is left to them."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class JobEstimate:
         tokens: of the file, once; a pair counts as two sequences, images are not counted.
         longest: of the longest conversation; servers cut one that is too long in silence.
         epochs: how often the file is gone through.
-        epochs_assumed: `n_epochs` is the server's choice; `epochs` is OpenAI's rule of thumb.
+        epochs_assumed: `n_epochs` is left to the server; most choose 3.
         trained_tokens: tokens × epochs.
         price: of a million trained tokens, in your currency; None: not given.
         cost: trained tokens at that price, in its currency.
@@ -192,7 +192,7 @@ def estimate_job(
         tokenizer = get_tokenizer()
     lengths = [_row_tokens(row, tokenizer) for _, row in _rows("data_path", training)]
     tokens = sum(map(sum, lengths))
-    passes = _auto_epochs(len(lengths)) if epochs == "auto" else int(epochs)
+    passes = _AUTO_EPOCHS if epochs == "auto" else int(epochs)
     return JobEstimate(
         examples=len(lengths),
         tokens=tokens,
@@ -227,11 +227,3 @@ def _sequence(messages: list[Any], tools: Any, tokenizer: Tokenizer) -> int:
         for call in message.get("tool_calls") or []:
             texts += [call["function"]["name"], call["function"]["arguments"]]
     return _PER_MESSAGE * (len(messages) + 1) + sum(len(tokenizer(text)) for text in texts if text)
-
-
-def _auto_epochs(examples: int) -> int:
-    if examples * _EPOCHS < _FEWEST:
-        return min(_MAX_EPOCHS, -(-_FEWEST // max(1, examples)))
-    if examples * _EPOCHS > _MOST:
-        return max(1, _MOST // examples)
-    return _EPOCHS

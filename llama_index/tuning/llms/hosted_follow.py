@@ -30,11 +30,11 @@ class Follower:
         job_id: whom to follow.
         timeout: seconds from now; None: none.
         poll_interval: seconds between two polls.
-        new: the job was made just now, and the server may not know it everywhere yet.
+        new: the server may not know the job everywhere yet.
         show_progress: show a bar.
         level: of the log, for the job's events.
 
-    `history` collects the metrics that events carry, `said` the events' messages.
+    `history` collects the metrics that events carry, `said` their messages.
     """
 
     calls: Calls
@@ -56,16 +56,19 @@ class Follower:
             JobNotFinishedError: it still runs at the deadline.
             HostedError: the server refuses, or cannot be reached until the deadline.
         """
+        from tqdm.auto import tqdm
+
         clock, status, unnamed = self.calls.clock, "", 0
         deadline = clock.now() + (float("inf") if self.timeout is None else self.timeout)
-        with _bar(self.job_id, self.show_progress) as bar:
+        with tqdm(desc=self.job_id, disable=not self.show_progress) as bar:
             while True:
                 job = self._poll(deadline)
                 self._hear()
                 if job.status != status:
                     logger.info("job %s is %s", job.id, job.status)
                     status = job.status
-                self._show(bar, status)
+                bar.set_postfix_str(f"{status}, {self.said[-1] if self.said else 'no event yet'}")
+                bar.update()
                 unnamed += status == SUCCEEDED
                 if status == SUCCEEDED and (job.fine_tuned_model or unnamed > _NAME_POLLS):
                     return job
@@ -118,20 +121,10 @@ class Follower:
             if metrics:
                 self.history.append(metrics)
 
-    def _show(self, bar: Any, status: str) -> None:
-        """Steps where the events tell them, and the status."""
-        last = self.history[-1] if self.history else {}
-        bar.total = int(last["total_steps"]) if "total_steps" in last else bar.total
-        bar.n = int(last.get("step", bar.n))
-        bar.set_postfix_str(status)
-
     def _ended_badly(self, job: Any) -> JobError:
-        said, code, param = (
-            getattr(job.error, name, None) for name in ("message", "code", "param")
-        )
-        reason = self.calls.clean(f"failed: {said or 'the server gives no reason'}")
-        reason += f", code {code}" if code else ""
-        reason += f", param {param}" if param else ""
+        said, code, param = (getattr(job.error, key, None) for key in ("message", "code", "param"))
+        about = f", code {code}, param {param}" if code or param else ""
+        reason = self.calls.clean(f"failed: {said or 'the server gives no reason'}{about}")
         return JobError(
             f"job {job.id} {'was cancelled' if job.status == 'cancelled' else reason}",
             job_id=job.id, state=job.status, code=code, param=param, events=self.said[-10:],
@@ -155,12 +148,6 @@ def wait_until_served(calls: Calls, model: str) -> None:
         passes=lambda exc: transient(exc) or status_of(exc) == 404,
         deadline=calls.clock.now() + SETTLING,
     )
-
-
-def _bar(name: str, show: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(desc=name, unit="step", disable=not show)
 
 
 def _is_number(value: Any) -> bool:

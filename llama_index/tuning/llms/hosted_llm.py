@@ -60,28 +60,33 @@ def hosted_llm(
     except ImportError as exc:
         library = "llama-index-llms-openai and llama-index-llms-openai-like"
         raise MissingExtraError("get_finetuned_model()", library, "openai") from exc
+    from openai import AzureOpenAI
+
     azure = server_of(client).kind == "azure"
     if azure and not deployment:
         raise ValueError(f"Azure serves deployments, not models. {deploy_step(model)}")
     names = [model, re.sub(r"[.:]ft-.*", "", model), base_model or ""]  # Azure's are `base.ft-id`
-    known = {name: size for name in names if (size := _context_window(name))}
-    told = _OF_OPENAI_LIKE & {*model_kwargs}
-    if azure and known and not told and (llm := _azure(client, next(iter(known)), deployment)):
-        kind, arguments = llm
+    windows = {name: size for name in names if (size := _context_window(name))}
+    usual = bool(windows) and not _OF_OPENAI_LIKE & {*model_kwargs}
+    if isinstance(client, AzureOpenAI) and usual and (kind := _azure_llm(client)):
+        arguments = _azure_arguments(client, next(iter(windows)), deployment)
         return _made(kind, {**arguments, **model_kwargs})
-    name = deployment or model
     if "api_key" not in model_kwargs and client.api_key in ("", _NO_KEY):
         raise ValueError("the client has no fixed key: pass api_key= to get_finetuned_model()")
-    where = {"model": name, "api_base": _base(client), "api_key": client.api_key}
-    if name in known and not told and not azure:
+    name = deployment or model
+    address = str(client.base_url).rstrip("/")
+    if isinstance(client, AzureOpenAI):  # its OpenAI-compatible address takes any deployment
+        address = f"{_endpoint(client)}/openai/v1"
+    where = {"model": name, "api_base": address, "api_key": client.api_key}
+    if usual and name in windows and not azure:
         return _made(OpenAILLM, {**where, **model_kwargs})
-    if not known and "context_window" not in model_kwargs:
+    if not windows and "context_window" not in model_kwargs:
         logger.warning(
             "the context window of %s is unknown and taken as %d tokens; context_window= of "
             "get_finetuned_model() sets it",
             name, DEFAULT_CONTEXT,
         )  # fmt: skip
-    window = next(iter(known.values()), DEFAULT_CONTEXT)
+    window = next(iter(windows.values()), DEFAULT_CONTEXT)
     defaults = {"context_window": window, "is_chat_model": True, "is_function_calling_model": True}
     return _made(OpenAILike, {**defaults, **where, **model_kwargs})
 
@@ -108,46 +113,36 @@ def _context_window(model: str) -> int | None:
     return size
 
 
-def _base(client: Any) -> str:
-    """The address to ask; Azure's OpenAI-compatible one takes any deployment's name."""
-    from openai import AzureOpenAI
+def _azure_llm(client: Any) -> Any | None:
+    """LlamaIndex's LLM for Azure; None where it is not installed, and a key will do without."""
+    try:
+        from llama_index.llms.azure_openai import AzureOpenAI
+    except ImportError as exc:
+        if client.api_key != _NO_KEY:
+            return None
+        raise MissingExtraError(
+            "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
+        ) from exc
+    return AzureOpenAI
 
-    if isinstance(client, AzureOpenAI):
-        return f"{_endpoint(client)}/openai/v1"
-    return str(client.base_url).rstrip("/")
+
+def _azure_arguments(client: Any, model: str, deployment: str | None) -> dict[str, Any]:
+    token, provider = client._azure_ad_token, client._azure_ad_token_provider
+    signed: dict[str, Any] = {"api_key": client.api_key}
+    if token or provider:
+        signed = {"use_azure_ad": True, "azure_ad_token_provider": provider or (lambda: token)}
+    return {
+        "model": model,
+        "engine": deployment,
+        "azure_endpoint": _endpoint(client),
+        "api_version": client._api_version,
+        **signed,
+    }
 
 
 def _endpoint(client: Any) -> str:
     parts = urlsplit(str(client.base_url))
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _azure(client: Any, known: str, deployment: str | None) -> tuple[Any, dict[str, Any]] | None:
-    """LlamaIndex's LLM for Azure's client, and its arguments; None where it is not installed."""
-    from openai import AzureOpenAI
-
-    if not isinstance(client, AzureOpenAI):
-        return None
-    token, provider = client._azure_ad_token, client._azure_ad_token_provider
-    try:
-        from llama_index.llms.azure_openai import AzureOpenAI as AzureLLM
-    except ImportError as exc:
-        if not (token or provider):
-            return None
-        raise MissingExtraError(
-            "get_finetuned_model() with Azure AD", "llama-index-llms-azure-openai", "azure"
-        ) from exc
-    arguments: dict[str, Any] = {
-        "model": known,
-        "engine": deployment,
-        "azure_endpoint": _endpoint(client),
-        "api_version": client._api_version,
-    }
-    if token or provider:
-        arguments |= {"use_azure_ad": True, "azure_ad_token_provider": provider or (lambda: token)}
-    else:
-        arguments["api_key"] = client.api_key
-    return AzureLLM, arguments
 
 
 def _made(kind: Any, arguments: dict[str, Any]) -> LLM:

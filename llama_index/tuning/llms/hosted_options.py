@@ -16,7 +16,7 @@ Method = Literal["supervised", "dpo"]
 RUN_KEY = "llama_index_tuning_run"
 """The metadata key that lets a job be found again."""
 
-_OURS = ("model", "training_file", "validation_file", "method", "hyperparameters", "metadata")
+_OURS = {"model", "training_file", "validation_file", "method", "hyperparameters", "metadata"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,11 @@ class JobOptions:
             given = getattr(self, name)
             if not isinstance(given, Mapping):  # its values may be secret, and are not shown
                 raise TypeError(f"{name} must map names to values, got {type(given).__name__}")
-        for name, value in self.hyperparameters.items():
-            if name in ("n_epochs", "batch_size") and value != "auto":
-                check_whole(name, value, 1)
-            elif name in ("learning_rate_multiplier", "beta") and value != "auto":
-                check_positive(**{name: value})
-        for name in self.extra_body:
-            if name in _OURS:
-                raise ValueError(f"extra_body must not hold {name!r}: the engine sets it")
+        epochs = self.hyperparameters.get("n_epochs", "auto")
+        if epochs != "auto":
+            check_whole("n_epochs", epochs, 1)
+        for name in _OURS & {*self.extra_body}:
+            raise ValueError(f"extra_body must not hold {name!r}: the engine sets it")
 
     def run_key(self, training: bytes, validation: bytes | None) -> str:
         """The same for the same data and options: what makes a run one run."""

@@ -27,7 +27,10 @@ ENDED_BADLY = ("failed", "cancelled")
 
 _BROKEN = ("error", "failed", "deleted", "cancelled")
 _READY = ("processed", "succeeded")
-_NOT_READY = re.compile(r"not (yet )?(been )?(ready|processed)|being processed|pending", re.I)
+_METADATA = re.compile("metadata")
+_NOT_READY = re.compile(
+    r"file.* (not (yet )?(been )?(ready|processed)|being processed|pending)", re.I
+)
 _PAUSE = 2.0
 """Seconds between two looks at a file that is not ready."""
 
@@ -164,7 +167,7 @@ def _create(
             return checked(calls.quick.fine_tuning.jobs.create(**asked), "id", "status")
         except Exception as exc:
             lost = lost or (transient(exc) and status_of(exc) != 429)
-            if "metadata" in asked and _refuses(exc, "metadata"):
+            if "metadata" in asked and _refused(exc, _METADATA):
                 del asked["metadata"]
                 raise Garbage("the server takes no metadata") from exc
             raise
@@ -172,17 +175,11 @@ def _create(
     return calls.send(
         "create the job",
         create,
-        passes=lambda exc: transient(exc) or _not_ready(exc),
+        passes=lambda exc: transient(exc) or _refused(exc, _NOT_READY),
         deadline=calls.clock.now() + SETTLING,
     )
 
 
-def _refuses(error: BaseException, word: str) -> bool:
-    said = f"{error} {getattr(error, 'body', '')}".lower()
-    return status_of(error) in (400, 409, 422) and word in said
-
-
-def _not_ready(error: BaseException) -> bool:
-    """Whether a job is refused only because its file is still being read."""
+def _refused(error: BaseException, pattern: re.Pattern[str]) -> bool:
     said = f"{error} {getattr(error, 'body', '')}"
-    return _refuses(error, "file") and bool(_NOT_READY.search(said))
+    return status_of(error) in (400, 409, 422) and bool(pattern.search(said))

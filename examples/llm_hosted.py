@@ -93,10 +93,9 @@ engine = OpenAIFinetuneEngine.from_finetuning_handler(
     base_url=f"http://127.0.0.1:{server.server_port}/v1",
     api_key="none",
     evaluate=knows_the_fee,
-    price=3.0,
     poll_interval=0.2,
 )
-print("before anything is sent:", engine.estimate())
+print("before anything is sent:", engine.estimate(price=3.0))
 print(engine.finetune())
 llm = engine.get_finetuned_model(context_window=8192)
 print("the tuned LLM:", llm.complete("How high is the fee in November?"))

@@ -21,8 +21,7 @@ class JobsServer:
 
     Args:
         faults: endpoint → what goes wrong with its next requests, in order (None: nothing).
-            Endpoints: upload, file, files, create, job, jobs, events, checkpoints, cancel,
-            pause, resume, chat. Faults: see `FAULTS`, "429:<Retry-After>", "quota", "not_ready",
+            Endpoints: upload, file, files, create, job, jobs, events, cancel, chat. Faults: see `FAULTS`, "429:<Retry-After>", "quota", "not_ready",
             "400:<message>", or any status such as "404".
         share: of all other requests, how many have a fault of `FAULTS`.
         kinds: which ones.
@@ -116,10 +115,7 @@ class JobsServer:
             ("GET", jobs, "jobs"),
             ("GET", f"{jobs}/{{id}}", "job"),
             ("GET", f"{jobs}/{{id}}/events", "events"),
-            ("GET", f"{jobs}/{{id}}/checkpoints", "checkpoints"),
             ("POST", f"{jobs}/{{id}}/cancel", "cancel"),
-            ("POST", f"{jobs}/{{id}}/pause", "pause"),
-            ("POST", f"{jobs}/{{id}}/resume", "resume"),
             ("POST", f"{base}/chat/completions", "chat"),
         ):
             router.add_route(method, path, self._handler(name))
@@ -235,7 +231,7 @@ class JobsServer:
 
     def _advance(self, id_):
         job = self.jobs[id_]
-        if job["status"] in ("succeeded", "failed", "cancelled", "paused"):
+        if job["status"] in ("succeeded", "failed", "cancelled"):
             return
         if self.stages and not isinstance(self.stages[0], str):
             left, number = self.clock() - job["began"], 0
@@ -283,29 +279,11 @@ class JobsServer:
         data = [{**shared, **event} for event in reversed(made)]
         return web.json_response({"object": "list", "data": data, "has_more": False})
 
-    async def _checkpoints(self, request, body):
-        id_ = request.match_info["id"]
-        made = {
-            "id": "ftckpt-1", "object": "fine_tuning.job.checkpoint", "created_at": 1,
-            "fine_tuned_model_checkpoint": f"{self.jobs[id_]['fine_tuned_model']}:ckpt-step-2",
-            "fine_tuning_job_id": id_, "metrics": {"step": 2, "train_loss": 0.5}, "step_number": 2,
-        }  # fmt: skip
-        return web.json_response({"object": "list", "data": [made], "has_more": False})
-
     async def _cancel(self, request, body):
-        return self._set(request, "cancelled")
-
-    async def _pause(self, request, body):
-        return self._set(request, "paused")
-
-    async def _resume(self, request, body):
-        return self._set(request, "running")
-
-    def _set(self, request, status):
         job = self.jobs.get(request.match_info["id"])
         if job is not None and job["status"] in ("succeeded", "failed", "cancelled"):
             return refused(400, f"Job has already completed: {job['status']}", "invalid")
-        return self._on_job(request, lambda id_: self.jobs[id_].update(status=status))
+        return self._on_job(request, lambda id_: self.jobs[id_].update(status="cancelled"))
 
     async def _deploy(self, request, body):
         return web.json_response({"properties": {"provisioningState": "Succeeded"}})

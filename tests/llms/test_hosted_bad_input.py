@@ -26,7 +26,7 @@ def line(*messages, **fields):
 
 USER = {"role": "user", "content": "q"}
 ARGUMENTS = [
-    ({"base_model": ""}, "base_model must be a text, got an empty one"),
+    ({"base_model": ""}, "base_model must be a non-empty name, got ''"),
     ({"data_path": None}, "data_path is needed, or start_job_id of a job that exists"),
     ({"method": "sft"}, "unknown method 'sft'; choose one of: supervised, dpo"),
     ({"data_path": 7}, "data_path must be a path or a ChatDataset, got int"),
@@ -113,7 +113,7 @@ def test_faults_of_a_file_are_told_by_line_and_field(tmp_path, content, message)
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "data_path: line 1 is not valid JSON"), (b"\xff", "data_path: line 1 is not valid JSON"),
+    [(b"{", "data_path: line 1 is not valid"), (b"\xff", "data_path: line 1 is not valid"),
      (b"\n3", "data_path: line 2 must be an object, got int")],
 )  # fmt: skip
 def test_without_validation_lines_are_still_json(tmp_path, content, message):

@@ -95,9 +95,9 @@ def test_no_credit_is_not_tried_again():
 
 def test_a_server_that_cannot_list_jobs_leaves_no_doubt_open():
     faults = {"jobs": ["404"] * 99, "create": ["drop_after"]}
-    with JobsServer(faults=faults) as server:
-        with pytest.raises(HostedError, match=r"cannot list jobs: whether one runs is unknown"):
-            engine_on(server, chats()).finetune()
+    doubt = pytest.raises(HostedError, match=r"cannot list jobs: whether one runs is unknown")
+    with JobsServer(faults=faults) as server, doubt:
+        engine_on(server, chats()).finetune()
     assert len(server.jobs) == 1
 
 

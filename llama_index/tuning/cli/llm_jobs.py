@@ -90,7 +90,11 @@ def follow(
         azure, base_url, api_key_env, base, start_job_id=job, timeout=timeout,
         show_progress=not json,
     ).finetune()  # fmt: skip
-    print_json(report.to_dict()) if json else print_report(report)
+    if json:
+        print_json(report.to_dict())
+        return
+    print_report(report)
+    console.print(f"tuned model: {report.data.get('tuned_model')}", markup=False, soft_wrap=True)
 
 
 @app.command("status")

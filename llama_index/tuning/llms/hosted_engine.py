@@ -260,8 +260,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             after = caller_scores(self._tuned(job, {}), self.evaluate, self.protect)
         self.report = hosted_report(
             self.options, calls.server, job, before, after, peers, accept=self.accept,
-            deployment=self.deployment, estimate=self.estimate() if self._files else None,
-            history=follower.history, seconds=time.perf_counter() - started,
+            deployment=self.deployment, history=follower.history,
+            seconds=time.perf_counter() - started,
         )  # fmt: skip
         return self.report
 

@@ -38,7 +38,9 @@ class JobOptions:
     """Fields of one server only, such as Azure's `trainingType`."""
 
     def __post_init__(self) -> None:
-        check_texts(base_model=self.model, suffix=self.suffix)
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ValueError(f"base_model must be a non-empty name, got {self.model!r}")
+        check_texts(suffix=self.suffix)
         if self.method not in get_args(Method):
             choices = ", ".join(get_args(Method))
             raise ValueError(f"unknown method {self.method!r}; choose one of: {choices}")

@@ -8,7 +8,6 @@ from llama_index.tuning.evaluate.bootstrap import Gain, paired_gain
 from llama_index.tuning.gate import MIN_SLICE, Accept, Verdict, decide
 from llama_index.tuning.llms.evaluation import SCORE, Scores, check_same_items, peer_gains
 from llama_index.tuning.llms.hosted_client import Server, closing_note
-from llama_index.tuning.llms.hosted_file import JobEstimate
 from llama_index.tuning.llms.hosted_llm import deploy_step
 from llama_index.tuning.llms.hosted_options import JobOptions
 from llama_index.tuning.report import FinetuneReport, Gains, installed_versions
@@ -34,7 +33,6 @@ def hosted_report(
     *,
     accept: Accept,
     deployment: str | None,
-    estimate: JobEstimate | None,
     history: list[dict[str, float]],
     seconds: float,
 ) -> FinetuneReport:
@@ -49,7 +47,6 @@ def hosted_report(
         peers: scores of others that it is compared with.
         accept: the gate's rule.
         deployment: Azure's name for the tuned model.
-        estimate: of the data.
         history: metrics that the job's events told.
         seconds: of the whole run.
     """
@@ -69,7 +66,6 @@ def hosted_report(
         "training_file": job.training_file,
         "validation_file": job.validation_file,
         "trained_tokens": job.trained_tokens,
-        "estimate": estimate.to_dict() if estimate else None,
     }
     notes = [
         f"{name} has {gain.n} items; the gate guards {MIN_SLICE} or more"

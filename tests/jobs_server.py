@@ -21,7 +21,8 @@ class JobsServer:
 
     Args:
         faults: endpoint → what goes wrong with its next requests, in order (None: nothing).
-            Endpoints: upload, file, files, create, job, jobs, events, cancel, chat. Faults: see `FAULTS`, "429:<Retry-After>", "quota", "not_ready",
+            Endpoints: upload, file, files, create, job, jobs, events, cancel, chat.
+            Faults: see `FAULTS`, "429:<Retry-After>", "quota", "not_ready",
             "400:<message>", or any status such as "404".
         share: of all other requests, how many have a fault of `FAULTS`.
         kinds: which ones.

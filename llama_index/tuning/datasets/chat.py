@@ -12,6 +12,7 @@ from typing import Any
 from llama_index.tuning.datasets import _chat_formats as formats
 from llama_index.tuning.datasets._chat_validation import conversation_faults
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 
 Message = dict[str, Any]
@@ -92,7 +93,7 @@ class ChatDataset:
         return ChatDataset([self.examples[number] for number in numbers])
 
     def without_thinking(self) -> ChatDataset:
-        """The same conversations without the model's thoughts, which no format can hold."""
+        """The same conversations without the model's thoughts, beside its answers or in them."""
         return ChatDataset([_without_thinking(example) for example in self.examples])
 
     def split(self, test_size: float = 0.2, *, seed: int = 0) -> tuple[ChatDataset, ChatDataset]:
@@ -209,12 +210,20 @@ def example_faults(example: ChatExample) -> list[str]:
 
 
 def _without_thinking(example: ChatExample) -> ChatExample:
-    messages = [
-        {key: value for key, value in message.items() if key != "thinking"}
-        for message in (*example.messages, example.rejected or {})
-    ]
-    rejected = messages.pop()
-    return replace(example, messages=messages, rejected=rejected or None)
+    messages = [_unthinking(message) for message in example.messages]
+    rejected = None if example.rejected is None else _unthinking(example.rejected)
+    return replace(example, messages=messages, rejected=rejected)
+
+
+def _unthinking(message: Message) -> Message:
+    kept = {key: value for key, value in message.items() if key != "thinking"}
+    content = kept.get("content")
+    if message["role"] != "assistant" or not content:
+        return kept
+    if isinstance(content, str):
+        return {**kept, "content": without_thoughts(content)}
+    parts = [{**part, "text": without_thoughts(part["text"])} for part in content]
+    return {**kept, "content": [part for part in parts if part["text"]]}
 
 
 def _refuse_thinking(example: ChatExample) -> None:

@@ -31,10 +31,10 @@ _ONLY_CLOSED = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _HEADER = re.compile(
-    r"\A\s*(?:<\|start\|>assistant)?\s*"
+    r"(?:<\|start\|>assistant\s*)?"
     r"(?:<\|channel\|>final(?:\s*<\|constrain\|>\w+)?<\|message\|>|to=user<\|message\|>)"
 )
-_TRAILER = re.compile(r"(?:<\|return\|>|<\|end\|>|<\|eot\|>)\s*\Z")
+_TRAILERS = ("<|return|>", "<|end|>", "<|eot|>")
 _BARE_CHANNELS = re.compile(r"\Aanalysis(.*?)assistantfinal(.*)\Z", re.DOTALL)
 
 
@@ -65,9 +65,11 @@ def split_thoughts(reply: str) -> tuple[str, str]:
     if bare:
         return bare.group(1).strip(), bare.group(2)
     thoughts, answer = _taken_apart(reply)
-    header = _HEADER.match(answer)
+    header = _HEADER.match(answer.lstrip())
     if header:
-        answer = _TRAILER.sub("", answer[header.end() :])
+        answer = answer.lstrip()[header.end() :]
+        for mark in _TRAILERS:
+            answer = answer.removesuffix(mark)
     return "\n".join(thought for thought in map(str.strip, thoughts) if thought), answer
 
 

@@ -19,6 +19,7 @@ Message = dict[str, Any]
 Tool = dict[str, Any]
 
 FORMATS = ("openai", "openai-preference", "trl", "trl-prompt-completion", "sharegpt")
+READ_ONLY = ("trl-preference", "alpaca")
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class ChatDataset:
 
         Args:
             path: the file.
-            format: its format; None: told by the keys of each line.
+            format: its format, one that `save_jsonl` writes, `"trl-preference"` (prompt, chosen,
+                rejected) or `"alpaca"`; None: told by the keys of each line.
 
         Raises:
             DatasetError: naming each faulty line and field.
@@ -244,7 +246,7 @@ def _writer(format: str) -> Callable[[ChatExample], dict[str, Any]]:
         "trl-prompt-completion": formats.prompt_completion_line,
         "sharegpt": formats.sharegpt_line,
     }
-    return writers[_known(format)]
+    return writers[_known(format, FORMATS)]
 
 
 def _reader(format: str) -> Callable[[Mapping[str, Any]], ChatExample]:
@@ -253,15 +255,17 @@ def _reader(format: str) -> Callable[[Mapping[str, Any]], ChatExample]:
         "openai-preference": formats.from_preference,
         "trl": formats.from_openai,
         "trl-prompt-completion": formats.from_prompt_completion,
+        "trl-preference": formats.from_trl_preference,
+        "alpaca": formats.from_alpaca,
         "sharegpt": formats.from_sharegpt,
     }
-    read = readers[_known(format)]
+    read = readers[_known(format, (*FORMATS, *READ_ONLY))]
     return lambda row: ChatExample(**read(row))
 
 
-def _known(format: str) -> str:
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")
+def _known(format: str, formats_known: Sequence[str]) -> str:
+    if format not in formats_known:
+        raise ValueError(f"unknown format {format!r}; choose one of: {', '.join(formats_known)}")
     return format
 
 

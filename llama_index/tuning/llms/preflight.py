@@ -309,8 +309,8 @@ def _warnings(
         found.append(f"{len(chats.too_long)} conversations are too long and are left out")
     if trip < 1:
         found.append(
-            f"the chat template changes {1 - trip:.1%} of the answers: what is learnt is not read "
-            "as it stands in the dataset"
+            f"the chat template changes answers: of {1 - trip:.1%}, what is learnt is not read as "
+            "it stands in the dataset"
         )
     if overlap:
         found.append(f"{overlap} conversations to measure on are trained on too")

@@ -27,7 +27,7 @@ _FIRST_OPENING = re.compile(_OPENING, re.IGNORECASE)
 _CLOSED = {start: re.compile(re.escape(end), re.IGNORECASE) for start, end in _CLOSINGS.items()}
 # A closing mark of a thought that the prompt began; within a line it may be spoken of.
 _ONLY_CLOSED = re.compile(
-    rf"^(?:{_any_of(tuple(f'</{tag}>' for tag in _TAGS) + ('[/think]', '◁/think▷'))})",
+    rf"^(?:{_any_of((*(f'</{tag}>' for tag in _TAGS), '[/think]', '◁/think▷'))})",
     re.MULTILINE | re.IGNORECASE,
 )
 _HEADER = re.compile(

@@ -285,9 +285,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
                 batch_size=self.options.batch_size,
             )
         if self.evaluate is not None or self.protect:
-            loaded = LoadedModel(
-                model, plan.tokenizer, plan.source.name, plan.template_arguments
-            )
+            loaded = LoadedModel(model, plan.tokenizer, plan.source.name, plan.template_arguments)
             llm = TunedHuggingFaceLLM.of(loaded, tool_parser=plan.tool_parser)
             found |= caller_scores(llm, self.evaluate, self.protect)
         return found

@@ -209,7 +209,9 @@ def _read(
 
 def _tools_of(example: ChatExample, message: Message) -> Sequence[Mapping[str, Any]]:
     """The tools offered; where a message calls one that is not listed, its name alone."""
-    called = [{"function": {"name": c["function"]["name"]}} for c in message.get("tool_calls") or ()]
+    called = [
+        {"function": {"name": c["function"]["name"]}} for c in message.get("tool_calls") or ()
+    ]
     return example.tools or called
 
 

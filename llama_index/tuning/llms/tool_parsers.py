@@ -166,7 +166,9 @@ class LlamaToolParser(ToolParser):
             calls += sound
             following = self._between.match(text, read[1])
             place = following.end() if following else read[1]
-        return ParsedReply("", calls) if calls and self._end.match(text, place) else ParsedReply(text)
+        return (
+            ParsedReply("", calls) if calls and self._end.match(text, place) else ParsedReply(text)
+        )
 
     def visible(self, text: str) -> str:
         """All of it, where it does not begin as a call does."""
@@ -205,9 +207,7 @@ class ArgumentTagToolParser(ToolParser):
     starts = ("<tool_call>",)
     untyped = True
     _call = re.compile(r"<tool_call>\s*([^\s<{]+)\s*(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-    _argument = re.compile(
-        r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL
-    )
+    _argument = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written."""
@@ -321,7 +321,7 @@ class GemmaToolParser(ToolParser):
 
 
 class DeepSeekToolParser(ToolParser):
-    """Calls between `<｜tool▁call▁begin｜>` and `<｜tool▁call▁end｜>`, as DeepSeek V3 writes them."""
+    """Calls between `<｜tool▁call▁begin｜>` and its end, as DeepSeek V3 writes them."""
 
     starts = ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>")
     _call = re.compile(
@@ -364,9 +364,7 @@ FAMILIES: tuple[ToolParser, ...] = (
 """The parsers that are tried on what a template writes, the first that understands it is taken."""
 
 
-def typed_calls(
-    calls: Sequence[ToolCall], tools: Sequence[Mapping[str, Any]]
-) -> list[ToolCall]:
+def typed_calls(calls: Sequence[ToolCall], tools: Sequence[Mapping[str, Any]]) -> list[ToolCall]:
     """Calls whose arguments are all text, with the types of the tools' schemas.
 
     Example:
@@ -473,7 +471,9 @@ def _sound_call(call: Any) -> ToolCall | None:
             arguments = json.loads(arguments)
         except json.JSONDecodeError:
             return None
-    return ToolCall(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
+    return (
+        ToolCall(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
+    )
 
 
 _JSON_WORDS = {"true": True, "false": False, "null": None}
@@ -499,7 +499,7 @@ def _python_call(call: ast.expr) -> ToolCall:
 
 
 class _Words(ast.NodeTransformer):
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - ast's own name
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id not in _JSON_WORDS:
             return node
         return ast.copy_location(ast.Constant(_JSON_WORDS[node.id]), node)

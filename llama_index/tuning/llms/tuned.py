@@ -30,6 +30,7 @@ from llama_index.tuning.generate.calls import check_counts
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm
 from llama_index.tuning.llms.generation import Generated, generate, generation_settings
 from llama_index.tuning.llms.loading import check_vocabulary, context_length, end_tokens
+from llama_index.tuning.llms.options import check_template_arguments
 from llama_index.tuning.llms.prompts import (
     Prompt,
     PromptWriter,
@@ -38,7 +39,6 @@ from llama_index.tuning.llms.prompts import (
     room_for_reply,
     tool_records,
 )
-from llama_index.tuning.llms.options import check_template_arguments
 from llama_index.tuning.llms.responses import ReplyReader, completion_of, tool_selections
 from llama_index.tuning.llms.serving.replies import parser_of
 from llama_index.tuning.llms.streaming import in_thread, streamed

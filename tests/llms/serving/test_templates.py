@@ -52,7 +52,13 @@ TOOL = {
         },
     },
 }
-ARGUMENTS = {"city": "São Paulo", "zip": "75001", "people": 3, "members": True, "extras": ["a", "b"]}
+ARGUMENTS = {
+    "city": "São Paulo",
+    "zip": "75001",
+    "people": 3,
+    "members": True,
+    "extras": ["a", "b"],
+}
 ANSWERS = ["SELECT name FROM city", "  indented\n    code()\n", "\nafter a newline", "süß 🦊"]
 
 
@@ -102,9 +108,11 @@ def _ends(special):
         *("<|observation|>", "</s>"),
     )
     # gpt-oss ends a channel by <|end|>, and a turn by others.
-    return [mark for mark in known if mark in special and not (
-        mark == "<|end|>" and "<|return|>" in special
-    )]
+    return [
+        mark
+        for mark in known
+        if mark in special and not (mark == "<|end|>" and "<|return|>" in special)
+    ]
 
 
 def learnt_of(row, template):
@@ -118,7 +126,9 @@ def test_an_answer_is_read_as_it_is_taught_or_refused(name):
     template, ends = made(name, dataset)
     options = HuggingFaceOptions()
     if name in WITHOUT_END:
-        with pytest.raises(DatasetError, match="end the turn with one in tokenizer.chat_template"):
+        with pytest.raises(
+            DatasetError, match=r"end the turn with one in tokenizer\.chat_template"
+        ):
             tokenize_chats(dataset, template, ends, options, 10_000)
         return
     found = tokenize_chats(dataset, template, ends, options, 10_000)
@@ -149,7 +159,7 @@ def test_a_call_is_read_as_it_is_taught_or_refused(name):
     parser = parser_of(template)
     assert (parser is not None) == template.supports_tools == (base(name) in WITH_TOOLS)
     if parser is None:
-        with pytest.raises(DatasetError, match="knows no tools|does not write calls"):
+        with pytest.raises(DatasetError, match=r"knows no tools|does not write calls"):
             tokenize_chats(dataset, template, ends, HuggingFaceOptions(), 10_000)
         return
     check_parser(template, parser, [dataset])

@@ -1,7 +1,6 @@
 """Answers that a program checks: Python in a process with limits, or a check of the caller's."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -42,8 +41,6 @@ posix = pytest.mark.skipif(os.name != "posix", reason="processes are limited on 
         ("import os\nos.rename('.errors', '/tmp/x')", "does not allow os.rename outside"),
         ("import gc\ngc.get_objects()", "does not allow gc.get_objects"),
         ("import sys\nsys.audit('python-check.passed')", "does not allow python-check.passed"),
-        ("import sys\nsys.exit(0)", "it ended before its tests were over"),
-        ("import os\nos._exit(0)", "it ended before its tests were over"),
         ("raise SystemExit", "it ended before its tests were over"),
     ],
 )

@@ -288,6 +288,7 @@ def test_bad_databases_are_named(tmp_path):
     with pytest.raises(ValueError, match="must be SQLite, got postgresql"):
         Database(Engine())
 
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -86,7 +86,7 @@ class ApartBatchSampler(DefaultBatchSampler):
         if not self._said:
             self._said = True
             logger.warning(
-                "batches hold about %d pairs, not %d: the others share relevant documents with them",
+                "batches hold about %d pairs, not %d: others share relevant documents with them",
                 size,
                 self.whole,
             )

@@ -337,7 +337,9 @@ def texts_to_ask(prompts: Iterable[str]) -> list[str]:
 def _answer(reply: str) -> str:
     answer = without_thoughts(reply)
     if not answer.strip():
-        raise ReplyError(f"the teacher's answer is empty{', but for thoughts' * bool(reply.strip())}")
+        raise ReplyError(
+            f"the teacher's answer is empty{', but for thoughts' * bool(reply.strip())}"
+        )
     return answer
 
 

@@ -54,7 +54,8 @@ def guard():
             raise ImportError("PythonCheck does not allow " + args[0])
         if event == "open":
             flags = args[2] if isinstance(args[2], int) else 0
-            good = args[0] == "/dev/null" or inside(args[0], [here] if flags & writing else readable)
+            roots = [here] if flags & writing else readable
+            good = args[0] == "/dev/null" or inside(args[0], roots)
         elif starts(event, changing) or starts(event, reading):
             roots = [here] if starts(event, changing) else readable
             good = all(inside(a, roots) for a in args if isinstance(a, (str, bytes)))

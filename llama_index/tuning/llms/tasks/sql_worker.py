@@ -35,7 +35,8 @@ try:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 except (ImportError, ValueError, OSError):
     pass  # a system without such a limit: that of a value's length remains
-allowed = {getattr(sqlite3, f"SQLITE_{name}") for name in ("SELECT", "READ", "FUNCTION", "RECURSIVE")}
+reading = ("SELECT", "READ", "FUNCTION", "RECURSIVE")
+allowed = {getattr(sqlite3, f"SQLITE_{name}") for name in reading}
 late = f"it took longer than {limit:g} s"
 connection, opened = None, None
 def matches(pattern, value):
@@ -131,7 +132,9 @@ class SQLWorker:
                 _kill(process)
                 self._process = None
         if reply is None:
-            why = f"it took longer than {self.time_limit:g} s" if late.is_set() else "it ended SQLite"
+            why = (
+                f"it took longer than {self.time_limit:g} s" if late.is_set() else "it ended SQLite"
+            )
             raise SQLRefused(why)
         kind, found = reply
         if kind == "failed":

@@ -149,7 +149,9 @@ class _EngineFiles:
         seen = (id(connection), connection.total_changes, version)
         known, file = self._copies.get(name, (None, ""))
         if known != seen:
-            file = str(Path(self._folder.name) / f"{name}-{len(list(Path(self._folder.name).iterdir()))}")
+            file = str(
+                Path(self._folder.name) / f"{name}-{len(list(Path(self._folder.name).iterdir()))}"
+            )
             with closing(sqlite3.connect(file)) as copy:
                 connection.backup(copy, name=name)
             self._copies[name] = (seen, file)

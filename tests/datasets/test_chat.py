@@ -181,7 +181,7 @@ def test_too_few_and_too_long_write_nothing(tmp_path):
         ('{"messages": [{"role": "user"', "line 2 is not valid JSON"),
         ('{"input": {"messages": []}}', "line 2, lacks 'preferred_output'"),
         ('{"conversations": [{"from": "alien", "value": "x"}]}', "unknown 'from' 'alien'"),
-        ('{"prompt": "q", "completion": "a"}', "line 2, prompt must be a list of messages"),
+        ('{"prompt": 5, "completion": "a"}', "line 2, prompt must be a list of messages"),
     ],
 )
 def test_a_faulty_line_is_named_when_loading(tmp_path, line, message):

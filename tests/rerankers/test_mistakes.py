@@ -99,3 +99,19 @@ def test_odd_texts_and_queries_are_ranked(noisy):
     assert {i.node_id for i in retriever.retrieve("refund \ud800")} == {"2", "3"}
     assert retriever.retrieve("🙂") == []
     assert len(retriever.retrieve("refund " * 10_000)) == 2
+
+
+def test_a_classifier_of_two_outputs_is_named_as_one(tmp_path):
+    import pytest
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from llama_index.tuning.errors import ArtifactError
+    from llama_index.tuning.rerankers.tuned import load_cross_encoder
+    from tests.tiny_bert import save_tiny_bert
+
+    folder = save_tiny_bert(tmp_path / "two", ["some words"])
+    config = BertConfig.from_pretrained(folder)
+    config.num_labels = 2
+    BertForSequenceClassification(config).save_pretrained(folder)
+    with pytest.raises(ArtifactError, match="is a classifier of 2 outputs, and a re-ranker gives"):
+        load_cross_encoder(folder, device="cpu", trust_remote_code=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.errors import DatasetError
@@ -87,25 +87,35 @@ def sharegpt_line(example: ChatExample) -> Row:
 
 def told(row: Mapping[str, Any]) -> str:
     """The format of a line, by its keys."""
-    for key, format in {
-        "messages": "openai",
-        "input": "openai-preference",
-        "prompt": "trl-prompt-completion",
-        "conversations": "sharegpt",
-    }.items():
-        if key in row:
+    for keys, format in (
+        (("chosen", "rejected"), "trl-preference"),
+        (("input", "preferred_output"), "openai-preference"),
+        (("instruction", "output"), "alpaca"),
+        (("messages",), "openai"),
+        (("prompt",), "trl-prompt-completion"),
+        (("conversations",), "sharegpt"),
+        (("input",), "openai-preference"),
+    ):
+        if all(key in row for key in keys):
             return format
     raise DatasetError(f"the format is unknown: the keys are {', '.join(map(repr, row))}")
 
 
 def from_openai(row: Mapping[str, Any]) -> Row:
     """An example's fields from OpenAI's line, or from TRL's messages."""
-    messages = [_loaded(message) for message in row["messages"]]
-    return {"messages": messages, **_loaded_tools(row)}
+    dropped = [key for key in ("chosen", "rejected", "completion") if row.get(key) is not None]
+    if dropped:
+        raise DatasetError(
+            f"{dropped[0]} stands beside messages and would be dropped; rows of preferences have "
+            "chosen and rejected"
+        )
+    return {"messages": _loaded_messages(row["messages"], "messages"), **_loaded_tools(row)}
 
 
 def from_preference(row: Mapping[str, Any]) -> Row:
     """An example's fields from OpenAI's preference line."""
+    if not isinstance(row["input"], Mapping):
+        raise DatasetError(f"input must be an object with messages, got {row['input']!r:.80}")
     fields = from_openai(row["input"])
     better, worse = row["preferred_output"], row["non_preferred_output"]
     if len(better) != 1 or len(worse) != 1:
@@ -119,12 +129,54 @@ def from_preference(row: Mapping[str, Any]) -> Row:
 
 
 def from_prompt_completion(row: Mapping[str, Any]) -> Row:
-    """An example's fields from TRL's prompt and completion, as messages."""
-    if isinstance(row["prompt"], str):
-        raise DatasetError("prompt must be a list of messages, got a text")
-    prompt = [_unlearnt(_loaded(message)) for message in row["prompt"]]
-    completion = [_loaded(message) for message in row["completion"]]
-    return {"messages": [*prompt, *completion], **_loaded_tools(row)}
+    """An example's fields from TRL's prompt and completion, as messages or as texts."""
+    prompt = _loaded_messages(row["prompt"], "prompt", "user")
+    completion = _loaded_messages(row["completion"], "completion", "assistant")
+    messages = _with_ids([*map(_unlearnt, prompt), *completion])
+    return {"messages": messages, **_loaded_tools(row)}
+
+
+def from_trl_preference(row: Mapping[str, Any]) -> Row:
+    """An example's fields from TRL's preferences: chosen and rejected, with the prompt or without.
+
+    Without a `prompt` of messages both hold whole conversations, which open alike; a prompt that
+    is a text beside conversations is their first message, as in ultrafeedback.
+    """
+    chosen = _loaded_messages(row["chosen"], "chosen", "assistant")
+    rejected = _loaded_messages(row["rejected"], "rejected", "assistant")
+    whole = any(message["role"] != "assistant" for message in chosen)
+    if whole:
+        prompt = []
+    elif "prompt" in row:
+        prompt = _loaded_messages(row["prompt"], "prompt", "user")
+    else:
+        raise DatasetError("chosen and rejected hold answers alone: they need a prompt")
+    better, worse = [*prompt, *chosen], [*prompt, *rejected]
+    if not chosen or not rejected or better[:-1] != worse[:-1]:
+        raise DatasetError("chosen and rejected must differ in their last message alone")
+    *before, last = _with_ids(better)
+    return {
+        "messages": [*map(_unlearnt, before), last],
+        "rejected": _with_ids(worse)[-1],
+        **_loaded_tools(row),
+    }
+
+
+def from_alpaca(row: Mapping[str, Any]) -> Row:
+    """An example's fields from Alpaca's instruction, input and output."""
+    for key in ("instruction", "output", "input", "system"):
+        if not isinstance(row.get(key) or "", str):
+            raise DatasetError(f"{key} must be a text, got {row[key]!r:.80}")
+    given = row.get("input") or ""
+    asked = f"{row['instruction']}\n\n{given}" if given.strip() else row["instruction"]
+    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    return {
+        "messages": [
+            *system,
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": row["output"]},
+        ]
+    }
 
 
 def from_sharegpt(row: Mapping[str, Any]) -> Row:
@@ -247,21 +299,70 @@ def _called(calls: list[Row], ids: list[str]) -> Message:
 
 
 def _function(function: Mapping[str, Any]) -> Row:
-    return {**function, "arguments": _json(function["arguments"])}
+    arguments = function.get("arguments")
+    return {**function, "arguments": _json({} if arguments is None else arguments)}
 
 
 def _json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _loaded_messages(given: Any, at: str, role: str | None = None) -> list[Message]:
+    """Messages as they were written; a text is one message of the role."""
+    if isinstance(given, str) and role is not None:
+        return [{"role": role, "content": given}]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise DatasetError(f"{at} must be a list of messages, got {type(given).__name__}")
+    wrong = next((n for n, each in enumerate(given) if not isinstance(each, Mapping)), None)
+    if wrong is not None:
+        raise DatasetError(f"{at}[{wrong}] must be an object, got {type(given[wrong]).__name__}")
+    return _with_ids([_loaded(message) for message in given])
+
+
 def _loaded(message: Mapping[str, Any]) -> Message:
     loaded = {key: value for key, value in message.items() if value is not None or key == "content"}
+    thoughts = loaded.pop("reasoning_content", None)
+    if thoughts and "thinking" not in loaded:
+        loaded["thinking"] = thoughts
     if loaded.get("tool_calls"):
         loaded["content"] = loaded.get("content") or None
-        loaded["tool_calls"] = [
-            {**call, "function": _function(call["function"])} for call in loaded["tool_calls"]
-        ]
+        loaded["tool_calls"] = [_loaded_call(call) for call in loaded["tool_calls"]]
     return loaded
+
+
+def _loaded_call(call: Any) -> Any:
+    """A call as OpenAI has it; Hugging Face's may lack `type`, or stand without `function`."""
+    if not isinstance(call, Mapping):
+        return call
+    function = call.get("function")
+    if function is None and "name" in call:
+        function = {key: call[key] for key in ("name", "arguments") if key in call}
+    if not isinstance(function, Mapping):
+        return dict(call)
+    kept = {key: call[key] for key in ("id",) if call.get(key) is not None}
+    return {**kept, "type": call.get("type", "function"), "function": _function(function)}
+
+
+def _with_ids(messages: list[Message]) -> list[Message]:
+    """Calls without ids get one, and the results that follow name them in their order."""
+    made: list[Message] = []
+    waiting: list[str] = []
+    for place, message in enumerate(messages):
+        calls = message.get("tool_calls")
+        if calls:
+            named = [
+                {"id": f"call_{place}_{n}", **call} if isinstance(call, Mapping) else call
+                for n, call in enumerate(calls)
+            ]
+            message = {**message, "tool_calls": named}
+            waiting = [call["id"] for call in named if isinstance(call, Mapping)]
+        elif message.get("role") == "tool":
+            id_ = message.get("tool_call_id")
+            if id_ is None and waiting:
+                message = {**message, "tool_call_id": waiting[0]}
+            waiting = [each for each in waiting if each != message.get("tool_call_id")]
+        made.append(message)
+    return made
 
 
 def _loaded_tools(row: Mapping[str, Any]) -> Row:

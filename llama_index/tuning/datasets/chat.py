@@ -12,12 +12,14 @@ from typing import Any
 from llama_index.tuning.datasets import _chat_formats as formats
 from llama_index.tuning.datasets._chat_validation import conversation_faults
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 
 Message = dict[str, Any]
 Tool = dict[str, Any]
 
 FORMATS = ("openai", "openai-preference", "trl", "trl-prompt-completion", "sharegpt")
+READ_ONLY = ("trl-preference", "alpaca")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class ChatDataset:
         return ChatDataset([self.examples[number] for number in numbers])
 
     def without_thinking(self) -> ChatDataset:
-        """The same conversations without the model's thoughts, which no format can hold."""
+        """The same conversations without the model's thoughts, beside its answers or in them."""
         return ChatDataset([_without_thinking(example) for example in self.examples])
 
     def split(self, test_size: float = 0.2, *, seed: int = 0) -> tuple[ChatDataset, ChatDataset]:
@@ -180,7 +182,8 @@ class ChatDataset:
 
         Args:
             path: the file.
-            format: its format; None: told by the keys of each line.
+            format: its format, one that `save_jsonl` writes, `"trl-preference"` (prompt, chosen,
+                rejected) or `"alpaca"`; None: told by the keys of each line.
 
         Raises:
             DatasetError: naming each faulty line and field.
@@ -209,12 +212,20 @@ def example_faults(example: ChatExample) -> list[str]:
 
 
 def _without_thinking(example: ChatExample) -> ChatExample:
-    messages = [
-        {key: value for key, value in message.items() if key != "thinking"}
-        for message in (*example.messages, example.rejected or {})
-    ]
-    rejected = messages.pop()
-    return replace(example, messages=messages, rejected=rejected or None)
+    messages = [_unthinking(message) for message in example.messages]
+    rejected = None if example.rejected is None else _unthinking(example.rejected)
+    return replace(example, messages=messages, rejected=rejected)
+
+
+def _unthinking(message: Message) -> Message:
+    kept = {key: value for key, value in message.items() if key != "thinking"}
+    content = kept.get("content")
+    if message["role"] != "assistant" or not content:
+        return kept
+    if isinstance(content, str):
+        return {**kept, "content": without_thoughts(content)}
+    parts = [{**part, "text": without_thoughts(part["text"])} for part in content]
+    return {**kept, "content": [part for part in parts if part["text"]]}
 
 
 def _refuse_thinking(example: ChatExample) -> None:
@@ -235,7 +246,7 @@ def _writer(format: str) -> Callable[[ChatExample], dict[str, Any]]:
         "trl-prompt-completion": formats.prompt_completion_line,
         "sharegpt": formats.sharegpt_line,
     }
-    return writers[_known(format)]
+    return writers[_known(format, FORMATS)]
 
 
 def _reader(format: str) -> Callable[[Mapping[str, Any]], ChatExample]:
@@ -244,15 +255,17 @@ def _reader(format: str) -> Callable[[Mapping[str, Any]], ChatExample]:
         "openai-preference": formats.from_preference,
         "trl": formats.from_openai,
         "trl-prompt-completion": formats.from_prompt_completion,
+        "trl-preference": formats.from_trl_preference,
+        "alpaca": formats.from_alpaca,
         "sharegpt": formats.from_sharegpt,
     }
-    read = readers[_known(format)]
+    read = readers[_known(format, (*FORMATS, *READ_ONLY))]
     return lambda row: ChatExample(**read(row))
 
 
-def _known(format: str) -> str:
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")
+def _known(format: str, formats_known: Sequence[str]) -> str:
+    if format not in formats_known:
+        raise ValueError(f"unknown format {format!r}; choose one of: {', '.join(formats_known)}")
     return format
 
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 
 Pair = dict[str, str]
 """`{"question": …}`, with an `"answer"` where there is one."""
 
-_THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
 _EMPHASIS = re.compile(r"(\*\*|__)(.+?)\1")
 _WORDS = (
@@ -80,7 +80,7 @@ def parse_pairs(reply: str, limit: int, *, answers: bool = False) -> list[Pair]:
         limit: at most so many.
         answers: a question without an answer is left out.
     """
-    text = _THINKING.sub("", reply).strip()
+    text = without_thoughts(reply).strip()
     pairs = _from_json(text)
     if pairs is None:
         pairs = list(_from_lines(_FENCE.sub("", text)))
@@ -96,7 +96,7 @@ def parse_pairs(reply: str, limit: int, *, answers: bool = False) -> list[Pair]:
 
 def parse_yes_no(reply: str) -> bool:
     """Yes or no, in the first word of a reply that has one of them."""
-    text = _THINKING.sub("", reply)
+    text = without_thoughts(reply)
     found = re.search(
         r"\b(yes|no|true|false|ja|nein|sí|si|oui|non|sì|да|нет)\b|(是的|否|不是|はい|いいえ|是)",
         text.casefold(),
@@ -110,7 +110,7 @@ def parse_yes_no(reply: str) -> bool:
 
 def parse_grade(reply: str, highest: int) -> int:
     """A whole number from 0 to `highest`: the first of the reply."""
-    found = re.search(r"(?<![\d.])\d+(?![\d]|\.\d)", _THINKING.sub("", reply))
+    found = re.search(r"(?<![\d.])\d+(?![\d]|\.\d)", without_thoughts(reply))
     if found is None or int(found.group()) > highest:
         raise ReplyError(f"the reply holds no grade from 0 to {highest}: {reply[:200]!r}")
     return int(found.group())

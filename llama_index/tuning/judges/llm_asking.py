@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 from llama_index.tuning._async import run_async
 from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.judges.teacher import as_given, evaluate, llm_of
 from llama_index.tuning.llms.tasks.replies import at_once
 
@@ -231,7 +232,7 @@ def _replies(
 
 
 def _text(response: ChatResponse) -> str:
-    return response.message.content or ""
+    return without_thoughts(response.message.content or "")
 
 
 async def _outcome(evaluator: BaseEvaluator, item: Judgment) -> Outcome:

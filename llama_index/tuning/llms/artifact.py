@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,16 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model of transformers or PEFT with its tokenizer, and the name that it goes by."""
+    """A model of transformers or PEFT with its tokenizer, and the name that it goes by.
+
+    Attributes:
+        template_arguments: what its chat template was called with in training.
+    """
 
     model: Any
     tokenizer: Any
     name: str
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_llm(
@@ -150,7 +155,7 @@ def load_llm(
         model = _with_adapter(folder, config["base_model"], base_model, options)
     check_vocabulary(tokenizer, model, str(path))
     model.eval()
-    return LoadedModel(model, tokenizer, str(folder))
+    return LoadedModel(model, tokenizer, str(folder), config.get("template_arguments") or {})
 
 
 def _with_adapter(

@@ -59,6 +59,7 @@ from llama_index.tuning.llms.preflight import (
     PreflightReport,
     check_room,
 )
+from llama_index.tuning.llms.tool_parsers import ToolParser
 from llama_index.tuning.llms.training import (
     Trained,
     check_finite,
@@ -72,7 +73,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_DECIDE_NO_WEIGHT = ("resume", "merge", "held_out", "save_steps", "device")
+_DECIDE_NO_WEIGHT = (
+    *("resume", "merge", "held_out", "save_steps", "device"),
+    "template_arguments",  # those in force do, see `_run_parts`
+)
 
 
 class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
@@ -96,6 +100,8 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         peers: what else the tuned LLM is compared with on `evaluate`'s items, by name: an LLM,
             such as a teacher, or scores of the same items, such as a baseline's. The gate does
             not look at them.
+        tool_parser: how the model writes tool calls; None: the parser that understands what its
+            chat template writes. Scoring and the tuned LLM use it.
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         show_progress: show bars.
         callbacks: `TrainerCallback`s of transformers.
@@ -118,6 +124,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         evaluate: Evaluate | None = None,
         protect: Mapping[str, Evaluate] | None = None,
         peers: Mapping[str, Peer] | None = None,
+        tool_parser: ToolParser | None = None,
         accept: Accept = "gain",
         show_progress: bool = False,
         callbacks: Sequence[Any] = (),
@@ -132,16 +139,19 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
         if not isinstance(model_output_path, str | os.PathLike) or not os.fspath(model_output_path):
             raise TypeError(f"model_output_path must be a path, got {model_output_path!r}")
+        if not isinstance(tool_parser, ToolParser | None):
+            raise TypeError(f"tool_parser must be a ToolParser, got {tool_parser!r}")
         check_callables(evaluate, {} if protect is None else protect)
         check_peers({} if peers is None else peers, evaluate, protect or {})
         self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
         self.model_output_path = Path(model_output_path)
         self.options = options or HuggingFaceOptions()
         self.evaluate, self.protect = evaluate, dict(protect or {})
-        self.peers = dict(peers or {})
+        self.peers, self.tool_parser = dict(peers or {}), tool_parser
         self.accept, self.show_progress, self.callbacks = accept, show_progress, list(callbacks)
         self._report: FinetuneReport | None = None
         self._source: Source | None = None
+        self._template_arguments: dict[str, Any] = {}
 
     def preflight(self) -> PreflightReport:
         """What the run will do and need, from tokenizer and configuration alone, in seconds.
@@ -193,6 +203,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             )
             on_main(lambda: self._save(plan, trained, identity, run, report))
         self._report, self._source = report, plan.source
+        self._template_arguments = plan.template_arguments
         return report
 
     def get_finetuned_model(self, **model_kwargs: Any) -> LLM:
@@ -214,6 +225,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             "device": options.device,
             "quantize": options.quantize,
             "trust_remote_code": options.trust_remote_code,
+            "tool_parser": self.tool_parser,
             **model_kwargs,
         }
         if self._report.accepted:
@@ -228,6 +240,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             given.pop(key, None)
         tokenizer = load_tokenizer(self._source, trust_remote_code=how["trust_remote_code"])
         model = load_model(self._source, **how)
+        given.setdefault("template_arguments", self._template_arguments)
         return TunedHuggingFaceLLM(model.eval(), tokenizer, model_name=self._source.name, **given)
 
     def _plan(self) -> Plan:
@@ -235,7 +248,14 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         check_trainer_callbacks(self.callbacks)
         scored = self.evaluate is not None
         train_set, measured = parts_of(self.dataset, self.val_dataset, self.options, scored=scored)
-        return make_plan(self.model_id, train_set, measured, self.options, self.model_output_path)
+        return make_plan(
+            self.model_id,
+            train_set,
+            measured,
+            self.options,
+            self.model_output_path,
+            self.tool_parser,
+        )
 
     def _load(self, plan: Plan) -> Any:
         options = self.options
@@ -265,8 +285,9 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
                 batch_size=self.options.batch_size,
             )
         if self.evaluate is not None or self.protect:
-            loaded = LoadedModel(model, plan.tokenizer, plan.source.name)
-            found |= caller_scores(TunedHuggingFaceLLM.of(loaded), self.evaluate, self.protect)
+            loaded = LoadedModel(model, plan.tokenizer, plan.source.name, plan.template_arguments)
+            llm = TunedHuggingFaceLLM.of(loaded, tool_parser=plan.tool_parser)
+            found |= caller_scores(llm, self.evaluate, self.protect)
         return found
 
     def _train(self, model: Any, plan: Plan, run: str) -> Trained:
@@ -315,6 +336,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             "max_length": plan.max_length,
             "processes": process_count(),
             "template": plan.tokenizer.chat_template,
+            "template_arguments": plan.template_arguments,
             "versions": installed_versions(*LIBRARIES),
         }
 
@@ -331,6 +353,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             config={
                 "run": run,
                 "merged": self.options.merge,
+                "template_arguments": plan.template_arguments,
                 "accepted": report.accepted,
                 "reason": report.reason,
                 "options": report.options,

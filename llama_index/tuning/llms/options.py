@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -123,6 +125,10 @@ class HuggingFaceOptions:
     merge: bool = False
     """Save, beside a LoRA adapter, a model with the adapter merged in."""
 
+    template_arguments: Mapping[str, Any] | None = None
+    """What the chat template is called with, in training and in serving; kept with the model.
+    None: `{"enable_thinking": False}` where the template reads it and no message thinks."""
+
     revision: str | None = None
     """Revision of a model of the hub."""
 
@@ -187,6 +193,7 @@ class HuggingFaceOptions:
             raise TypeError(f"device must be a device's name, or None, got {self.device!r}")
         if not (self.revision is None or isinstance(self.revision, str)):
             raise TypeError(f"revision must be a text, got {self.revision!r}")
+        check_template_arguments(self.template_arguments)
         targets = self.target_modules
         named = isinstance(targets, tuple | list) and all(isinstance(t, str) for t in targets)
         if not targets or not (isinstance(targets, str) or named):
@@ -198,6 +205,22 @@ class HuggingFaceOptions:
     def learning_rate_used(self) -> float:
         """The learning rate, where None the default of method and weights."""
         return self.learning_rate or _LEARNING_RATES[self.method, self.weights]
+
+
+def check_template_arguments(given: Any) -> None:
+    """They can be handed to a chat template, and kept as JSON.
+
+    Raises:
+        TypeError: they cannot.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise TypeError(f"template_arguments must be names and values, got {given!r}")
+    try:
+        json.dumps(dict(given), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"template_arguments must be plain data, got {given!r}") from exc
 
 
 def _is_number(value: Any) -> bool:

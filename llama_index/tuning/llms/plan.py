@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.errors import DatasetError, MissingExtraError
+from llama_index.tuning.datasets.thoughts import split_thoughts
+from llama_index.tuning.errors import DatasetError, MissingExtraError, TemplateError
 from llama_index.tuning.llms.loading import (
     Source,
     check_present,
@@ -21,7 +22,9 @@ from llama_index.tuning.llms.loading import (
 from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.preflight import PreflightReport, check_overlap, examine, read_shape
 from llama_index.tuning.llms.rows import TokenizedChats, tokenize_chats
+from llama_index.tuning.llms.serving.replies import parser_of, understands
 from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.tool_parsers import ToolParser
 from llama_index.tuning.llms.training import lora_config, steps_of_run
 
 
@@ -37,6 +40,8 @@ class Plan:
     measured_chats: TokenizedChats | None
     max_length: int
     preflight: PreflightReport
+    template_arguments: dict[str, Any]
+    tool_parser: ToolParser | None
 
 
 def parts_of(
@@ -65,6 +70,7 @@ def make_plan(
     measured: ChatDataset | None,
     options: HuggingFaceOptions,
     output: Path,
+    tool_parser: ToolParser | None = None,
 ) -> Plan:
     """All that is known without weights, and every reason not to begin.
 
@@ -74,6 +80,7 @@ def make_plan(
         measured: conversations to measure on; None where the caller's scores measure.
         options: how to train.
         output: folder of the tuned LLM.
+        tool_parser: how the model writes tool calls; None: as its template does.
     """
     source = find_model(model_id, options.revision)
     if source.local and Path(source.name) == output.resolve():
@@ -82,19 +89,24 @@ def make_plan(
             "the result would replace; choose another"
         )
     tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
-    template = ChatTemplate(tokenizer, source.name)
+    arguments = template_arguments_of(options, train_set, tokenizer, source.name)
+    template = ChatTemplate(tokenizer, source.name, arguments)
+    parser = tool_parser or parser_of(template)
+    check_parser(template, parser, [train_set, *([measured] if measured else [])])
     shape = read_shape(
         source, lora=lora_config(options), trust_remote_code=options.trust_remote_code
     )
     max_length = _limit(options.max_length, shape.context)
     eos_ids = list(dict.fromkeys([int(tokenizer.eos_token_id), *shape.eos_ids]))
-    chats = tokenize_chats(train_set, template, eos_ids, options, max_length)
+    chats = tokenize_chats(train_set, template, eos_ids, options, max_length, parser)
     if not chats.rows:
         raise DatasetError(
             f"there is nothing to learn: all {len(train_set)} conversations are longer than "
             f"max_length, {max_length} tokens"
         )
-    measured, measured_chats, left_out = _measured(measured, template, eos_ids, options, max_length)
+    measured, measured_chats, left_out = _measured(
+        measured, template, eos_ids, options, max_length, parser
+    )
     report = examine(
         chats,
         train_set,
@@ -105,12 +117,60 @@ def make_plan(
         eos_ids=eos_ids,
         max_length=max_length,
         steps=steps_of_run(len(chats.rows), options),
+        tools=template.supports_tools and parser is not None,
     )
     if left_out:
         report.warnings.append(
             f"{left_out} conversations to measure on are too long and are left out"
         )
-    return Plan(source, tokenizer, train_set, chats, measured, measured_chats, max_length, report)
+    return Plan(
+        source,
+        tokenizer,
+        train_set,
+        chats,
+        measured,
+        measured_chats,
+        max_length,
+        report,
+        template.arguments,
+        parser,
+    )
+
+
+def template_arguments_of(
+    options: HuggingFaceOptions, dataset: ChatDataset, tokenizer: Any, name: str
+) -> dict[str, Any]:
+    """What the template is called with: as the options say, or without thoughts where none is."""
+    if options.template_arguments is not None:
+        return dict(options.template_arguments)
+    thinks = any(
+        message.get("thinking") or split_thoughts(str(message.get("content") or ""))[0]
+        for example in dataset.examples
+        for message in example.messages
+        if message["role"] == "assistant"
+    )
+    switch = "enable_thinking"
+    return {switch: False} if not thinks and ChatTemplate(tokenizer, name).reads(switch) else {}
+
+
+def check_parser(
+    template: ChatTemplate, parser: ToolParser | None, datasets: Sequence[ChatDataset]
+) -> None:
+    """Calls that are learnt can be read when the model is served.
+
+    Raises:
+        TemplateError: there are calls, and the parser does not understand the template's.
+    """
+    calls = any(m.get("tool_calls") for d in datasets for e in d.examples for m in e.messages)
+    if not calls or not template.supports_tools:  # a call is refused where it stands then
+        return
+    if parser is None or not understands(parser, template):
+        which = "no parser here" if parser is None else f"not the {type(parser).__name__}"
+        raise TemplateError(
+            f"the tool calls that the chat template of {template.name} writes are understood by "
+            f"{which}: the tuned model's calls would be lost; tool_parser= takes one of your own, "
+            "a subclass of ToolParser"
+        )
 
 
 def check_libraries(options: HuggingFaceOptions) -> None:
@@ -143,11 +203,12 @@ def _measured(
     eos_ids: Sequence[int],
     options: HuggingFaceOptions,
     max_length: int,
+    parser: ToolParser | None,
 ) -> tuple[ChatDataset | None, TokenizedChats | None, int]:
     """What is measured on: the conversations, their rows, and how many were left out."""
     if dataset is None:
         return None, None, 0
-    chats = tokenize_chats(dataset, template, eos_ids, options, max_length)
+    chats = tokenize_chats(dataset, template, eos_ids, options, max_length, parser)
     if not chats.rows:  # found after the training, it would have been in vain
         raise DatasetError(
             f"there is nothing to measure on: all {len(dataset)} held-out conversations are "

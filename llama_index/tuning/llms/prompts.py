@@ -20,14 +20,14 @@ class Prompt:
     Attributes:
         text: what the model reads, as its template writes it.
         settings: the call's settings of generation.
-        tools: whether tools are offered.
+        tools: the tools that are offered.
         opening: what the reply begins with; already part of `text`.
         first_call_only: whether a second tool call is to be left out.
     """
 
     text: str
     settings: dict[str, Any]
-    tools: bool = False
+    tools: Sequence[dict[str, Any]] = ()
     opening: str = ""
     first_call_only: bool = False
 
@@ -60,13 +60,16 @@ class PromptWriter:
 
 
 def chat_prompt(
-    write: PromptWriter, parser: ToolParser, messages: Sequence[ChatMessage], call: dict[str, Any]
+    write: PromptWriter,
+    parser: ToolParser | None,
+    messages: Sequence[ChatMessage],
+    call: dict[str, Any],
 ) -> Prompt:
     """A chat made ready.
 
     Args:
         write: the model's way with messages.
-        parser: the model's way with tool calls.
+        parser: the model's way with tool calls; None: it has none.
         messages: the conversation.
         call: the call's arguments: `tools`, `tool_choice`, `parallel_tool_calls` and settings.
     """
@@ -77,7 +80,7 @@ def chat_prompt(
     if choice == "none":
         tools = []
     opening = _opening(choice, tools, parser)
-    return Prompt(write(messages, tools) + opening, settings, bool(tools), opening, single)
+    return Prompt(write(messages, tools) + opening, settings, tools, opening, single)
 
 
 def completion_prompt(
@@ -126,7 +129,7 @@ def room_for_reply(prompts: Sequence[Sequence[int]], window: int, name: str) -> 
     return window - longest
 
 
-def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -> str:
+def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser | None) -> str:
     """What a reply begins with that must call a tool."""
     if choice in ("auto", "none"):
         return ""
@@ -138,4 +141,5 @@ def _opening(choice: Any, tools: Sequence[dict[str, Any]], parser: ToolParser) -
     names = [tool["function"]["name"] for tool in tools]
     if named is not None and named not in names:
         raise ValueError(f"tool_choice names {named!r}; the tools are: {', '.join(names)}")
-    return parser.opening(named or (names[0] if len(names) == 1 else None)) or ""
+    only = named or (names[0] if len(names) == 1 else None)
+    return (parser.opening(only) if parser else None) or ""

@@ -13,13 +13,16 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     MessageRole,
     TextBlock,
+    ThinkingBlock,
     ToolCallBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
 
 from llama_index.tuning.llms.generation import Generated
 from llama_index.tuning.llms.prompts import Prompt
-from llama_index.tuning.llms.tool_parsers import ParsedReply, ToolParser
+from llama_index.tuning.llms.serving.replies import read_reply, visible_reply
+from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.tool_parsers import ToolParser
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,17 +30,17 @@ class ReplyReader:
     """From the tokens of a reply to its text and its tool calls.
 
     Attributes:
-        tokenizer: the model's.
-        parser: how the model writes tool calls.
+        template: the model's, with its tokenizer.
+        parser: how the model writes tool calls; None: it cannot be told.
     """
 
-    tokenizer: Any
-    parser: ToolParser
+    template: ChatTemplate
+    parser: ToolParser | None
 
     def response(self, prompt: Prompt, reply: Generated) -> ChatResponse:
         """A whole reply."""
         text = self._text(prompt, reply.ids)
-        parsed = self.parser.parse(text) if prompt.tools else ParsedReply(text)
+        thoughts, parsed = read_reply(text, self.template, self.parser, prompt.tools)
         blocks: list[Any] = [TextBlock(text=parsed.content)] if parsed.content else []
         blocks += [
             ToolCallBlock(
@@ -47,7 +50,9 @@ class ReplyReader:
             )
             for call in (parsed.calls[:1] if prompt.first_call_only else parsed.calls)
         ]
-        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks or [TextBlock(text="")])
+        thought = [ThinkingBlock(content=thoughts)] if thoughts else []
+        said = [*thought, *(blocks or [TextBlock(text="")])]
+        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=said)
         return ChatResponse(message=message, raw=reply.raw)
 
     def visible(self, prompt: Prompt, ids: Sequence[int]) -> str:
@@ -55,11 +60,11 @@ class ReplyReader:
         text = self._text(prompt, ids)
         if text.endswith("\ufffd"):
             return ""
-        return self.parser.visible(text) if prompt.tools else text
+        return visible_reply(text, self.template, self.parser, prompt.tools)
 
     def _text(self, prompt: Prompt, ids: Sequence[int]) -> str:
-        # Some models mark their calls by special tokens.
-        written: str = self.tokenizer.decode(list(ids), skip_special_tokens=not prompt.tools)
+        # Models mark thoughts, channels and calls by special tokens: left out once they are read.
+        written: str = self.template.tokenizer.decode(list(ids))
         return prompt.opening + written
 
 

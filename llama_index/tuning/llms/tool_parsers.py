@@ -1,10 +1,12 @@
-"""A model's own words for a tool call, and back."""
+"""A model's own words for a tool call, and back: a parser for each family of models."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +30,28 @@ class ParsedReply:
 class ToolParser(ABC):
     """How one family of models writes tool calls; subclass it for another."""
 
+    starts: tuple[str, ...] = ()
+    """What a call begins with; without it nothing of an unfinished reply is shown."""
+
+    untyped: bool = False
+    """Whether arguments are written without quotes, so that the tool's schema tells their types."""
+
     @abstractmethod
     def parse(self, text: str) -> ParsedReply:
         """A whole reply taken apart; what is no sound call stays in the text."""
 
     def visible(self, text: str) -> str:
-        """The beginning of an unfinished reply that is surely text; by default nothing is."""
-        return ""
+        """The beginning of an unfinished reply that is surely text."""
+        if not self.starts:
+            return ""
+        places = [place for start in self.starts if (place := text.find(start)) >= 0]
+        if places:
+            return text[: min(places)]
+        longest = max(map(len, self.starts))
+        for length in range(min(longest, len(text)), 0, -1):
+            if any(start.startswith(text[-length:]) for start in self.starts):
+                return text[:-length]
+        return text
 
     def opening(self, name: str | None) -> str | None:
         """What a reply begins with that must call a tool, or None: it cannot be forced."""
@@ -51,49 +68,438 @@ class HermesToolParser(ToolParser):
         [ToolCall(name='fee', arguments={'n': 2})]
     """
 
-    start, end = "<tool_call>", "</tool_call>"
+    starts = ("<tool_call>",)
     _call = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written; a call that is no JSON stays in the text."""
-        calls: list[ToolCall] = []
-
-        def taken(match: re.Match[str]) -> str:
-            call = _sound_call(match.group(1))
-            if call is None:
-                return match.group(0)
-            calls.append(call)
-            return ""
-
-        content = self._call.sub(taken, text)
-        return ParsedReply(content.strip() if calls else content, calls)
-
-    def visible(self, text: str) -> str:
-        """Everything before a call, or before what may become the start of one."""
-        place = text.find(self.start)
-        if place >= 0:
-            return text[:place]
-        for length in range(min(len(self.start), len(text)), 0, -1):
-            if self.start.startswith(text[-length:]):
-                return text[:-length]
-        return text
+        return _taken(text, self._call, lambda match: _calls_of_json(match.group(1)))
 
     def opening(self, name: str | None) -> str:
         """The start of a call, up to the tool's name where there is only one."""
-        return self.start if name is None else f'{self.start}\n{{"name": "{name}'
+        return "<tool_call>" if name is None else f'<tool_call>\n{{"name": "{name}'
 
 
-def _sound_call(text: str) -> ToolCall | None:
+class JSONToolParser(ToolParser):
+    """A call, or a list of calls, as JSON after a mark: Mistral, Granite, Phi, Cohere and others.
+
+    Args:
+        start: the mark before the JSON.
+        end: the mark after it, which may be missing.
+    """
+
+    def __init__(self, start: str, end: str = "") -> None:
+        self.start, self.end = start, end
+        self.starts = (start,)
+
+    def parse(self, text: str) -> ParsedReply:
+        """The calls after each mark."""
+        calls: list[ToolCall] = []
+        kept: list[str] = []
+        place = 0
+        while (found := text.find(self.start, place)) >= 0:
+            begin = found + len(self.start)
+            read = _decoded(text, begin)
+            sound = _sound_calls(read[0]) if read else None
+            kept.append(text[place:found] if sound else text[place:begin])
+            place = begin
+            if read and sound:
+                calls += sound
+                place = read[1]
+                if self.end and text.startswith(self.end, place):
+                    place += len(self.end)
+        kept.append(text[place:])
+        return _reply(text, "".join(kept), calls)
+
+    def opening(self, name: str | None) -> str:
+        """The mark: whether a list follows is the model's to say."""
+        return self.start
+
+
+class MistralToolParser(JSONToolParser):
+    """`[TOOL_CALLS]` and a list of calls, or a name, `[ARGS]` and the arguments, as Mistral does.
+
+    Example:
+        >>> MistralToolParser().parse('[TOOL_CALLS]fee[ARGS]{"n": 2}').calls
+        [ToolCall(name='fee', arguments={'n': 2})]
+    """
+
+    _named = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?=\{)")
+
+    def __init__(self) -> None:
+        super().__init__("[TOOL_CALLS]")
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls of either way of writing them."""
+        calls: list[ToolCall] = []
+        kept, place = [], 0
+        for match in self._named.finditer(text):
+            read = _decoded(text, match.end())
+            if match.start() >= place and read and isinstance(read[0], dict):
+                calls.append(ToolCall(match.group(1), read[0]))
+                kept.append(text[place : match.start()])
+                place = read[1]
+        return _reply(text, "".join([*kept, text[place:]]), calls) if calls else super().parse(text)
+
+
+class LlamaToolParser(ToolParser):
+    """`{"name": …, "parameters": {…}}` and nothing else, as Llama 3.1 and later write a call.
+
+    Example:
+        >>> LlamaToolParser().parse('{"name": "fee", "parameters": {"n": 2}}').calls
+        [ToolCall(name='fee', arguments={'n': 2})]
+    """
+
+    _between = re.compile(r"[\s;,]*")
+    _end = re.compile(r"(?:\s|<\|\w+\|>)*\Z")
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls where the reply holds nothing else; else it is text."""
+        calls: list[ToolCall] = []
+        place = len(text) - len(text.lstrip())
+        if text.startswith("<|python_tag|>", place):
+            place += len("<|python_tag|>")
+        while (read := _decoded(text, place)) is not None:
+            sound = _sound_calls(read[0])
+            if not sound:
+                return ParsedReply(text)
+            calls += sound
+            following = self._between.match(text, read[1])
+            place = following.end() if following else read[1]
+        return (
+            ParsedReply("", calls) if calls and self._end.match(text, place) else ParsedReply(text)
+        )
+
+    def visible(self, text: str) -> str:
+        """All of it, where it does not begin as a call does."""
+        begun = text.lstrip()
+        tag = "<|python_tag|>"
+        hidden = not begun or begun[0] in "{[" or begun.startswith(tag) or tag.startswith(begun)
+        return "" if hidden else text
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call, up to the tool's name where there is only one."""
+        return '{"name": "' + (name or "")
+
+
+class FunctionTagToolParser(ToolParser):
+    """`<function=…>` with a `<parameter=…>` for each argument, as Qwen 3.5 and Nemotron 3 do."""
+
+    starts = ("<tool_call>",)
+    untyped = True
+    _call = re.compile(
+        r"<tool_call>\s*<function=([^\n>]+)>(.*?)</function>\s*(?:</tool_call>|\Z)", re.DOTALL
+    )
+    _argument = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written."""
+        return _taken(text, self._call, lambda m: _tagged(m, self._argument))
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call, up to the tool's name where there is only one."""
+        return "<tool_call>\n<function=" + (f"{name}>" if name else "")
+
+
+class ArgumentTagToolParser(ToolParser):
+    """A name, then `<arg_key>` and `<arg_value>` for each argument, as GLM 4 does."""
+
+    starts = ("<tool_call>",)
+    untyped = True
+    _call = re.compile(r"<tool_call>\s*([^\s<{]+)\s*(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+    _argument = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written."""
+        return _taken(text, self._call, lambda m: _tagged(m, self._argument))
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call, up to the tool's name where there is only one."""
+        return "<tool_call>" + (f"{name}\n" if name else "")
+
+
+class InvokeToolParser(ToolParser):
+    """`<atem:invoke name="…">` with a parameter for each argument, as Muse does."""
+
+    starts = (" to=", "<atem:function_calls>")
+    untyped = True
+    _block = re.compile(
+        r"(?:<\|start\|>assistant)?\s*(?:to=[^\s<]+<\|message\|>)?\s*<atem:function_calls>(.*?)"
+        r"(?:</atem:function_calls>|\Z)(?:<\|eom\|>|<\|eot\|>)?",
+        re.DOTALL,
+    )
+    _call = re.compile(r'<atem:invoke name="([^"]+)">(.*?)(?:</atem:invoke>|\Z)', re.DOTALL)
+    _argument = re.compile(r'<atem:parameter name="([^"]+)">(.*?)</atem:parameter>', re.DOTALL)
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written."""
+
+        def calls(match: re.Match[str]) -> list[ToolCall]:
+            found = (_tagged(call, self._argument) for call in self._call.finditer(match.group(1)))
+            return [call for each in found for call in each]
+
+        return _taken(text, self._block, calls)
+
+    def opening(self, name: str | None) -> str | None:
+        """The start of a call to the one tool."""
+        if name is None:
+            return None
+        return f' to={name}<|message|><atem:function_calls>\n<atem:invoke name="{name}">'
+
+
+class ChannelToolParser(ToolParser):
+    """`to=functions.…` and JSON in a channel of its own, as gpt-oss writes calls."""
+
+    starts = (" to=functions.", "to=functions.", "<|channel|>commentary", "<|start|>")
+    _call = re.compile(
+        r"(?:<\|start\|>assistant)?\s*(?:<\|channel\|>\w+\s+)?to=functions\.([\w.-]+)\s*"
+        r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>)?\s*(?:json)?\s*<\|message\|>(.*?)"
+        r"(?:<\|call\|>|(?=<\|start\|>)|\Z)",
+        re.DOTALL,
+    )
+    _marks = re.compile(r"<\|start\|>assistant|<\|channel\|>\w+|<\|message\|>|<\|end\|>")
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written; a preamble stays in the text."""
+
+        def calls(match: re.Match[str]) -> list[ToolCall]:
+            read = _decoded(match.group(2), 0)
+            sound = read is not None and isinstance(read[0], dict)
+            return [ToolCall(match.group(1), read[0])] if read and sound else []
+
+        found = _taken(text, self._call, calls)
+        content = self._marks.sub("", found.content).strip() if found.calls else found.content
+        return ParsedReply(content, found.calls)
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call, up to its arguments where there is only one tool."""
+        if name is None:
+            return " to=functions."
+        return f" to=functions.{name}<|channel|>commentary json<|message|>"
+
+
+class PythonicToolParser(ToolParser):
+    """`<|tool_call_start|>[fee(city='Oslo', n=3)]<|tool_call_end|>`, as LFM2 writes calls."""
+
+    starts = ("<|tool_call_start|>",)
+    _calls = re.compile(r"<\|tool_call_start\|>(.*?)(?:<\|tool_call_end\|>|\Z)", re.DOTALL)
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written."""
+        return _taken(text, self._calls, lambda match: _python_calls(match.group(1)))
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call, up to the tool's name where there is only one."""
+        return "<|tool_call_start|>[" + (f"{name}(" if name else "")
+
+
+class GemmaToolParser(ToolParser):
+    """`<|tool_call>call:fee{city:<|"|>Oslo<|"|>,n:3}<tool_call|>`, as Gemma 4 writes calls."""
+
+    starts = ("<|tool_call>",)
+    _call = re.compile(r"<\|tool_call>call:([\w.-]+)(\{.*?\})(?:<tool_call\|>|\Z)", re.DOTALL)
+    _key = re.compile(r"([{,]\s*)([\w.-]+)\s*:")
+    _result = re.compile(r"<\|tool_response>\s*\Z")
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written."""
+        found = _taken(text, self._call, self._read)
+        return ParsedReply(self._result.sub("", found.content), found.calls)
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call, up to the tool's name where there is only one."""
+        return "<|tool_call>call:" + (f"{name}{{" if name else "")
+
+    def _read(self, match: re.Match[str]) -> list[ToolCall]:
+        parts = match.group(2).split('<|"|>')
+        written = [
+            json.dumps(part) if place % 2 else self._key.sub(r'\1"\2":', part)
+            for place, part in enumerate(parts)
+        ]
+        read = _decoded("".join(written), 0)
+        return [ToolCall(match.group(1), read[0])] if read and isinstance(read[0], dict) else []
+
+
+class DeepSeekToolParser(ToolParser):
+    """Calls between `<｜tool▁call▁begin｜>` and its end, as DeepSeek V3 writes them."""
+
+    starts = ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>")
+    _call = re.compile(
+        r"(?:<｜tool▁calls▁begin｜>)?\s*<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([\w.-]+)"
+        r"\s*(?:<｜tool▁sep｜>)?\s*(?:```json)?\s*(\{.*?\})\s*(?:```)?\s*"
+        r"(?:<｜tool▁call▁end｜>|\Z)(?:\s*<｜tool▁calls▁end｜>)?",
+        re.DOTALL,
+    )
+
+    def parse(self, text: str) -> ParsedReply:
+        """Calls in the order written."""
+
+        def calls(match: re.Match[str]) -> list[ToolCall]:
+            read = _decoded(match.group(2), 0)
+            return [ToolCall(match.group(1), read[0])] if read else []
+
+        return _taken(text, self._call, calls)
+
+    def opening(self, name: str | None) -> str:
+        """The start of a call."""
+        return "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
+
+
+FAMILIES: tuple[ToolParser, ...] = (
+    HermesToolParser(),
+    FunctionTagToolParser(),
+    ArgumentTagToolParser(),
+    MistralToolParser(),
+    ChannelToolParser(),
+    PythonicToolParser(),
+    GemmaToolParser(),
+    DeepSeekToolParser(),
+    InvokeToolParser(),
+    JSONToolParser("<|tool_call|>", "<|/tool_call|>"),  # Granite, Phi 4
+    JSONToolParser("<tool_call>", "</tool_call>"),  # a list between Hermes' marks
+    JSONToolParser("<|START_ACTION|>", "<|END_ACTION|>"),  # Cohere
+    JSONToolParser("<|action_start|><|plugin|>", "<|action_end|>"),  # InternLM
+    LlamaToolParser(),
+)
+"""The parsers that are tried on what a template writes, the first that understands it is taken."""
+
+
+def typed_calls(calls: Sequence[ToolCall], tools: Sequence[Mapping[str, Any]]) -> list[ToolCall]:
+    """Calls whose arguments are all text, with the types of the tools' schemas.
+
+    Example:
+        >>> tool = {"function": {"name": "f", "parameters": {"properties": {
+        ...     "zip": {"type": "string"}, "n": {"type": "integer"}}}}}
+        >>> typed_calls([ToolCall("f", {"zip": "75001", "n": "3"})], [tool])
+        [ToolCall(name='f', arguments={'zip': '75001', 'n': 3})]
+    """
+    schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+    return [
+        ToolCall(
+            call.name,
+            {
+                key: _typed(value, (schemas.get(call.name, {}).get("properties") or {}).get(key))
+                for key, value in call.arguments.items()
+            },
+        )
+        for call in calls
+    ]
+
+
+_PYTHON = {"True": True, "False": False, "None": None}
+
+
+def _typed(value: Any, schema: Any) -> Any:
+    if not isinstance(value, str) or (isinstance(schema, Mapping) and _takes_text(schema)):
+        return value
+    if value in _PYTHON:
+        return _PYTHON[value]
     try:
-        call = json.loads(text)
-    except json.JSONDecodeError:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _takes_text(schema: Mapping[str, Any]) -> bool:
+    kinds = schema.get("type")
+    if kinds == "string" or (isinstance(kinds, list) and "string" in kinds):
+        return True
+    if "enum" in schema:
+        return any(isinstance(one, str) for one in schema["enum"])
+    choices = [*(schema.get("anyOf") or ()), *(schema.get("oneOf") or ())]
+    return any(isinstance(one, Mapping) and _takes_text(one) for one in choices)
+
+
+def _taken(text: str, pattern: re.Pattern[str], read: Any) -> ParsedReply:
+    """A reply without the matches that `read` finds calls in, and these calls."""
+    calls: list[ToolCall] = []
+
+    def replaced(match: re.Match[str]) -> str:
+        found: list[ToolCall] = read(match)
+        calls.extend(found)
+        return "" if found else match.group(0)
+
+    return _reply(text, pattern.sub(replaced, text), calls)
+
+
+def _reply(text: str, content: str, calls: list[ToolCall]) -> ParsedReply:
+    return ParsedReply(content.strip(), calls) if calls else ParsedReply(text)
+
+
+def _tagged(match: re.Match[str], argument: re.Pattern[str]) -> list[ToolCall]:
+    """A call whose name and arguments stand between tags."""
+    if match.group(2).strip() and not argument.search(match.group(2)):
+        return []
+    return [ToolCall(match.group(1).strip(), dict(argument.findall(match.group(2))))]
+
+
+def _decoded(text: str, place: int) -> tuple[Any, int] | None:
+    """The JSON that begins there, after white space, and where it ends."""
+    while place < len(text) and text[place].isspace():
+        place += 1
+    if not text.startswith(("{", "["), place):
         return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+    try:
+        return json.JSONDecoder().raw_decode(text, place)
+    except (json.JSONDecodeError, RecursionError):
         return None
+
+
+def _calls_of_json(text: str) -> list[ToolCall]:
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return []
+    return (_sound_calls(found) or []) if isinstance(found, dict) else []
+
+
+def _sound_calls(found: Any) -> list[ToolCall] | None:
+    """The calls of an object or of a list; None where one of them is none."""
+    calls = [_sound_call(call) for call in (found if isinstance(found, list) else [found])]
+    sound = [call for call in calls if call is not None]
+    return sound if len(sound) == len(calls) else None
+
+
+def _sound_call(call: Any) -> ToolCall | None:
+    if not isinstance(call, dict):
+        return None
+    call = call.get("function") if isinstance(call.get("function"), dict) else call
+    name = call.get("name", call.get("tool_name"))
     arguments = call.get("arguments", call.get("parameters", {}))
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except json.JSONDecodeError:
             return None
-    return ToolCall(call["name"], arguments) if isinstance(arguments, dict) else None
+    return (
+        ToolCall(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
+    )
+
+
+_JSON_WORDS = {"true": True, "false": False, "null": None}
+
+
+def _python_calls(text: str) -> list[ToolCall]:
+    """The calls of a list as Python writes it, with JSON's words for true, false and null."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        given = tree.elts if isinstance(tree, ast.List) else [tree]
+        return [_python_call(call) for call in given]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
+def _python_call(call: ast.expr) -> ToolCall:
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name | ast.Attribute)):
+        raise ValueError("no call")
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError("arguments without names")
+    values = {str(k.arg): ast.literal_eval(_Words().visit(k.value)) for k in call.keywords}
+    return ToolCall(ast.unparse(call.func), values)
+
+
+class _Words(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id not in _JSON_WORDS:
+            return node
+        return ast.copy_location(ast.Constant(_JSON_WORDS[node.id]), node)

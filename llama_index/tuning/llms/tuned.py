@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from llama_index.tuning.generate.calls import check_counts
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm
 from llama_index.tuning.llms.generation import Generated, generate, generation_settings
 from llama_index.tuning.llms.loading import check_vocabulary, context_length, end_tokens
+from llama_index.tuning.llms.options import check_template_arguments
 from llama_index.tuning.llms.prompts import (
     Prompt,
     PromptWriter,
@@ -39,9 +40,10 @@ from llama_index.tuning.llms.prompts import (
     tool_records,
 )
 from llama_index.tuning.llms.responses import ReplyReader, completion_of, tool_selections
+from llama_index.tuning.llms.serving.replies import parser_of
 from llama_index.tuning.llms.streaming import in_thread, streamed
 from llama_index.tuning.llms.template import ChatTemplate
-from llama_index.tuning.llms.tool_parsers import HermesToolParser, ToolParser
+from llama_index.tuning.llms.tool_parsers import ToolParser
 
 try:
     from llama_index.llms.huggingface import HuggingFaceLLM
@@ -73,11 +75,14 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         context_window: tokens of prompt and reply; None: the model's own limit.
         system_prompt: put before every conversation that has no system message.
         generate_kwargs: defaults of every call.
-        tool_parser: how the model writes tool calls; as Qwen and Hermes do by default.
+        tool_parser: how the model writes tool calls; None: the parser that understands what its
+            chat template writes.
+        template_arguments: what the chat template is called with, such as
+            `{"enable_thinking": False}`; `load` takes those of the training.
     """
 
     _template: ChatTemplate = PrivateAttr()
-    _parser: ToolParser = PrivateAttr()
+    _parser: ToolParser | None = PrivateAttr()
     _end_ids: list[int] = PrivateAttr()
 
     def __init__(
@@ -91,6 +96,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         system_prompt: str = "",
         generate_kwargs: dict[str, Any] | None = None,
         tool_parser: ToolParser | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(tool_parser, ToolParser | None):
@@ -98,7 +104,8 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         check_counts(max_new_tokens=max_new_tokens)
         if context_window is not None:
             check_counts(context_window=context_window)
-        template = ChatTemplate(tokenizer, model_name)
+        check_template_arguments(template_arguments)
+        template = ChatTemplate(tokenizer, model_name, template_arguments)
         check_vocabulary(tokenizer, model, model_name)
         limit = context_length(model)
         # The parent compares the two names, which differ where an adapter was loaded.
@@ -118,7 +125,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             **kwargs,
         )
         generation_settings(self.generate_kwargs, {})  # a wrong one is named at once
-        self._template, self._parser = template, tool_parser or HermesToolParser()
+        self._template, self._parser = template, tool_parser or parser_of(template)
         self._end_ids = end_tokens(tokenizer, model)
 
     @classmethod
@@ -161,6 +168,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
     @classmethod
     def of(cls, loaded: LoadedModel, **kwargs: Any) -> TunedHuggingFaceLLM:
         """The LLM of a model that is loaded."""
+        kwargs.setdefault("template_arguments", loaded.template_arguments)
         return cls(loaded.model, loaded.tokenizer, model_name=loaded.name, **kwargs)
 
     @classmethod
@@ -176,7 +184,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             num_output=self.max_new_tokens,
             model_name=self.model_name,
             is_chat_model=True,
-            is_function_calling_model=self._template.supports_tools,
+            is_function_calling_model=self._template.supports_tools and self._parser is not None,
         )
 
     @property
@@ -307,7 +315,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
 
     @property
     def _reader(self) -> ReplyReader:
-        return ReplyReader(self._tokenizer, self._parser)
+        return ReplyReader(self._template, self._parser)
 
     def _prepared(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Prompt:
         return chat_prompt(self._writer, self._parser, messages, kwargs)

@@ -246,7 +246,24 @@ def load_cross_encoder(
                 model_kwargs={"ignore_mismatched_sizes": True} if new_head else None,
             )
     except (OSError, ValueError, RuntimeError) as exc:  # the last: a head with other outputs
+        outputs = _outputs_of(model, trust_remote_code)
+        if outputs > 1:
+            raise ArtifactError(
+                f"{model} is a classifier of {outputs} outputs, and a re-ranker gives one score: "
+                "choose a model with one output (num_labels 1), or an encoder, whose head is new"
+            ) from exc
         raise ArtifactError(f"{model} holds no cross-encoder that loads: {exc}") from exc
+
+
+def _outputs_of(model: Any, trust_remote_code: bool) -> int:
+    """Outputs of a classifier by its configuration; 0 where there is none."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return 0
+    return int(getattr(config, "num_labels", 0) or 0)
 
 
 def predict(model: Any, pairs: Sequence[tuple[str, str]], batch_size: int) -> FloatArray:

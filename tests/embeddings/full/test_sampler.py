@@ -74,7 +74,7 @@ def test_two_processes_see_the_batches_that_one_would():
 
 
 def test_a_batch_that_cannot_be_made_is_an_error():
-    rows = rows_of(dataset(documents=3, each=8))
+    rows = rows_of(dataset(documents=1, each=8, extra=False))
     with pytest.raises(DatasetError, match="no 4 training pairs can stand in one batch"):
         list(sampler(rows, 4))
 
@@ -88,3 +88,14 @@ def test_rows_with_too_few_negatives_are_filled_with_others():
     everything = RetrievalDataset({"q": "all?"}, {"a": "A", "b": "B"}, {"q": ["a", "b"]})
     with pytest.raises(DatasetError, match="query 'q' has no negative"):
         rows_of(everything, count=1)
+
+
+@pytest.mark.parametrize("documents", [2, 4, 7])
+def test_with_fewer_documents_than_a_batch_the_batches_are_smaller(documents, caplog):
+    rows = rows_of(dataset(documents=documents, each=8, extra=False))
+    batches = list(sampler(rows, 10))
+    assert len(batches) == len(rows) // 10
+    assert all(len(batch) == documents for batch in batches)
+    assert caplog.text.count("batches hold about") == 1
+    with pytest.raises(DatasetError, match=f"at most {documents} can; choose a smaller"):
+        list(sampler(rows, 6, processes=2))

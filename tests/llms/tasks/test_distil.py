@@ -176,3 +176,10 @@ def test_bad_input_is_named(prompts, options, error, message):
         distillation_dataset(
             prompts, **{"keep": None, "teacher": ScriptedLLM(answer=upper), **options}
         )
+
+
+def test_thoughts_are_not_distilled():
+    asked = "<think>The user asks for the capital.</think>\n\nParis"
+    teacher = ScriptedLLM(answer=lambda prompt: asked)
+    made = distillation_dataset(["Capital of France?"], teacher, keep=lambda p, a: a == "Paris")
+    assert made.examples[0].messages[-1]["content"] == "Paris"

@@ -287,3 +287,65 @@ def test_bad_databases_are_named(tmp_path):
 
     with pytest.raises(ValueError, match="must be SQLite, got postgresql"):
         Database(Engine())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT randomblob(1000000000)",
+        "SELECT length(printf('%.*c', 900000000, 'x'))",
+        "SELECT count(*) FROM city WHERE length(hex(randomblob(200000000))) > 1",
+        "SELECT instr(printf('%.*c', 9000000, 'a'), printf('%.*c', 4000000, 'a') || 'b')",
+        "SELECT zeroblob(2000000000)",
+        "SELECT count(*) FROM city WHERE regexp('^(a+)+$', printf('%.*c', 60, 'a') || 'b')",
+        "SELECT replace(printf('%.*c', 90000, 'x'), 'x', printf('%.*c', 90000, 'y'))",
+        "SELECT group_concat(hex(randomblob(9000000))) FROM city a, city b, city c, city d",
+    ],
+)
+def test_one_function_of_sql_is_bounded_too(cities, sql):
+    database = Database(cities, time_limit=1)
+    started = time.monotonic()
+    with pytest.raises(QueryFailed):
+        database.run(sql)
+    assert time.monotonic() - started < 10
+    assert database.run("SELECT 1") == [(1,)]
+
+
+def test_the_apps_own_authorizer_and_functions_stay(cities):
+    engine = create_engine(f"sqlite:///{cities}", poolclass=StaticPool)
+    refused = []
+    with engine.connect() as connection:
+        own = connection.connection.driver_connection
+        own.create_function("double", 1, lambda n: 2 * n)
+        own.set_authorizer(lambda *asked: refused.append(asked) or 0)
+    assert Database(engine).run("SELECT count(*) FROM city") == [(len(CITIES),)]
+    seen = len(refused)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT double(4)")).scalar() == 8
+    assert len(refused) > seen
+
+
+def test_a_change_in_memory_and_an_attached_database_are_seen(tmp_path):
+    engine = create_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    other = tmp_path / "other.db"
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE city (name TEXT)"))
+        connection.execute(text(f"ATTACH '{other}' AS other"))
+        connection.execute(text("CREATE TABLE other.fee (euros INT)"))
+        connection.execute(text("INSERT INTO other.fee VALUES (5)"))
+    database = Database(engine)
+    assert database.run("SELECT name FROM city") == []
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO city VALUES ('Oslo')"))
+    assert database.run("SELECT name FROM city") == [("Oslo",)]
+    assert database.run("SELECT euros FROM other.fee") == [(5,)]
+
+
+def test_queries_share_a_process(cities):
+    database = Database(cities)
+    started = time.monotonic()
+    for _ in range(300):
+        database.run("SELECT count(*) FROM city")
+    assert time.monotonic() - started < 5

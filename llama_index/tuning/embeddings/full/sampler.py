@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,15 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from llama_index.tuning.errors import DatasetError
 
+logger = logging.getLogger(__name__)
+
 
 class ApartBatchSampler(DefaultBatchSampler):
     """Batches in which no row holds a document that is relevant to another row's query.
 
     A batch is made for all processes together and cut in the order of their ranks, so the rule
-    holds across them, and several processes see the batches that one would see.
+    holds across them, and several processes see the batches that one would see. Where fewer fit
+    together than a batch has, such as with fewer documents than that, the batch is smaller.
 
     Args:
         dataset: the rows.
@@ -40,6 +44,7 @@ class ApartBatchSampler(DefaultBatchSampler):
         super().__init__(dataset, batch_size=batch_size, drop_last=True, seed=seed)
         self.shown, self.barred = shown, barred
         self.processes = processes
+        self._said = False
 
     def __len__(self) -> int:
         return len(self.shown) // self.whole * self.processes
@@ -62,12 +67,29 @@ class ApartBatchSampler(DefaultBatchSampler):
                 waiting.extend(fresh)
                 batch = self._batch(waiting)
             if len(batch) < self.whole:
-                raise DatasetError(
-                    f"no {self.whole} training pairs can stand in one batch without sharing "
-                    "relevant documents; choose a smaller batch_size"
-                )
-            for start in range(0, self.whole, int(self.batch_size)):
+                self._smaller(len(batch))
+                waiting.clear()
+            for start in range(0, len(batch), int(self.batch_size)):
                 yield batch[start : start + int(self.batch_size)]
+
+    def _smaller(self, size: int) -> None:
+        """A batch that holds all that fit together is taken, if it teaches anything.
+
+        Raises:
+            DatasetError: it does not, or several processes wait for rows of it.
+        """
+        if size < 2 or self.processes > 1:
+            raise DatasetError(
+                f"no {self.whole} training pairs can stand in one batch without sharing relevant "
+                f"documents, at most {size} can; choose a smaller batch_size, or add documents"
+            )
+        if not self._said:
+            self._said = True
+            logger.warning(
+                "batches hold about %d pairs, not %d: others share relevant documents with them",
+                size,
+                self.whole,
+            )
 
     def _batch(self, waiting: deque[int]) -> list[int]:
         """Take the first rows that fit together; the others keep their order."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from llama_index.tuning._async import run_async
 from llama_index.tuning.datasets._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.generate.calls import (
     CallFailed,
@@ -334,9 +335,12 @@ def texts_to_ask(prompts: Iterable[str]) -> list[str]:
 
 
 def _answer(reply: str) -> str:
-    if not reply.strip():
-        raise ReplyError("the teacher's answer is empty")
-    return reply
+    answer = without_thoughts(reply)
+    if not answer.strip():
+        raise ReplyError(
+            f"the teacher's answer is empty{', but for thoughts' * bool(reply.strip())}"
+        )
+    return answer
 
 
 def _example(prompt: str, answer: str) -> ChatExample:

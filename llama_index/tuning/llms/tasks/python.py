@@ -17,19 +17,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Run in the child. What says that the tests were passed is kept from the code: one that
-# leaves early with status 0 has passed nothing.
+# Run in the child. Two audit hooks, which nothing can take away, watch the code: one refuses other
+# processes, the network and files elsewhere, the other holds the token that says that the tests
+# were passed. It writes it for the frame of `main` alone, once all of the code has run.
 _CHILD = """
-import json, os, resource, sys
-given = json.loads(sys.stdin.buffer.read())
-for name, value in given["limits"].items():
-    resource.setrlimit(getattr(resource, name), (value, value))
-def run(code, tests):
-    scope = {"__name__": "answer"}
-    exec(compile(code, "<answer>", "exec"), scope)
-    exec(compile(tests, "<tests>", "exec"), scope)
-run(given["code"], given["tests"])
-os.write(given["passed"], given["token"].encode())
+import ast, json, os, resource, subprocess, sys, sysconfig, _posixsubprocess
+def refuse(*_, **__):
+    raise PermissionError("PythonCheck allows no other process")
+_posixsubprocess.fork_exec = subprocess._fork_exec = refuse
+def guard():
+    here = os.path.realpath(os.getcwd())
+    python = [sys.prefix, sys.base_prefix, *sys.path, *sysconfig.get_paths().values()]
+    system = ["/usr/share", "/usr/lib", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero"]
+    readable = [os.path.realpath(path) for path in (here, *python, *system) if path]
+    never = ("os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.", "pty.",
+        "socket.", "ctypes.", "gc.get_", "sys._current_", "sys.settrace", "sys.setprofile",
+        "sys.addaudithook", "os.kill", "signal.pthread_kill", "syslog.", "python-check.")
+    changing = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink",
+        "os.truncate", "os.chmod", "os.chown", "os.utime", "shutil.", "tempfile.")
+    reading = ("os.listdir", "os.scandir", "os.chdir", "glob.")
+    modules = ("_ctypes", "_testcapi")
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    realpath, fsdecode, starts = os.path.realpath, os.fsdecode, str.startswith
+    main = sys._getframe(1).f_back.f_code
+    frame_of = sys._getframe
+    def inside(path, roots):
+        if isinstance(path, int) or path is None:
+            return True
+        path = realpath(fsdecode(path))
+        return any(path == root or starts(path, root + "/") for root in roots)
+    def hook(event, args):
+        if starts(event, never) and not (
+            event == "python-check.passed" and frame_of(1).f_code is main):
+            raise PermissionError("PythonCheck does not allow " + event)
+        if event == "import" and args[0] in modules:
+            raise ImportError("PythonCheck does not allow " + args[0])
+        if event == "open":
+            flags = args[2] if isinstance(args[2], int) else 0
+            roots = [here] if flags & writing else readable
+            good = args[0] == "/dev/null" or inside(args[0], roots)
+        elif starts(event, changing) or starts(event, reading):
+            roots = [here] if starts(event, changing) else readable
+            good = all(inside(a, roots) for a in args if isinstance(a, (str, bytes)))
+        else:
+            return
+        if not good:
+            raise PermissionError("PythonCheck does not allow " + event + " outside of its folder")
+    sys.addaudithook(hook)
+def pass_on(token, writer):
+    main, frame_of, write = sys._getframe(2), sys._getframe, os.write
+    def hook(event, args):
+        if event == "python-check.passed" and frame_of(1) is main:
+            write(writer, token)
+    sys.addaudithook(hook)
+def prepared():
+    given = json.loads(sys.stdin.buffer.read())
+    for name, value in given["limits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    whole = ast.parse(given["code"], "<answer>")
+    whole.body += ast.parse(given["tests"], "<tests>").body
+    pass_on(given["token"].encode(), given["passed"])
+    guard()
+    return compile(whole, "<answer>", "exec")
+def main():
+    audit = sys.audit
+    exec(prepared(), {"__name__": "answer"})
+    audit("python-check.passed")
+main()
 """
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 _SHOWN = 300
@@ -40,10 +94,13 @@ _FILE_BYTES = 1 << 20
 class PythonCheck:
     """A check for `checked_dataset`: the row's `answer` parses and passes the row's `tests`.
 
-    The code runs in a process of its own, in an empty folder that is deleted, without this
-    process' environment. This bounds what faulty code costs. It is no sandbox against hostile
-    code: files that the user may read and the network stay within its reach; run it in a container
-    where the code's author is not trusted. POSIX only.
+    The code runs in a process of its own with limits of time and memory, an empty environment
+    and an empty folder that is deleted. There it may start no other process, open no connection,
+    read nothing but Python's own files and its folder, and write in its folder alone; it passes
+    where all of it has run, and not by ending early. Python's audit hooks see to this: they bound
+    what faulty code, and code that cheats, does in Python. They are no sandbox against an attack
+    on the interpreter or through a native library that is installed: run it in a container where
+    the code's author may try that. POSIX only.
 
     Args:
         time_limit: seconds, of CPU and of the clock.
@@ -119,7 +176,7 @@ class PythonCheck:
                 stdout=subprocess.DEVNULL,
                 stderr=out,
                 cwd=folder,
-                env={"PATH": os.defpath},
+                env={"PATH": os.defpath, "TMPDIR": str(folder)},
                 pass_fds=(writer,),
                 start_new_session=True,
             )

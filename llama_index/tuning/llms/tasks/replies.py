@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
 from llama_index.tuning._progress import progress
+from llama_index.tuning.datasets.thoughts import without_thoughts
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
@@ -70,7 +71,7 @@ def chat_message(message: Mapping[str, Any]) -> ChatMessage:
 def texts_of(
     llm: LLM, conversations: Sequence[Conversation], *, workers: int = 4, **settings: Any
 ) -> list[str]:
-    """The texts that an LLM replies with.
+    """The texts that an LLM replies with, without its thoughts.
 
     Args:
         llm: any LLM.
@@ -84,7 +85,7 @@ def texts_of(
         responses: list[ChatResponse] = batch(asked, batch_size=64, **settings)
     else:
         responses = at_once(lambda messages: llm.chat(messages, **settings), asked, workers)
-    return [response.message.content or "" for response in responses]
+    return [without_thoughts(response.message.content or "") for response in responses]
 
 
 def at_once(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.dropped import Dropped
 from llama_index.tuning.llms.tasks.replies import texts_of
@@ -250,7 +251,7 @@ def sql_of(reply: str) -> str:
     from llama_index.core.indices.struct_store.sql_retriever import DefaultSQLParser
     from llama_index.core.schema import QueryBundle
 
-    return DefaultSQLParser().parse_response_to_sql(reply, QueryBundle(""))
+    return DefaultSQLParser().parse_response_to_sql(without_thoughts(reply), QueryBundle(""))
 
 
 def _items(rows: Iterable[Any]) -> list[tuple[str, str]]:

@@ -1,31 +1,24 @@
-"""Running SQL that nobody has read: on SQLite, read-only, with a time limit."""
+"""Running SQL that nobody has read: on SQLite, read-only, with limits of time and memory."""
 
 from __future__ import annotations
 
 import math
 import re
 import sqlite3
-import time
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-Row = tuple[Any, ...]
+from llama_index.tuning.llms.tasks.sql_worker import Files, SQLRefused, SQLWorker
 
-MAX_ROWS = 100_000
-"""A query that finds more fails: a cross join would fill the memory within its time."""
+Row = tuple[Any, ...]
 
 _NOT_CODE = re.compile(
     r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL
-)
-_STEPS = 1_000
-"""Instructions of SQLite's machine between two looks at the clock."""
-_ALLOWED = frozenset(
-    getattr(sqlite3, name)
-    for name in ("SQLITE_SELECT", "SQLITE_READ", "SQLITE_FUNCTION", "SQLITE_RECURSIVE")
 )
 
 
@@ -36,12 +29,14 @@ class QueryFailed(Exception):  # noqa: N818 - a query's fault, data to those who
 class Database:
     """A SQLite database to run untrusted queries on.
 
-    Nothing but reading gets through: an authorizer refuses each statement that would write,
-    attach another file or change a setting, whatever the connection may do.
+    Queries run in a process of their own that opens the file for reading, or a copy of what an
+    engine holds in memory. It ends one that takes too long, even within a single function of SQL,
+    and has a limit of memory where the system knows one. Nothing but reading gets through: an
+    authorizer refuses each statement that would write, attach another file or change a setting.
+    The app's own connections are not touched; functions that an app adds to SQLite are not there.
 
     Args:
         given: path of a SQLite file, a SQLAlchemy engine of one, or LlamaIndex's `SQLDatabase`.
-            An engine is used through its own connections, so that one in memory works.
         time_limit: seconds that one query may take.
 
     Raises:
@@ -56,7 +51,8 @@ class Database:
         if not (math.isfinite(time_limit) and time_limit > 0):
             raise ValueError(f"time_limit must be a finite number of seconds > 0, got {time_limit}")
         self.time_limit = time_limit
-        self._connect = _connector(given)
+        self._files = _files_of(given)
+        self._worker = SQLWorker(time_limit)
         try:
             self.run("SELECT 1 FROM sqlite_master")
         except QueryFailed as exc:
@@ -68,21 +64,10 @@ class Database:
         Raises:
             QueryFailed: it does not parse, would write, took too long or found too many rows.
         """
-        end = time.monotonic() + self.time_limit
-        with self._connect() as connection, _guarded(connection, end):
-            try:
-                with closing(connection.cursor()) as cursor:
-                    rows = cursor.execute(sql).fetchmany(MAX_ROWS + 1)
-                    returns = cursor.description is not None
-            except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as exc:
-                late = time.monotonic() >= end
-                reason = f"it took longer than {self.time_limit:g} s" if late else str(exc)
-                raise QueryFailed(reason) from exc
-        if not returns:
-            raise QueryFailed("it is no query: it gives no rows")
-        if len(rows) > MAX_ROWS:
-            raise QueryFailed(f"it finds more than {MAX_ROWS:,} rows")
-        return [tuple(row) for row in rows]
+        try:
+            return self._worker.run(self._files(), sql)
+        except SQLRefused as exc:
+            raise QueryFailed(str(exc)) from None
 
 
 def same_rows(found: list[Row], gold: list[Row], *, in_order: bool) -> bool:
@@ -119,12 +104,13 @@ def _rounded(row: Row) -> Row:
     return tuple(float(f"{v:.10g}") if isinstance(v, float) else v for v in row)
 
 
-def _connector(given: Any) -> Callable[[], Any]:
+def _files_of(given: Any) -> Callable[[], Files]:
+    """What gives the files of a database, by schema; made anew where it is in memory."""
     if isinstance(given, str | PathLike):
         path = Path(fspath(given))
         if not path.is_file():
             raise FileNotFoundError(f"database: there is no file {path}")
-        return lambda: closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True))
+        return lambda: (("main", str(path.resolve())),)
     engine = getattr(given, "engine", given)
     dialect = getattr(getattr(engine, "dialect", None), "name", None)
     if dialect is None or not hasattr(engine, "raw_connection"):
@@ -137,25 +123,36 @@ def _connector(given: Any) -> Callable[[], Any]:
             f"database must be SQLite, got {dialect}: only there are queries known to be read-only "
             "and to end in time; checked_dataset(rows, check=...) takes a check of your own"
         )
-    return lambda: _borrowed(engine)
+    return _EngineFiles(engine)
 
 
-@contextmanager
-def _borrowed(engine: Any) -> Iterator[Any]:
-    with closing(engine.raw_connection()) as pooled:
-        yield pooled.driver_connection
+class _EngineFiles:
+    """The files of an engine's database; those in memory are copied where they have changed."""
 
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._folder = tempfile.TemporaryDirectory(prefix="sql-copy-")
+        self._copies: dict[str, tuple[Any, str]] = {}
 
-@contextmanager
-def _guarded(connection: Any, end: float) -> Iterator[None]:
-    """No statement but reading ones, and an end to each."""
-    connection.set_authorizer(
-        lambda action, *_: sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
-    )
-    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
-    try:
-        yield
-    finally:
-        connection.set_progress_handler(None, 0)
-        # None takes an authorizer away from Python 3.11 on only.
-        connection.set_authorizer(lambda *_: sqlite3.SQLITE_OK)
+    def __call__(self) -> Files:
+        with closing(self._engine.raw_connection()) as pooled:
+            connection = pooled.driver_connection
+            listed = connection.execute("PRAGMA database_list").fetchall()
+            return tuple(
+                (str(name), str(file) if file else self._copy(connection, str(name)))
+                for _, name, file in listed
+                if name != "temp"
+            )
+
+    def _copy(self, connection: Any, name: str) -> str:
+        (version,) = connection.execute(f'PRAGMA "{name}".schema_version').fetchone()
+        seen = (id(connection), connection.total_changes, version)
+        known, file = self._copies.get(name, (None, ""))
+        if known != seen:
+            file = str(
+                Path(self._folder.name) / f"{name}-{len(list(Path(self._folder.name).iterdir()))}"
+            )
+            with closing(sqlite3.connect(file)) as copy:
+                connection.backup(copy, name=name)
+            self._copies[name] = (seen, file)
+        return file

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 from llama_index.tuning.generate.calls import Calls
 from llama_index.tuning.generate.runs import run_items
@@ -43,9 +44,10 @@ def teacher_replies(
         async def request() -> str:
             calls.spend()
             response = await calls.in_time(teacher.achat(messages[key], **settings))
-            if not (response.message.content or "").strip():
+            said = without_thoughts(response.message.content or "")
+            if not said.strip():
                 raise ReplyError("the teacher's reply is empty")
-            return response.message.content or ""
+            return said
 
         text: str = await calls.finish("reply", _id(key), key, request)
         return text

@@ -1,0 +1,1 @@
+"""A tuned model as a LlamaIndex LLM."""

@@ -75,7 +75,7 @@ class JudgmentDataset:
         faults = [
             f"judgment {number}: {fault}"
             for number, judgment in enumerate(self.judgments)
-            for fault in _faults(judgment)
+            for fault in judgment_faults(judgment)
         ]
         if faults:
             raise DatasetError("the judgment dataset has faults:", faults)
@@ -299,7 +299,8 @@ def _is_said(name: str, value: Any) -> bool:
     return value is not None and (name != "invalid" or value)
 
 
-def _faults(judgment: Judgment) -> Iterable[str]:
+def judgment_faults(judgment: Judgment) -> Iterable[str]:
+    """What is wrong with one judgment."""
     yield from text_faults(judgment)
     if judgment.invalid not in (True, False):
         yield f"invalid must be true or false, got {judgment.invalid!r}"

@@ -19,7 +19,7 @@ from llama_index.core.llms import (
 )
 from pydantic import PrivateAttr
 
-from llama_index.tuning._async import run_async
+from llama_index.tuning._async import own_work, run_async
 from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.judges.teacher import as_given, evaluate, llm_of
@@ -137,6 +137,7 @@ def asked_and_read(
     return asked, run_async(_outcome(double, item))
 
 
+@own_work
 def evaluate_all(
     evaluator: BaseEvaluator,
     items: Sequence[Judgment],

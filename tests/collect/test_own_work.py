@@ -14,11 +14,12 @@ from llama_index.tuning import (
     RelevanceDataset,
     RetrievalDataset,
     RoutingDataset,
+    aevaluate_retriever,
     evaluate_retriever,
-    evaluate_selector,
 )
 from llama_index.tuning._async import at_own_work, own_work, run_async
 from llama_index.tuning.base import BaseFinetuneEngine
+from llama_index.tuning.evaluate.routing import evaluate_selector
 from llama_index.tuning.llms.tasks.replies import texts_of
 
 NODES = [TextNode(id_=f"n{n}", text=f"Passage about topic {n} and word{n}") for n in range(24)]
@@ -41,7 +42,8 @@ def nothing(recorder):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_measuring_a_retriever_records_nothing(recorder, retriever, workers):
-    evaluate_retriever(DATA, retriever, num_workers=workers)
+    evaluate_retriever(retriever, DATA)
+    asyncio.run(aevaluate_retriever(retriever, DATA, num_workers=workers))
     RelevanceDataset.from_retriever(DATA, retriever, num_workers=workers)
     assert nothing(recorder)
     retriever.retrieve("a user's question")
@@ -56,7 +58,7 @@ def test_an_engine_records_nothing(recorder, retriever):
 def test_measuring_a_selector_records_nothing(recorder, scripted):
     data = RoutingDataset.from_pairs([("a", "x"), ("b", "y")], choices={"x": "X", "y": "Y"})
     selector = LLMSingleSelector.from_defaults(llm=scripted('[{"choice": 1, "reason": "r"}]'))
-    evaluate_selector(data, selector)
+    evaluate_selector(selector, data)
     assert nothing(recorder)
 
 
@@ -70,14 +72,17 @@ def test_generated_questions_are_no_traffic(recorder, scripted):
 
 
 def test_questions_asked_in_worker_threads_are_no_traffic(recorder, scripted):
-    assert texts_of(scripted(), [[{"role": "user", "content": "q"}]] * 4, 2) == ["An answer."] * 4
+    assert (
+        texts_of(scripted(), [[{"role": "user", "content": "q"}]] * 4, workers=2)
+        == ["An answer."] * 4
+    )
     assert nothing(recorder)
 
 
 def test_work_inside_a_users_request_is_told_from_it(recorder, retriever):
     with recorder.trace("user"):
         retriever.retrieve("a user's question")
-        evaluate_retriever(DATA, retriever)
+        evaluate_retriever(retriever, DATA)
         retriever.retrieve("another")
     assert recorder.traffic().stats()["records"] == {"retrieval": 2}
 
@@ -94,7 +99,9 @@ def test_every_entry_point_that_asks_is_marked():
         and name != "generate_sentence_queries"  # asks nobody
     ]
     assert unmarked == [
-        name for name in unmarked if "cohere" in name  # ended: it only raises
+        name
+        for name in unmarked
+        if "cohere" in name  # ended: it only raises
     ]
 
 

@@ -39,9 +39,7 @@ def read_by_itself(response):
 
 def kinds(recorder):
     recorder.flush()
-    return [
-        (row["kind"], row["trace"]) for row in read_log(recorder.path) if row["kind"] != "node"
-    ]
+    return [(row["kind"], row["trace"]) for row in read_log(recorder.path) if row["kind"] != "node"]
 
 
 @pytest.mark.parametrize("read", [read_here, read_in_a_thread, read_by_itself])

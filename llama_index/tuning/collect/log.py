@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import weakref
@@ -34,6 +35,7 @@ if sys.platform != "win32":  # there, a process starts a segment of its own inst
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape of half a surrogate pair, or of a whole one
 PathLike = str | os.PathLike[str]
 
 _MAX_KNOWN = 20_000
@@ -319,8 +321,13 @@ def segments(path: PathLike) -> list[Path]:
     return [file for file in (first, *(file for _, file in sorted(rest))) if file.is_file()]
 
 
-def read_log(path: PathLike) -> Iterator[dict[str, Any]]:
+def read_log(path: PathLike, *, mend: bool = False) -> Iterator[dict[str, Any]]:
     """The records of all segments; a line that a kill or a full disk cut short is passed over.
+
+    Args:
+        path: the log.
+        mend: put a replacement character for each half of a surrogate pair, which no file of
+            UTF-8 can hold.
 
     Raises:
         FileNotFoundError: no segment exists.
@@ -330,10 +337,10 @@ def read_log(path: PathLike) -> Iterator[dict[str, Any]]:
     if not files:
         raise FileNotFoundError(f"{path} does not exist: nothing was recorded there yet")
     for file in files:
-        yield from _read_segment(file)
+        yield from _read_segment(file, mend)
 
 
-def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
+def _read_segment(file: Path, mend: bool) -> Iterator[dict[str, Any]]:
     headed, cut = False, 0
     with file.open("rb") as lines:
         for line in lines:
@@ -342,6 +349,8 @@ def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
             except ValueError:
                 cut += 1
                 continue
+            if mend and _HALF.search(line):
+                record = _mended(record)
             if record is None:
                 continue
             if not headed:
@@ -355,6 +364,15 @@ def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
         raise DatasetError(f"{file} is no recorded traffic: no line of it is a header")
     if cut:
         logger.warning("%s: %d lines were cut short and are left out", file, cut)
+
+
+def _mended(value: Any) -> Any:
+    """The value with a replacement character for each half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value] if isinstance(value, list) else value
 
 
 def _check_header(file: Path, record: Any) -> None:

@@ -108,6 +108,11 @@ class FinetuningRecorder:
             max_bytes=max_bytes,
             redact=redact,
         )
+        modes = [mode.value for mode in MetadataMode]
+        if metadata_mode not in modes:
+            raise ValueError(
+                f"metadata_mode must be one of: {', '.join(modes)}; got {metadata_mode!r}"
+            )
         self._sample, self._metadata_mode = sample, MetadataMode(metadata_mode)
         spans = Spans(self)
         self._events = Events(self, spans)

@@ -192,11 +192,14 @@ class Spans:
         maybe in another thread or task.
         """
         kind = Generator if isinstance(answer, StreamingResponse) else AsyncGenerator
-        if not span.request.sampled or not isinstance(answer.response_gen, kind):
+        asked = isinstance(span.instance, BaseQueryEngine) and span.method in ("query", "aquery")
+        if not (asked or span.id == span.request.root):
+            return
+        if not isinstance(answer.response_gen, kind):
             return
 
         def done(text: str) -> None:
-            if isinstance(span.instance, BaseQueryEngine):
+            if asked:
                 self._recorder.safely(self._recorder.write, "answer", {"response": text}, span)
 
         if isinstance(answer, StreamingResponse):

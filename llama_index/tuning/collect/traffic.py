@@ -129,7 +129,7 @@ class Traffic:
             FileNotFoundError: nothing was recorded at this path.
             DatasetError: the file is something else.
         """
-        return cls.from_rows(read_log(path))
+        return cls.from_rows(read_log(path, mend=True))
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Any]]) -> Traffic:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
@@ -309,12 +311,16 @@ def judgment_faults(judgment: Judgment) -> Iterable[str]:
         yield "it is invalid, so it must have neither score nor passing"
     if silent and not judgment.invalid:
         yield "it has neither score nor passing: there is no verdict"
-    if judgment.score is not None and judgment.score != judgment.score:
-        yield "score must be a number, got nan"
+    if judgment.score is not None and not _is_finite(judgment.score):
+        yield f"score must be a number, got {judgment.score!r}"
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
-    if not judgment.weight > 0:
-        yield f"weight must be above 0, got {judgment.weight}"
+    if not _is_finite(judgment.weight) or judgment.weight <= 0:
+        yield f"weight must be above 0, got {judgment.weight!r}"
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def text_faults(judgment: Judgment) -> Iterable[str]:

@@ -26,6 +26,8 @@ from llama_index.tuning.errors import DatasetError
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, TextNode
 
+    from llama_index.tuning.datasets.remap import Remapped
+
 
 @dataclass(repr=False)
 class RetrievalDataset:
@@ -257,6 +259,32 @@ class RetrievalDataset:
             for id_, docs in relevant_docs.items()
         }
         return cls(dict(queries), corpus, relevant)  # type: ignore[arg-type]
+
+    def remap(self, nodes: Iterable[BaseNode]) -> Remapped:
+        """The same labels over the nodes of a later ingestion, found by the documents' texts.
+
+        Ids change at each ingestion, and so may the chunks: a document is looked for with the
+        same words, within a longer node, with a few words changed, and over several nodes.
+
+        Args:
+            nodes: all nodes of the index now.
+
+        Returns:
+            The new dataset, and for each labelled document where it is and how it was found.
+
+        Raises:
+            DatasetError: not one labelled document is found.
+
+        Example:
+            >>> from llama_index.core.schema import TextNode
+            >>> old = RetrievalDataset({"q": "Fee?"}, {"d": "The fee is 5 euros."}, {"q": ["d"]})
+            >>> found = old.remap([TextNode(id_="n", text="Prices. The fee is 5 euros. Bye.")])
+            >>> found.dataset.relevant_docs, found.counts
+            ({'q': ['n']}, {'contained': 1})
+        """
+        from llama_index.tuning.datasets.remap import remap
+
+        return remap(self, nodes)
 
     def to_nodes(self) -> list[TextNode]:
         """The corpus as LlamaIndex nodes with the same ids, ready for `VectorStoreIndex`."""

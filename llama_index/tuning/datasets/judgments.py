@@ -16,6 +16,7 @@ from llama_index.tuning.errors import DatasetError
 if TYPE_CHECKING:
     from llama_index.tuning.datasets._judgment_rows import LoadedJudgments
     from llama_index.tuning.datasets.agreement import Agreement
+    from llama_index.tuning.datasets.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,36 @@ class JudgmentDataset:
         from llama_index.tuning.datasets._judgment_rows import load_rows
 
         return load_rows(rows, columns or {}, verdicts, source, coerce)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Table,
+        *,
+        question: str = "question",
+        answer: str = "answer",
+        verdict: str = "verdict",
+        columns: Mapping[str, str | None] | None = None,
+        verdicts: Mapping[str, bool | float] | None = None,
+        source: str = "human",
+    ) -> JudgmentDataset:
+        """From a table of answers: CSV, TSV, JSON Lines, JSON, Excel, Parquet, a DataFrame, rows.
+
+        Rows that cannot be used are left out, with a warning that counts them.
+
+        Args:
+            table: the file, or its rows.
+            question: column of the questions.
+            answer: column of the answers that were judged.
+            verdict: column of the verdicts.
+            columns: more of them, as of `from_rows`, such as `{"contexts": "passages"}`.
+            verdicts: as of `from_rows`.
+            source: who judged.
+        """
+        from llama_index.tuning.datasets.table_shapes import judgments_of_table
+
+        named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
+        return judgments_of_table(table, named, verdicts, source)
 
     @classmethod
     def from_labelled_rag(cls, dataset: Any, *, source: str | None = None) -> JudgmentDataset:

@@ -20,7 +20,9 @@ def tools():
 
 
 def test_a_routers_unnamed_tools_go_by_their_descriptions():
-    router = RouterQueryEngine(LLMSingleSelector.from_defaults(llm=MockLLM()), tools())
+    router = RouterQueryEngine(
+        LLMSingleSelector.from_defaults(llm=MockLLM()), tools(), llm=MockLLM()
+    )
     dataset = RoutingDataset.from_router(router, [("How much?", FEES)])
     assert dataset.choices == {FEES: FEES, CARDS: CARDS}
 

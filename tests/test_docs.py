@@ -90,7 +90,7 @@ def test_the_collect_pages_python_runs(tmp_path, monkeypatch):
     app = shop_app(monkeypatch, str)
     app["query_engine"] = app["index"].as_query_engine(llm=MockLLM(max_tokens=8))
     monkeypatch.chdir(tmp_path)
-    assert run("docs/collect.md", app) == 2
+    assert run("docs/collect.md", app) == 3
     assert len(app["chats"]) == 1
 
 

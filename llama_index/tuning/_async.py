@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextvars import ContextVar, copy_context
+from typing import Any, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+at_own_work: ContextVar[bool] = ContextVar("at_own_work", default=False)
+"""Whether this package itself asks, for training or measuring: no traffic of the app's users."""
 
 _lock = threading.Lock()
 _worker: threading.Thread | None = None
@@ -24,7 +31,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     loop = _background_loop()
     if threading.current_thread() is _worker:  # inside such a coroutine: waiting would be forever
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, work).result()
+            return pool.submit(copy_context().run, asyncio.run, work).result()
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()
@@ -44,3 +51,33 @@ def _background_loop() -> asyncio.AbstractEventLoop:
             )
             _worker.start()
         return _loop
+
+
+def own_work(function: Callable[P, T]) -> Callable[P, T]:
+    """Marks a function, async or not, as this package's work, which no recorder records."""
+    if hasattr(function, "__own_work__"):
+        return function
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def run_marked(*args: P.args, **kwargs: P.kwargs) -> Any:
+            token = at_own_work.set(True)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                at_own_work.reset(token)
+
+        marked = cast("Callable[P, T]", run_marked)
+    else:
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            token = at_own_work.set(True)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                at_own_work.reset(token)
+
+        marked = run
+    marked.__own_work__ = True  # type: ignore[attr-defined]
+    return marked

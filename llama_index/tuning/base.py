@@ -10,6 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._async import own_work
+
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -21,7 +23,16 @@ if TYPE_CHECKING:
 
 
 class BaseFinetuneEngine(ABC):
-    """Trains one kind of component and measures what it gained."""
+    """Trains one kind of component and measures what it gained.
+
+    What `finetune()` asks of retrievers and models is no traffic of the app: no recorder records
+    it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "finetune" in vars(cls):
+            cls.finetune = own_work(cls.finetune)  # type: ignore[method-assign]
 
     @abstractmethod
     def finetune(self) -> FinetuneReport:

@@ -84,16 +84,17 @@ def test_tools_are_saved_and_the_file_holds_valid_lines(handler, function_llm, t
     )
 
 
-def test_nothing_collected_and_too_little_are_errors_that_say_what_to_do(
+def test_nothing_collected_is_an_error_and_little_a_warning_as_the_old_handler_wrote_it(
     handler, scripted, tmp_path
 ):
     with pytest.raises(DatasetError, match="is this handler in the callback manager"):
         handler.save_finetuning_events(tmp_path / "a.jsonl")
     with_handler(scripted(), handler).complete("q")
-    with pytest.raises(DatasetError, match="1 examples, at least 10 are needed"):
+    with pytest.warns(UserWarning, match="has 1 examples; OpenAI asks for at least 10"):
         handler.save_finetuning_events(tmp_path / "a.jsonl")
-    handler.save_finetuning_events(tmp_path / "a.jsonl", min_examples=1)
-    assert (tmp_path / "a.jsonl").exists()
+    assert (tmp_path / "a.jsonl").read_text().count("messages") == 1
+    with pytest.raises(DatasetError, match="1 examples, at least 2 are needed"):
+        handler.save_finetuning_events(tmp_path / "b.jsonl", min_examples=2)
 
 
 def test_threads_with_equal_answers_keep_their_events(handler, scripted):

@@ -208,8 +208,8 @@ def test_what_a_retriever_around_the_retriever_added_may_be_opened_too(recorder)
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"relevant": "a"}, TypeError, "relevant must be a list of node ids, got 'a'"),
-        ({"irrelevant": [3]}, ValueError, "irrelevant must hold node ids, got 3"),
+        ({"relevant": "a"}, TypeError, "relevant must be a list of nodes or their ids, got 'a'"),
+        ({"irrelevant": [3]}, ValueError, "irrelevant must hold nodes or their ids, got 3"),
     ],
 )
 def test_feedback_on_nodes_names_their_ids(recorder, given, error, message):

@@ -24,6 +24,8 @@ def test_verdicts_come_back_from_the_file(tmp_path):
         ({"response": True, "score": 1}, "response must be a text, got True"),
         ({"response": "r"}, "neither score nor passing"),
         ({"response": "r", "score": float("nan")}, "score must be a number, got nan"),
+        ({"response": "r", "score": "4.0/5"}, "score must be a number, got '4.0/5'"),
+        ({"response": "r", "score": 1, "weight": "much"}, "weight must be above 0, got 'much'"),
         ({"response": "r", "passing": "yes"}, "passing must be true or false, got 'yes'"),
         ({"response": "r", "score": 1, "query": 3}, "query must be a text, got int"),
         ({"response": "r", "score": 1, "contexts": "c"}, "contexts must be a list of texts"),

@@ -17,6 +17,7 @@ from llama_index.tuning.cli import (
     generate,
     judge,
     llm,
+    questions,
     reranker,
     router,
 )
@@ -39,6 +40,7 @@ app.add_typer(generate.app, name="generate")
 app.add_typer(collect.app, name="collect")
 app.add_typer(judge.app, name="judge")
 app.add_typer(llm.app, name="llm")
+app.add_typer(questions.app, name="questions")
 app.add_typer(reranker.app, name="reranker")
 app.add_typer(router.app, name="router")
 

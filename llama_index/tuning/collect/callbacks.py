@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.errors import DatasetError
 
+_ENOUGH = 10
 _begun: ContextVar[tuple[str, ...]] = ContextVar("begun_llm_events", default=())
 
 
@@ -130,17 +132,23 @@ class OpenAIFineTuningHandler(BaseCallbackHandler):
             )
         return ChatDataset([_example(call) for call in calls])
 
-    def save_finetuning_events(self, path: PathLike, *, min_examples: int = 10) -> None:
-        """Write OpenAI's training format, checked line by line.
+    def save_finetuning_events(self, path: PathLike, *, min_examples: int = 1) -> None:
+        """Write OpenAI's training format, checked line by line; warns of fewer than 10 examples.
 
         Args:
             path: the file, JSON Lines.
-            min_examples: fewer are an error; OpenAI asks for 10.
+            min_examples: fewer are an error.
 
         Raises:
             DatasetError: nothing was collected, too little, or a line is faulty.
         """
-        self.get_dataset().save_jsonl(path, format="openai", min_examples=min_examples)
+        dataset = self.get_dataset()
+        dataset.save_jsonl(path, format="openai", min_examples=min_examples)
+        if len(dataset) < _ENOUGH:
+            warnings.warn(
+                f"{path} has {len(dataset)} examples; OpenAI asks for at least {_ENOUGH}",
+                stacklevel=2,
+            )
 
     def start_trace(self, trace_id: str | None = None) -> None:
         """Nothing: exchanges are collected, not traces."""

@@ -25,6 +25,7 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation.base.event import BaseEvent
 from llama_index_instrumentation.event_handlers.base import BaseEventHandler
 
+from llama_index.tuning._async import at_own_work
 from llama_index.tuning.collect.log import Batch
 from llama_index.tuning.collect.records import (
     call_record,
@@ -179,7 +180,8 @@ class Events:
             self._spans.open[id_] = own
             return own
         # An event whose span began before the recorder was attached is a request of its own.
-        request = Request(id_, self.recorder.samples(id_), id_, Batch(open=False))
+        sampled = not at_own_work.get() and self.recorder.samples(id_)
+        request = Request(id_, sampled, id_, Batch(open=False))
         return OpenSpan(id_, None, request, None, None, perf_counter())
 
     def _drop(self, span_id: str) -> _Pending | None:

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import weakref
@@ -34,6 +35,7 @@ if sys.platform != "win32":  # there, a process starts a segment of its own inst
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape of half a surrogate pair, or of a whole one
 PathLike = str | os.PathLike[str]
 
 _MAX_KNOWN = 20_000
@@ -51,6 +53,7 @@ class Batch:
 
     since: float = field(default_factory=perf_counter)
     records: list[dict[str, Any]] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
     open: bool = True
 
 
@@ -101,6 +104,7 @@ class TrafficLog:
         self._lock = threading.RLock()
         self._redacting = False
         self._fd: int | None = None
+        self._segment = self.path
         self._size, self._torn = 0, False
         self._known: dict[str, str] = {}
         self._held: list[bytes] = []
@@ -123,15 +127,13 @@ class TrafficLog:
             except OSError:
                 self._lose(1)
                 return
-            for id_, stamp, make in attachments:
-                # Ahead of every record that refers to them, which another batch's may be.
-                if self._known.get(id_) != stamp:
-                    self._hold(make(), 0)
-                    self._known[id_] = stamp
+            given = list(attachments)
+            self._attach(given)
             if batch is None:
                 self._hold(record)
             else:
                 batch.records.append(record)
+                batch.attachments += given
                 self._batches.add(batch)
                 due = batch.since + self._flush_seconds - perf_counter()
                 if batch.open and due > 0:
@@ -145,6 +147,7 @@ class TrafficLog:
         with self._lock:
             batch.open = False
             if batch.records:
+                self._follow_file()
                 self._gather(batch)
                 self._written_by_policy()
 
@@ -162,10 +165,34 @@ class TrafficLog:
                 self._timer = None
             if self._fd is not None:
                 os.close(self._fd)
+            elif self._held:  # there was no file to write to, and nobody comes back to try again
+                self._lose(self._waiting)
+                self._held, self._waiting = [], 0
             self._fd = None
+
+    def _attach(self, attachments: Iterable[Attachment]) -> None:
+        for id_, stamp, make in attachments:
+            # Ahead of every record that refers to them, which another batch's may be.
+            if self._known.get(id_) != stamp:
+                self._hold(make(), 0)
+                self._known[id_] = stamp
+
+    def _follow_file(self) -> None:
+        """Go on in a new file where this one was renamed or removed (logrotate does)."""
+        if self._fd is None or _is_at(self._fd, self._segment):
+            return
+        os.close(self._fd)
+        self._fd = None
+        try:
+            self._open()
+        except OSError:
+            return  # what is held back stays until a file can be opened
+        for batch in self._batches:  # their texts lie in the file that is gone
+            self._attach(batch.attachments)
 
     def _gather(self, batch: Batch) -> None:
         records, batch.records = batch.records, []
+        batch.attachments = []
         self._batches.discard(batch)
         try:
             self._hold(records, len(records))
@@ -194,6 +221,7 @@ class TrafficLog:
             if self._timer is not threading.current_thread():
                 return  # closed meanwhile
             self._timer = None
+            self._follow_file()
             now = perf_counter()
             for batch in list(self._batches):
                 if now - batch.since >= self._flush_seconds:
@@ -204,6 +232,7 @@ class TrafficLog:
                 self._wake(first + self._flush_seconds - now)
 
     def _write_all(self) -> None:
+        self._follow_file()
         for batch in list(self._batches):
             self._gather(batch)
         self._write()
@@ -220,6 +249,7 @@ class TrafficLog:
         return line
 
     def _ready(self) -> None:
+        self._follow_file()
         if self._fd is not None and self._size >= self._max_bytes:
             self._write_all()
             os.close(self._fd)
@@ -227,10 +257,13 @@ class TrafficLog:
         if len(self._known) > _MAX_KNOWN:
             self._known.clear()
         if self._fd is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd, self._size = _take_segment(self.path, self._max_bytes)
-            self._known.clear()
-            self._torn = self._size > 0 and _last_byte(self._fd) != b"\n"
+            self._open()
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd, self._size, self._segment = _take_segment(self.path, self._max_bytes)
+        self._known.clear()
+        self._torn = self._size > 0 and _last_byte(self._fd) != b"\n"
 
     def _write(self) -> None:
         if not self._held or self._fd is None:
@@ -264,7 +297,7 @@ class TrafficLog:
         if self._fd is not None:
             os.close(self._fd)
         for batch in self._batches:
-            batch.records = []
+            batch.records, batch.attachments = [], []
         self._start_anew()
 
 
@@ -288,8 +321,13 @@ def segments(path: PathLike) -> list[Path]:
     return [file for file in (first, *(file for _, file in sorted(rest))) if file.is_file()]
 
 
-def read_log(path: PathLike) -> Iterator[dict[str, Any]]:
+def read_log(path: PathLike, *, mend: bool = False) -> Iterator[dict[str, Any]]:
     """The records of all segments; a line that a kill or a full disk cut short is passed over.
+
+    Args:
+        path: the log.
+        mend: put a replacement character for each half of a surrogate pair, which no file of
+            UTF-8 can hold.
 
     Raises:
         FileNotFoundError: no segment exists.
@@ -299,10 +337,10 @@ def read_log(path: PathLike) -> Iterator[dict[str, Any]]:
     if not files:
         raise FileNotFoundError(f"{path} does not exist: nothing was recorded there yet")
     for file in files:
-        yield from _read_segment(file)
+        yield from _read_segment(file, mend)
 
 
-def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
+def _read_segment(file: Path, mend: bool) -> Iterator[dict[str, Any]]:
     headed, cut = False, 0
     with file.open("rb") as lines:
         for line in lines:
@@ -311,6 +349,8 @@ def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
             except ValueError:
                 cut += 1
                 continue
+            if mend and _HALF.search(line):
+                record = _mended(record)
             if record is None:
                 continue
             if not headed:
@@ -324,6 +364,15 @@ def _read_segment(file: Path) -> Iterator[dict[str, Any]]:
         raise DatasetError(f"{file} is no recorded traffic: no line of it is a header")
     if cut:
         logger.warning("%s: %d lines were cut short and are left out", file, cut)
+
+
+def _mended(value: Any) -> Any:
+    """The value with a replacement character for each half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value] if isinstance(value, list) else value
 
 
 def _check_header(file: Path, record: Any) -> None:
@@ -348,8 +397,15 @@ def _line(content: Any) -> bytes:
         return json.dumps(content, default=str).encode() + b"\n"
 
 
-def _take_segment(path: Path, max_bytes: int) -> tuple[int, int]:
-    """(file descriptor, size) of the first segment that is free and not full."""
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return sys.platform == "win32" or os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
+
+
+def _take_segment(path: Path, max_bytes: int) -> tuple[int, int, Path]:
+    """(file descriptor, size, file) of the first segment that is free and not full."""
     for number in itertools.count(1):
         file = path if number == 1 else path.with_name(f"{path.stem}.part{number}{path.suffix}")
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -360,7 +416,7 @@ def _take_segment(path: Path, max_bytes: int) -> tuple[int, int]:
         except FileExistsError:
             continue
         if _lock(fd) and (size := os.fstat(fd).st_size) < max_bytes:
-            return fd, size
+            return fd, size, file
         os.close(fd)
     raise AssertionError("unreachable")
 

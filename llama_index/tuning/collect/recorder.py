@@ -20,17 +20,18 @@ from uuid import uuid4
 
 from llama_index.core.evaluation import BaseEvaluator
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index.tuning.collect.events import Events, EventTap
 from llama_index.tuning.collect.log import Batch, PathLike, TrafficLog
 from llama_index.tuning.collect.records import node_attachments
 from llama_index.tuning.collect.redact import Redact, mask_secrets
-from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, chosen_trace, last_trace
+from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, begun, chosen_trace
 from llama_index.tuning.collect.traffic import RelevanceSource, Teacher, Traffic, Where
 
 if TYPE_CHECKING:
-    from llama_index.core.schema import NodeWithScore
+    from llama_index.core.schema import BaseNode, NodeWithScore
     from typing_extensions import Self
 
     from llama_index.tuning.datasets.chat import ChatDataset
@@ -69,6 +70,8 @@ class FinetuningRecorder:
             keys and e-mail addresses. None writes texts as they are. The log is locked meanwhile:
             a hook should be quick, and must not wait for another thread that uses the app.
         sample: share of the requests that are recorded, each whole or not at all, 0 to 1.
+        metadata_mode: which of a passage's metadata its text is written with; by default what an
+            index embeds, which may hold file paths. `MetadataMode.NONE` writes the text alone.
 
     Example:
         >>> import tempfile
@@ -90,6 +93,7 @@ class FinetuningRecorder:
         max_bytes: int = 64 * 2**20,
         redact: Redact | None = mask_secrets,
         sample: float = 1.0,
+        metadata_mode: MetadataMode = MetadataMode.EMBED,
     ) -> None:
         if not isinstance(sample, int | float) or not 0 <= sample <= 1:
             raise ValueError(f"sample must be a number between 0 and 1, got {sample!r}")
@@ -104,7 +108,12 @@ class FinetuningRecorder:
             max_bytes=max_bytes,
             redact=redact,
         )
-        self._sample = sample
+        modes = [mode.value for mode in MetadataMode]
+        if metadata_mode not in modes:
+            raise ValueError(
+                f"metadata_mode must be one of: {', '.join(modes)}; got {metadata_mode!r}"
+            )
+        self._sample, self._metadata_mode = sample, MetadataMode(metadata_mode)
         spans = Spans(self)
         self._events = Events(self, spans)
         self._event_tap, self._span_tap = EventTap(events=self._events), SpanTap()
@@ -167,53 +176,65 @@ class FinetuningRecorder:
     def last_trace_id(self) -> str:
         """The trace id of the request that this thread or task made last.
 
-        An agent or workflow runs in a context of its own, which this cannot see: put it in
-        `with recorder.trace() as trace_id:`.
+        What ran in another thread or task (an agent or workflow, `asyncio.to_thread`) cannot be
+        seen from here: put it in `with recorder.trace() as trace_id:`.
+
+        Raises:
+            RuntimeError: no request was made here, or a later one may have been made elsewhere.
         """
-        trace = last_trace.get()
-        if trace is None:
+        chosen, last = chosen_trace.get(), begun.get()
+        if chosen is not None:
+            return chosen
+        if last is None:
             raise RuntimeError("no request was made in this thread or task yet")
-        return trace
+        if not last.is_mine() or last.elsewhere:
+            raise RuntimeError(
+                "the last request was made in another thread or task, which cannot be told from "
+                "others' requests; put it in `with recorder.trace() as trace_id:`"
+            )
+        return last.trace
 
     def feedback(
         self,
         trace_id: str,
-        score: float,
+        score: float | None = None,
         *,
         comment: str | None = None,
         choice: str | None = None,
         answer: str | None = None,
-        relevant: Sequence[str] | None = None,
-        irrelevant: Sequence[str] | None = None,
+        relevant: Sequence[str | BaseNode | NodeWithScore] | None = None,
+        irrelevant: Sequence[str | BaseNode | NodeWithScore] | None = None,
     ) -> None:
-        """Record what a user thought of a request; the last feedback on it counts.
+        """Record what a user thought of a request.
 
+        The last feedback with a score counts; feedback without one adds to what was said before.
         Feedback on a request that `sample=` left out is left out too.
 
         Args:
             trace_id: the request, from `trace()` or `last_trace_id()`.
             score: the higher the better; above 0 counts as liked where no other limit is set.
+                It may be left out where something else is said.
             comment: the user's words.
             choice: the router's choice that would have been right.
             answer: the answer that would have been right.
-            relevant: ids of the nodes that helped (opened, cited, voted up); none, where empty.
-            irrelevant: ids of nodes that did not; without, all others that were shown.
+            relevant: the nodes that helped (opened, cited, voted up), or their ids; none, where
+                empty. One that the request did not find is worth most; give the node itself, so
+                that the log holds its text.
+            irrelevant: nodes that did not, or their ids; without, all others that were shown.
         """
         _check_trace_id(trace_id)
-        _check_ids("relevant", relevant)
-        _check_ids("irrelevant", irrelevant)
-        try:
-            score = float(score)
-        except (TypeError, ValueError):
-            raise ValueError(f"score must be a number, got {score!r}") from None
-        if not math.isfinite(score):
-            raise ValueError(f"score must be a finite number, got {score}")
-        body = {"score": score, "comment": comment, "choice": choice, "answer": answer}
-        nodes = {"relevant": relevant, "irrelevant": irrelevant}
-        named = {name: list(ids) for name, ids in nodes.items() if ids is not None}
+        given = {"relevant": relevant, "irrelevant": irrelevant}
+        named = {name: _ids(name, nodes) for name, nodes in given.items() if nodes is not None}
+        body = {"comment": comment, "choice": choice, "answer": answer}
+        if score is None and not named and all(said is None for said in body.values()):
+            raise ValueError("score must be a number, got None, and nothing else is said")
+        if score is not None:
+            score = _finite(score)
         if self.samples(trace_id):
-            head = {"kind": "feedback", "trace": trace_id, "time": time.time()}
-            self.safely(self._log.append, {**head, **body, **named})
+            head = {"kind": "feedback", "trace": trace_id, "time": time.time(), "score": score}
+            nodes = [n for ns in given.values() for n in ns or () if not isinstance(n, str)]
+            attachments = node_attachments(nodes, self._metadata_mode)
+            self.safely(self._log.append, {**head, **body, **named}, attachments)
 
     def watch(self, component: Component) -> Component:
         """Make a component visible that LlamaIndex announces to nobody; returns the same object.
@@ -268,7 +289,8 @@ class FinetuningRecorder:
                 "time": time.time(),
                 **body,
             }
-            self._log.append(record, node_attachments(nodes), request.batch)
+            attachments = node_attachments(nodes, self._metadata_mode)
+            self._log.append(record, attachments, request.batch)
 
     def end(self, batch: Batch) -> None:
         """A request has ended; for the handlers."""
@@ -333,14 +355,24 @@ def _check_trace_id(trace_id: object) -> None:
         raise ValueError(f"trace_id must be a text that is not empty, got {trace_id!r}")
 
 
-def _check_ids(name: str, ids: object) -> None:
-    if ids is None:
-        return
-    if isinstance(ids, str) or not isinstance(ids, Sequence):
-        raise TypeError(f"{name} must be a list of node ids, got {ids!r}")
+def _ids(name: str, given: object) -> list[str]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"{name} must be a list of nodes or their ids, got {given!r}")
+    ids: list[Any] = [getattr(item, "node_id", item) for item in given]
     for id_ in ids:
         if not isinstance(id_, str) or not id_:
-            raise ValueError(f"{name} must hold node ids, got {id_!r}")
+            raise ValueError(f"{name} must hold nodes or their ids, got {id_!r}")
+    return ids
+
+
+def _finite(score: object) -> float:
+    try:
+        number = float(score)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"score must be a number, got {score!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"score must be a finite number, got {number}")
+    return number
 
 
 def _after_fork_in_child() -> None:

@@ -20,14 +20,14 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
-from llama_index.core.schema import MetadataMode, QueryBundle, TextNode
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import BaseTool
 
 from llama_index.tuning.collect.log import Attachment
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import EvaluationResult
-    from llama_index.core.schema import BaseNode, NodeWithScore
+    from llama_index.core.schema import BaseNode
     from llama_index.core.tools import ToolMetadata
 
 _ROLES = {"chatbot": "assistant", "model": "assistant", "function": "tool"}
@@ -143,20 +143,22 @@ def scored(nodes: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
     ]
 
 
-def node_attachments(nodes: Sequence[NodeWithScore]) -> list[Attachment]:
+def node_attachments(
+    nodes: Sequence[NodeWithScore | BaseNode], mode: MetadataMode = MetadataMode.EMBED
+) -> list[Attachment]:
     """The nodes' texts, as an index embeds them; made only where they were not written yet."""
     return [
         (
             node.node_id,
             node.text if isinstance(node, TextNode) else node.get_content(),
-            partial(_node_record, node),
+            partial(_node_record, node, mode),
         )
-        for node in (item.node for item in nodes)
+        for node in (item.node if isinstance(item, NodeWithScore) else item for item in nodes)
     ]
 
 
-def _node_record(node: BaseNode) -> dict[str, Any]:
-    return {"kind": "node", "id": node.node_id, "text": node.get_content(MetadataMode.EMBED)}
+def _node_record(node: BaseNode, mode: MetadataMode) -> dict[str, Any]:
+    return {"kind": "node", "id": node.node_id, "text": node.get_content(mode)}
 
 
 def choice_record(choice: ToolMetadata) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import BoundArguments
@@ -13,11 +16,13 @@ from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.base_selector import BaseSelector
 from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 from llama_index.core.evaluation import BaseEvaluator
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index_instrumentation.span.base import BaseSpan
 from llama_index_instrumentation.span_handlers.base import BaseSpanHandler
 
+from llama_index.tuning._async import at_own_work
 from llama_index.tuning.collect.log import Batch
 from llama_index.tuning.collect.records import (
     choice_record,
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from llama_index.tuning.collect.recorder import FinetuningRecorder
 
 chosen_trace: ContextVar[str | None] = ContextVar("chosen_trace", default=None)
-last_trace: ContextVar[str | None] = ContextVar("last_trace", default=None)
+begun: ContextVar[Begun | None] = ContextVar("begun", default=None)
+_read_on: ContextVar[dict[Spans, OpenSpan]] = ContextVar("read_on")
 
 _KINDS = {
     "selection": (BaseSelector, {"_select", "_aselect"}),
@@ -52,6 +58,38 @@ class Request:
     sampled: bool
     root: str
     batch: Batch
+
+
+@dataclass(eq=False, slots=True)
+class Begun:
+    """The request that a thread or task began last.
+
+    Contexts are copied: a task, or a thread that `asyncio.to_thread` starts, inherits what was
+    begun where it came from, and what it begins itself is not seen there.
+    """
+
+    trace: str
+    by: weakref.ref[Any]
+    elsewhere: bool = False
+
+    def is_mine(self) -> bool:
+        """Whether the running thread or task began it."""
+        return self.by() is _runner()
+
+
+def note_begun(trace: str) -> None:
+    """Note that the running thread or task has begun a request."""
+    before = begun.get()
+    if before is not None and not before.is_mine():
+        before.elsewhere = True
+    begun.set(Begun(trace, weakref.ref(_runner())))
+
+
+def _runner() -> asyncio.Task[Any] | threading.Thread:
+    try:
+        return asyncio.current_task() or threading.current_thread()
+    except RuntimeError:
+        return threading.current_thread()
 
 
 @dataclass
@@ -103,7 +141,7 @@ class Spans:
         tags: dict[str, Any] | None,
     ) -> None:
         """Begin a span; the first of a request gives it its trace id."""
-        parent = self.open.get(parent_id) if parent_id else None
+        parent = self._parent(parent_id)
         call = (type(instance), id_[:-37])
         if call not in _seen:
             _seen[call] = _interest(*call)
@@ -116,11 +154,23 @@ class Spans:
         if kind is not None and request.sampled:
             span.note = self._recorder.safely(_note, kind, arguments)
 
+    def _parent(self, parent_id: str | None) -> OpenSpan | None:
+        """The span around a new one; `None` where the new one begins a request."""
+        parent = self.open.get(parent_id) if parent_id else None
+        read_on = _read_on.get({}).get(self)
+        if read_on is not None and (parent is None or parent.request is not read_on.request):
+            parent = read_on
+        if parent is not None and parent.request.sampled and at_own_work.get():
+            return None
+        return parent
+
     def _begin(self, id_: str, parent_id: str | None, tags: dict[str, Any] | None) -> Request:
-        trace = _trace_id(id_, parent_id, tags)
-        last_trace.set(trace)
         if len(self.open) >= _MAX_OPEN:
             self.open.pop(next(iter(self.open)), None)
+        trace = _trace_id(id_, parent_id, tags)
+        if at_own_work.get():
+            return Request(trace, False, id_, Batch())
+        note_begun(trace)
         return Request(trace, self._recorder.samples(trace), id_, Batch())
 
     def exit(self, id_: str, result: Any) -> None:
@@ -128,9 +178,34 @@ class Spans:
         span = self.open.get(id_)
         if span is None:
             return
-        if span.note is not None and result is not None and span.id == id_:
-            self._recorder.safely(self._record, span, result)
+        if span.id == id_ and result is not None:
+            if span.note is not None:
+                self._recorder.safely(self._record, span, result)
+            if isinstance(result, StreamingResponse | AsyncStreamingResponse):
+                self._recorder.safely(self._follow, span, result)
         self._close(id_, span.request)
+
+    def _follow(self, span: OpenSpan, answer: StreamingResponse | AsyncStreamingResponse) -> None:
+        """See that what is asked while a stream is read belongs to the request it answers.
+
+        A query engine's LLM is called when its stream is read: after the query's span has ended,
+        maybe in another thread or task.
+        """
+        kind = Generator if isinstance(answer, StreamingResponse) else AsyncGenerator
+        asked = isinstance(span.instance, BaseQueryEngine) and span.method in ("query", "aquery")
+        if not (asked or span.id == span.request.root):
+            return
+        if not isinstance(answer.response_gen, kind):
+            return
+
+        def done(text: str) -> None:
+            if asked:
+                self._recorder.safely(self._recorder.write, "answer", {"response": text}, span)
+
+        if isinstance(answer, StreamingResponse):
+            answer.response_gen = _followed(answer.response_gen, self, span, done)
+        else:
+            answer.response_gen = _afollowed(answer.response_gen, self, span, done)
 
     def drop(self, id_: str) -> None:
         """End a span that failed: nothing of it is recorded."""
@@ -155,6 +230,48 @@ class Spans:
         body = {"by": name, "model": span.model or name, **body}
         nodes = [*span.note["given"], *result] if span.kind == "rerank" and span.note else ()
         self._recorder.write(span.kind, body, span, nodes)
+
+
+def _followed(
+    stream: Generator[Any, None, None], spans: Spans, span: OpenSpan, done: Callable[[str], None]
+) -> Generator[Any, None, None]:
+    """The stream's chunks, each made inside the request of the span."""
+    parts: list[str] = []
+    try:
+        while True:
+            token = _read_on.set({**_read_on.get({}), spans: span})
+            try:
+                chunk = next(stream)
+            except StopIteration:
+                break
+            finally:
+                _read_on.reset(token)
+            parts.append(str(chunk))
+            yield chunk
+    finally:
+        stream.close()
+    done("".join(parts))
+
+
+async def _afollowed(
+    stream: AsyncGenerator[Any, None], spans: Spans, span: OpenSpan, done: Callable[[str], None]
+) -> AsyncGenerator[Any, None]:
+    """`_followed`, async."""
+    parts: list[str] = []
+    try:
+        while True:
+            token = _read_on.set({**_read_on.get({}), spans: span})
+            try:
+                chunk = await anext(stream)
+            except StopAsyncIteration:
+                break
+            finally:
+                _read_on.reset(token)
+            parts.append(str(chunk))
+            yield chunk
+    finally:
+        await stream.aclose()
+    done("".join(parts))
 
 
 class SpanTap(BaseSpanHandler[BaseSpan]):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.tuning.collect.log import PathLike, read_log
+from llama_index.tuning.collect.record_checks import record_fault, say_left_out
+from llama_index.tuning.datasets._validation import check_nodes
 
 if TYPE_CHECKING:
+    from llama_index.core.schema import BaseNode, MetadataMode
+
     from llama_index.tuning.datasets.chat import ChatDataset
     from llama_index.tuning.datasets.judgments import JudgmentDataset
     from llama_index.tuning.datasets.relevance import RelevanceDataset
@@ -103,15 +107,19 @@ class Traffic:
     makes the usual ones), and `teacher=`, the name of the LLM, or of the component's class,
     whose outputs are to be learnt from.
 
+    A record that cannot be used is left out, of the log or of a view, counted and logged.
+
     Attributes:
         records: all but feedback, in the order of their time.
         texts: node id → text.
         feedback: trace id → its feedback, oldest first.
+        left_out: what was left out of the log and, as `"routing: …"`, of each view → how often.
     """
 
     records: list[Record] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     feedback: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: PathLike) -> Traffic:
@@ -121,32 +129,71 @@ class Traffic:
             FileNotFoundError: nothing was recorded at this path.
             DatasetError: the file is something else.
         """
+        return cls.from_rows(read_log(path, mend=True))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[dict[str, Any]]) -> Traffic:
+        """From the lines of a log, as plain objects."""
         traffic = cls()
-        rows = []
-        for row in read_log(path):
-            if row["kind"] == "node":
+        left_out: Counter[str] = Counter()
+        found, answers = [], {}
+        for row in rows:
+            fault = record_fault(row)
+            if fault is not None:
+                left_out[fault] += 1
+            elif row["kind"] == "node":
                 traffic.texts[row["id"]] = row["text"]
             elif row["kind"] == "feedback":
                 traffic.feedback.setdefault(row["trace"], []).append(row)
+            elif row["kind"] == "answer":  # of a query that was streamed, once it was read
+                answers[row["trace"], row["span"]] = row["response"]
             else:
-                rows.append(row)
-        rows.sort(key=lambda row: float(row["time"]))
+                found.append(row)
+        found.sort(key=lambda row: float(row["time"]))
         for given in traffic.feedback.values():
             given.sort(key=lambda row: float(row["time"]))
         scores = {
             row["trace"]: row["score"]
-            for row in rows
+            for row in found
             if row["kind"] == "evaluation" and row["score"] is not None
         }
-        traffic.records = [
-            _record(row, traffic.last_feedback(row["trace"]), scores.get(row["trace"]))
-            for row in rows
-        ]
+        for row in found:
+            if row["kind"] == "query" and row["response"] is None:
+                row["response"] = answers.get((row["trace"], row.get("span")))
+            feedback = traffic.last_feedback(row["trace"])
+            traffic.records.append(_record(row, feedback, scores.get(row["trace"])))
+        traffic.left_out.update(left_out)
+        say_left_out("the log", left_out)
         return traffic
 
+    def add_nodes(
+        self, nodes: Iterable[BaseNode], *, metadata_mode: MetadataMode | None = None
+    ) -> None:
+        """The texts of the app's nodes: feedback may name some that no request found.
+
+        Args:
+            nodes: those of the index, such as `index.docstore.docs.values()`.
+            metadata_mode: as of the recorder; what an index embeds by default.
+        """
+        from llama_index.core.schema import MetadataMode
+
+        nodes = list(nodes)
+        check_nodes(nodes)
+        mode = MetadataMode.EMBED if metadata_mode is None else metadata_mode
+        self.texts.update({node.node_id: node.get_content(mode) for node in nodes})
+
     def last_feedback(self, trace: str) -> dict[str, Any] | None:
-        """The last feedback on a request: score, comment, choice, answer, and nodes if any."""
-        return self.feedback.get(trace, [None])[-1]
+        """What was last said of a request: score, comment, choice, answer, and nodes if any.
+
+        Feedback without a score adds to what was said before.
+        """
+        last: dict[str, Any] | None = None
+        for given in self.feedback.get(trace, ()):
+            if last is None or given["score"] is not None:
+                last = {"comment": None, "choice": None, "answer": None, **given}
+            else:
+                last |= {key: value for key, value in given.items() if value is not None}
+        return last
 
     def select(
         self, kind: str, where: Where | None = None, teacher: Teacher | None = None
@@ -159,18 +206,26 @@ class Traffic:
                 yield record
 
     def stats(self) -> dict[str, Any]:
-        """Counts of records, requests, models and feedback, and the time they span."""
+        """Counts of records, requests, models and feedback, and the time they span.
+
+        Feedback on a request that the log does not hold is `unmatched_feedback`, and not liked.
+        """
         counts = Counter(record.kind for record in self.records)
         models = Counter(record.model for record in self.records if record.kind == "llm")
         times = [record.time for record in self.records]
         feedback = sum(map(len, self.feedback.values()))
+        requests = dict.fromkeys(record.trace for record in self.records)
+        last = [self.last_feedback(trace) for trace in requests]
+        matched = sum(len(self.feedback.get(trace, ())) for trace in requests)
         shown = {kind: counts[kind] for kind in KINDS if counts[kind]}
         return {
-            "requests": len({record.trace for record in self.records}),
+            "requests": len(requests),
             "records": {**shown, "feedback": feedback} if feedback else shown,
             "nodes": len(self.texts),
             "models": dict(models.most_common()),
-            "liked": sum(given[-1]["score"] > 0 for given in self.feedback.values()),
+            "liked": sum((given.get("score") or 0) > 0 for given in last if given is not None),
+            "unmatched_feedback": feedback - matched,
+            "left_out": sum(number for what, number in self.left_out.items() if ": " not in what),
             "first": _moment(min(times)) if times else None,
             "last": _moment(max(times)) if times else None,
         }
@@ -205,7 +260,8 @@ class Traffic:
     ) -> RetrievalDataset:
         """Queries with the passages that served them.
 
-        Relevant are the nodes that `feedback(relevant=…)` names; else the `top_n` first of the
+        Relevant are the nodes that `feedback(relevant=…)` names, found or not (a node that no
+        request found needs its text: see `add_nodes`); else the `top_n` first of the
         request's last re-ranking; without one, of what the answer was made from. A retriever's
         own first hits teach it nothing: give a `teacher=` re-ranker, or
         `where=Only(min_feedback=…)`.

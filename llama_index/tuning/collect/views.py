@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning.collect.record_checks import is_finite, say_left_out
 from llama_index.tuning.datasets._ranked_scores import ranked_scores
+from llama_index.tuning.datasets._routing_sources import called, offered_pairs
+from llama_index.tuning.datasets._validation import normalise
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -13,6 +17,11 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.routing import RoutingDataset
+
+Asked = tuple[str, str]  # a request's trace, and a query that it made
+_BLANK = "with a blank query"
+_NO_TEXT = "naming a node whose text is not there (give feedback the node, or use add_nodes)"
+_NO_QUERY = "naming a node that no query of the request found, of which there were several"
 
 
 def retrieval_dataset(
@@ -23,32 +32,74 @@ def retrieval_dataset(
 
     if top_n < 1:
         raise ValueError(f"top_n must be >= 1, got {top_n}")
-    ranked: dict[tuple[str, str], list[str]] = {}
-    shown: dict[tuple[str, str], set[str]] = {}
+    left_out: Counter[str] = Counter()
+    texts = {id_: text for id_, text in traffic.texts.items() if text.strip()}
+    ranked: dict[Asked, list[str]] = {}
+    shown: dict[Asked, set[str]] = {}
     kinds = ("rerank",) if teacher is not None else ("retrieval", "query", "rerank")
     for kind in kinds:  # the later kind is the better witness and takes the place of the earlier
         for record in traffic.select(kind, where, teacher):
             if record.data.get("within") == "evaluation":
                 continue
+            if not record.data["query"].strip():
+                left_out[_BLANK] += 1
+                continue
             found = record.data.get("ranked", record.data["nodes"])
-            ids = [node["id"] for node in found if node["id"] in traffic.texts]
-            if ids and record.data["query"].strip():
-                key = record.trace, record.data["query"]
+            ids = [node["id"] for node in found if node["id"] in texts]
+            key = record.trace, record.data["query"]
+            shown.setdefault(key, set()).update(ids)
+            if ids:
                 ranked[key] = ids[:top_n]
-                shown.setdefault(key, set()).update(ids)
     if teacher is None:  # people know better than any component
-        ranked |= {
-            key: chosen
-            for key, ids in shown.items()
-            if (chosen := _chosen(traffic, key[0], ids)) is not None
-        }
-    texts = {id_: text for id_, text in traffic.texts.items() if text.strip()}
+        for key, chosen in _chosen_by_users(traffic, shown, left_out).items():
+            left_out[_NO_TEXT] += sum(id_ not in texts for id_ in chosen)
+            ranked[key] = [id_ for id_ in chosen if id_ in texts]
     queries, relevant = {}, {}
     for number, ((_, query), ids) in enumerate(ranked.items()):
-        if kept := [id_ for id_ in dict.fromkeys(ids) if id_ in texts]:
+        if kept := list(dict.fromkeys(ids)):
             queries[f"q{number}"], relevant[f"q{number}"] = query, kept
-    _need(queries, "retrieval", "no retrieval or re-ranking", where, teacher)
+    _tell(traffic, "retrieval", left_out)
+    _need(queries, "retrieval", "no retrieval or re-ranking", left_out, where, teacher)
     return RetrievalDataset(queries, texts, relevant)
+
+
+def _chosen_by_users(
+    traffic: Traffic, shown: dict[Asked, set[str]], left_out: Counter[str]
+) -> dict[Asked, list[str]]:
+    """The nodes that users' feedback names, each for the query that found it.
+
+    One that none of a request's queries found belongs to the query that the user asked.
+    """
+    requests: dict[str, list[Asked]] = {}
+    for key in shown:
+        requests.setdefault(key[0], []).append(key)
+    chosen = {}
+    for trace, keys in requests.items():
+        named = (traffic.last_feedback(trace) or {}).get("relevant")
+        if named is None:
+            continue
+        named = list(dict.fromkeys(named))
+        missed = [id_ for id_ in named if not any(id_ in shown[key] for key in keys)]
+        first = _asked_by_user(traffic, keys) if missed else None
+        if missed and first is None:
+            left_out[_NO_QUERY] += len(missed)
+        for key in keys:
+            wanted = {*missed, *shown[key]} if key == first else shown[key]
+            chosen[key] = [id_ for id_ in named if id_ in wanted]
+    return chosen
+
+
+def _asked_by_user(traffic: Traffic, keys: list[Asked]) -> Asked | None:
+    """Which of a request's queries is the user's own: others are made of it."""
+    if len(keys) == 1:
+        return keys[0]
+    asked = {
+        (record.trace, record.data["query"])
+        for record in traffic.select("query", lambda record: record.trace == keys[0][0])
+        if not record.data.get("inner") and record.data.get("within") is None
+    }
+    found = [key for key in keys if key in asked]
+    return found[0] if len(found) == 1 else None
 
 
 def routing_dataset(
@@ -57,24 +108,58 @@ def routing_dataset(
     """Queries with the choices that a router made, corrected by feedback."""
     from llama_index.tuning.datasets.routing import RoutingDataset
 
-    rows = selection_rows(traffic, where, teacher)
-    _need(rows, "routing", "no selection", where, teacher)
+    left_out: Counter[str] = Counter()
+    rows = selection_rows(traffic, where, teacher, left_out)
+    _tell(traffic, "routing", left_out)
+    _need(rows, "routing", "no selection", left_out, where, teacher)
     return RoutingDataset.from_selections(rows)
 
 
 def selection_rows(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None
+    traffic: Traffic, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Selections as plain rows: query, choices, selected positions, feedback."""
+    """Selections as plain rows: query, choices, selected positions, feedback.
+
+    A choice whose name changed in case or space keeps its first spelling.
+    """
+    records = list(traffic.select("selection", where, teacher))
+    offers = [offered_pairs(record.data["choices"]) for record in records]
+    counts = [Counter(name for name, _ in pairs) for pairs in offers]
+    shared = {name for found in counts for name, number in found.items() if number > 1}
+    spelling: dict[str, str] = {}
     rows = []
-    for record in traffic.select("selection", where, teacher):
-        row = {key: record.data[key] for key in ("query", "choices", "selected")}
-        feedback = traffic.last_feedback(record.trace)
-        if feedback is not None:
-            liked = feedback["score"] > 0
-            row["feedback"] = {"correct": feedback["choice"]} if feedback["choice"] else liked
-        rows.append(row)
-    return rows
+    for record, pairs in zip(records, offers, strict=True):
+        choices = called(pairs, shared)
+        folded = [normalise(name) for name, _ in choices]
+        if not record.data["query"].strip():
+            left_out[_BLANK] += 1
+        elif not all(folded):
+            left_out["with a choice that has neither name nor description"] += 1
+        elif len(set(folded)) < len(folded):
+            left_out["with two choices of the same name and description"] += 1
+        elif any(position >= len(choices) for position in record.data["selected"]):
+            left_out["with a selection that was not offered"] += 1
+        else:
+            names = [
+                spelling.setdefault(fold, name)
+                for fold, (name, _) in zip(folded, choices, strict=True)
+            ]
+            offered = {name: text for name, (_, text) in zip(names, choices, strict=True)}
+            selected = [names[position] for position in record.data["selected"]]
+            row = {"query": record.data["query"], "choices": offered, "selected": selected}
+            rows.append((row, traffic.last_feedback(record.trace)))
+    kept = []
+    for row, given in rows:
+        if given is not None and given["choice"]:
+            correct = spelling.get(normalise(given["choice"]))
+            if correct is None:
+                left_out["corrected to a choice that no router offers"] += 1
+                continue
+            row["feedback"] = {"correct": correct}
+        elif given is not None and given["score"] is not None:
+            row["feedback"] = given["score"] > 0
+        kept.append(row)
+    return kept
 
 
 def relevance_dataset(
@@ -83,8 +168,10 @@ def relevance_dataset(
     """Queries with passages and a re-ranker's scores, the lowest of a list 0 or more."""
     from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
 
-    rows = relevance_rows(traffic, where, teacher)
-    _need(rows, "relevance", "no re-ranking", where, teacher)
+    left_out: Counter[str] = Counter()
+    rows = relevance_rows(traffic, where, teacher, left_out)
+    _tell(traffic, "relevance", left_out)
+    _need(rows, "relevance", "no re-ranking", left_out, where, teacher)
     return RelevanceDataset(
         [
             RelevanceList(
@@ -99,18 +186,23 @@ def users_relevance_dataset(traffic: Traffic, where: Where | None) -> RelevanceD
     """Queries with the passages that were retrieved, 1 for those that users named, else 0."""
     from llama_index.tuning.datasets.relevance import RelevanceDataset
 
-    found: dict[tuple[str, str], list[Record]] = {}
+    left_out: Counter[str] = Counter()
+    found: dict[Asked, list[Record]] = {}
     for record in traffic.select("retrieval", where):
-        found.setdefault((record.trace, record.data["query"]), []).append(record)
+        if record.data["query"].strip():
+            found.setdefault((record.trace, record.data["query"]), []).append(record)
+        else:
+            left_out[_BLANK] += 1
+    nodes = {key: _found_nodes(traffic, records) for key, records in found.items()}
+    chosen = _chosen_by_users(traffic, {key: set(ids) for key, ids in nodes.items()}, left_out)
     rows = []
-    for number, ((trace, query), records) in enumerate(found.items()):
-        nodes = _found_nodes(traffic, records)
-        chosen = _chosen(traffic, trace, set(nodes))
-        if chosen and query.strip():
-            irrelevant = (traffic.last_feedback(trace) or {}).get("irrelevant")
-            head = {"id": f"q{number}", "query": query, "nodes": list(nodes.values())}
-            rows.append({**head, "relevant": chosen, "irrelevant": irrelevant})
-    _need(rows, "relevance", "no feedback(relevant=…) on a retrieval", where)
+    for number, key in enumerate(found):
+        if chosen.get(key):
+            irrelevant = (traffic.last_feedback(key[0]) or {}).get("irrelevant")
+            head = {"id": f"q{number}", "query": key[1], "nodes": list(nodes[key].values())}
+            rows.append({**head, "relevant": chosen[key], "irrelevant": irrelevant})
+    _tell(traffic, "relevance", left_out)
+    _need(rows, "relevance", "no feedback(relevant=…) on a retrieval", left_out, where)
     return RelevanceDataset.from_feedback(rows)
 
 
@@ -124,19 +216,13 @@ def _found_nodes(traffic: Traffic, records: list[Record]) -> dict[str, dict[str,
         for node in record.data["nodes"]:
             text = traffic.texts.get(node["id"], "")
             if text.strip() and node["id"] not in nodes:
-                score = node["score"] if record is records[0] else None
+                score = node["score"] if record is records[0] and is_finite(node["score"]) else None
                 nodes[node["id"]] = {"node_id": node["id"], "text": text, "score": score}
     return nodes
 
 
-def _chosen(traffic: Traffic, trace: str, shown: set[str]) -> list[str] | None:
-    """The nodes that a user's feedback names, of those shown; `None` where it names none."""
-    named = (traffic.last_feedback(trace) or {}).get("relevant")
-    return None if named is None else [id_ for id_ in dict.fromkeys(named) if id_ in shown]
-
-
 def relevance_rows(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None
+    traffic: Traffic, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
     """One plain row for each re-ranking: query_id, query, candidates in the order found.
 
@@ -144,6 +230,12 @@ def relevance_rows(
     """
     rows = []
     for number, record in enumerate(traffic.select("rerank", where, teacher)):
+        if not record.data["query"].strip():
+            left_out[_BLANK] += 1
+            continue
+        if any(n["score"] is not None and not is_finite(n["score"]) for n in record.data["ranked"]):
+            left_out["with a score that is not finite"] += 1
+            continue
         scores = _scores(record)
         found = {n["id"]: n for n in record.data["nodes"] if traffic.texts.get(n["id"], "").strip()}
         candidates = [
@@ -151,18 +243,20 @@ def relevance_rows(
                 "node_id": id_,
                 "text": traffic.texts[id_],
                 "score": scores.get(id_, 0.0),
-                "retrieval_score": node["score"],
+                "retrieval_score": node["score"] if is_finite(node["score"]) else None,
             }
             for id_, node in found.items()
         ]
-        if candidates and record.data["query"].strip():
+        if candidates:
             query = {"query_id": f"q{number}", "query": record.data["query"]}
             rows.append({**query, "candidates": candidates})
+        else:
+            left_out["without a passage's text"] += 1
     return rows
 
 
 def _scores(record: Record) -> dict[str, float]:
-    given = {node["id"]: node["score"] for node in record.data["nodes"]}
+    given = {n["id"]: n["score"] if is_finite(n["score"]) else None for n in record.data["nodes"]}
     return ranked_scores([(n["id"], n["score"]) for n in record.data["ranked"]], given)
 
 
@@ -170,31 +264,40 @@ def judgment_dataset(
     traffic: Traffic, where: Where | None, teacher: Teacher | None
 ) -> JudgmentDataset:
     """Verdicts of judges, and users' feedback on answers."""
-    from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset, judgment_faults
 
-    rows = judgment_rows(traffic, where, teacher)
-    _need(rows, "judgment", "no evaluation, and no feedback on an answer", where, teacher)
-    return JudgmentDataset.from_records(rows)
+    left_out: Counter[str] = Counter()
+    rows = judgment_rows(traffic, where, teacher, left_out)
+    judgments = []
+    for judgment in (Judgment(**row) for row in rows):
+        fault = next(iter(judgment_faults(judgment)), None)
+        if fault is None:
+            judgments.append(judgment)
+        else:
+            left_out[f"because {fault}"] += 1
+    _tell(traffic, "judgment", left_out)
+    missing = "no evaluation, and no feedback on an answer"
+    _need(judgments, "judgment", missing, left_out, where, teacher)
+    return JudgmentDataset(judgments)
 
 
 def judgment_rows(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None
+    traffic: Traffic, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
     """Verdicts as plain rows; those of people come only without `teacher=`."""
     keys = ("query", "response", "contexts", "reference", "second_response", "score", "passing")
     rows = []
     for record in traffic.select("evaluation", where, teacher):
-        if record.data["invalid_result"]:
+        if record.data.get("invalid_result"):
+            left_out["whose judge's reply could not be read"] += 1
             continue
-        row = {key: record.data[key] for key in keys}
-        rows.append(
-            {**row, "feedback": record.data["feedback"], "source": record.model, "judge": record.by}
-        )
+        row = {key: record.data.get(key) for key in (*keys, "feedback")}
+        rows.append({**row, "source": record.model, "judge": record.by})
     for record in traffic.select("query", where) if teacher is None else ():
         feedback = traffic.last_feedback(record.trace)
-        if feedback is None or record.data["response"] is None:
+        if feedback is None or feedback["score"] is None or record.data["response"] is None:
             continue
-        if record.data["inner"] or record.data["within"] is not None:
+        if record.data.get("inner") or record.data.get("within") is not None:
             continue
         contexts = [
             traffic.texts[node["id"]]
@@ -218,7 +321,18 @@ def judgment_rows(
     return rows
 
 
-def _need(found: Any, what: str, missing: str, *filters: object) -> None:
+def _tell(traffic: Traffic, view: str, left_out: Counter[str]) -> None:
+    left_out += Counter()  # drops what was counted as none
+    traffic.left_out |= {f"{view}: {reason}": number for reason, number in left_out.items()}
+    say_left_out(f"the {view} dataset", left_out)
+
+
+def _need(found: Any, what: str, missing: str, left_out: Counter[str], *filters: object) -> None:
     if not found:
         seen = " that where= and teacher= let through" if any(filters) else ""
-        raise DatasetError(f"no {what} dataset can be made: the log has {missing}{seen}")
+        faults = [f"{number} left out {reason}" for reason, number in left_out.items()]
+        raise DatasetError(
+            f"no {what} dataset can be made: the log has {missing}{seen}"
+            f"{' that can be used:' if faults else ''}",
+            faults,
+        )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llama_index.tuning._async import run_async
+from llama_index.tuning._async import own_work, run_async
 from llama_index.tuning._progress import progress
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def find_candidates(
     return [[as_found(item) for item in nodes] for nodes in answers]
 
 
+@own_work
 def find_nodes(
     queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
 ) -> list[list[NodeWithScore]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.errors import DatasetError
@@ -58,7 +59,23 @@ def choices_of(metadata: Iterable[Any]) -> dict[str, str]:
                 f"metadata must hold ToolMetadata or tools, item {number} is {type(item).__name__}"
             )
         pairs.append((getattr(found, "name", None) or description, description))
-    return _distinct(pairs)
+    return _distinct(called(pairs))
+
+
+def called(pairs: Sequence[tuple[str, str]], shared: Collection[str] = ()) -> list[tuple[str, str]]:
+    """(what each choice goes by, description): its name, or its description if others share it.
+
+    LlamaIndex calls every tool that was given no name `query_engine_tool`.
+
+    Args:
+        pairs: names and descriptions of choices that were offered together.
+        shared: names that are shared where the same choices were offered before.
+    """
+    counts = Counter(name for name, _ in pairs)
+    return [
+        (text if text.strip() and (counts[name] > 1 or name in shared) else name, text)
+        for name, text in pairs
+    ]
 
 
 def metadata_of(router: Any) -> Sequence[Any]:
@@ -85,12 +102,16 @@ def from_selections(
         )
     choices: dict[str, str] = {}
     examples = []
+    records, shared = list(records), set()
     for number, record in enumerate(records):
-        place = f"selection {number}"
         missing = [key for key in ("query", "choices", "selected") if key not in record]
         if missing:
-            raise DatasetError(f"{place} lacks {', '.join(missing)}")
-        offered = _offered(record["choices"], place)
+            raise DatasetError(f"selection {number} lacks {', '.join(missing)}")
+        counts = Counter(name for name, _ in offered_pairs(record["choices"]))
+        shared |= {name for name, count in counts.items() if count > 1}
+    for number, record in enumerate(records):
+        place = f"selection {number}"
+        offered = _offered(record["choices"], shared, place)
         choices.update(
             {name: text for name, text in offered.items() if text or name not in choices}
         )
@@ -102,9 +123,10 @@ def from_selections(
     return choices, examples
 
 
-def _offered(given: Any, place: str) -> dict[str, str]:
+def offered_pairs(given: Any) -> list[tuple[str, str]]:
+    """(name, description) of the choices of a recorded selection, as they were offered."""
     if isinstance(given, Mapping):
-        return dict(given)
+        return list(given.items())
     pairs = []
     for item in given:
         if isinstance(item, str):
@@ -114,8 +136,12 @@ def _offered(given: Any, place: str) -> dict[str, str]:
             pairs.append((item.get("name") or text, text))
         else:
             pairs += choices_of([item]).items()
+    return pairs
+
+
+def _offered(given: Any, shared: Collection[str], place: str) -> dict[str, str]:
     try:
-        return _distinct(pairs)
+        return _distinct(called(offered_pairs(given), shared))
     except DatasetError as exc:
         raise DatasetError(f"{place}: {exc}") from None
 

@@ -90,6 +90,17 @@ def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -
     ]
 
 
+def holds_half_a_pair(text: str) -> bool:
+    """Whether no file of UTF-8 can hold the text: cutting JSON escapes apart gives such halves."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _text_faults(what: str, texts: dict[Any, Any]) -> Iterator[str]:
     for id_, text in texts.items():
         if not isinstance(id_, str) or not id_:
@@ -98,6 +109,8 @@ def _text_faults(what: str, texts: dict[Any, Any]) -> Iterator[str]:
             yield f"{what} {id_!r}: the text must be a string, got {type(text).__name__}"
         elif not text or text.isspace():
             yield f"{what} {id_!r}: the text is empty"
+        elif holds_half_a_pair(text):
+            yield f"{what} {id_!r}: the text holds half of a surrogate pair, which has no UTF-8"
 
 
 def _relevance_faults(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
@@ -14,6 +16,7 @@ from llama_index.tuning.errors import DatasetError
 if TYPE_CHECKING:
     from llama_index.tuning.datasets._judgment_rows import LoadedJudgments
     from llama_index.tuning.datasets.agreement import Agreement
+    from llama_index.tuning.datasets.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class JudgmentDataset:
         faults = [
             f"judgment {number}: {fault}"
             for number, judgment in enumerate(self.judgments)
-            for fault in _faults(judgment)
+            for fault in judgment_faults(judgment)
         ]
         if faults:
             raise DatasetError("the judgment dataset has faults:", faults)
@@ -149,6 +152,36 @@ class JudgmentDataset:
         from llama_index.tuning.datasets._judgment_rows import load_rows
 
         return load_rows(rows, columns or {}, verdicts, source, coerce)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Table,
+        *,
+        question: str = "question",
+        answer: str = "answer",
+        verdict: str = "verdict",
+        columns: Mapping[str, str | None] | None = None,
+        verdicts: Mapping[str, bool | float] | None = None,
+        source: str = "human",
+    ) -> JudgmentDataset:
+        """From a table of answers: CSV, TSV, JSON Lines, JSON, Excel, Parquet, a DataFrame, rows.
+
+        Rows that cannot be used are left out, with a warning that counts them.
+
+        Args:
+            table: the file, or its rows.
+            question: column of the questions.
+            answer: column of the answers that were judged.
+            verdict: column of the verdicts.
+            columns: more of them, as of `from_rows`, such as `{"contexts": "passages"}`.
+            verdicts: as of `from_rows`.
+            source: who judged.
+        """
+        from llama_index.tuning.datasets.table_shapes import judgments_of_table
+
+        named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
+        return judgments_of_table(table, named, verdicts, source)
 
     @classmethod
     def from_labelled_rag(cls, dataset: Any, *, source: str | None = None) -> JudgmentDataset:
@@ -299,7 +332,8 @@ def _is_said(name: str, value: Any) -> bool:
     return value is not None and (name != "invalid" or value)
 
 
-def _faults(judgment: Judgment) -> Iterable[str]:
+def judgment_faults(judgment: Judgment) -> Iterable[str]:
+    """What is wrong with one judgment."""
     yield from text_faults(judgment)
     if judgment.invalid not in (True, False):
         yield f"invalid must be true or false, got {judgment.invalid!r}"
@@ -308,12 +342,16 @@ def _faults(judgment: Judgment) -> Iterable[str]:
         yield "it is invalid, so it must have neither score nor passing"
     if silent and not judgment.invalid:
         yield "it has neither score nor passing: there is no verdict"
-    if judgment.score is not None and judgment.score != judgment.score:
-        yield "score must be a number, got nan"
+    if judgment.score is not None and not _is_finite(judgment.score):
+        yield f"score must be a number, got {judgment.score!r}"
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
-    if not judgment.weight > 0:
-        yield f"weight must be above 0, got {judgment.weight}"
+    if not _is_finite(judgment.weight) or judgment.weight <= 0:
+        yield f"weight must be above 0, got {judgment.weight!r}"
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def text_faults(judgment: Judgment) -> Iterable[str]:

@@ -26,6 +26,9 @@ from llama_index.tuning.errors import DatasetError
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, TextNode
 
+    from llama_index.tuning.datasets.remap import Remapped
+    from llama_index.tuning.datasets.tables import Table
+
 
 @dataclass(repr=False)
 class RetrievalDataset:
@@ -257,6 +260,114 @@ class RetrievalDataset:
             for id_, docs in relevant_docs.items()
         }
         return cls(dict(queries), corpus, relevant)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Table,
+        *,
+        question: str = "question",
+        passage: str | None = None,
+        answer: str | None = None,
+        node_id: str | None = None,
+        page: str | None = None,
+        file: str | None = None,
+        nodes: Iterable[BaseNode] | None = None,
+    ) -> RetrievalDataset:
+        """From a table of questions: CSV, TSV, JSON Lines, JSON, Excel, Parquet, a DataFrame, rows.
+
+        One of `passage`, `answer`, `node_id` and `page` names the column that says what is
+        relevant; without any, the first of these names that the table has. Several rows of one
+        question are one query. Rows that cannot be used are left out, with a warning that counts
+        them.
+
+        Args:
+            table: the file, or its rows.
+            question: column of the questions.
+            passage: column of the texts that answer them; without `nodes` these are the corpus.
+            answer: column of answers as the documents word them: the nodes that hold one.
+            node_id: column of node ids.
+            page: column of page numbers, as in the nodes' metadata (`page_label`).
+            file: column of file names, where pages are of several files.
+            nodes: those of the index.
+
+        Example:
+            >>> rows = [{"question": "How high is the fee?", "passage": "The fee is 5 euros."}]
+            >>> RetrievalDataset.from_table(rows)
+            RetrievalDataset(1 queries, 1 documents)
+        """
+        from llama_index.tuning.datasets.tables import retrieval_of_table
+
+        by = {"node_id": node_id, "passage": passage, "page": page, "answer": answer}
+        return retrieval_of_table(table, question, by, nodes, file)
+
+    @classmethod
+    def from_rag_dataset(
+        cls, dataset: Any, *, nodes: Iterable[BaseNode] | None = None
+    ) -> RetrievalDataset:
+        """From LlamaIndex's `LabelledRagDataset`: its queries and reference contexts.
+
+        Args:
+            dataset: the dataset, or its JSON file.
+            nodes: those of the index, in which the contexts are found; else they are the corpus.
+        """
+        from llama_index.tuning.datasets.table_shapes import rows_of_rag_dataset
+
+        return cls.from_table(rows_of_rag_dataset(dataset), passage="passage", nodes=nodes)
+
+    @classmethod
+    def from_ragas(
+        cls, testset: Table, *, nodes: Iterable[BaseNode] | None = None
+    ) -> RetrievalDataset:
+        """From a ragas test set: `user_input` and `reference_contexts`, or the older names.
+
+        Args:
+            testset: the test set, its DataFrame, or its CSV or JSON Lines file.
+            nodes: those of the index, in which the contexts are found; else they are the corpus.
+        """
+        from llama_index.tuning.datasets.table_shapes import rows_of_ragas
+
+        return cls.from_table(rows_of_ragas(testset), passage="passage", nodes=nodes)
+
+    @classmethod
+    def from_pairs(
+        cls, pairs: Iterable[Any], *, nodes: Iterable[BaseNode] | None = None
+    ) -> RetrievalDataset:
+        """From (question, passage) pairs, or sentence-transformers' `InputExample`s.
+
+        Args:
+            pairs: an `InputExample` with a label of 0 says that the passage does not answer.
+            nodes: those of the index, in which the passages are found; else they are the corpus.
+        """
+        from llama_index.tuning.datasets.table_shapes import rows_of_pairs
+
+        return cls.from_table(rows_of_pairs(pairs), passage="passage", nodes=nodes)
+
+    def remap(self, nodes: Iterable[BaseNode]) -> Remapped:
+        """The same labels over the nodes of a later ingestion, found by the documents' texts.
+
+        Ids change at each ingestion, and so may the chunks: a document is looked for with the
+        same words, within a longer node, with a few words changed, and over several nodes.
+
+        Args:
+            nodes: all nodes of the index now.
+
+        Returns:
+            The new dataset, and for each labelled document where it is and how it was found.
+
+        Raises:
+            DatasetError: not one labelled document is found.
+
+        Example:
+            >>> from llama_index.core.schema import TextNode
+            >>> old = RetrievalDataset({"q": "Fee?"}, {"d": "The fee is 5 euros."}, {"q": ["d"]})
+            >>> found = old.remap([TextNode(id_="n", text="Prices. The fee is 5 euros. Bye.")])
+            >>> found.dataset.relevant_docs, found.counts
+            ({'q': ['n']}, {'contained': 1})
+        """
+        from llama_index.tuning.datasets.remap import remap
+
+        return remap(self, nodes)
 
     def to_nodes(self) -> list[TextNode]:
         """The corpus as LlamaIndex nodes with the same ids, ready for `VectorStoreIndex`."""

@@ -29,6 +29,7 @@ from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
+    from llama_index.tuning.datasets.tables import Table
 
 Labels = str | Sequence[str] | None
 
@@ -242,6 +243,32 @@ class RoutingDataset:
         if choices is not None:
             return cls(sources.from_names(choices), examples)
         return cls(sources.names_of(examples), examples)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Table,
+        *,
+        question: str = "question",
+        choice: str = "choice",
+        out_of_scope: str = "none",
+        choices: Mapping[str, str] | Sequence[str] | None = None,
+    ) -> RoutingDataset:
+        """From a table of questions: CSV, TSV, JSON Lines, JSON, Excel, Parquet, a DataFrame, rows.
+
+        Rows without a question or a choice are left out, with a warning that counts them.
+
+        Args:
+            table: the file, or its rows.
+            question: column of the questions.
+            choice: column of the choices' names; a list where several are wanted.
+            out_of_scope: what the column says where a question belongs to none.
+            choices: as of `from_pairs`.
+        """
+        from llama_index.tuning.datasets.table_shapes import routes_of_table
+
+        pairs = routes_of_table(table, question, choice, out_of_scope)
+        return cls.from_pairs(pairs, choices=choices)
 
     @classmethod
     def from_metadata(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._candidates import check_retriever
@@ -68,6 +69,7 @@ def hits_of(
     return hits, np.array([len(np.unique(relevant)) for relevant in positives], dtype=np.int64)
 
 
+@own_work
 def evaluate_retriever(
     retriever: BaseRetriever,
     dataset: RetrievalDataset,
@@ -99,6 +101,7 @@ def evaluate_retriever(
     return _score(dataset, rankings, ks)
 
 
+@own_work
 async def aevaluate_retriever(
     retriever: BaseRetriever,
     dataset: RetrievalDataset,

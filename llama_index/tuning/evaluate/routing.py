@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets.routing import RoutingDataset
 
@@ -179,6 +180,7 @@ def deferral_curve(
     return points
 
 
+@own_work
 def evaluate_selector(
     selector: BaseSelector, dataset: RoutingDataset, *, show_progress: bool = False
 ) -> SelectionScores:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.calls import CallOptions, Calls, Question, check_counts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, Document
 
 
+@own_work
 def generate_ce_fine_tuning_dataset(
     documents: Sequence[Document],
     questions_list: Sequence[str],
@@ -93,6 +95,7 @@ def generate_ce_fine_tuning_dataset(
     )
 
 
+@own_work
 def generate_synthetic_queries_over_documents(
     documents: Sequence[Document],
     num_questions_per_chunk: int = 5,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.errors import DatasetError
@@ -40,6 +41,7 @@ _TOO_CLOSE = 0.95
 """Passages with this cosine say the same: there is no second hop between them."""
 
 
+@own_work
 def generate_multi_hop_queries(
     nodes: Sequence[BaseNode],
     llm: LLM | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
@@ -43,6 +44,7 @@ _SAME_TEXT = 0.8
 """Share of three-word runs from which on two documents count as the same text."""
 
 
+@own_work
 def mine_hard_negatives(
     dataset: RetrievalDataset,
     retriever: BaseRetriever | None = None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.generate import schemas
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
 
+@own_work
 def generate_paraphrases(
     dataset: RetrievalDataset,
     llm: LLM | None = None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets._validation import check_nodes
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@own_work
 def generate_qa_embedding_pairs(
     nodes: Sequence[BaseNode],
     llm: LLM | None = None,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.errors import DatasetError
@@ -119,6 +120,7 @@ class CallEstimate:
         )
 
 
+@own_work
 def label_relevance(
     queries: Sequence[str] | Mapping[str, str],
     retriever: BaseRetriever,

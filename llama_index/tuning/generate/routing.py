@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets._validation import normalise
 from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
@@ -28,6 +29,7 @@ One question a line, no numbering, nothing else."""
 _MARK = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")
 
 
+@own_work
 def generate_routing_examples(
     choices: Mapping[str, str] | RoutingDataset | Iterable[Any],
     *,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets._candidates import as_found, find_nodes
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets._ranked_scores import ranked_scores
@@ -47,6 +48,7 @@ class LabelledRelevance(RelevanceDataset):
     requests: int = 0
 
 
+@own_work
 def label_by_reranker(
     queries: Sequence[str] | Mapping[str, str],
     retriever: BaseRetriever,

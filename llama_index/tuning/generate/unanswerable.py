@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets._validation import check_nodes
@@ -96,6 +97,7 @@ class UnansweredQueries:
         )
 
 
+@own_work
 def generate_unanswerable_queries(
     nodes: Sequence[BaseNode],
     llm: LLM | None = None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.estimate import (
@@ -88,6 +89,7 @@ class VersionDifference:
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
+@own_work
 def compare_versions(
     judge: ProbabilityJudge,
     first: Any,

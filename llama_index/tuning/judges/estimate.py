@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.inference import (
@@ -100,6 +101,7 @@ class PassRate:
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
+@own_work
 def estimate_pass_rate(
     judge: ProbabilityJudge | None,
     unlabelled: Any,

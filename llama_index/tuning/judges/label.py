@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._async import run_async
+from llama_index.tuning._async import own_work, run_async
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.judgments import (
@@ -123,6 +123,7 @@ class LabelledJudgments:
         }
 
 
+@own_work
 def label_judgments(
     samples: Any,
     teacher: BaseEvaluator,

@@ -19,7 +19,7 @@ from llama_index.core.llms import (
 )
 from pydantic import PrivateAttr
 
-from llama_index.tuning._async import run_async
+from llama_index.tuning._async import own_work, run_async
 from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.datasets.thoughts import without_thoughts
@@ -138,6 +138,7 @@ def asked_and_read(
     return asked, run_async(_outcome(double, item))
 
 
+@own_work
 def evaluate_all(
     evaluator: BaseEvaluator,
     items: Sequence[Judgment],

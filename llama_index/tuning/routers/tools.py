@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.objects import ObjectRetriever, SimpleObjectNodeMapping
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
-from llama_index.core.tools.types import BaseTool
+from llama_index.core.tools.types import BaseTool, ToolMetadata
 
+from llama_index.tuning.datasets._routing_sources import called
 from llama_index.tuning.routers.selector import Prediction, TunedSelector
 
 
@@ -40,10 +40,11 @@ class TunedToolRetriever(ObjectRetriever[BaseTool]):
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k must be a whole number >= 1, got {top_k!r}")
         self.tools: dict[str, BaseTool] = {}
-        for tool in tools:
-            name = tool.metadata.get_name()
+        tools = list(tools)
+        names = called([(tool.metadata.get_name(), tool.metadata.description) for tool in tools])
+        for tool, (name, _) in zip(tools, names, strict=True):
             if name in self.tools:
-                raise ValueError(f"tools must have distinct names, {name!r} occurs twice")
+                raise ValueError(f"tools must differ in name or description, {name!r} occurs twice")
             self.tools[name] = tool
         if not self.tools:
             raise ValueError("tools must hold at least one tool, got none")
@@ -67,8 +68,11 @@ class TunedToolRetriever(ObjectRetriever[BaseTool]):
             return self._first()
         return self._chosen(await self.selector.apredict(query, self._metadata()))
 
-    def _metadata(self) -> list[Any]:
-        return [tool.metadata for tool in self.tools.values()]
+    def _metadata(self) -> list[ToolMetadata]:
+        return [
+            ToolMetadata(description=tool.metadata.description, name=name)
+            for name, tool in self.tools.items()
+        ]
 
     def _chosen(self, found: Prediction) -> list[BaseTool]:
         names = dict.fromkeys([*found.names[: self.top_k], *self.always])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._async import run_async
+from llama_index.tuning._async import own_work, run_async
 from llama_index.tuning.datasets._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
@@ -73,6 +73,7 @@ class DistilledDataset(ChatDataset):
     counts: dict[str, int] = field(default_factory=dict)
 
 
+@own_work
 def distillation_dataset(
     prompts: Iterable[str],
     teacher: LLM,
@@ -141,6 +142,7 @@ def distillation_dataset(
     return distilled(given, outcomes, output_path)
 
 
+@own_work
 def ask_teacher(
     prompts: Sequence[str],
     teacher: LLM,
@@ -169,6 +171,7 @@ def ask_teacher(
     )
 
 
+@own_work
 def distilled(
     prompts: Sequence[str], outcomes: Outcomes[Answer], output_path: PathLike | None
 ) -> DistilledDataset:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets.thoughts import without_thoughts
 
@@ -68,6 +70,7 @@ def chat_message(message: Mapping[str, Any]) -> ChatMessage:
     return ChatMessage(role=message["role"], blocks=blocks, additional_kwargs=extra)
 
 
+@own_work
 def texts_of(
     llm: LLM, conversations: Sequence[Conversation], *, workers: int = 4, **settings: Any
 ) -> list[str]:
@@ -96,7 +99,9 @@ def at_once(
         raise ValueError(f"workers must be a whole number >= 1, got {workers!r}")
     pool = ThreadPoolExecutor(workers, thread_name_prefix="task-replies")
     try:
-        found = pool.map(call, given)
+        # Each thread sees what the caller has set, such as that this is no traffic of the app.
+        contexts = [copy_context() for _ in given]
+        found = pool.map(lambda item, context: context.run(call, item), given, contexts)
         return list(progress(found, show_progress, "Asking", total=len(given)))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError, MissingExtraError
@@ -155,6 +156,7 @@ def reads_at(least: float | None = None, most: float | None = None) -> Check:
     return check
 
 
+@own_work
 def style_dataset(
     items: Sequence[StyleItem],
     checks: Sequence[Check],

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._async import own_work
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 from llama_index.tuning.generate.calls import Calls
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
 
+@own_work
 def teacher_replies(
     teacher: LLM,
     conversations: Sequence[Conversation],

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llama_index.tuning.collect.secrets import (
-    MARKERS,
+    FORMATS_WITHIN,
+    NAMES_WITHIN,
     VENDORS,
     address_spans,
     assigned_spans,
@@ -35,28 +36,29 @@ def mask_secrets(text: str) -> str:
         >>> mask_secrets("GROQ_API_KEY=gsk_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5 postgres://bob:pw@host/db")
         'GROQ_API_KEY=[API KEY] postgres://bob:[PASSWORD]@host/db'
     """
-    low = text.lower()
-    if not any(marker in low for marker in MARKERS) and not _has_long_run(text):
-        return text
     for prefix, pattern in VENDORS:
         if prefix in text:
             text = _replaced(text, _vendor_spans(text, pattern))
-    for spans in (scheme_spans, assigned_spans, random_spans, address_spans):
-        text = _replaced(text, spans(text))
-    return text
+    low = text.lower()
+    text = _replaced(text, scheme_spans(text, low))
+    if any(name in low for name in NAMES_WITHIN):
+        text = _replaced(text, assigned_spans(text))
+    text = _replaced(text, random_spans(text))
+    return _replaced(text, address_spans(text))
 
 
 def may_hold_secrets(text: bytes) -> bool:
     """Whether `mask_secrets` could change a UTF-8 text, or one in its JSON; never wrongly no."""
     low = text.lower()
-    return any(marker in low for marker in _MARKERS) or _LONG_RUN.search(text) is not None
+    return (
+        any(name in low for name in _NAMES_WITHIN)
+        or any(part in text for part in _FORMATS_WITHIN)
+        or _LONG_RUN.search(text) is not None
+    )
 
 
-_MARKERS = [marker.encode() for marker in MARKERS]
-
-
-def _has_long_run(text: str) -> bool:
-    return _LONG_RUN.search(text.encode(errors="surrogatepass")) is not None
+_NAMES_WITHIN = [name.encode() for name in NAMES_WITHIN]
+_FORMATS_WITHIN = [part.encode() for part in FORMATS_WITHIN]
 
 
 def _vendor_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:

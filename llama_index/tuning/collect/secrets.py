@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What a secret looks like: vendors' formats, names that it is assigned to, randomness.
 
 Every search here takes time linear in the length of the text: patterns begin with fixed letters and
@@ -12,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 Span = tuple[int, int, str]
 """Where a secret begins and ends, and what stands for it."""
@@ -65,12 +67,30 @@ _PREFIXES = {
     "AGE-SECRET-KEY-1": r"[A-Z0-9]{40,70}", "eyJ": r"[\w-]{8,2000}\.[\w-]{8,4000}(?:\.[\w-]{0,1000})?",
     "-----BEGIN": r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-----END[^-\n]{0,60}-----)?",
 }  # fmt: skip
-VENDORS = [(prefix, re.compile(re.escape(prefix) + body)) for prefix, body in _PREFIXES.items()]
+# Not inside a word: the many starts of "eyJeyJeyJ…" would each be followed to their end.
+VENDORS = [
+    (
+        prefix,
+        re.compile(("(?<![A-Za-z0-9-])" if prefix == "eyJ" else "") + re.escape(prefix) + body),
+    )
+    for prefix, body in _PREFIXES.items()
+]
 
 _STRONG = {"password", "passwd", "passwort", "passphrase", "passcode", "pwd", "pass", "secret"}
 _STRONG |= {"credential", "credentials", "senha", "contraseña", "kennwort", "wachtwoord", "пароль"}
 _STRONG |= {"密码", "密碼", "パスワード", "비밀번호"}
-_BASE_NAMES = ["key", "token", "authorization", "auth", "sig", "signature", "sas", "apikey", "sessionid", "jwt"]
+_BASE_NAMES = [
+    "key",
+    "token",
+    "authorization",
+    "auth",
+    "sig",
+    "signature",
+    "sas",
+    "apikey",
+    "sessionid",
+    "jwt",
+]
 _HEAD = re.compile(
     rf"(?P<name>{'|'.join(sorted({*_STRONG, *_BASE_NAMES}, key=len, reverse=True))})"
     r"(?P<tail>[_-]?\d{0,2}\\?[\"'`\]]{0,2})"
@@ -79,7 +99,8 @@ _HEAD = re.compile(
     r"(?P<scheme>(?:basic|bearer|token|apikey|digest)\s{1,3})?",
     re.IGNORECASE,
 )
-_VALUE = re.compile(r"[^\s\"'`<>&,;\\]{3,400}")
+_VALUE = re.compile(r"[^\s\"'`<>&,;\\]{3,200}")
+_DIGIT, _LETTER = re.compile(r"\d"), re.compile(r"[^\W\d_]")
 _BEFORE = (
     "api access secret private auth account master encryption shared storage db user my root admin "
     "client refresh bearer id csrf session service signing license bot app"
@@ -100,17 +121,23 @@ _URL_TOKEN = re.compile(r"://(?P<word>[\w.~%-]{16,200})@")
 _LONG = re.compile(r"[A-Za-z0-9+/]{32,}")
 _DOMAIN = re.compile(r"@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _LOCAL = re.compile(r"[\w.%+'-]{1,64}")
-_TELEGRAM = re.compile(r":[A-Za-z0-9_-]{35}(?![\w-])")
+_TELEGRAM = re.compile(r":AA[A-Za-z0-9_-]{33}(?![\w-])")
 _MAILCHIMP = re.compile(r"-us\d{1,2}\b")
 
-MARKERS = sorted(
+NAMES_WITHIN = sorted(
     {
         "@", "bearer", "basic", "key", "token", "auth", "sig", "sas", "sessionid", "jwt",
         "secret", "pass", "pwd", "credential", "senha", "contraseña", "kennwort", "wachtwoord",
-        "пароль", "密码", "密碼", "パスワード", "비밀번호", ":a", "-us",
-        *(prefix.lower() for prefix in _PREFIXES),
+        "пароль", "密码", "密碼", "パスワード", "비밀번호",
     }
 )  # fmt: skip
+
+
+# What a vendor's key holds at least, in its own case; 32 letters and digits in a row tell the rest.
+FORMATS_WITHIN = [
+    ":AA",
+    *(prefix for prefix in _PREFIXES if prefix not in ("AC", "SK", "pat", "cio", "oy2")),
+]
 
 
 def is_assigned_secret(name: str, value: str) -> str | None:
@@ -175,11 +202,11 @@ def _is_flag(text: str, start: int) -> bool:
 
 def _label(before: str, name: str, sign: str, quote: str, value: str) -> str | None:
     """What stands for the value, or `None` where it is no secret."""
-    name, bare = name.casefold(), value.strip().rstrip(".,!?")
+    name, bare = name.casefold(), value.strip().rstrip(".,!?")[:128]
     if len(bare) < 3 or _PLACEHOLDER.match(bare):
         return None
-    digits = any(sign_.isdigit() for sign_ in bare)
-    letters = any(sign_.isalpha() for sign_ in bare)
+    digits = _DIGIT.search(bare) is not None
+    letters = _LETTER.search(bare) is not None
     if name in _STRONG:
         assigned = bool(quote) or sign.startswith(("=", ":="))
         odd = digits or not bare.isalnum() or not (bare.islower() or bare.istitle())
@@ -196,10 +223,10 @@ def _label(before: str, name: str, sign: str, quote: str, value: str) -> str | N
     return None
 
 
-def scheme_spans(text: str) -> Iterator[Span]:
+def scheme_spans(text: str, low: str) -> Iterator[Span]:
     """`Bearer …`, `Basic …`, and the password of `scheme://user:password@host`."""
     spans: list[Span] = []
-    for found in _SCHEME.finditer(text):
+    for found in _SCHEME.finditer(text) if "basic" in low or "bearer" in low else ():
         value = _CREDENTIAL.match(text, found.end())
         if value and (
             _is_basic(value.group())
@@ -238,7 +265,7 @@ def random_spans(text: str) -> Iterator[Span]:
         if len(run) > 200 or text[found.start() - 1 : found.start()] in ("/", ","):
             continue
         kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in run]
-        changes = sum(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+        changes = sum(one != next_ for one, next_ in pairwise(kinds))
         common = min(Counter(kinds)[kind] for kind in "dul")
         if common >= 3 and changes >= len(run) / 3 and _entropy(run) >= 4.0 and "/" not in run[:2]:
             yield found.start(), found.end(), "[API KEY]"

@@ -55,7 +55,8 @@ _ASIDE = re.compile(
 )
 _CHATTER = re.compile(
     r"^(?:sure|certainly|of course|okay|ok|here (?:are|is)|here['’]s|below (?:are|is)"
-    r"|these questions|let me know|feel free|i hope|note that|note:|the following|absolutely|great|happy to)\b",
+    r"|these questions|let me know|feel free|i hope|note that|note:|the following|absolutely"
+    r"|great|happy to)\b",
     re.IGNORECASE,
 )
 _INLINE_OPTIONS = re.compile(

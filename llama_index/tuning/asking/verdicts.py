@@ -22,8 +22,8 @@ _NO_WORDS = (
 )
 # Scripts without spaces between words; the longer ones first, since 不是 holds 是.
 _JOINED_NO_WORDS = (
-    "不是 并不 並不 不对 不對 不相关 不相關 没有 沒有 否 无关 無關 不 いいえ いや ではない ありません "
-    "아니요 아니오 아뇨 아닙니다 ไม่ใช่ ไม่"
+    "不是 并不 並不 不对 不對 不相关 不相關 没有 沒有 否 无关 無關 不 いいえ いや ではない "
+    "ありません 아니요 아니오 아뇨 아닙니다 ไม่ใช่ ไม่"
 )
 _JOINED_YES_WORDS = "是的 是 对的 对 對 相关 相關 はい ええ そうです 예 네 그렇습니다 맞습니다 ใช่"
 # Words that mean something else too ("if", "then", "not … at all"): they count where they stand

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_LINES = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_LINES = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_MARKS_OR_SPACE = re.compile(r"[\s.!?。！？।۔]")
+_AT_ONCE = 2_000
+"""Characters that `sentencex`, whose time grows with the square of many marks, gets at once."""
 # Tibetan, Khmer, Lao, Javanese and older marks that end a sentence.
 _MORE_ENDS = re.compile(r"(?<=[།༎༏༐༑។៕៖ຯ᭟᭞꧈꧉᱾᱿꓿꛳꛷])\s*(?=\S)")
 # Text taken from PDF and HTML loses the space: "… each year.The company". Only sentences that
@@ -53,8 +56,8 @@ def sentences(text: str, max_words: int = 40, *, language: str = "en") -> list[s
     from sentencex import segment
 
     found: list[str] = []
-    for line in _LINES.split(text):
-        for sentence in segment(language, line) if line else ():
+    for line in _pieces(text):
+        for sentence in segment(language, line):
             for part in _MORE_ENDS.split(sentence):
                 found += _shorter(part, max_words)
     return [" ".join(part.split()) for part in found if part.strip()]
@@ -85,13 +88,30 @@ def clauses(query: str) -> list[str]:
         text = part.strip(" ,;，、；")
         if not text:
             continue
-        short = count_words(text) < MIN_CLAUSE_WORDS
-        if parts and (short or count_words(parts[-1]) < MIN_CLAUSE_WORDS):
+        if parts and (_is_short(text) or _is_short(parts[-1])):
             space = "" if _UNSPACED.match(text) and _UNSPACED.search(parts[-1][-1:]) else " "
             parts[-1] = f"{parts[-1]}{space}{text}"
         else:
             parts.append(text)
     return parts[:MAX_CLAUSES] if len(parts) > 1 else []
+
+
+def _is_short(clause: str) -> bool:
+    return count_words(clause) < MIN_CLAUSE_WORDS and len(_UNSPACED.findall(clause)) < 5
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The lines; long ones in pieces that end at a mark or a space where there is one."""
+    for line in map(str.strip, _LINES.split(text)):
+        start = 0
+        while len(line) - start > _AT_ONCE:
+            ends = list(_MARKS_OR_SPACE.finditer(line, start, start + _AT_ONCE))
+            marks = [end for end in ends if not end.group().isspace()]
+            stop = (marks or ends)[-1].end() if ends else start + _AT_ONCE
+            yield line[start:stop]
+            start = stop
+        if line[start:]:
+            yield line[start:]
 
 
 def _shorter(part: str, max_words: int) -> list[str]:

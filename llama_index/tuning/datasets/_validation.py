@@ -9,6 +9,17 @@ from typing import Any
 from llama_index.tuning.errors import DatasetError
 
 
+HALF = "the text holds half a character (a lone surrogate), which no file can hold"
+
+
+def is_utf8(text: Any) -> bool:
+    """Whether a text can be written: lone surrogates cannot."""
+    try:
+        return not isinstance(text, str) or bool(text.isascii() or text.encode() or True)
+    except UnicodeEncodeError:
+        return False
+
+
 def normalise(text: str) -> str:
     """The form in which two query texts count as the same: case and space aside."""
     return " ".join(text.casefold().split())
@@ -92,12 +103,14 @@ def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -
 
 def _text_faults(what: str, texts: dict[Any, Any]) -> Iterator[str]:
     for id_, text in texts.items():
-        if not isinstance(id_, str) or not id_:
-            yield f"{what} id {id_!r} must be a non-empty string"
+        if not isinstance(id_, str) or not id_ or not is_utf8(id_):
+            yield f"{what} id {id_!r} must be a non-empty string of whole characters"
         if not isinstance(text, str):
             yield f"{what} {id_!r}: the text must be a string, got {type(text).__name__}"
         elif not text or text.isspace():
             yield f"{what} {id_!r}: the text is empty"
+        elif not is_utf8(text):
+            yield f"{what} {id_!r}: {HALF}"
 
 
 def _relevance_faults(

@@ -32,7 +32,7 @@ REFUSALS = [
     "It seems the context information is empty. Please share the text.",
     "I'm not comfortable creating questions about this content.",
     "1. I'm sorry, but I can't generate questions about this content.",
-    '"I\'m sorry, but I can\'t help with that."',
+    "\"I'm sorry, but I can't help with that.\"",
     "**I cannot fulfill this request.**",
     '{"questions": ["I cannot generate questions from this passage."]}',
     '{"error": "The passage does not contain enough information."}',
@@ -113,8 +113,14 @@ TWO = ["What is the fee?", "When is it due?"]
         ('["What is the fee?", "When is it due?"', TWO),
         ('["What is the fee?", "When is it due?",', TWO),
         ('```json\n{"questions": [\n  "What is the fee?",\n  "When is it due?",\n  "Is i', TWO),
-        ('{"questions": [{"question": "What is the fee?", "answer": "5"}, {"question": "When', TWO[:1]),
-        ('{"question": "What is the fee?"}\n{"question": "When is it due?"}\n{"question": "Wh', TWO),
+        (
+            '{"questions": [{"question": "What is the fee?", "answer": "5"}, {"question": "When',
+            TWO[:1],
+        ),
+        (
+            '{"question": "What is the fee?"}\n{"question": "When is it due?"}\n{"question": "Wh',
+            TWO,
+        ),
         ('Here you go: {"questions": ["What is the fee?", "When is it due?", "How', TWO),
         ("1. What is the fee?\n2. When is it due?\n3. How would one", TWO),
         ('{"questions": ["What is the fee?", "When is it due?"], "note": "done', TWO),
@@ -125,14 +131,18 @@ def test_what_was_whole_before_the_token_limit_is_kept(reply, questions):
     assert parse_questions(reply, 5) == questions
 
 
-@pytest.mark.parametrize("reply", ['{"questions": ["When is it d', '{"quest', '["', "[", '{"questions": ['])
+@pytest.mark.parametrize(
+    "reply", ['{"questions": ["When is it d', '{"quest', '["', "[", '{"questions": [']
+)
 def test_a_reply_that_was_cut_off_in_its_first_question_is_an_error(reply):
     with pytest.raises(ReplyError):
         parse_questions(reply, 2)
 
 
 def test_a_cut_off_answer_is_left_out_with_its_question():
-    reply = '[{"question": "Fee?", "answer": "5 euros"}, {"question": "Days?", "answer": "three or f'
+    reply = (
+        '[{"question": "Fee?", "answer": "5 euros"}, {"question": "Days?", "answer": "three or f'
+    )
     assert parse_pairs(reply, 5, answers=True) == [{"question": "Fee?", "answer": "5 euros"}]
 
 
@@ -160,7 +170,10 @@ def test_options_of_multiple_choice_are_no_questions(reply):
 def test_the_answer_of_multiple_choice_is_its_text():
     reply = "1. What is the fee?\nA) 5 euros\nB) 10 euros\nAnswer: B\n2. When?\nA) Monday\nB) Friday\nAnswer: A) Monday"
     rows = '[{"question": "What is the fee?", "options": ["5 euros", "10 euros"], "answer": "B"}]'
-    assert [pair["answer"] for pair in parse_pairs(reply, 5, answers=True)] == ["10 euros", "Monday"]
+    assert [pair["answer"] for pair in parse_pairs(reply, 5, answers=True)] == [
+        "10 euros",
+        "Monday",
+    ]
     assert [pair["answer"] for pair in parse_pairs(rows, 5, answers=True)] == ["10 euros"]
 
 
@@ -190,7 +203,9 @@ def test_tables_and_other_lists(reply):
 
 
 def test_a_table_has_answers_too():
-    reply = "| # | Question | Answer |\n|---|---|---|\n| 1 | Fee? | 5 euros |\n| 2 | Due? | Monday |"
+    reply = (
+        "| # | Question | Answer |\n|---|---|---|\n| 1 | Fee? | 5 euros |\n| 2 | Due? | Monday |"
+    )
     assert parse_pairs(reply, 5, answers=True) == [
         {"question": "Fee?", "answer": "5 euros"},
         {"question": "Due?", "answer": "Monday"},
@@ -351,7 +366,9 @@ def test_a_verdict_is_what_the_reply_concludes(reply, verdict):
     assert parse_yes_no(reply) is verdict
 
 
-@pytest.mark.parametrize("reply", ["Yes or no?", "On the one hand yes on the other hand no", "I know.", "si el texto"])
+@pytest.mark.parametrize(
+    "reply", ["Yes or no?", "On the one hand yes on the other hand no", "I know.", "si el texto"]
+)
 def test_both_or_neither_is_an_error(reply):
     with pytest.raises(ReplyError, match="neither yes nor no"):
         parse_yes_no(reply)
@@ -389,7 +406,10 @@ def test_a_grade_is_what_the_reply_concludes(reply, grade):
     assert parse_grade(reply, 3) == grade
 
 
-@pytest.mark.parametrize("reply", ["0-3", "7", "2.5", "-1", "Grade: 5", "50%", "1 and 2 apply here or 3 there", "4/5", ""])
+@pytest.mark.parametrize(
+    "reply",
+    ["0-3", "7", "2.5", "-1", "Grade: 5", "50%", "1 and 2 apply here or 3 there", "4/5", ""],
+)
 def test_no_grade_or_another_scale_is_an_error(reply):
     with pytest.raises(ReplyError, match="no grade from 0 to 3"):
         parse_grade(reply, 3)

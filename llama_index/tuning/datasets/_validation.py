@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llama_index.tuning.errors import DatasetError
+import numpy as np
 
+from llama_index.tuning.errors import DatasetError
 
 HALF = "the text holds half a character (a lone surrogate), which no file can hold"
 
@@ -18,6 +20,12 @@ def is_utf8(text: Any) -> bool:
         return not isinstance(text, str) or bool(text.isascii() or text.encode() or True)
     except UnicodeEncodeError:
         return False
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; a text such as "4" is none, nor is true."""
+    plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return plain and math.isfinite(value)
 
 
 def normalise(text: str) -> str:

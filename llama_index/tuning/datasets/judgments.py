@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets._validation import HALF, is_number, is_utf8
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -308,24 +309,31 @@ def _faults(judgment: Judgment) -> Iterable[str]:
         yield "it is invalid, so it must have neither score nor passing"
     if silent and not judgment.invalid:
         yield "it has neither score nor passing: there is no verdict"
-    if judgment.score is not None and judgment.score != judgment.score:
-        yield "score must be a number, got nan"
+    if judgment.score is not None and not is_number(judgment.score):
+        yield f"score must be a finite number, got {judgment.score!r}"
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
-    if not judgment.weight > 0:
-        yield f"weight must be above 0, got {judgment.weight}"
+    if not is_number(judgment.weight) or judgment.weight <= 0:
+        yield f"weight must be a finite number above 0, got {judgment.weight!r}"
 
 
 def text_faults(judgment: Judgment) -> Iterable[str]:
     """What is wrong with the texts of one judgment, its verdict aside."""
     if not isinstance(judgment.response, str):
         yield f"response must be a text, got {judgment.response!r}"
+    elif not is_utf8(judgment.response):
+        yield f"response: {HALF}"
     for name in ("query", "reference", "second_response", "feedback"):
         value = getattr(judgment, name)
         if value is not None and not isinstance(value, str):
             yield f"{name} must be a text, got {type(value).__name__}"
+        elif not is_utf8(value):
+            yield f"{name}: {HALF}"
     contexts = judgment.contexts
     if contexts is not None and (
-        isinstance(contexts, str) or not all(isinstance(text, str) for text in contexts)
+        not isinstance(contexts, (list, tuple))
+        or not all(isinstance(text, str) for text in contexts)
     ):
         yield "contexts must be a list of texts"
+    elif contexts is not None and not all(map(is_utf8, contexts)):
+        yield f"contexts: {HALF}"

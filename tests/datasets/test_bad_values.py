@@ -7,22 +7,22 @@ from llama_index.tuning import (
     JudgmentDataset,
     RetrievalDataset,
     RoutingDataset,
-    RoutingExample,
 )
 from llama_index.tuning.datasets._files import read_json, read_json_lines
+from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.errors import DatasetError
 
 HALF = "a\ud83d"
 
 
 def test_half_a_character_is_named_by_id():
-    with pytest.raises(DatasetError, match="query 'q'.*half a character"):
+    with pytest.raises(DatasetError, match=r"query 'q'.*half a character"):
         RetrievalDataset({"q": HALF}, {"d": "text"}, {"q": ["d"]})
-    with pytest.raises(DatasetError, match="document 'd'.*half a character"):
+    with pytest.raises(DatasetError, match=r"document 'd'.*half a character"):
         RetrievalDataset({"q": "text"}, {"d": HALF}, {"q": ["d"]})
-    with pytest.raises(DatasetError, match="example 0.*half a character"):
+    with pytest.raises(DatasetError, match=r"example 0.*half a character"):
         RoutingDataset({"a": "x"}, [RoutingExample(HALF, ("a",))])
-    with pytest.raises(DatasetError, match="judgment 0: response.*half a character"):
+    with pytest.raises(DatasetError, match=r"judgment 0: response.*half a character"):
         JudgmentDataset([Judgment(query="q", response=HALF, contexts=["c"], score=1.0)])
 
 

@@ -5,7 +5,6 @@ import pytest
 from llama_index.tuning.generate import generate_sentence_queries
 from llama_index.tuning.text.segmentation import clauses, count_words, sentences
 
-# ruff: noqa: E501
 PARAGRAPHS = {
     "hi": ("भारत एक देश है। इसकी राजधानी दिल्ली है। यहाँ बहुत लोग रहते हैं। क्या यह सच है? हाँ, यह सच है।", 5),
     "ur": ("پاکستان ایک ملک ہے۔ اس کا دارالحکومت اسلام آباد ہے۔ کیا یہ سچ ہے؟", 3),

@@ -28,13 +28,13 @@ def test_half_a_character_is_named_by_id():
 
 @pytest.mark.parametrize("score", ["4.0/5", "4", float("inf"), float("nan"), True, [1]])
 def test_a_score_is_a_finite_number(score):
-    with pytest.raises(DatasetError, match="judgment 0: score must be a finite number"):
+    with pytest.raises(DatasetError, match="judgment 0: score must be a number, got"):
         JudgmentDataset([Judgment(query="q", response="r", contexts=["c"], score=score)])
 
 
 @pytest.mark.parametrize("weight", [-1, 0, "1", float("inf"), float("nan"), None])
 def test_a_weight_is_a_finite_number_above_0(weight):
-    with pytest.raises(DatasetError, match="judgment 0: weight must be a finite number above 0"):
+    with pytest.raises(DatasetError, match="judgment 0: weight must be above 0, got"):
         JudgmentDataset([Judgment(query="q", response="r", score=1.0, weight=weight)])
 
 

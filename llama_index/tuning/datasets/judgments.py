@@ -310,11 +310,11 @@ def _faults(judgment: Judgment) -> Iterable[str]:
     if silent and not judgment.invalid:
         yield "it has neither score nor passing: there is no verdict"
     if judgment.score is not None and not is_number(judgment.score):
-        yield f"score must be a finite number, got {judgment.score!r}"
+        yield f"score must be a number, got {judgment.score!r}"
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
     if not is_number(judgment.weight) or judgment.weight <= 0:
-        yield f"weight must be a finite number above 0, got {judgment.weight!r}"
+        yield f"weight must be above 0, got {judgment.weight!r}"
 
 
 def text_faults(judgment: Judgment) -> Iterable[str]:

@@ -53,7 +53,7 @@ def sentences(text: str, max_words: int = 40, *, language: str = "en") -> list[s
         >>> sentences("भारत एक देश है। क्या यह सच है? Dr. Smith agrees.")
         ['भारत एक देश है।', 'क्या यह सच है?', 'Dr. Smith agrees.']
     """
-    from sentencex import segment
+    from sentencex import segment  # type: ignore[import-untyped]
 
     found: list[str] = []
     for line in _pieces(text):

@@ -51,8 +51,10 @@ def test_a_torn_header_is_a_new_file(tmp_path):
     [
         ("notes of mine", "is not a run file"),
         ('{"a": 1}\n', "is not a run file"),
-        ("[1]\n", "line 1 must be a JSON object"),
-        ("{broken}\n", "line 1 is not valid JSON"),
+        ("[1]\n", "is not a run file"),
+        ("[1]\nnotes", "is not a run file"),
+        ("x" * 50 + "\nnotes", "is not a run file"),
+        ("{broken}\n", "is not a run file"),
         ('{"kind": "llama-index-tuning run", "format": 9}\n', "has format 9"),
     ],
 )

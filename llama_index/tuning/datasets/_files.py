@@ -26,6 +26,8 @@ def read_json(path: PathLike) -> Any:
             f"{path} is not valid JSON, or is truncated: {exc.msg} "
             f"at line {exc.lineno}, column {exc.colno}"
         ) from exc
+    except (ValueError, RecursionError) as exc:
+        raise DatasetError(f"{path} holds JSON that cannot be read: {_why(exc)}") from exc
 
 
 def read_json_lines(path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -38,6 +40,10 @@ def read_json_lines(path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
         except json.JSONDecodeError as exc:
             raise DatasetError(
                 f"{path}, line {number} is not valid JSON, or is truncated: {exc.msg}"
+            ) from exc
+        except (ValueError, RecursionError) as exc:
+            raise DatasetError(
+                f"{path}, line {number} holds JSON that cannot be read: {_why(exc)}"
             ) from exc
         if not isinstance(row, dict):
             raise DatasetError(
@@ -63,8 +69,31 @@ def write_text_atomic(path: PathLike, text: str) -> None:
         raise
 
 
+def _why(error: Exception) -> str:
+    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+
+
+def check_data_path(path: Any) -> Path:
+    """A path to an ordinary file: no folder, pipe or device, which would fail late or never end.
+
+    Raises:
+        TypeError: it is no path.
+        DatasetError: something else than a file is there.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a path, got {type(path).__name__}: {path!r:.100}")
+    file = Path(path)
+    if "\0" in str(file):
+        raise DatasetError(f"path must not hold a null character, got {str(file)!r:.100}")
+    if file.is_dir():
+        raise DatasetError(f"{file} is a folder; a file is needed")
+    if file.exists() and not file.is_file():
+        raise DatasetError(f"{file} is no ordinary file")
+    return file
+
+
 def _read_text(path: PathLike) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return check_data_path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as exc:
         raise DatasetError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llama_index.tuning.datasets._validation import HALF, is_utf8
+
 
 def list_faults(lists: Any) -> list[str]:
     """Every fault of a relevance dataset's lists; an empty list means that they are sound."""
@@ -31,6 +33,8 @@ def _faults_of(item: Any) -> Iterator[str]:
     where = f"query {item.query_id!r}"
     if not isinstance(item.query, str) or not item.query.strip():
         yield f"{where}: the text is empty"
+    elif not is_utf8(item.query):
+        yield f"{where}: {HALF}"
     if not item.candidates and not item.missed:
         yield f"{where} has no candidates"
     ids: set[Any] = set()
@@ -54,6 +58,8 @@ def _faults_of(item: Any) -> Iterator[str]:
 def _candidate_faults(candidate: Any, where: str) -> Iterator[str]:
     if not isinstance(candidate.text, str) or not candidate.text.strip():
         yield f"{where}: the text is empty"
+    elif not is_utf8(candidate.text):
+        yield f"{where}: {HALF}"
     if not _finite(candidate.score) or candidate.score < 0:
         yield f"{where}: the score must be a finite number >= 0, got {candidate.score!r}"
     if candidate.retrieval_score is not None and not _finite(candidate.retrieval_score):
@@ -63,4 +69,4 @@ def _candidate_faults(candidate: Any, where: str) -> Iterator[str]:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

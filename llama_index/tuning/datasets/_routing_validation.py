@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning.datasets._validation import HALF, is_utf8, normalise
 
 if TYPE_CHECKING:
     from llama_index.tuning.datasets.routing import RoutingExample
@@ -26,6 +26,8 @@ def choice_faults(choices: Any) -> list[str]:
         if not isinstance(description, str):
             kind = type(description).__name__
             faults.append(f"choice {name!r}: the description must be a string, got {kind}")
+        elif not is_utf8(name) or not is_utf8(description):
+            faults.append(f"choice {name!r}: {HALF}")
         twin = seen.setdefault(normalise(name), name)
         if twin != name:
             faults.append(f"choices {twin!r} and {name!r} differ only in case or space")
@@ -48,6 +50,8 @@ def example_faults(examples: Sequence[Any], choices: dict[str, str]) -> Iterator
             yield f"{place}: the query must be a string, got {type(query).__name__}"
         elif not query.strip():
             yield f"{place}: the query is empty"
+        elif not is_utf8(query):
+            yield f"{place}: {HALF}"
         if not isinstance(names, tuple):
             yield f"{place}: choices must be a tuple of names, got {type(names).__name__}"
             continue

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from llama_index.tuning.errors import DatasetError
+
+HALF = "the text holds half a character (a lone surrogate), which no file can hold"
+
+
+def is_utf8(text: Any) -> bool:
+    """Whether a text can be written: lone surrogates cannot."""
+    try:
+        return not isinstance(text, str) or bool(text.isascii() or text.encode() or True)
+    except UnicodeEncodeError:
+        return False
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; a text such as "4" is none, nor is true."""
+    plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return plain and math.isfinite(value)
 
 
 def normalise(text: str) -> str:
@@ -90,27 +109,16 @@ def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -
     ]
 
 
-def holds_half_a_pair(text: str) -> bool:
-    """Whether no file of UTF-8 can hold the text: cutting JSON escapes apart gives such halves."""
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
 def _text_faults(what: str, texts: dict[Any, Any]) -> Iterator[str]:
     for id_, text in texts.items():
-        if not isinstance(id_, str) or not id_:
-            yield f"{what} id {id_!r} must be a non-empty string"
+        if not isinstance(id_, str) or not id_ or not is_utf8(id_):
+            yield f"{what} id {id_!r} must be a non-empty string of whole characters"
         if not isinstance(text, str):
             yield f"{what} {id_!r}: the text must be a string, got {type(text).__name__}"
         elif not text or text.isspace():
             yield f"{what} {id_!r}: the text is empty"
-        elif holds_half_a_pair(text):
-            yield f"{what} {id_!r}: the text holds half of a surrogate pair, which has no UTF-8"
+        elif not is_utf8(text):
+            yield f"{what} {id_!r}: {HALF}"
 
 
 def _relevance_faults(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets._validation import HALF, is_number, is_utf8
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -342,28 +341,31 @@ def judgment_faults(judgment: Judgment) -> Iterable[str]:
         yield "it is invalid, so it must have neither score nor passing"
     if silent and not judgment.invalid:
         yield "it has neither score nor passing: there is no verdict"
-    if judgment.score is not None and not _is_finite(judgment.score):
+    if judgment.score is not None and not is_number(judgment.score):
         yield f"score must be a number, got {judgment.score!r}"
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
-    if not _is_finite(judgment.weight) or judgment.weight <= 0:
+    if not is_number(judgment.weight) or judgment.weight <= 0:
         yield f"weight must be above 0, got {judgment.weight!r}"
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
 
 
 def text_faults(judgment: Judgment) -> Iterable[str]:
     """What is wrong with the texts of one judgment, its verdict aside."""
     if not isinstance(judgment.response, str):
         yield f"response must be a text, got {judgment.response!r}"
+    elif not is_utf8(judgment.response):
+        yield f"response: {HALF}"
     for name in ("query", "reference", "second_response", "feedback"):
         value = getattr(judgment, name)
         if value is not None and not isinstance(value, str):
             yield f"{name} must be a text, got {type(value).__name__}"
+        elif not is_utf8(value):
+            yield f"{name}: {HALF}"
     contexts = judgment.contexts
     if contexts is not None and (
-        isinstance(contexts, str) or not all(isinstance(text, str) for text in contexts)
+        not isinstance(contexts, (list, tuple))
+        or not all(isinstance(text, str) for text in contexts)
     ):
         yield "contexts must be a list of texts"
+    elif contexts is not None and not all(map(is_utf8, contexts)):
+        yield f"contexts: {HALF}"

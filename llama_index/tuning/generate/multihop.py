@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llama_index.tuning._async import own_work
+from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.errors import DatasetError
@@ -24,7 +25,7 @@ from llama_index.tuning.generate.calls import (
 )
 from llama_index.tuning.generate.duplicates import question_key
 from llama_index.tuning.generate.failures import Outcomes
-from llama_index.tuning.generate.parsing import parse_questions, parse_yes_no
+from llama_index.tuning.generate.parsing import parse_questions
 from llama_index.tuning.generate.prompts import MULTI_HOP_PROMPT, VERIFY_PROMPT
 from llama_index.tuning.generate.results import GeneratedDataset, query_id
 from llama_index.tuning.generate.runs import default_llm, run_items

@@ -13,6 +13,7 @@ import numpy as np
 
 from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
+from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
@@ -28,7 +29,6 @@ from llama_index.tuning.generate.candidates import (
 )
 from llama_index.tuning.generate.duplicates import check_threshold, same_text
 from llama_index.tuning.generate.mined import MinedDataset
-from llama_index.tuning.generate.parsing import parse_yes_no
 from llama_index.tuning.generate.prompts import NEGATIVE_PROMPT
 from llama_index.tuning.generate.runs import run_items
 

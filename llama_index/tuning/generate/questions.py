@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._async import own_work
+from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets._validation import check_nodes
@@ -26,7 +27,7 @@ from llama_index.tuning.generate.duplicates import (
     question_key,
 )
 from llama_index.tuning.generate.failures import Outcomes
-from llama_index.tuning.generate.parsing import parse_pairs, parse_yes_no
+from llama_index.tuning.generate.parsing import parse_pairs
 from llama_index.tuning.generate.prompts import (
     DEFAULT_QA_GENERATE_PROMPT_TMPL,
     STYLE,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
+from llama_index.tuning.asking.verdicts import parse_grade, parse_yes_no
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure, Question
 from llama_index.tuning.generate.failures import Failure
-from llama_index.tuning.generate.parsing import parse_grade, parse_yes_no
 from llama_index.tuning.generate.prompts import (
     DEFAULT_QUERY_DOC_RELEVANCE_PROMPT,
     GRADED_PROMPT,

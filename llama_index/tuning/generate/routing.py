@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ from llama_index.tuning._async import own_work
 from llama_index.tuning._progress import progress
 from llama_index.tuning.datasets._validation import normalise
 from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import DatasetError, ReplyError
+from llama_index.tuning.generate.parsing import parse_questions
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ A tool named "{name}" is for: {description}
 Write {count} different questions that a user would ask and that this tool, rather than the \
 others, should answer. The other tools: {others}.
 One question a line, no numbering, nothing else."""
-
-_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")
 
 
 @own_work
@@ -128,11 +126,13 @@ def _asked(
             count=each,
             others=others,
         )
-        lines = (_MARK.sub("", line).strip() for line in llm.complete(prompt).text.splitlines())
-        # A line such as "Here are two questions:" is no question.
-        for line in lines:
-            if len(line.split()) >= 2 and not line.endswith(":"):
-                questions.setdefault(normalise(line), line)
+        try:
+            found = parse_questions(llm.complete(prompt).text or "", each)
+        except ReplyError as exc:
+            logger.warning("no questions for %r from one of its passages: %s", name, exc)
+            continue
+        for question in found:
+            questions.setdefault(normalise(question), question)
     if not questions:
         logger.warning("the LLM wrote no question for %r", name)
     return list(questions.values())[:count]

@@ -58,6 +58,8 @@ class RunFile:
         if self.path is None:
             return self
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not self.path.is_file():
+            raise RunFileError(f"{self.path} is no ordinary file; choose another path")
         self._handle = os.open(self.path, _FLAGS, 0o644)
         try:
             _lock(self._handle, self.path)
@@ -149,9 +151,10 @@ def _cut_torn_line(handle: int, path: Path) -> bytes:
     with open(handle, "rb", closefd=False) as file:
         content = file.read()
     end = content.rfind(b"\n") + 1
+    head = f'{{"kind": "{_KIND}"'.encode()
+    if content and not content.startswith(head[: len(content)]):  # before a byte of it is cut off
+        raise RunFileError(f"{path} is not a run file; choose another path")
     if end < len(content):
-        if not end and not f'{{"kind": "{_KIND}"'.encode().startswith(content[:20]):
-            raise RunFileError(f"{path} is not a run file; choose another path")
         logger.warning("%s ended in a torn line, which is cut off", path)
         os.ftruncate(handle, end)
     return content[:end]
@@ -161,7 +164,7 @@ def _rows(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RunFileError(f"{path}, line {number} is not valid JSON") from None
         if not isinstance(row, dict):
             raise RunFileError(f"{path}, line {number} must be a JSON object")

@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 import random
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning.datasets._validation import check_nodes, normalise
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.generate.results import GeneratedDataset
+from llama_index.tuning.text.segmentation import count_words, sentences
 
-# A sentence ends at a mark before a space, at a CJK mark, or at a blank line or line break.
-_ENDS = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\s*\n\s*")
-# Text taken from PDF and HTML loses the space: "… each year.The company". Only sentences that
-# are too long are cut there, since "collections.OrderedDict" looks the same.
-_GLUED = re.compile(r"(?<=[a-z0-9)\]\"”][.!?])(?=[A-Z“•])")
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+if TYPE_CHECKING:
+    from llama_index.core.schema import BaseNode
+
+logger = logging.getLogger(__name__)
 
 
 def generate_sentence_queries(
-    documents: Mapping[str, str],
+    documents: Mapping[str, str] | Sequence[BaseNode],
     *,
     per_document: int | None = None,
     min_words: int = 5,
     max_words: int = 40,
     seed: int = 0,
-) -> RetrievalDataset:
+    language: str = "en",
+) -> GeneratedDataset:
     """Each sentence of a document is a query for it: the inverse cloze task (Lee et al. 2019).
 
     Args:
-        documents: document id → text.
+        documents: document id → text, or nodes.
         per_document: at most so many sentences of each document, drawn at random; all by
             default.
         min_words: shorter sentences are left out.
         max_words: longer ones too; in scripts without spaces three characters are a word.
         seed: of the draw.
+        language: code of the language whose abbreviations end no sentence; the marks that end
+            one are those of all languages.
 
     Returns:
         A dataset over the given documents. A sentence that occurs in several is relevant to all.
+        Its `counts` say of how many documents no sentence came, and a warning too.
 
     Example:
         >>> found = generate_sentence_queries({"d": "Refunds take five working days. Yes."})
         >>> list(found.queries.values())
         ['Refunds take five working days.']
     """
-    if not isinstance(documents, Mapping):
-        raise TypeError(
-            f"documents must be a mapping of id → text, got {type(documents).__name__}; of nodes: "
-            "{node.node_id: node.get_content() for node in nodes}"
-        )
+    given = _texts_by_id(documents)
     if per_document is not None and per_document < 1:
         raise ValueError(f"per_document must be >= 1, got {per_document}")
     if not 1 <= min_words <= max_words:
@@ -58,8 +58,12 @@ def generate_sentence_queries(
     draw = random.Random(seed)
     texts: dict[str, str] = {}
     sources: dict[str, dict[str, None]] = {}
-    for id_, document in documents.items():
-        chosen = [s for s in sentences(document, max_words) if min_words <= _words(s) <= max_words]
+    without: list[str] = []
+    for id_, document in given.items():
+        found = sentences(document, max_words, language=language)
+        chosen = [s for s in found if min_words <= count_words(s) <= max_words]
+        if not chosen:
+            without.append(id_)
         if per_document is not None and len(chosen) > per_document:
             chosen = draw.sample(chosen, per_document)
         for sentence in chosen:
@@ -67,24 +71,39 @@ def generate_sentence_queries(
             sources.setdefault(normalise(sentence), {})[id_] = None
     if not texts:
         raise DatasetError(
-            f"no sentence of {min_words} to {max_words} words in {len(documents)} documents"
+            f"no sentence of {min_words} to {max_words} words in {len(given)} documents"
+        )
+    if without:
+        logger.warning(
+            "%d of %d documents gave no sentence of %d to %d words, %r for one",
+            len(without),
+            len(given),
+            min_words,
+            max_words,
+            without[0],
         )
     ids = {key: f"sentence-{number}" for number, key in enumerate(texts)}
-    return RetrievalDataset(
+    return GeneratedDataset(
         {ids[key]: text for key, text in texts.items()},
-        dict(documents),
+        given,
         {ids[key]: list(found) for key, found in sources.items()},
+        counts={
+            "documents": len(given),
+            "documents_without_sentence": len(without),
+            "sentences": len(texts),
+        },
     )
 
 
-def sentences(text: str, max_words: int = 40) -> list[str]:
-    """The sentences and headings of a text, in order; glued ones apart where they are too long."""
-    found: list[str] = []
-    for part in _ENDS.split(text):
-        found += _GLUED.split(part) if _words(part) > max_words else [part]
-    return [" ".join(part.split()) for part in found if part.strip()]
-
-
-def _words(sentence: str) -> int:
-    wide = len(_CJK.findall(sentence))
-    return len(sentence.split()) if wide < len(sentence) / 3 else wide // 3
+def _texts_by_id(documents: Mapping[str, str] | Sequence[BaseNode]) -> dict[str, str]:
+    if isinstance(documents, Mapping):
+        for id_, text in documents.items():
+            if not isinstance(text, str):
+                raise TypeError(f"document {id_!r} must be a text, got {type(text).__name__}")
+        return dict(documents)
+    if isinstance(documents, str) or not isinstance(documents, Sequence):
+        raise TypeError(
+            f"documents must be a mapping of id → text, or nodes, got {type(documents).__name__}"
+        )
+    check_nodes(documents)
+    return {node.node_id: node.get_content() for node in documents}

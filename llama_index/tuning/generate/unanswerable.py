@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 from llama_index.tuning._async import own_work
+from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets._validation import check_nodes
@@ -23,7 +24,7 @@ from llama_index.tuning.generate.calls import (
 )
 from llama_index.tuning.generate.duplicates import question_key
 from llama_index.tuning.generate.failures import Failure, Outcomes
-from llama_index.tuning.generate.parsing import parse_questions, parse_yes_no
+from llama_index.tuning.generate.parsing import parse_questions
 from llama_index.tuning.generate.prompts import (
     OUT_OF_SCOPE_PROMPT,
     STYLE,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.evaluate.search import unit_rows
-from llama_index.tuning.generate.sentences import sentences
 from llama_index.tuning.judges.topics import Topics
 from llama_index.tuning.rerankers.codes import Codes
 from llama_index.tuning.rerankers.statistics import WordStatistics
 from llama_index.tuning.rerankers.words import Analyzer, is_number
+from llama_index.tuning.text.segmentation import sentences
 
 if TYPE_CHECKING:
     from llama_index.tuning.embeddings.vectors import Embedder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning.generate.sentences import sentences
+from llama_index.tuning.text.segmentation import sentences
 
 Floats = NDArray[np.float64]
 Pair = tuple[str, str]

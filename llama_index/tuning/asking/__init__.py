@@ -1,0 +1,1 @@
+"""Questions to an LLM, and what its replies say."""

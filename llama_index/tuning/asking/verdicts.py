@@ -1,0 +1,228 @@
+"""Yes or no, or a grade, out of an LLM's reply: what it concludes, not what it names first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.tuning.asking.loose_json import json_values
+from llama_index.tuning.datasets.thoughts import without_thoughts
+from llama_index.tuning.errors import ReplyError
+
+_YES_WORDS = (
+    "yes yeah yep yup true correct ja jawohl jo sí si oui vrai sì vero sim verdadeiro igaz igen "
+    "да так ano áno tak da taip jā jah kyllä joo evet doğru ναι כן نعم أجل صحيح بله آری ہاں جی हाँ "
+    "हां सही जी হ্যাঁ ஆம் అవును ಹೌದು അതെ có vâng đúng ya iya benar oo ndiyo bəli"
+)
+_NO_WORDS = (
+    "no nope nah false incorrect nein nee non faux não nao falso falsa нет ні не nie ne ei nem "
+    "hayır hayir yanlış όχι לא لا كلا خطأ نه خیر نہیں नहीं ना गलत না இல்லை కాదు ಇಲ್ಲ ഇല്ല không sai "
+    "tidak bukan salah hindi hapana nej nei ikke nē nu xeyr"
+)
+# Scripts without spaces between words; the longer ones first, since 不是 holds 是.
+_JOINED_NO_WORDS = (
+    "不是 并不 並不 不对 不對 不相关 不相關 没有 沒有 否 无关 無關 不 いいえ いや ではない "
+    "ありません 아니요 아니오 아뇨 아닙니다 ไม่ใช่ ไม่"
+)
+_JOINED_YES_WORDS = "是的 是 对的 对 對 相关 相關 はい ええ そうです 예 네 그렇습니다 맞습니다 ใช่"
+# Words that mean something else too ("if", "then", "not … at all"): they count where they stand
+# alone.
+_ALONE_WORDS = (
+    "si da ne nu ya so tak так не nie jo oo जी ना ja ei nem ikke لا không sai correct true false "
+    "vero salah hindi 不 对 對 没有 沒有 相关 相關 不相关 예 네"
+)
+_YES, _NO, _ALONE = _YES_WORDS.split(), _NO_WORDS.split(), {*_ALONE_WORDS.split()}
+_JOINED_NO, _JOINED_YES = _JOINED_NO_WORDS.split(), _JOINED_YES_WORDS.split()
+_WORD = re.compile(
+    rf"(?<![\w'’])(?P<spaced>{'|'.join(sorted({*_YES, *_NO}, key=len, reverse=True))})(?![\w'’])"
+    rf"|(?P<joined>{'|'.join([*_JOINED_NO, *_JOINED_YES])})"
+)
+_MARKS = ".,:;!?\n—–-…=。，：；！？、।"
+_IDIOMS = re.compile(
+    r"\bno (?=(?:\w+ )?(?:doubts?|questions?|problems?|more|one|longer|matter|way|wonder|other"
+    r"|reason|relevant|mention|information|need|explicit|direct|specific|evidence|details?"
+    r"|uncertainty|ambiguity|such|text|passage)\b)"
+    r"|\b(?:sin|ohne|sans|sem|senza) \w+|\byes[/ -](?:or[/ -])?no\b|\bja[/ -](?:oder[/ -])?nein\b"
+    r"|\bs[íi][/ -](?:o[/ -])?no\b|\boui[/ -](?:ou[/ -])?non\b|\btrue[/ -](?:or[/ -])?false\b"
+    r"|是否|是不是|да/нет"
+)
+_NEGATED = re.compile(
+    r"(?:\bnot|n['’]t|\bnever|\bcannot)(?: (?:say|answer|be|a|simply|just|call it))*[\s\"'“*]*\Z"
+)
+_LABEL = re.compile(
+    r"(?:answer|verdict|conclusion|result|judge?ment|decision|relevan(?:ce|t)|final|overall|so|thus"
+    r"|therefore|hence|antwort|ergebnis|urteil|fazit|respuesta|conclusi[oó]n|resultado|réponse"
+    r"|verdict|conclusion|risposta|resposta|antwoord|odpowied[zź]|odpověď|ответ|итог|вывод|cevap"
+    r"|yanıt|جواب|الجواب|الإجابة|پاسخ|उत्तर|答案|回答|结论|結論|答え|답변?|정답|คำตอบ)"
+    r"(?: (?:is|ist|es|est|è|é|are|be|would be|must be|jest|je))?\s*[:：=,-]?[\s\"'“”*`(]*\Z"
+)
+_SHORT_NO = re.compile(
+    r"\b(?:not|n['’]t|ir-?|un)\s*(?:\w+ )?(?:relevant|related|supported|answered)"
+)
+_SHORT_YES = re.compile(r"\b(?:relevant|supported|answered)\b")
+
+_RANGE = re.compile(
+    r"(?:\b(?:from|von|de|da|от|од) )?(?<![\d.,])\d{1,9}\s*"
+    r"(?:[-–—−~～/]|\.\.+|to|through|bis|à|al?|до|až|do|tot|till?|até|から|到|至)"
+    r"\s*\d{1,9}(?![\d]|[.,]\d)",
+    re.IGNORECASE,
+)
+_OUT_OF = re.compile(
+    r"(?<=\d)(?:[.,]0{1,9})?\s*(?:/|out of|von|sur|de|di|su|of|av|af|van|из|z)\s*"
+    r"(?P<top>\d{1,9})\b(?![.,]\d)",
+    re.IGNORECASE,
+)
+_SCALE_OF = re.compile(
+    r"\b(?:scale|maximum|max|highest|skala|escala|échelle) (?:of|is|von|de)? ?\d{1,9}"
+)
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.,])(?P<sign>[-−])?(?P<digits>\d{1,9})(?P<rest>[.,]\d{1,9})?"
+    r"(?![A-Za-z0-9_%]|[.,]\d)"
+)
+_STARTS = re.compile(
+    r"[\"'“”*`(\[#>\s]*[-−]?\d{1,9}(?:[.,]\d{1,9})?[\"'”*`)\]]*\s*(?:[-–—.:;,(\n]|\Z)"
+)
+_GRADE_LABEL = re.compile(
+    r"(?:grade|score|rating|relevance|mark|level|rank|answer|verdict|points?|value|note|bewertung|punkte"
+    r"|relevanz|antwort|puntuaci[oó]n|calificaci[oó]n|relevancia|respuesta|note|pertinence|réponse"
+    r"|punteggio|voto|rilevanza|nota|pontuação|relevância|ocena|оценка|балл|релевантность|ответ"
+    r"|评分|得分|分数|相关性|等级|評価|スコア|関連度|点数|점수|등급|평가|التقييم|الدرجة|अंक|स्कोर|คะแนน)"
+    r"(?: (?:is|was|be|would be|of|as|to|ist|es|est|è|é|jest|равна|a|an|the|the passage|here))*"
+    r"\s*(?:[:：=>]|->|→|是|は|为|為)?[\s\"'“”*`(\[]*\Z",
+    re.IGNORECASE,
+)
+_SPELT = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+
+
+def parse_yes_no(reply: str) -> bool:
+    """What a reply concludes: yes or no.
+
+    Raises:
+        ReplyError: neither, or both.
+
+    Example:
+        >>> parse_yes_no("There is no doubt: yes")
+        True
+    """
+    text = without_thoughts(reply).strip()
+    found = _from_values(json_values(text))
+    if found is None:
+        found = _concluded(text.casefold())
+    if found is None:
+        raise ReplyError(f"the reply says neither yes nor no, or both: {reply[:200]!r}")
+    return found
+
+
+def parse_grade(reply: str, highest: int) -> int:
+    """The whole number from 0 to `highest` that a reply concludes.
+
+    Raises:
+        ReplyError: none, another number, or several of which none is the conclusion.
+
+    Example:
+        >>> parse_grade("On the scale (0-3) the relevance is 3", 3)
+        3
+    """
+    text = without_thoughts(reply).strip()
+    found = _grade_of(text, highest)
+    if found is None or not 0 <= found <= highest:
+        raise ReplyError(f"the reply holds no grade from 0 to {highest}: {reply[:200]!r}")
+    return found
+
+
+def _from_values(values: list[Any] | None) -> bool | None:
+    """The first verdict among the values of a JSON object."""
+    for value in values or []:
+        for item in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(item, bool):
+                return item
+            if isinstance(item, int) and item in (0, 1):
+                return bool(item)
+            if isinstance(item, str) and len(item) < 20:
+                return _concluded(item.casefold())
+    return None
+
+
+class _Verdict:
+    """A yes or no in a text, and how it stands there."""
+
+    def __init__(self, text: str, found: re.Match[str]) -> None:
+        word = found.group()
+        before = text[max(0, found.start() - 60) : found.start()]
+        after = text[found.end() : found.end() + 20].lstrip("\"'“”’*`_) ")
+        self.yes = word in _YES or word in _JOINED_YES
+        self.starts = not before.strip("\"'“”‘*`_#>-•([ \n\t")
+        opened = self.starts or before.rstrip("\"'“”‘*`_( 	")[-1:] in _MARKS
+        closed = not after or after[0] in _MARKS + "("
+        self.labelled = _LABEL.search(before) is not None
+        self.alone = opened and closed
+        self.negated = _NEGATED.search(before) is not None
+        self.weak = word in _ALONE
+
+
+def _concluded(text: str) -> bool | None:
+    text = _IDIOMS.sub(" ", text.replace("**", ""))
+    if text.strip(" .\n") in ("0", "1"):
+        return text.strip(" .\n") == "1"
+    found = [_Verdict(text, match) for match in _WORD.finditer(text)]
+    found = [verdict for verdict in found if not verdict.negated]
+    labelled = [verdict for verdict in found if verdict.labelled and not verdict.weak]
+    labelled += [verdict for verdict in found if verdict.labelled and verdict.alone]
+    if labelled:
+        return labelled[-1].yes
+    first = next((v for v in found if v.starts and (v.alone or not v.weak)), None)
+    alone = [verdict for verdict in found if verdict.alone]
+    if first is not None:
+        return first.yes
+    if alone:
+        return _agreed(alone) if _agreed(alone) is not None else alone[-1].yes
+    rest = [verdict for verdict in found if not verdict.weak]
+    if rest:
+        return _agreed(rest)
+    if len(text.split()) <= 6:
+        if _SHORT_NO.search(text):
+            return False
+        return True if _SHORT_YES.search(text) else None
+    return None
+
+
+def _agreed(verdicts: Sequence[_Verdict]) -> bool | None:
+    said = {verdict.yes for verdict in verdicts}
+    return said.pop() if len(said) == 1 else None
+
+
+def _grade_of(text: str, highest: int) -> int | None:
+    for value in json_values(text) or []:
+        for item in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(item, str) and item.strip().isdecimal():
+                item = int(item)
+            if isinstance(item, (int, float)) and not isinstance(item, bool):
+                return int(item) if item == int(item) else None
+    text = text.replace("**", "")
+    other = [match for match in _OUT_OF.finditer(text) if int(match["top"]) != highest]
+    if other and len(_NUMBER.findall(text)) <= 2:
+        return None
+    text = _OUT_OF.sub(" ", text)
+    text = _SCALE_OF.sub(" ", _RANGE.sub(" ", text))
+    numbers = list(_NUMBER.finditer(text))
+    labelled = [found for found in numbers if _GRADE_LABEL.search(text[: found.start()][-60:])]
+    if labelled:
+        return _whole(labelled[-1])
+    if numbers and _STARTS.match(text):
+        return _whole(numbers[0])
+    grades = [found for found in numbers if (_whole(found) or 0) <= highest]
+    if not numbers:
+        spelt = {_SPELT[word] for word in re.findall(r"[a-z]+", text.casefold()) if word in _SPELT}
+        return spelt.pop() if len(spelt) == 1 else None
+    if len({_whole(found) for found in grades}) == 1:
+        return _whole(grades[0])
+    last = numbers[-1]
+    return _whole(last) if not text[last.end() :].strip("\"'“”*`)]. \n!。") else None
+
+
+def _whole(found: re.Match[str]) -> int | None:
+    """The number if it is whole; -1 below zero, which is no grade."""
+    if found["rest"] and found["rest"].strip(".,0"):
+        return None
+    return -1 if found["sign"] and int(found["digits"]) else int(found["digits"])

@@ -124,6 +124,8 @@ TWO = ["What is the fee?", "When is it due?"]
         ),
         ('Here you go: {"questions": ["What is the fee?", "When is it due?", "How', TWO),
         ("1. What is the fee?\n2. When is it due?\n3. How would one", TWO),
+        ("1. What is the fee?\n2. When is it d", TWO[:1]),
+        ("1. What is the fee?\n2. when is it due", ["What is the fee?", "when is it due"]),
         ('{"questions": ["What is the fee?", "When is it due?"], "note": "done', TWO),
         ('{"out": {"inner": {"questions": ["What is the fee?", "When is it due?"', TWO),
     ],

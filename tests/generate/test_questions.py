@@ -38,9 +38,11 @@ def test_what_is_no_node_and_no_llm_is_named(nodes, llm, words):
         generate_qa_embedding_pairs(nodes, llm)
 
 
-def test_sentences_come_from_texts_by_id():
-    with pytest.raises(TypeError, match=r"id → text, got list; of nodes: \{node\.node_id: "):
-        generate_sentence_queries([TextNode(text="x")])
+def test_sentences_come_from_texts_by_id_or_nodes():
+    with pytest.raises(TypeError, match="mapping of id → text, or nodes, got str"):
+        generate_sentence_queries("x")
+    with pytest.raises(TypeError, match="must be a node, got str"):
+        generate_sentence_queries(["x"])
 
 
 def test_the_old_call_with_positional_arguments_works(tmp_path):

@@ -64,6 +64,11 @@ _INLINE_OPTIONS = re.compile(
 )
 _ASKS = ("?", "？", "؟", "⁇", "՞", "፧", "⸮")
 _ENDS = (*_ASKS, *".!。！।॥۔…:：;")
+# Words that end no question: after one other question, these alone tell that a line was cut off.
+_DANGLING = re.compile(
+    r"(?:^|\s)(?:[a-zà-ÿ]|the|an|of|to|is|are|in|for|and|or|with|by|on|at|from|that|which|does|do)$",
+    re.IGNORECASE,
+)
 _TEXT_KEYS = ("question", "query", "text", "q", "message", "question_text", "title")
 _ANSWER_KEYS = ("answer", "a", "response", "correct_answer", "correct", "correct_option")
 _LIST_KEYS = ("questions", "queries", "items", "pairs", "results", "output", "data", "messages")
@@ -254,7 +259,10 @@ def _without_cut_off(rows: Sequence[_Line], found: list[int]) -> list[int]:
     """Without a last line in which the token limit struck: every other asks, it just stops."""
     if len(found) < 2 or found[-1] < len(rows) - 1 or rows[found[-1]].text.endswith(_ENDS):
         return found
-    return found[:-1] if all(rows[place].asks for place in found[:-1]) else found
+    if not all(rows[place].asks for place in found[:-1]):
+        return found
+    sure = len(found) > 2 or _DANGLING.search(rows[found[-1]].text)
+    return found[:-1] if sure else found
 
 
 def _earlier_of(pair: Pair) -> Iterator[Pair]:

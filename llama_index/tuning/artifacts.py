@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._exchange import exchange
+from llama_index.tuning._locks import draft_beside, lock_of_path
 from llama_index.tuning.errors import ArtifactError
 
 FORMAT = 1
@@ -34,7 +34,8 @@ PathLike = str | os.PathLike[str]
 def replacing_folder(path: PathLike) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` when the block succeeds.
 
-    Where the block fails (no disk left, Ctrl-C), what was at `path` stays as it was.
+    If the block fails (no disk left, Ctrl-C), what was at `path` stays as it was. What a process
+    that was killed while it saved here left behind is removed.
 
     Raises:
         OSError: a file could not be written.
@@ -43,18 +44,15 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
 
     target = Path(path).absolute()
     check_writable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
-        temporary.chmod(0o755)
-        _swap(temporary, target)
-    except SafetensorError as exc:  # its own error for a full disk, which is no OSError
-        raise OSError(f"{path} could not be saved: {exc}") from exc
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with draft_beside(target, folder=True) as temporary:
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                _sync(file)
+            temporary.chmod(0o755)
+            _swap(temporary, target)
+        except SafetensorError as exc:  # its own error for a full disk, which is no OSError
+            raise OSError(f"{path} could not be saved: {exc}") from exc
 
 
 def check_writable(path: PathLike) -> None:
@@ -164,7 +162,9 @@ def _swap(new: Path, target: Path) -> None:
 
 def _swap_in_steps(new: Path, target: Path) -> None:
     # For a moment there is nothing at the target.
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
+    old = new.with_name(new.name.replace(".new-", ".old-"))
+    old.mkdir()
+    held = lock_of_path(old)
     try:
         target.rename(old / "was")
         try:
@@ -174,6 +174,8 @@ def _swap_in_steps(new: Path, target: Path) -> None:
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 def _sync(path: Path) -> None:

@@ -219,6 +219,7 @@ def load_encoder_judge(
         raise ArtifactError(
             f"{path} is damaged: slopes must be above 0, share from 0 to 1, batch_size at least 1"
         )
+    artifacts.check_intact(path)
     encoder = load_cross_encoder(
         Path(path) / ENCODER, device=device, trust_remote_code=trust_remote_code
     )

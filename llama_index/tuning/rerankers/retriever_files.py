@@ -122,6 +122,7 @@ def _read(
     check_words(reranker, index.analyzer)
     settings = {name: whole_number(name, config["settings"][name], 1) for name in SETTINGS}
     nodes = _saved_nodes(path, index.ids) if docstore is None else docstore
+    artifacts.check_intact(path)
     return SavedRetriever(settings, reranker, index, nodes)
 
 

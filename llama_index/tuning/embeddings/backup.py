@@ -203,4 +203,3 @@ def _check_ours(folder: Path) -> None:
         raise StoreError(
             f"backup folder {folder} holds other files ({sorted(others)[0]}, …); name a new one"
         )
-

@@ -57,9 +57,7 @@ class VectorCache:
                     "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) "
                     "WITHOUT ROWID"
                 )
-                self._file.execute(
-                    "CREATE TABLE IF NOT EXISTS models (space TEXT, signature TEXT)"
-                )
+                self._file.execute("CREATE TABLE IF NOT EXISTS models (space TEXT, signature TEXT)")
                 if self.probe is not None:
                     self._enter_model(self._file, self.probe())
             except VectorError:
@@ -77,13 +75,11 @@ class VectorCache:
             rows = file.execute(
                 "SELECT rowid, signature FROM models WHERE space = ? ORDER BY rowid", [self.space]
             ).fetchall()
-            for number, known in rows:
-                if same_signature(json.loads(known), signature):
-                    break
-            else:
+            same = [n for n, known in rows if same_signature(json.loads(known), signature)]
+            if not same:
                 values = [self.space, json.dumps(signature)]
-                number = file.execute("INSERT INTO models VALUES (?, ?)", values).lastrowid
-        self.space = f"{self.space}/{number}"
+                same = [file.execute("INSERT INTO models VALUES (?, ?)", values).lastrowid]
+        self.space = f"{self.space}/{same[0]}"
 
     def __exit__(
         self,

@@ -20,13 +20,14 @@ from llama_index.tuning import artifacts
 from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets._validation import check_nodes
+from llama_index.tuning.embeddings.identity import check_signature, model_signature
 from llama_index.tuning.rerankers import retriever_files as files
 from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.bounds import search_within
 from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
-from llama_index.tuning.rerankers.identity import embedding_name
+from llama_index.tuning.rerankers.identity import embedding_model, embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
 from llama_index.tuning.rerankers.nodes import own_nodes, stored_nodes
 from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts
@@ -326,9 +327,11 @@ class TunedRetriever(BaseRetriever):
             TypeError: the re-ranker is neither of this package nor `None`; save it by itself.
         """
         reranker = files.saveable(self.reranker)
+        model = embedding_model(self.retriever)
         head = {
             "settings": {name: getattr(self, name) for name in files.SETTINGS},
             "base_model": embedding_name(self.retriever),
+            "signature": None if model is None else model_signature(model),
             "nodes": self._owns_nodes,
         }
         with artifacts.replacing_folder(path) as folder:
@@ -359,6 +362,8 @@ class TunedRetriever(BaseRetriever):
             ArtifactError: no tuned retriever, a damaged one, or another embedding model.
         """
         saved = files.read(path, embedding_name(retriever), docstore)
+        if (model := embedding_model(retriever)) is not None:
+            check_signature(model, saved.signature, f"the retriever {path}")
         if docstore is not None and isinstance(retriever, BaseRetriever):
             own = set(Scope(retriever).node_ids())  # since it was saved, nodes may have gone
             saved.index.delete([id_ for id_ in saved.index.ids if id_ not in own])

@@ -59,7 +59,8 @@ def _vector_index_ids(index: Any, nodes_dict: Mapping[str, str]) -> list[str]:
 def keeps_texts(index: Any) -> bool:
     """Whether the nodes of a vector index are in its vector store, not in its docstore."""
     store = getattr(index, "vector_store", None)
-    return bool(getattr(store, "stores_text", False)) and not getattr(index, "_store_nodes_override", True)
+    elsewhere = getattr(index, "_store_nodes_override", True)
+    return bool(getattr(store, "stores_text", False)) and not elsewhere
 
 
 class Scope:

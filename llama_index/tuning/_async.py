@@ -1,11 +1,14 @@
-"""Running coroutines from synchronous code, in scripts and inside a running event loop alike."""
+"""Threads: coroutines run from synchronous code, and locks that outlive a fork."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
+import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -17,9 +20,69 @@ P = ParamSpec("P")
 at_own_work: ContextVar[bool] = ContextVar("at_own_work", default=False)
 """Whether this package itself asks, for training or measuring: no traffic of the app's users."""
 
-_lock = threading.Lock()
+_FORK_WAITS = 0.2  # seconds, for all locks together
+
+
+class ThreadLock:
+    """A re-entrant lock that a forked child can take, whoever held it in the parent.
+
+    A fork waits a moment for what is written under a lock to be whole; a lock that is still held
+    then, by a thread that the child does not have, is made anew in the child. Copies and pickles
+    hold a lock of their own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _LOCKS[id(self)] = self
+
+    def __enter__(self) -> ThreadLock:
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[ThreadLock], tuple[()]]:
+        return ThreadLock, ()
+
+    def _taken_until(self, deadline: float) -> bool:
+        return self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+
+_LOCKS: weakref.WeakValueDictionary[int, ThreadLock] = weakref.WeakValueDictionary()
+_AT_FORK: list[tuple[ThreadLock, bool]] = []
+
+
+def _locks_before_fork() -> None:
+    deadline = time.monotonic() + _FORK_WAITS
+    locks = [lock for reference in _LOCKS.valuerefs() if (lock := reference()) is not None]
+    _AT_FORK[:] = [(lock, lock._taken_until(deadline)) for lock in locks]
+
+
+def _locks_after_fork_in_parent() -> None:
+    for lock, taken in _AT_FORK:
+        if taken:
+            lock._lock.release()
+    _AT_FORK.clear()
+
+
+def _locks_after_fork_in_child() -> None:
+    for lock, taken in _AT_FORK:
+        if taken:
+            lock._lock.release()
+        else:
+            lock._renew()
+    _AT_FORK.clear()
+    _leave_parents_loop()
+
+
+_lock = ThreadLock()
 _worker: threading.Thread | None = None
 _loop: asyncio.AbstractEventLoop | None = None
+_of_parents: list[asyncio.AbstractEventLoop] = []  # closing one would close it for the parent
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -43,7 +106,6 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 def _background_loop() -> asyncio.AbstractEventLoop:
     global _worker, _loop
     with _lock:
-        # A forked child has the loop but not its thread.
         if _loop is None or _worker is None or not _worker.is_alive():
             _loop = asyncio.new_event_loop()
             _worker = threading.Thread(
@@ -81,3 +143,19 @@ def own_work(function: Callable[P, T]) -> Callable[P, T]:
         marked = run
     marked.__own_work__ = True  # type: ignore[attr-defined]
     return marked
+
+
+def _leave_parents_loop() -> None:
+    # A forked child has the loop but not its thread.
+    global _worker, _loop
+    if _loop is not None:
+        _of_parents.append(_loop)
+    _worker = _loop = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_locks_before_fork,
+        after_in_parent=_locks_after_fork_in_parent,
+        after_in_child=_locks_after_fork_in_child,
+    )

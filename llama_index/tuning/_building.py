@@ -5,6 +5,6 @@ Two threads that do so leave it patched, after which every model lacks its tied 
 
 from __future__ import annotations
 
-import threading
+from llama_index.tuning._async import ThreadLock
 
-BUILDING = threading.RLock()
+BUILDING = ThreadLock()

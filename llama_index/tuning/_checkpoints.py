@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning._locks import locked
+from llama_index.tuning._locks import locked, remove_locked_folder
 from llama_index.tuning._processes import is_main_process
 from llama_index.tuning.datasets._files import write_text_atomic
 from llama_index.tuning.errors import TuningError
@@ -44,7 +44,8 @@ def held(folder: Path, *, keep: bool) -> Iterator[None]:
         yield
         return
     busy = TuningError(f"another run is at work on {folder}; give each run its own output")
-    with locked(folder / "lock", busy):
+    lock = folder / "lock"
+    with locked(lock, busy):
         try:
             yield
         except BaseException:
@@ -52,7 +53,7 @@ def held(folder: Path, *, keep: bool) -> Iterator[None]:
             raise
         finally:
             if not keep:
-                shutil.rmtree(folder)
+                remove_locked_folder(lock)
 
 
 def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:

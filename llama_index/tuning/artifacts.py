@@ -8,10 +8,10 @@ Nothing is unpickled, and no file name is ever taken from a file's content.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._exchange import exchange
+from llama_index.tuning._locks import draft_beside, lock_of_path
 from llama_index.tuning.errors import ArtifactError
 
 FORMAT = 1
 CONFIG = "tuning.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+_NEVER_READ = (CONFIG, "report.json", "config.json")  # the last is for the stock adapter
 
 PathLike = str | os.PathLike[str]
 
@@ -34,7 +36,8 @@ PathLike = str | os.PathLike[str]
 def replacing_folder(path: PathLike) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` when the block succeeds.
 
-    Where the block fails (no disk left, Ctrl-C), what was at `path` stays as it was.
+    If the block fails (no disk left, Ctrl-C), what was at `path` stays as it was. What a process
+    that was killed while it saved here left behind is removed.
 
     Raises:
         OSError: a file could not be written.
@@ -43,18 +46,16 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
 
     target = Path(path).absolute()
     check_writable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
-        temporary.chmod(0o755)
-        _swap(temporary, target)
-    except SafetensorError as exc:  # its own error for a full disk, which is no OSError
-        raise OSError(f"{path} could not be saved: {exc}") from exc
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with draft_beside(target, folder=True) as temporary:
+        try:
+            yield temporary
+            _seal(temporary)
+            for file in temporary.rglob("*"):
+                _sync(file)
+            temporary.chmod(0o755)
+            _swap(temporary, target)
+        except SafetensorError as exc:  # its own error for a full disk, which is no OSError
+            raise OSError(f"{path} could not be saved: {exc}") from exc
 
 
 def check_writable(path: PathLike) -> None:
@@ -116,6 +117,7 @@ def read_config(path: PathLike, *kinds: str) -> dict[str, Any]:
     if config.get("kind") not in kinds:
         wanted = " or a ".join(map(repr, kinds))
         raise ArtifactError(f"{path} holds a {config.get('kind')!r}, not a {wanted}")
+    config.pop("checksums", None)  # see check_intact
     return config
 
 
@@ -148,6 +150,66 @@ def read_arrays(path: PathLike, file_name: str = WEIGHTS) -> dict[str, NDArray[A
     return tensors
 
 
+def check_intact(path: PathLike) -> None:
+    """What a component's folder holds is what was saved there: settings, weights, other files.
+
+    For the end of a loader, whose own checks name a fault better. A folder that was written
+    without checksums, by an earlier version, passes.
+
+    Raises:
+        ArtifactError: naming the file that was changed.
+    """
+    folder = Path(path)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        seal = config.pop("checksums", None)
+        if seal is None:
+            return
+        wanted = dict(seal)
+        found = {name: _checksum_of(folder / name) for name in wanted if name != CONFIG}
+    except (OSError, ValueError, TypeError, AttributeError) as exc:
+        raise ArtifactError(f"{path} is damaged: {exc}") from exc
+    found[CONFIG] = _checksum_of_settings(config)
+    for name, checksum in wanted.items():
+        if found[name] != checksum:
+            raise ArtifactError(f"{path} is damaged or was edited: {name} is not what was saved")
+
+
+def _seal(folder: Path) -> None:
+    """Note the checksums of what a component's loader reads."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    config.pop("checksums", None)
+    if "files" in config:  # a language model: its loader has hashes of every file
+        return
+    inner = [file.parent for file in folder.rglob(CONFIG) if file.parent != folder]
+    names = [
+        file.relative_to(folder).as_posix()
+        for file in sorted(folder.rglob("*"))
+        if file.suffix in (".safetensors", ".json")
+        and file.name not in _NEVER_READ
+        and not any(file.is_relative_to(other) for other in inner)
+    ]
+    sums = {name: _checksum_of(folder / name) for name in names}
+    sums[CONFIG] = _checksum_of_settings(config)
+    text = json.dumps({**config, "checksums": sums}, ensure_ascii=False, indent=2)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def _checksum_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def _checksum_of_settings(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def _swap(new: Path, target: Path) -> None:
     """Put the new folder there; what was there lies where the new one was, or is gone."""
     while not exchange(new, target):
@@ -164,7 +226,9 @@ def _swap(new: Path, target: Path) -> None:
 
 def _swap_in_steps(new: Path, target: Path) -> None:
     # For a moment there is nothing at the target.
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
+    old = new.with_name(new.name.replace(".new-", ".old-"))
+    old.mkdir()
+    held = lock_of_path(old)
     try:
         target.rename(old / "was")
         try:
@@ -174,6 +238,8 @@ def _swap_in_steps(new: Path, target: Path) -> None:
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 def _sync(path: Path) -> None:

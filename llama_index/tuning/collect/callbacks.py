@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.collect.records import call_record, message_record
 from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
@@ -50,7 +50,7 @@ class OpenAIFineTuningHandler(BaseCallbackHandler):
     def __init__(self) -> None:
         super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
         self._calls: dict[str, _Call] = {}
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def on_event_start(
         self,

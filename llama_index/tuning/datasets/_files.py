@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._locks import draft_beside
 from llama_index.tuning.errors import DatasetError
 
 PathLike = str | os.PathLike[str]
@@ -55,18 +55,13 @@ def read_json_lines(path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
 def write_text_atomic(path: PathLike, text: str) -> None:
     """Write a whole file or nothing: to a temporary file beside it, then rename."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with draft_beside(target, folder=False) as draft:
+        with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        draft.chmod(0o644)
+        os.replace(draft, target)
 
 
 def _why(error: Exception) -> str:

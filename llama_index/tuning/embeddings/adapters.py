@@ -158,6 +158,11 @@ class Adapter:
             ArtifactError: no adapter, damaged, or of another class.
         """
         if not (Path(path) / artifacts.CONFIG).exists():
+            if (Path(path) / artifacts.WEIGHTS).exists():
+                raise ArtifactError(
+                    f"{path} is damaged: it has {artifacts.WEIGHTS} but no {artifacts.CONFIG}, "
+                    "which says how the adapter is used"
+                )
             return cls(_load_stock_map(Path(path), adapter_cls, device), normalise=False)
         config = artifacts.read_config(path, KIND)
         try:
@@ -182,6 +187,7 @@ class Adapter:
             key: value for key, value in config.items() if key not in ("format", "kind", "version")
         }
         adapter = cls(loaded, side, bool(normalise), str(base_model), details, document_map)
+        artifacts.check_intact(path)
         if adapter.fingerprint != recorded:
             raise ArtifactError(
                 f"{path} is damaged or was edited: its weights do not match {artifacts.CONFIG}"

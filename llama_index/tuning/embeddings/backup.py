@@ -18,11 +18,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from llama_index.tuning._locks import take_lock
+from llama_index.tuning._locks import locked, remove_locked_folder
 from llama_index.tuning.embeddings.stores import FloatArray, StoredVectors
 from llama_index.tuning.errors import ArtifactError, StoreError, VectorError
 
@@ -182,19 +182,17 @@ def locked_backup(folder: Path) -> Iterator[None]:
     new = not folder.exists()
     if not new:
         _check_ours(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "lock"
-    with file.open("a+") as lock:
-        if not take_lock(lock) or not _is_still(file, lock):
-            raise StoreError(f"backup folder {folder} is in use by another call or process")
+    lock = folder / "lock"
+    with locked(lock, StoreError(f"backup folder {folder} is in use by another call or process")):
         try:
             yield
         finally:
             if [entry.name for entry in folder.iterdir()] == ["lock"]:  # nothing was backed up
-                with contextlib.suppress(OSError):
-                    file.unlink()
-                    if new:
-                        folder.rmdir()
+                if new:
+                    remove_locked_folder(lock)
+                else:
+                    with contextlib.suppress(OSError):  # Windows removes no open file
+                        lock.unlink()
 
 
 def _check_ours(folder: Path) -> None:
@@ -205,10 +203,3 @@ def _check_ours(folder: Path) -> None:
         raise StoreError(
             f"backup folder {folder} holds other files ({sorted(others)[0]}, …); name a new one"
         )
-
-
-def _is_still(file: Path, lock: IO[str]) -> bool:
-    """False where the one who held the lock before has removed the file."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(lock.fileno()), file.stat())
-    return False

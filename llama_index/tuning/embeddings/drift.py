@@ -28,7 +28,7 @@ from llama_index.tuning.embeddings.drift_fit import (
     fit_document_map,
     fit_map,
 )
-from llama_index.tuning.embeddings.identity import base_name
+from llama_index.tuning.embeddings.identity import base_name, model_signature
 from llama_index.tuning.embeddings.maps import FloatArray, VectorMap
 from llama_index.tuning.embeddings.measure import gains, positive_rows
 from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
@@ -365,7 +365,7 @@ class DriftAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
             "options": report.options,
             "data": report.data,
         }
-        adapter.details.update(details)
+        adapter.details.update(details, signature=model_signature(self.new_model))
         with artifacts.replacing_folder(self.model_output_path) as folder:
             if report.accepted:
                 adapter.write(folder)

@@ -18,7 +18,7 @@ from llama_index.tuning import artifacts
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.adapters import Adapter, identity_adapter
-from llama_index.tuning.embeddings.identity import base_name
+from llama_index.tuning.embeddings.identity import base_name, model_signature
 from llama_index.tuning.embeddings.maps import map_of_module
 from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.options import AdapterOptions
@@ -255,6 +255,7 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
             "reason": report.reason,
             "options": asdict(self.options),
             "data": report.data,
+            "signature": model_signature(self.embed_model),
         }
         tuned = self._served(module, dim, **details)
         with artifacts.replacing_folder(self.model_output_path) as folder:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.embeddings.vectors import Embedder, FloatArray
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RememberingEmbedder(Embedder):
         self._known: dict[str, OrderedDict[str, FloatArray]] = {
             kind: OrderedDict() for kind in ("query", "text")
         }
-        self._lock = Lock()
+        self._lock = ThreadLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RememberingEmbedder, (self.model,), {"size": self.size}

@@ -14,7 +14,7 @@ from llama_index.core.callbacks import CallbackManager
 
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapters import Adapter, Side
-from llama_index.tuning.embeddings.identity import base_name, same_name
+from llama_index.tuning.embeddings.identity import base_name, check_signature, same_name
 from llama_index.tuning.embeddings.maps import FloatArray
 from llama_index.tuning.errors import ArtifactError
 
@@ -85,6 +85,9 @@ class AdapterEmbeddingModel(BaseEmbedding):
             adapter = Adapter.load(adapter_path, adapter_cls=adapter_cls, device=device or "cpu")
             path = str(Path(adapter_path))
         _check_base(adapter, base_embed_model, path)
+        if path:  # one in memory was tuned just now
+            saved = adapter.details.get("signature")
+            check_signature(base_embed_model, saved, f"the adapter {path}")
         super().__init__(
             model_name=f"Adapter for {base_embed_model.model_name}",
             embed_batch_size=embed_batch_size or base_embed_model.embed_batch_size,

@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from llama_index.tuning._locks import locked
+from llama_index.tuning._locks import locked, remove_locked_folder
 from llama_index.tuning.embeddings.options import AdapterOptions
 from llama_index.tuning.embeddings.problem import Problem
 from llama_index.tuning.errors import TuningError
@@ -49,18 +48,19 @@ class RunFolder:
     def held(self) -> Iterator[RunFolder]:
         """Hold the lock; after success the folder goes, unless it is to be kept."""
         busy = TuningError(f"another run is at work on {self.path}; give each run its own output")
-        with locked(self.path / "lock", busy):
+        lock = self.path / "lock"
+        with locked(lock, busy):
             try:
                 yield self
             except BaseException:
                 if [entry.name for entry in self.path.iterdir()] == ["lock"]:
-                    shutil.rmtree(self.path)  # it failed before there was anything to keep
+                    remove_locked_folder(lock)  # it failed before there was anything to keep
                 raise
             if self.keep:
                 for fold in self.path.glob("fold-*.safetensors"):
                     fold.unlink()
             else:
-                shutil.rmtree(self.path)
+                remove_locked_folder(lock)
 
     def finished_folds(self, run: str) -> dict[int, tuple[State, int]]:
         """Fold → weights and epochs, of an interrupted run with this hash."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llama_index.tuning._async import run_async as run_async
 from llama_index.tuning._progress import progress
 from llama_index.tuning.embeddings.cache import VectorCache
-from llama_index.tuning.embeddings.identity import vector_space
+from llama_index.tuning.embeddings.identity import PROBES, Signature, signature_of, vector_space
 from llama_index.tuning.errors import VectorError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Embedder:
         self.cache_path = cache
         self.num_workers = num_workers
         self.show_progress = show_progress
+        self._signatures: dict[str, Signature] = {}
 
     def documents(self, texts: Sequence[str]) -> FloatArray:
         """Vectors of documents, shape `(len(texts), dim)`."""
@@ -70,7 +71,8 @@ class Embedder:
         aembed: Callable[[list[str]], Awaitable[Sequence[Vector]]],
     ) -> FloatArray:
         distinct = list(dict.fromkeys(texts))
-        with VectorCache(self.cache_path, f"{vector_space(self.model)}/{kind}") as cache:
+        space = f"{vector_space(self.model)}/{kind}"
+        with VectorCache(self.cache_path, space, lambda: self._signature(kind)) as cache:
             known = cache.get(distinct)
             # Texts of one length share a batch, so that a local model pads little.
             missing = sorted((t for t in distinct if t not in known), key=len, reverse=True)
@@ -88,6 +90,15 @@ class Embedder:
         if len(sizes) > 1:
             raise VectorError(f"the embedding model gave vectors of several dimensions: {sizes}")
         return np.stack([known[text] for text in texts])
+
+    def _signature(self, kind: str) -> Signature:
+        if kind not in self._signatures:
+            if kind == "query":
+                vectors = [self.model.get_query_embedding(text) for text in PROBES]
+            else:
+                vectors = self.model.get_text_embedding_batch(list(PROBES))
+            self._signatures[kind] = signature_of(vectors)
+        return self._signatures[kind]
 
     def _text_batch(self, texts: list[str]) -> Sequence[Vector]:
         return self.model.get_text_embedding_batch(texts)

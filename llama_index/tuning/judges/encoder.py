@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llama_index.tuning import artifacts
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.features import FeatureMaker, Floats
 from llama_index.tuning.judges.light import (
@@ -37,7 +37,7 @@ ENCODER, LIGHT = "encoder", "light"
 DEFAULT_LENGTH = 512
 """Tokens of a pair, where neither the model nor its tokenizer has a limit."""
 
-_BUSY: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+_BUSY: weakref.WeakKeyDictionary[Any, ThreadLock] = weakref.WeakKeyDictionary()
 """One thread at a time for each encoder: tokenizers are not safe in several."""
 
 
@@ -103,7 +103,7 @@ class EncoderJudge:
 
     def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
         """Probabilities, and which items are unlike all that the light judge learned from."""
-        with _BUSY.setdefault(self.encoder, threading.Lock()):
+        with _BUSY.setdefault(self.encoder, ThreadLock()):
             reader = reader_of(self.encoder, self.maker, self.query)
             encoded = encoder_logits(self.encoder, reader, items, self.batch_size)
         light, strange = None, np.zeros(len(encoded), dtype=bool)
@@ -219,6 +219,7 @@ def load_encoder_judge(
         raise ArtifactError(
             f"{path} is damaged: slopes must be above 0, share from 0 to 1, batch_size at least 1"
         )
+    artifacts.check_intact(path)
     encoder = load_cross_encoder(
         Path(path) / ENCODER, device=device, trust_remote_code=trust_remote_code
     )

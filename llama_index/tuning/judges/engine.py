@@ -120,6 +120,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             DatasetError: verdicts that cannot be learnt from, each named.
         """
         from llama_index.tuning import artifacts
+        from llama_index.tuning.embeddings.identity import model_signature
         from llama_index.tuning.judges.material import check_held_out, check_trainable, material_of
         from llama_index.tuning.judges.run import details_of, shortcut_opinions, write_report
         from llama_index.tuning.judges.serving import check_models
@@ -150,7 +151,10 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             accept=self.accept,
             seconds=seconds,
         )
-        self._judge = replace(cast(Any, learnt.model), details=details_of(report))
+        details = details_of(report)
+        if self.embed_model is not None:
+            details["signature"] = model_signature(self.embed_model)
+        self._judge = replace(cast(Any, learnt.model), details=details)
         self.report = report
         logger.info("%s", report.reason)
         if self.model_output_path is not None and report.accepted:

@@ -14,7 +14,7 @@ from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 
 from llama_index.tuning import artifacts
-from llama_index.tuning.embeddings.identity import base_name, same_name
+from llama_index.tuning.embeddings.identity import base_name, check_signature, same_name
 from llama_index.tuning.embeddings.memory import RememberingEmbedder
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.features import Floats
@@ -194,13 +194,17 @@ class TunedJudge(BaseEvaluator):
         Raises:
             ArtifactError: no judge, or a damaged one.
         """
-        return cls(
+        judge = cls(
             load_model(path, **options),
             embed_model,
             defer_to=defer_to,
             threshold=threshold,
             refuse_unfamiliar=refuse_unfamiliar,
         )
+        if embed_model is not None and judge.model.maker.embedded:
+            saved = judge.model.details.get("signature")
+            check_signature(embed_model, saved, f"the judge {path}")
+        return judge
 
     def _judge(self, item: Any) -> tuple[EvaluationResult, float]:
         chances, strange = self.model.judged([item], self._embedder)

@@ -232,6 +232,7 @@ def load_judge(path: artifacts.PathLike) -> LightJudge:
             )
     if not (judge.linear.scale > 0).all() or judge.line.slope <= 0:
         raise ArtifactError(f"{path} is damaged: scale and slope must be above 0")
+    artifacts.check_intact(path)
     return judge
 
 

@@ -86,4 +86,5 @@ def load_llm_judge(path: artifacts.PathLike, form: Any, llm: LLM) -> BaseEvaluat
                 f"{path}: the LLM was tuned for an evaluator of other {what} than the "
                 f"{type(evaluator).__name__} given as form"
             )
+    artifacts.check_intact(path)
     return with_llm(evaluator, llm)

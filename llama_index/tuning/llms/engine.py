@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import logging
 import os
 import shutil
@@ -379,6 +378,4 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         path = self.model_output_path.absolute()
         busy = ArtifactError(f"{path} is being written by another run; choose another folder")
         with locked(path.with_name(f".{path.name}.lock"), busy):
-            for half in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
-                shutil.rmtree(half)  # a result whose writing was killed
             yield

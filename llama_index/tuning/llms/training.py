@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning._checkpoints import mark_complete, training_curve
 from llama_index.tuning._processes import (
     is_main_process,
@@ -27,7 +27,7 @@ from llama_index.tuning.llms.loading import Source, load_model
 from llama_index.tuning.llms.options import HuggingFaceOptions
 from llama_index.tuning.llms.rows import Row
 
-_TRAINING = threading.RLock()
+_TRAINING = ThreadLock()
 """The random state belongs to the process: two trainings at once would draw from each other's."""
 
 

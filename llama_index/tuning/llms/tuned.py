@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.generate.calls import check_counts
 from llama_index.tuning.llms.artifact import LoadedModel, load_llm
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
 
-_BUSY: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+_BUSY: weakref.WeakKeyDictionary[Any, ThreadLock] = weakref.WeakKeyDictionary()
 """One generation at a time for each model; beside the LLM, so that it can be copied and pickled."""
 
 
@@ -342,7 +342,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         prompts = [self._encode(text) for text in texts]
         room = room_for_reply(prompts, self.context_window, self.model_name)
         settings["max_new_tokens"] = min(settings["max_new_tokens"], room)
-        with _BUSY.setdefault(self._model, threading.Lock()):
+        with _BUSY.setdefault(self._model, ThreadLock()):
             return generate(
                 self._model,
                 self._tokenizer,

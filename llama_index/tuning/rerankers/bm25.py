@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.codes import Codes, code
@@ -94,7 +94,7 @@ class BM25Index:
 
     def __init__(self, analyzer: Analyzer) -> None:
         self.analyzer = analyzer
-        self._lock = RLock()
+        self._lock = ThreadLock()
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
         self._lengths = np.zeros(0, dtype=np.int64)
@@ -114,10 +114,7 @@ class BM25Index:
         with self._lock:  # what is changed in place is copied: others may write on meanwhile
             own: dict[str, Any] = {"_ids": list(self._ids), "_row_of": dict(self._row_of)}
             own |= {"_segments": list(self._segments), "_alive": self._alive.copy()}
-            return {name: own.get(name, v) for name, v in self.__dict__.items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=RLock())
+            return self.__dict__ | own
 
     @property
     def ids(self) -> list[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from threading import Lock
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llama_index.tuning._async import ThreadLock
 
 Codes = NDArray[np.uint32]
 Hashes = NDArray[np.uint64]
@@ -60,7 +61,7 @@ class TokenTable:
         self._known: dict[bytes, list[int]] = {}
         self._hashes: Hashes = np.zeros(1 << _SLOTS, dtype=np.uint64)
         self._values: IntArray = np.full(1 << _SLOTS, _SEVERAL, dtype=np.int64)
-        self._lock = Lock()
+        self._lock = ThreadLock()
 
     def codes(self, texts: Sequence[str]) -> list[Codes]:
         """Each text's words as numbers, in order."""
@@ -98,8 +99,9 @@ class TokenTable:
         single = np.flatnonzero(lengths == 1)
         if len(single):
             with self._lock:
-                self._hashes[slots[single]] = hashes[single]
+                self._hashes[slots[single]] = 0  # a fork in between leaves no wrong value
                 self._values[slots[single]] = [within[place][0] for place in single.tolist()]
+                self._hashes[slots[single]] = hashes[single]
 
     def _analysed(self, token: bytes) -> list[int]:
         codes = self._known.get(token)

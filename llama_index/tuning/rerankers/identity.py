@@ -9,7 +9,13 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.tuning.embeddings.identity import base_name
 
 
+def embedding_model(retriever: Any) -> BaseEmbedding | None:
+    """A vector retriever's embedding model; `None` where it has none."""
+    model = getattr(retriever, "_embed_model", None)
+    return model if isinstance(model, BaseEmbedding) else None
+
+
 def embedding_name(retriever: Any) -> str | None:
     """The name of a vector retriever's embedding model; `None` where it has none."""
-    model = getattr(retriever, "_embed_model", None)
-    return base_name(model) if isinstance(model, BaseEmbedding) else None
+    model = embedding_model(retriever)
+    return None if model is None else base_name(model)

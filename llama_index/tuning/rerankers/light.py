@@ -195,6 +195,7 @@ class LightReranker(CalibratedReranker):
         if config.get("statistics"):
             arrays = artifacts.read_arrays(path, STATISTICS)
             statistics = WordStatistics.from_arrays(config["statistics"], arrays)
+        artifacts.check_intact(path)
         if details.get("accepted") is False:
             logger.warning(
                 "%s holds the base, which the gate kept when it was tuned: %s",

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from threading import RLock
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -18,17 +17,20 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index.tuning import artifacts
+from llama_index.tuning._async import ThreadLock
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets._validation import check_nodes
+from llama_index.tuning.embeddings.identity import check_signature, model_signature
 from llama_index.tuning.rerankers import retriever_files as files
 from llama_index.tuning.rerankers.bm25 import BM25Index
 from llama_index.tuning.rerankers.bounds import search_within
 from llama_index.tuning.rerankers.checks import whole_number
 from llama_index.tuning.rerankers.features import RRF_K
 from llama_index.tuning.rerankers.fusion import reciprocal_rank_fusion
-from llama_index.tuning.rerankers.identity import embedding_name
+from llama_index.tuning.rerankers.identity import embedding_model, embedding_name
 from llama_index.tuning.rerankers.light import LightReranker
-from llama_index.tuning.rerankers.nodes import stored_nodes
+from llama_index.tuning.rerankers.nodes import own_nodes, stored_nodes
+from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts
 from llama_index.tuning.rerankers.serving import CalibratedReranker, check_words, similar_first
 from llama_index.tuning.rerankers.words import ENGLISH, Analyzer
 
@@ -45,12 +47,12 @@ class TunedRetriever(BaseRetriever):
 
     Args:
         retriever: the app's; let its top k be some times `depth`, such as 100, so that it has a
-            score for most of what BM25 finds. Its `filters` and `doc_ids` hold for BM25 too; what
-            narrows a retriever in another way BM25 cannot know: where that decides who may read
-            what, give the `nodes` that are left.
+            score for most of what BM25 finds. Its `filters`, `doc_ids` and `node_ids`, and those
+            of retrievers inside it, hold for BM25 too.
         nodes: the nodes that it searches, for BM25; or give `docstore`.
-        docstore: where the nodes are, such as `index.docstore`; it is read, and written only by
-            `insert_nodes` and `delete_nodes`.
+        docstore: where the nodes are, such as `index.docstore`. Of its nodes only those of the
+            retriever's indices are searched; a retriever that does not tell them is refused, and
+            needs `nodes`. It is written only by `insert_nodes` and `delete_nodes`.
         reranker: orders the fused candidates; the untuned `LightReranker` by default, `None`
             for fusion alone.
         top_k: nodes to return.
@@ -72,8 +74,8 @@ class TunedRetriever(BaseRetriever):
         'Refunds'
     """
 
-    _of_index: tuple[BaseRetriever, Callable[[], BaseRetriever]] | None = None
-    """The retriever that `from_index` made, and how to make it again."""
+    _of_index: tuple[BaseRetriever, BaseIndex[Any], Callable[[], BaseRetriever]] | None = None
+    """The retriever that `from_index` made, of which index, and how to make it again."""
 
     def __init__(
         self,
@@ -112,12 +114,15 @@ class TunedRetriever(BaseRetriever):
         else:
             analyzer = Analyzer(language or ENGLISH)
         self.reranker = self._traced(_reranker(reranker, analyzer))
-        self._writing = RLock()
+        self._writing = ThreadLock()
         self._owns_nodes = docstore is None
         self.docstore: BaseDocumentStore = docstore or SimpleDocumentStore()
         if nodes is not None:
             self.docstore.add_documents(_plain(_checked(nodes)))
-        self.index = index if index is not None else self._built(analyzer)
+        own = None if nodes is not None else self._scope.node_ids()
+        if index is not None and own is not None:
+            _check_within(index, own)
+        self.index = index if index is not None else self._built(analyzer, own)
         check_words(self.reranker, self.index.analyzer)
         if language is not None and self.index.analyzer.language != language:
             theirs = self.index.analyzer.language
@@ -143,19 +148,36 @@ class TunedRetriever(BaseRetriever):
                 "goes to the constructor, with nodes= or docstore="
             )
         again = partial(index.as_retriever, similarity_top_k=similarity_top_k)
-        if index.docstore.docs:
-            made = cls(again(), docstore=index.docstore, **arguments)
-        else:
+        ids = index_node_ids(index)
+        if not ids and not index.docstore.docs:
             made = cls(again(), stored_nodes(index), **arguments)
-        made._of_index = made.retriever, again
+        elif keeps_texts(index):
+            made = cls(again(), own_nodes(index, ids), **arguments)
+        else:
+            made = cls(again(), docstore=index.docstore, **arguments)
+        made._of_index = made.retriever, index, again
         return made
 
-    def _built(self, analyzer: Analyzer) -> BM25Index:
+    @property
+    def retriever(self) -> BaseRetriever:
+        """The app's retriever."""
+        return self._scope.retriever
+
+    @retriever.setter
+    def retriever(self, retriever: BaseRetriever) -> None:
+        self._scope = Scope(retriever)
+
+    def _built(self, analyzer: Analyzer, own: list[str] | None) -> BM25Index:
         theirs = self.reranker.analyzer if isinstance(self.reranker, CalibratedReranker) else None
         index = BM25Index(theirs or analyzer)
-        nodes = self.docstore.docs.values()
-        index.add({node.node_id: _text(node) for node in nodes})
-        if not nodes and not self._owns_nodes:
+        nodes = self._present(own)
+        index.add({id_: _text(node) for id_, node in nodes.items()})
+        if own and not nodes and self.docstore.docs:
+            raise ValueError(
+                f"docstore has none of the {len(own)} nodes that the retriever may find, such as "
+                f"{own[0]!r}: pass nodes=, or use from_index()"
+            )
+        if not nodes and not self._owns_nodes and not self.docstore.docs:
             logger.warning(
                 "the docstore is empty, so BM25 finds nothing until insert_nodes(): an index over "
                 "a vector store that keeps the texts fills no docstore; from_index() "
@@ -163,11 +185,11 @@ class TunedRetriever(BaseRetriever):
             )
         return index
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_writing"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _writing=RLock())
+    def _present(self, own: list[str] | None) -> dict[str, BaseNode]:
+        """Nodes of the docstore by id: those that may be found, or all where they were given."""
+        if own is None:
+            return self.docstore.docs
+        return {n.node_id: n for n in self.docstore.get_nodes(own, raise_error=False)}
 
     def _traced(self, reranker: BaseNodePostprocessor | None) -> BaseNodePostprocessor | None:
         # As a query engine does with its postprocessors.
@@ -204,27 +226,36 @@ class TunedRetriever(BaseRetriever):
             self.index.delete(ids)
 
     def refresh(self) -> tuple[int, int]:
-        """Take over what came to the docstore, or left it, by other hands.
+        """Take over what came to the app's index, or left it.
 
-        For a docstore that the app's index writes to. A text that changed under its old id is
-        not noticed: `insert_nodes` takes that. LlamaIndex's retrievers know the nodes of when
-        they were made: that of `from_index` is made anew; one of yours is `retriever.retriever`,
-        to be set again.
+        A text that changed under its old id is not noticed: `insert_nodes` takes that.
+        LlamaIndex's retrievers know the nodes that their index had when they were made: the one
+        of `from_index` is made anew; if you gave one, set `retriever.retriever` again.
 
         Returns:
             How many nodes came, and how many went.
         """
         with self._writing:
-            there = self.docstore.docs
+            if self._of_index is not None and self.retriever is self._of_index[0]:
+                _, index, again = self._of_index
+                self.retriever = again()
+                self._of_index = self.retriever, index, again
+                if self._owns_nodes:
+                    self._copy_nodes(index)
+            there = self._present(None if self._owns_nodes else self._scope.node_ids())
             gone = [id_ for id_ in self.index.ids if id_ not in there]
             new = {id_: _text(node) for id_, node in there.items() if id_ not in self.index}
             self.index.delete(gone)
             self.index.add(new)
-            if self._of_index is not None and self.retriever is self._of_index[0]:
-                again = self._of_index[1]
-                self.retriever = again()
-                self._of_index = self.retriever, again
         return len(new), len(gone)
+
+    def _copy_nodes(self, index: BaseIndex[Any]) -> None:
+        """Take the nodes of an index whose vector store keeps the texts."""
+        ids = index_node_ids(index)
+        for id_ in set(self.docstore.docs).difference(ids):
+            self.docstore.delete_document(id_)
+        new = [id_ for id_ in ids if id_ not in self.docstore.docs]
+        self.docstore.add_documents(_plain(own_nodes(index, new)))
 
     def candidates(self, query: QueryType) -> list[NodeWithScore]:
         """What is re-ranked: fused nodes, best first, with the app's retriever's scores.
@@ -245,7 +276,7 @@ class TunedRetriever(BaseRetriever):
         return await asyncio.to_thread(self._fuse, found, words)
 
     def _search(self, query: str) -> list[tuple[str, float]]:
-        return search_within(self.index, query, self.pool, self.retriever, self.docstore)
+        return search_within(self.index, query, self.pool, self.docstore, self._scope.passes())
 
     def _fuse(
         self, found: Sequence[NodeWithScore], words: Sequence[tuple[str, float]]
@@ -296,9 +327,11 @@ class TunedRetriever(BaseRetriever):
             TypeError: the re-ranker is neither of this package nor `None`; save it by itself.
         """
         reranker = files.saveable(self.reranker)
+        model = embedding_model(self.retriever)
         head = {
             "settings": {name: getattr(self, name) for name in files.SETTINGS},
             "base_model": embedding_name(self.retriever),
+            "signature": None if model is None else model_signature(model),
             "nodes": self._owns_nodes,
         }
         with artifacts.replacing_folder(path) as folder:
@@ -329,15 +362,20 @@ class TunedRetriever(BaseRetriever):
             ArtifactError: no tuned retriever, a damaged one, or another embedding model.
         """
         saved = files.read(path, embedding_name(retriever), docstore)
+        if (model := embedding_model(retriever)) is not None:
+            check_signature(model, saved.signature, f"the retriever {path}")
+        if docstore is not None and isinstance(retriever, BaseRetriever):
+            own = set(Scope(retriever).node_ids())  # since it was saved, nodes may have gone
+            saved.index.delete([id_ for id_ in saved.index.ids if id_ not in own])
         loaded = cls(
             retriever,
-            docstore=saved.docstore,
+            list(saved.docstore.docs.values()) if docstore is None else None,
+            docstore=docstore,
             reranker=saved.reranker,
             index=saved.index,
             callback_manager=callback_manager,
             **saved.settings,
         )
-        loaded._owns_nodes = docstore is None
         return loaded
 
 
@@ -349,6 +387,14 @@ def _reranker(
     if given is not None and not isinstance(given, BaseNodePostprocessor):
         raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
     return given
+
+
+def _check_within(index: BM25Index, own: Iterable[str]) -> None:
+    if outside := set(index.ids).difference(own):
+        raise ValueError(
+            f"index holds {len(outside)} nodes that the retriever may not find, such as "
+            f"{min(outside)!r}: leave index= out, or pass nodes="
+        )
 
 
 def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:

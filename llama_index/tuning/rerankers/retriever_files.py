@@ -38,6 +38,8 @@ class SavedRetriever:
     reranker: CalibratedReranker | None
     index: BM25Index
     docstore: BaseDocumentStore
+    signature: Any
+    """Of the embedding model; None if the retriever had none."""
 
 
 def saveable(reranker: BaseNodePostprocessor | None) -> CalibratedReranker | None:
@@ -66,7 +68,7 @@ def write(
 
     Args:
         folder: exists.
-        head: `settings`, `base_model`, and whether there are `nodes`.
+        head: `settings`, `base_model`, its `signature`, and whether there are `nodes`.
         analyzer: of the BM25 index.
         ids, arrays: its parts.
         reranker: saved beside it.
@@ -122,7 +124,8 @@ def _read(
     check_words(reranker, index.analyzer)
     settings = {name: whole_number(name, config["settings"][name], 1) for name in SETTINGS}
     nodes = _saved_nodes(path, index.ids) if docstore is None else docstore
-    return SavedRetriever(settings, reranker, index, nodes)
+    artifacts.check_intact(path)
+    return SavedRetriever(settings, reranker, index, nodes, config.get("signature"))
 
 
 def _check_model(path: PathLike, saved: str | None, given: str | None) -> None:

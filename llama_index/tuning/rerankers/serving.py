@@ -102,6 +102,7 @@ class CalibratedReranker(BaseNodePostprocessor):
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
     ) -> list[NodeWithScore]:
         """The nodes in the new order, cut by `top_n` and `min_score`; see `raw_scores`."""
+        nodes = each_once(nodes)
         if not nodes:
             return []
         return self._ranked(nodes, self.raw_scores(query, nodes, statistics=statistics))
@@ -129,6 +130,7 @@ class CalibratedReranker(BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = query_text(query_bundle)
+        nodes = each_once(nodes)
         if not nodes:
             return []
         payload: dict[str, Any] = {
@@ -182,6 +184,14 @@ def query_text(query_bundle: QueryBundle | None) -> str:
 def node_text(item: NodeWithScore) -> str:
     """The text that an index embeds; empty for a node without text."""
     return item.node.get_content(MetadataMode.EMBED)
+
+
+def each_once(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+    """Each node where it stands first: two retrievers may have found it."""
+    first: dict[str, NodeWithScore] = {}
+    for item in nodes:
+        first.setdefault(item.node.node_id, item)
+    return list(first.values())
 
 
 def metadata_text(value: Any) -> str:

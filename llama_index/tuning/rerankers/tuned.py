@@ -199,6 +199,7 @@ class TunedReranker(CalibratedReranker):
                 path,
                 details.get("reason", "no reason recorded"),
             )
+        artifacts.check_intact(path)
         plain = LightRanker.fixed("calibration")
         partner = LightReranker.load(Path(path) / PARTNER) if config.get("partner") else None
         return cls(

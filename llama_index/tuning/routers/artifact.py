@@ -58,6 +58,8 @@ def load_router(path: artifacts.PathLike) -> tuple[RouterModel, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ArtifactError(f"{path}: {artifacts.CONFIG} is damaged: {exc!r}") from exc
     fault = _fault(model)
+    if not fault:
+        artifacts.check_intact(path)
     if fault or model.fingerprint != recorded:
         raise ArtifactError(
             f"{path} is damaged or was edited: "

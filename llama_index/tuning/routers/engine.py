@@ -135,7 +135,7 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
         return TunedSelector(self._model, self._embed_model(), **model_kwargs)
 
     def _tune(self, before: Run | None) -> RouterReport:
-        from llama_index.tuning.embeddings.identity import base_name
+        from llama_index.tuning.embeddings.identity import base_name, model_signature
         from llama_index.tuning.routers.checks import check_datasets
         from llama_index.tuning.routers.reporting import write_report
         from llama_index.tuning.routers.run import Clock, measure, train
@@ -173,6 +173,7 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
             "options": asdict(self.options),
             "data": report.data,
             "versions": report.versions,
+            "signature": model_signature(self._embed_model()),
         }
         self._model = replace(run.model, margin=margin, details=details)
         self._run, self.report = run, report

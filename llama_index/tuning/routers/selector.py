@@ -21,7 +21,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.embeddings.identity import base_name, same_name
+from llama_index.tuning.embeddings.identity import base_name, check_signature, same_name
 from llama_index.tuning.errors import ArtifactError, OutOfScopeError
 from llama_index.tuning.routers.artifact import load_router, save_router
 from llama_index.tuning.routers.clauses import clauses as split_clauses
@@ -226,7 +226,9 @@ class TunedSelector(BaseSelector):
                 path,
                 model.details.get("reason", "no reason recorded"),
             )
-        return cls(model, embed_model, defer_to=defer_to, **{**settings, **changes})
+        selector = cls(model, embed_model, defer_to=defer_to, **{**settings, **changes})
+        check_signature(embed_model, model.details.get("signature"), f"the router {path}")
+        return selector
 
     def _get_prompts(self) -> dict[str, Any]:
         return {}

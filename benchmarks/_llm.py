@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning import HuggingFaceOptions
+from llama_index.tuning.llms import HuggingFaceOptions
 
 Row = dict[str, Any]
 

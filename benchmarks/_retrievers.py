@@ -10,9 +10,9 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.embeddings.vectors import Embedder
-from llama_index.tuning.evaluate.search import unit_rows
-from llama_index.tuning.rerankers.bm25 import BM25Index
+from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.vectors.embedder import Embedder
+from llama_index.tuning.vectors.search import unit_rows
 
 
 class MatrixRetriever(BaseRetriever):

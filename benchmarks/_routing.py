@@ -10,18 +10,18 @@ import numpy as np
 
 from llama_index.tuning.cli.models import minilm
 from llama_index.tuning.datasets.routing import RoutingDataset
-from llama_index.tuning.embeddings.vectors import Embedder
-from llama_index.tuning.routers.material import Material, embed
+from llama_index.tuning.routers.data import JudgeData, embed
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.run import Clock, Run, train
+from llama_index.tuning.vectors.embedder import Embedder
 
 
 @dataclass
 class Sets:
     """Train and test of one routing set, embedded."""
 
-    train: Material
-    test: Material
+    train: JudgeData
+    test: JudgeData
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
@@ -36,11 +36,11 @@ def load(args: argparse.Namespace, name: str) -> Sets:
     parts = []
     for split in ("train", "test"):
         data = RoutingDataset.from_jsonl(args.data / name / f"{split}.jsonl")
-        parts.append(Material.of(data, *embed(data, embedder)))
+        parts.append(JudgeData.of(data, *embed(data, embedder)))
     return Sets(*parts)
 
 
-def shots(material: Material, count: int, seed: int) -> Material:
+def shots(material: JudgeData, count: int, seed: int) -> JudgeData:
     """So many examples of each choice; all where `count` is 0."""
     if not count:
         return material
@@ -53,7 +53,7 @@ def shots(material: Material, count: int, seed: int) -> Material:
 
 
 def semantic_router(
-    train: Material, asked: Material, *, described: bool = False
+    train: JudgeData, asked: JudgeData, *, described: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """semantic-router's answers and confidences on the same vectors, with its defaults.
 
@@ -87,15 +87,15 @@ def semantic_router(
     )
 
 
-def tuned(material: Material, options: RouterOptions | None = None) -> tuple[Run, Clock]:
+def tuned(material: JudgeData, options: RouterOptions | None = None) -> tuple[Run, Clock]:
     clock = Clock()
     return train(material, options or RouterOptions(), clock), clock
 
 
-def only(material: Material, choices: np.ndarray) -> Material:
+def only(material: JudgeData, choices: np.ndarray) -> JudgeData:
     """The examples of some choices, and no other choice."""
     names = list(material.dataset.choices)
     kept = {names[row]: material.dataset.choices[names[row]] for row in choices}
     rows = np.flatnonzero(np.isin(material.labels, choices))
     data = RoutingDataset(kept, [material.dataset.examples[row] for row in material.owner[rows]])
-    return Material.of(data, material.vectors[material.owner[rows]], material.described[choices])
+    return JudgeData.of(data, material.vectors[material.owner[rows]], material.described[choices])

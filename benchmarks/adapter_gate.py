@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from _data import arguments, lyft_and_uber, model
 
-from llama_index.tuning import AdapterOptions, EmbeddingAdapterFinetuneEngine, RetrievalDataset
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
+from llama_index.tuning.embeddings import AdapterOptions
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from _data import arguments, dataset, lyft_and_uber, model
 
-from llama_index.tuning import AdapterOptions, EmbeddingAdapterFinetuneEngine
-from llama_index.tuning.embeddings.measure import measure_adapter
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine
+from llama_index.tuning.embeddings import AdapterOptions
+from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.embeddings.adapter import AdapterEmbeddingModel as StockModel
 
 from llama_index.tuning import AdapterEmbeddingModel
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.saved import Adapter
 
 
 class Ready(BaseEmbedding):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from _data import arguments, dataset, lyft_and_uber, model
 
-from llama_index.tuning import DriftAdapterFinetuneEngine, DriftOptions
+from llama_index.tuning import DriftAdapterFinetuneEngine
 from llama_index.tuning.cli.models import embedding_model
-from llama_index.tuning.embeddings.measure import measure_adapter
-from llama_index.tuning.embeddings.vectors import Embedder
+from llama_index.tuning.embeddings import DriftOptions
+from llama_index.tuning.embeddings.adapter.measure import measure_adapter
+from llama_index.tuning.vectors.embedder import Embedder
 
 KINDS = ("procrustes", "low_rank", "linear", "residual")
 

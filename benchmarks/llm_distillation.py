@@ -33,12 +33,14 @@ from numpy.typing import NDArray  # noqa: E402
 
 from llama_index.tuning import HuggingFaceFinetuneEngine  # noqa: E402
 from llama_index.tuning.llms.tasks.distil import distillation_dataset  # noqa: E402
-from llama_index.tuning.llms.tasks.sql import (  # noqa: E402
+from llama_index.tuning.llms.tasks.sql import (  # noqa: E402  # noqa: E402
+    Database,
     ExecutionScorer,
+    QueryFailed,
     execution_scorer,
+    same_rows,
     text_to_sql_prompt,
 )
-from llama_index.tuning.llms.tasks.sqlite import Database, QueryFailed, same_rows  # noqa: E402
 from tests.generate.scripted import ScriptedLLM  # noqa: E402
 from tests.llms.tiny import save_tiny  # noqa: E402
 

@@ -29,11 +29,9 @@ from llama_index.core.prompts import PromptTemplate  # noqa: E402
 from llama_index.core.tools import FunctionTool  # noqa: E402
 from pydantic import Field, create_model  # noqa: E402
 
-from llama_index.tuning import (  # noqa: E402
-    HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
-    paired_gain,
-)
+from llama_index.tuning import HuggingFaceFinetuneEngine  # noqa: E402
+from llama_index.tuning.evaluate import paired_gain  # noqa: E402
+from llama_index.tuning.llms import HuggingFaceOptions  # noqa: E402
 from llama_index.tuning.llms.tasks.calls import (  # noqa: E402
     CallItem,
     CallScores,

@@ -28,12 +28,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from llama_index.tuning import (  # noqa: E402
-    ChatDataset,
-    FinetuneReport,
-    HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
-)
+from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine  # noqa: E402
+from llama_index.tuning.llms import HuggingFaceOptions  # noqa: E402
+from llama_index.tuning.report import FinetuneReport  # noqa: E402
 from tests.llms.tiny import save_tiny  # noqa: E402
 
 
@@ -70,7 +67,7 @@ def child(model: Path, out: Path, weights: str, phase: Any) -> None:
     """Run, and tell the parent when something is being written."""
     import transformers
 
-    from llama_index.tuning.llms import engine
+    from llama_index.tuning.llms.local import engine
 
     def told(work: Callable[..., Any], name: bytes) -> Callable[..., Any]:
         def during(*args: Any, **kwargs: Any) -> Any:

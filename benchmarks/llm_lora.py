@@ -26,9 +26,11 @@ from _llm import Row, geoquery, training  # noqa: E402
 
 from llama_index.tuning import (  # noqa: E402
     ChatDataset,
-    ExecutionScorer,
     HuggingFaceFinetuneEngine,
     TunedHuggingFaceLLM,
+)
+from llama_index.tuning.llms import (  # noqa: E402
+    ExecutionScorer,
     execution_scorer,
     sql_dataset,
     text_to_sql_prompt,

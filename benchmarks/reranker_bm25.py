@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from llama_index.tuning.rerankers.bm25 import BM25Index
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.text.words import Analyzer
 
 
 def documents(number: int, words: int = 20, vocabulary: int = 200_000) -> list[str]:

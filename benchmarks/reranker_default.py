@@ -16,21 +16,29 @@ from _data import arguments, dataset, lyft_and_uber, model
 from _retrievers import retriever_for
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index.tuning import RetrievalDataset, artifacts, paired_gain
+from llama_index.tuning import RetrievalDataset, artifacts
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.rerankers.candidates import FeatureMaker
-from llama_index.tuning.rerankers.crossfit import fit_freely, fold_numbers, fold_rankers, ndcg
-from llama_index.tuning.rerankers.features import FEATURES
-from llama_index.tuning.rerankers.fitting import FeatureList, calibrate, standardised
-from llama_index.tuning.rerankers.light import _CARD, DEFAULT, KIND
-from llama_index.tuning.rerankers.ranker import (
-    LightRanker,
+from llama_index.tuning.evaluate import paired_gain
+from llama_index.tuning.rerankers.data import FeatureMaker
+from llama_index.tuning.rerankers.light.features import (
+    FEATURES,
+    LinearRanker,
     rank_fusion,
     retriever_order,
     score_fusion,
 )
-from llama_index.tuning.rerankers.retriever import TunedRetriever
+from llama_index.tuning.rerankers.light.fit import (
+    FeatureList,
+    calibrate,
+    fit_freely,
+    fold_rankers,
+    ndcg,
+    standardised,
+)
+from llama_index.tuning.rerankers.light.model import _CARD, DEFAULT, KIND
+from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
 
 # What depends on one embedding model's scale, or on one corpus' habits, is left to tuning.
 LEFT_TO_TUNING = ("score", "score_gap", "length")
@@ -54,7 +62,7 @@ def general(item: FeatureList) -> FeatureList:
     return replace(item, features=features)
 
 
-def train(embed_model: BaseEmbedding, cache: Path) -> LightRanker:
+def train(embed_model: BaseEmbedding, cache: Path) -> LinearRanker:
     """The ranker of the questions that nothing is measured on."""
     lists, groups, seen = [], [], {}
     for size in (256, 512):
@@ -66,7 +74,7 @@ def train(embed_model: BaseEmbedding, cache: Path) -> LightRanker:
                     groups.append(seen.setdefault(topic, len(seen)))
                     lists.append(general(features))
     members = [[row for row, g in enumerate(groups) if g == group] for group in range(len(seen))]
-    prior = standardised(lists, LightRanker.fixed("default light re-ranker"))
+    prior = standardised(lists, LinearRanker.fixed("default light re-ranker"))
     fold = fold_numbers(members, 5, 0)
     ranker, freedom = fit_freely(lists, fold, prior, "listwise")
     rankers = fold_rankers(lists, fold, prior, "listwise")

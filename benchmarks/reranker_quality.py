@@ -20,31 +20,26 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.retrievers.fusion_retriever import FUSION_MODES
 
-from llama_index.tuning import (
-    LightRerankerFinetuneEngine,
-    RetrievalDataset,
-    evaluate_retriever,
-    paired_gain,
-)
+from llama_index.tuning import LightRerankerFinetuneEngine, RetrievalDataset, evaluate_retriever
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.rerankers.candidates import FeatureMaker
-from llama_index.tuning.rerankers.crossfit import ranking_scores
-from llama_index.tuning.rerankers.fitting import FeatureList, ratio_error
-from llama_index.tuning.rerankers.light import LightReranker, default_ranker
-from llama_index.tuning.rerankers.ranker import (
-    LightRanker,
+from llama_index.tuning.evaluate import paired_gain
+from llama_index.tuning.rerankers.data import FeatureMaker
+from llama_index.tuning.rerankers.light.features import (
+    LinearRanker,
     rank_fusion,
     retriever_order,
     score_fusion,
 )
-from llama_index.tuning.rerankers.retriever import TunedRetriever
+from llama_index.tuning.rerankers.light.fit import FeatureList, ranking_scores, ratio_error
+from llama_index.tuning.rerankers.light.model import LightReranker, default_ranker
+from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
 
 SETS = ("llamaindex_10k", "chunking_eval", "williams_family", "xquad_en", "cranfield")
 DEPTH = 30
 
 
 @dataclass
-class Problem:
+class EmbeddedDataset:
     """Training candidates, and the test queries' candidates as features."""
 
     train: RelevanceDataset
@@ -56,7 +51,7 @@ class Problem:
 
 def problem(
     train: RetrievalDataset, test: RetrievalDataset, embed: BaseEmbedding, cache: Path, fused: bool
-) -> Problem:
+) -> EmbeddedDataset:
     """Both sides' candidates: the retriever's own 30, or the fused 30."""
     found = []
     for data in (train, test):
@@ -66,17 +61,19 @@ def problem(
         found.append((tuned, RelevanceDataset.from_retriever(data, source, depth=DEPTH)))
     (_, learn), (tuned, measured) = found
     lists = FeatureMaker(tuned.index.analyzer, tuned.index).lists(measured)
-    return Problem(learn, train, measured, lists, tuned)
+    return EmbeddedDataset(learn, train, measured, lists, tuned)
 
 
 def engine_for(
-    given: Problem, train: RelevanceDataset | None = None
+    given: EmbeddedDataset, train: RelevanceDataset | None = None
 ) -> LightRerankerFinetuneEngine:
     """Trained on candidates that were collected before."""
     return LightRerankerFinetuneEngine(train or given.train, accept="always")
 
 
-def shown(name: str, given: Problem, ranker: LightRanker, bases: list[LightRanker]) -> None:
+def shown(
+    name: str, given: EmbeddedDataset, ranker: LinearRanker, bases: list[LinearRanker]
+) -> None:
     """One line: the ranker's metrics and its gains over the bases."""
     ours = ranking_scores(given.lists, [ranker.scores(item.features) for item in given.lists])
     line = (
@@ -90,7 +87,7 @@ def shown(name: str, given: Problem, ranker: LightRanker, bases: list[LightRanke
     print(line, flush=True)
 
 
-def peer(given: Problem, test: RetrievalDataset) -> str:
+def peer(given: EmbeddedDataset, test: RetrievalDataset) -> str:
     """LlamaIndex's own fusion of the same retriever and the same BM25."""
     base, index = copy.copy(given.retriever.retriever), given.retriever.index
     # It takes nodes with the same text and metadata for one: set them apart.
@@ -110,7 +107,7 @@ def peer(given: Problem, test: RetrievalDataset) -> str:
     )
 
 
-def calibration(given: Problem, ranker: LightRanker) -> str:
+def calibration(given: EmbeddedDataset, ranker: LinearRanker) -> str:
     """Expected calibration error (10 bins); precision at the promised thresholds, and its error."""
     scores = [ranker.scores(item.features) for item in given.lists]
     p = np.concatenate([ranker.probabilities(s) for s in scores])
@@ -135,7 +132,7 @@ def calibration(given: Problem, ranker: LightRanker) -> str:
     return "  " + "\n  ".join(parts)
 
 
-def curve(given: Problem) -> None:
+def curve(given: EmbeddedDataset) -> None:
     """Quality by the number of training queries."""
     rng = np.random.default_rng(0)
     everything = [item.query_id for item in given.train.lists]
@@ -151,7 +148,7 @@ def curve(given: Problem) -> None:
         print(f"  {size:4} training queries: ndcg@10 {np.mean(means):.3f}", flush=True)
 
 
-def speed(given: Problem, reranker: LightReranker, queries: dict[str, str]) -> None:
+def speed(given: EmbeddedDataset, reranker: LightReranker, queries: dict[str, str]) -> None:
     """CPU milliseconds a query on this thread, beside the retriever."""
     texts = list(queries.values())[:200]
     pools = [given.retriever.retriever.retrieve(text)[:DEPTH] for text in texts]

@@ -15,14 +15,9 @@ from _retrievers import retriever_for
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from reranker_quality import engine_for, problem
 
-from llama_index.tuning import (
-    EmbeddingAdapterFinetuneEngine,
-    RetrievalDataset,
-    evaluate_retriever,
-    paired_gain,
-)
-from llama_index.tuning.evaluate import RetrievalScores
-from llama_index.tuning.rerankers.crossfit import ranking_scores
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset, evaluate_retriever
+from llama_index.tuning.evaluate import RetrievalScores, paired_gain
+from llama_index.tuning.rerankers.light.fit import ranking_scores
 
 
 def main() -> None:

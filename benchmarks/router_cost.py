@@ -19,10 +19,10 @@ from llama_index.core.tools import ToolMetadata
 
 from llama_index.tuning import TunedSelector
 from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.routers.fit import Setting, fit_all, one_thread
 from llama_index.tuning.routers.linear import Rows, fit
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.run import Clock
-from llama_index.tuning.routers.training import Setting, fit_all, one_thread
 
 
 class Ready(MockEmbedding):

@@ -18,18 +18,18 @@ from _routing import arguments, load, semantic_router, shots, tuned
 
 from llama_index.tuning.evaluate.routing import macro_f1
 from llama_index.tuning.gate import decide
-from llama_index.tuning.routers.material import Material
+from llama_index.tuning.routers.data import JudgeData
+from llama_index.tuning.routers.fit import one_thread
 from llama_index.tuning.routers.run import Run, scores_of
-from llama_index.tuning.routers.training import one_thread
 
 SETS = ("banking77", "hwu64", "metatool", "datasource_routing", "williams_routing")
 
 
-def stock(train: Material, test: Material) -> np.ndarray:
+def stock(train: JudgeData, test: JudgeData) -> np.ndarray:
     return (test.vectors @ train.described.T).argmax(axis=1)
 
 
-def logistic(train: Material, test: Material, *, described: bool = False) -> np.ndarray:
+def logistic(train: JudgeData, test: JudgeData, *, described: bool = False) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
 
     vectors, labels = train.vectors, train.labels
@@ -40,15 +40,15 @@ def logistic(train: Material, test: Material, *, described: bool = False) -> np.
 
 
 @lru_cache(maxsize=3)
-def run_of(train: Material) -> Run:
+def run_of(train: JudgeData) -> Run:
     return tuned(train)[0]
 
 
-def router(train: Material, test: Material) -> np.ndarray:
+def router(train: JudgeData, test: JudgeData) -> np.ndarray:
     return scores_of(run_of(train), test, np.arange(len(test.dataset))).argmax(axis=1)
 
 
-def gated(train: Material, test: Material) -> np.ndarray:
+def gated(train: JudgeData, test: JudgeData) -> np.ndarray:
     """What the engine deploys: the stock rule where cross-fitting does not show a gain."""
     measured = run_of(train).measured
     base = train.vectors[measured.examples] @ train.described.T

@@ -4,14 +4,10 @@ import tempfile
 
 from llama_index.core import VectorStoreIndex
 
-from llama_index.tuning import (
-    AdapterOptions,
-    EmbeddingAdapterFinetuneEngine,
-    adapt_index,
-    restore_index,
-)
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine, adapt_index, restore_index
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.embeddings import AdapterOptions
 
 nodes = reference_nodes()
 train = questions_about(nodes, "train")

@@ -2,9 +2,10 @@
 
 import tempfile
 
-from llama_index.tuning import AdapterOptions, EmbeddingAdapterFinetuneEngine
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.embeddings import AdapterOptions
 
 nodes = reference_nodes()
 some_real_questions = questions_about(nodes, "held_out")  # to measure on, not to learn from

@@ -12,8 +12,8 @@ from llama_index.core import VectorStoreIndex
 from llama_index.tuning import AdapterEmbeddingModel, DriftAdapterFinetuneEngine
 from llama_index.tuning.cli._demo import reference_nodes
 from llama_index.tuning.cli.models import minilm
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.saved import Adapter
 
 nodes = reference_nodes()[:120]
 old_model = minilm()

@@ -8,13 +8,10 @@ import tempfile
 
 from llama_index.core import VectorStoreIndex
 
-from llama_index.tuning import (
-    SentenceTransformersFinetuneEngine,
-    SentenceTransformersOptions,
-    evaluate_retriever,
-)
+from llama_index.tuning import SentenceTransformersFinetuneEngine, evaluate_retriever
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import hugging_face_id
+from llama_index.tuning.embeddings import SentenceTransformersOptions
 
 nodes = reference_nodes()[::3]  # a part of them keeps the example short
 train, test = questions_about(nodes, "train"), questions_about(nodes, "held_out")

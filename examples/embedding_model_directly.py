@@ -10,9 +10,10 @@ from typing import Any
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
 
-from llama_index.tuning import SentenceTransformersFinetuneEngine, SentenceTransformersOptions
+from llama_index.tuning import SentenceTransformersFinetuneEngine
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import hugging_face_id
+from llama_index.tuning.embeddings import SentenceTransformersOptions
 
 
 class Steps(TrainerCallback):

@@ -17,7 +17,8 @@ from llama_index.core.evaluation import PairwiseComparisonEvaluator
 from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_completion_callback
 
-from llama_index.tuning import Judgment, JudgmentDataset, label_judgments
+from llama_index.tuning import JudgmentDataset, label_judgments
+from llama_index.tuning.datasets import Judgment
 
 PAIRS = [
     ("What is the fee?", "The fee is 5 euros a month.", "I can't say."),

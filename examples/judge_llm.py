@@ -21,14 +21,13 @@ from llm_local import tiny_llama
 
 from llama_index.tuning import (
     HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
     JudgeFinetuneEngine,
     JudgmentDataset,
-    LLMStudent,
     TunedHuggingFaceLLM,
-    judge_rows,
     load_llm_judge,
 )
+from llama_index.tuning.judges import LLMStudent, judge_rows
+from llama_index.tuning.llms import HuggingFaceOptions
 
 # Short, so that a tiny model with random weights learns it in seconds; a real one reads the stock
 # prompt: form=FaithfulnessEvaluator.

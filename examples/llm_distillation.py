@@ -15,7 +15,8 @@ from llama_index.core.base.llms.types import CompletionResponse, CompletionRespo
 from llama_index.core.llms import CustomLLM
 from llm_local import PAIRS, answer, question, tiny_llama
 
-from llama_index.tuning import HuggingFaceFinetuneEngine, HuggingFaceOptions, distillation_task
+from llama_index.tuning import HuggingFaceFinetuneEngine, distillation_task
+from llama_index.tuning.llms import HuggingFaceOptions
 
 RIGHT = {question(*pair): answer(*pair) for pair in PAIRS}
 

@@ -14,13 +14,8 @@ from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
-from llama_index.tuning import (
-    CallItem,
-    ExpectedCall,
-    HuggingFaceFinetuneEngine,
-    call_scores,
-    call_task,
-)
+from llama_index.tuning import HuggingFaceFinetuneEngine, call_task
+from llama_index.tuning.llms import CallItem, ExpectedCall, call_scores
 
 
 def pay(name: str, euros: int) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from llama_index.core.llms import LLM, ChatMessage
 
-from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine, HuggingFaceOptions
+from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine
+from llama_index.tuning.llms import HuggingFaceOptions
 
 WORDS = ["north", "south", "east", "west", "red", "blue", "green", "old", "new", "small", "great"]
 

@@ -17,12 +17,8 @@ from llama_index.core.query_engine import NLSQLTableQueryEngine
 from llm_local import tiny_llama
 from sqlalchemy import create_engine
 
-from llama_index.tuning import (
-    HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
-    sql_task,
-    text_to_sql_prompt,
-)
+from llama_index.tuning import HuggingFaceFinetuneEngine, sql_task
+from llama_index.tuning.llms import HuggingFaceOptions, text_to_sql_prompt
 
 PLANTS = {"fern": (30, 4), "moss": (5, 2), "oak": (3000, 90), "rose": (150, 12), "lily": (80, 7)}
 COLUMNS = {"height": "height_cm", "price": "price"}

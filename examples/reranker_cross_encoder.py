@@ -13,14 +13,10 @@ from pathlib import Path
 
 from llama_index.core import VectorStoreIndex
 
-from llama_index.tuning import (
-    CrossEncoderFinetuneEngine,
-    CrossEncoderOptions,
-    TunedRetriever,
-    load_reranker,
-)
+from llama_index.tuning import CrossEncoderFinetuneEngine, TunedRetriever, load_reranker
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.models import hugging_face_id, minilm
+from llama_index.tuning.rerankers import CrossEncoderOptions
 
 nodes = reference_nodes()
 questions = questions_about(nodes, "held_out")

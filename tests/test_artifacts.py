@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._exchange import exchange
+from llama_index.tuning.artifacts import exchange
 from llama_index.tuning.errors import ArtifactError
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from llama_index.tuning.embeddings.full.model import load_model
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.rerankers.tuned import load_cross_encoder
+from llama_index.tuning.hf.cross_encoders import load_cross_encoder
 from tests.tiny_bert import save_tiny_bert
 
 

@@ -71,8 +71,8 @@ def test_the_cross_fitted_engine_beats_the_old_one_on_its_own_data(old_dataset, 
     from llama_index.finetuning import EmbeddingAdapterFinetuneEngine as OldEngine
 
     from llama_index.tuning import EmbeddingAdapterFinetuneEngine
-    from llama_index.tuning.embeddings.adapters import Adapter
-    from llama_index.tuning.embeddings.measure import measure_adapter
+    from llama_index.tuning.embeddings.adapter.measure import measure_adapter
+    from llama_index.tuning.embeddings.adapter.saved import Adapter
 
     test, model = rotated_problem()
     train, held_out = test.split(0.3, seed=1)

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from llama_index.tuning.evaluate import Gain
 from llama_index.tuning.gate import decide
+from llama_index.tuning.report import Gain
 
 
 def gain(low, high, n=100):

@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from llama_index.tuning import get_engine, list_engines, register_engine, registry
+from llama_index.tuning import get_engine, list_engines, registry
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
+from llama_index.tuning.registry import register_engine
 
 
 class Mine(BaseEmbeddingFinetuneEngine):

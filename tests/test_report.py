@@ -3,8 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from llama_index.tuning import FinetuneReport
-from llama_index.tuning.evaluate import Gain
+from llama_index.tuning.report import FinetuneReport, Gain
 
 GAIN = Gain(base=0.64, tuned=0.66, low=0.012, high=0.03, n=668, confidence=0.9)
 OTHER = replace(GAIN, tuned=0.65, low=0.002)

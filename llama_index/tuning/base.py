@@ -1,16 +1,34 @@
-"""What every engine does, and one base class for each kind of component.
+"""What every engine does, in what order; and one base class for each kind of component.
 
 engine = XFinetuneEngine(dataset, ...)      # remembers; does no work
-report = engine.finetune()                  # works; returns the report
-component = engine.get_finetuned_model()    # ready, or the base where no gain was shown
+report = engine.finetune()                  # checks, tunes, decides, writes; returns the report
+component = engine.get_finetuned_model()    # ready, or the base if no gain was shown
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from llama_index.tuning._async import own_work
+from llama_index.tuning._running import is_main_process
+from llama_index.tuning.artifacts import (
+    CANDIDATE,
+    REPORT,
+    check_writable,
+    locked,
+    replacing_folder,
+    write_kept_base,
+)
+from llama_index.tuning.errors import ArtifactError, NotFinetunedError, TuningError
+from llama_index.tuning.gate import Accept, check_accept, decide
+from llama_index.tuning.report import FinetuneReport, installed_versions
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
@@ -19,20 +37,11 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
-    from llama_index.tuning.report import FinetuneReport
+logger = logging.getLogger(__name__)
 
 
 class BaseFinetuneEngine(ABC):
-    """Trains one kind of component and measures what it gained.
-
-    What `finetune()` asks of retrievers and models is no traffic of the app: no recorder records
-    it.
-    """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "finetune" in vars(cls):
-            cls.finetune = own_work(cls.finetune)  # type: ignore[method-assign]
+    """Trains one kind of component and measures what it gained."""
 
     @abstractmethod
     def finetune(self) -> FinetuneReport:
@@ -40,7 +49,7 @@ class BaseFinetuneEngine(ABC):
 
     @abstractmethod
     def get_finetuned_model(self, **model_kwargs: Any) -> Any:
-        """The tuned component, or the base where the gate kept it."""
+        """The tuned component, or the base if the gate kept it."""
 
 
 class BaseEmbeddingFinetuneEngine(BaseFinetuneEngine):
@@ -81,3 +90,219 @@ class BaseLLMFinetuneEngine(BaseFinetuneEngine):
     @abstractmethod
     def get_finetuned_model(self, **model_kwargs: Any) -> LLM:
         """The tuned LLM, or the base."""
+
+
+class FinetuneEngine(BaseFinetuneEngine):
+    """The order of every engine: check, tune, decide, write, hand out.
+
+    A new engine derives from this class and from the base class of its kind, stores its arguments
+    in the constructor, and writes five methods: `_check`, `_tune`, `_write`, `_tuned`, `_base`.
+
+    Attributes:
+        kept: what a warning calls the component that stays after a refusal.
+        libraries: packages whose versions the report names.
+        accept: `"gain"`, or `"always"` to take the tuned component whatever was measured.
+        model_output_path: the folder to write; `None` writes nothing.
+        report: of the last `finetune()`; `None` before.
+    """
+
+    kept: ClassVar[str] = "base model"
+    libraries: ClassVar[tuple[str, ...]] = ()
+    accept: Accept = "gain"
+    model_output_path: Path | None = None
+    report: FinetuneReport | None = None
+    _said_kept = False
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Refuse everything that can be wrong, before any work or cost."""
+
+    @abstractmethod
+    def _tune(self, clock: Clock) -> FinetuneReport:
+        """Train and measure: a report without a verdict."""
+
+    @abstractmethod
+    def _write(self, folder: Path, report: FinetuneReport) -> None:
+        """Write the tuned component into a folder that exists."""
+
+    @abstractmethod
+    def _tuned(self, **model_kwargs: Any) -> Any:
+        """The tuned component."""
+
+    @abstractmethod
+    def _base(self, **model_kwargs: Any) -> Any:
+        """The component that the app had before."""
+
+    def _write_base(self, folder: Path, report: FinetuneReport) -> None:
+        """Write what is served after a refusal; by default a note that names it."""
+        write_kept_base(folder, self.kept, report.reason)
+
+    def finetune(self) -> FinetuneReport:
+        """Check, train, measure, decide and write.
+
+        Returns:
+            The report; `print(report)` shows the table and the verdict.
+
+        Raises:
+            ArtifactError: something else lies at `model_output_path`, or another run writes there.
+        """
+        check_accept(self.accept)
+        if self.model_output_path is not None:
+            check_writable(self.model_output_path)
+        self._check()
+        clock = Clock()
+        with self._output_held():
+            found = self._tune(clock)
+            report = decided(found, self.accept, clock, self.libraries)
+            if self.model_output_path is not None and is_main_process():
+                self._save(self.model_output_path, report)
+        self.report, self._said_kept = report, False
+        logger.info("%s", report.reason)
+        return report
+
+    def get_finetuned_model(self, **model_kwargs: Any) -> Any:
+        """The tuned component, or the base if the gate kept it.
+
+        Args:
+            **model_kwargs: arguments of the component.
+
+        Raises:
+            NotFinetunedError: `finetune()` has not run.
+        """
+        report = self._finished()
+        if report.accepted:
+            return self._tuned(**model_kwargs)
+        if not self._said_kept:
+            logger.warning("the %s is kept: %s; %s", self.kept, report.reason, OVERRIDE)
+            self._said_kept = True
+        return self._base(**model_kwargs)
+
+    def save(self, path: str | Path) -> None:
+        """Write what `get_finetuned_model()` stands for to another folder, with the report.
+
+        Raises:
+            NotFinetunedError: `finetune()` has not run.
+            ArtifactError: something else lies there.
+        """
+        report = self._finished()
+        check_writable(path)
+        self._save(Path(path), report)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, **arguments: Any
+    ) -> str:
+        """Upload the output folder, with its card and report, to the Hugging Face hub.
+
+        Args:
+            repo_id: `"user/name"`; made if it does not exist.
+            private: whether a new repository is private.
+            token: of the hub; the one that is logged in by default.
+            **arguments: of `HfApi.upload_folder`, such as `revision` and `commit_message`.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            ValueError: `repo_id` is no name.
+            NotFinetunedError: `finetune()` has not run.
+            TuningError: the gate kept the base, or nothing was written.
+        """
+        if not repo_id or not isinstance(repo_id, str):
+            raise ValueError(f"repo_id must be a name such as 'me/my-model', got {repo_id!r}")
+        report = self._finished()
+        if not report.accepted:
+            raise TuningError(
+                f"nothing is uploaded, the {self.kept} is kept: {report.reason}; {OVERRIDE}"
+            )
+        if self.model_output_path is None:
+            raise TuningError("nothing is uploaded: model_output_path was None, nothing is written")
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        folder = str(self.model_output_path)
+        done = api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
+        return str(done.commit_url)
+
+    def _finished(self) -> FinetuneReport:
+        if self.report is None:
+            raise NotFinetunedError("call finetune() first")
+        return self.report
+
+    def _save(self, path: Path, report: FinetuneReport) -> None:
+        """The tuned component; or the base, with the refused one in `candidate/`."""
+        _say_if_replaced(path, report)
+        with replacing_folder(path) as folder:
+            if report.accepted:
+                self._write(folder, report)
+            else:
+                (folder / CANDIDATE).mkdir()
+                self._write(folder / CANDIDATE, report)
+                self._write_base(folder, report)
+            report.save_json(folder / REPORT)
+
+    @contextlib.contextmanager
+    def _output_held(self) -> Iterator[None]:
+        """One run at a time writes to an output folder."""
+        if self.model_output_path is None or not is_main_process():
+            yield
+            return
+        path = self.model_output_path.absolute()
+        busy = ArtifactError(f"{path} is being written by another run; choose another folder")
+        with locked(path.with_name(f".{path.name}.lock"), busy):
+            yield
+
+
+OVERRIDE = 'accept="always" overrides'
+
+
+def decided(
+    found: FinetuneReport, accept: Accept, clock: Clock, libraries: tuple[str, ...] = ()
+) -> FinetuneReport:
+    """The report with the gate's verdict, the seconds and the versions."""
+    guards = {name: found.guard(name) for name in found.guards}
+    verdict = decide(
+        found.primary, found.gains[found.primary], guards, accept=accept, unit=found.unit
+    )
+    return replace(
+        found,
+        accepted=verdict.accepted,
+        reason=f"{verdict.reason}; base: {found.base}" if found.base else verdict.reason,
+        seconds={**found.seconds, **clock.seconds},
+        versions=found.versions or installed_versions(*libraries),
+    )
+
+
+class Clock:
+    """Seconds of each step.
+
+    >>> clock = Clock()
+    >>> with clock.step("embed"):
+    ...     pass
+    >>> list(clock.seconds)
+    ['embed']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the block's seconds to a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.seconds[name] = round(spent, 3)
+
+
+def _say_if_replaced(path: Path, report: FinetuneReport) -> None:
+    """Warn when the folder of another run is replaced: of another kind, or on other data."""
+    try:
+        old = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        was = old["title"], old["data"].get("fingerprint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # no report there: nothing that could be named
+    if was != (report.title, report.data.get("fingerprint")):
+        logger.warning("%s held another run (%s) and is replaced", path, was[0])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 
 from llama_index.tuning.base import BaseLLMFinetuneEngine
-from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
+from llama_index.tuning.embeddings.adapter.engine import EmbeddingAdapterFinetuneEngine
 from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
 from llama_index.tuning.errors import MissingExtraError
 
@@ -22,8 +22,10 @@ try:
     with warnings.catch_warnings():
         # It says that it is deprecated; whoever imports this module knows.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from llama_index.finetuning.types import BaseEmbeddingFinetuneEngine
-        from llama_index.finetuning.types import BaseLLMFinetuneEngine as OldLLMFinetuneEngine
+        from llama_index.finetuning.types import (
+            BaseEmbeddingFinetuneEngine,
+            BaseLLMFinetuneEngine as OldLLMFinetuneEngine,
+        )
 except ImportError as exc:
     raise MissingExtraError(
         "llama_index.tuning.compat", "a llama-index-finetuning that imports", "finetuning"

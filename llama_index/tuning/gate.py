@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning.evaluate.bootstrap import Gain
+from llama_index.tuning.report import Gain
 
 Accept = Literal["gain", "always"]
 

@@ -14,17 +14,19 @@ from llama_index.tuning.base import BaseFinetuneEngine
 GROUP = "llama_index.tuning.engines"
 
 _BUILT_IN = {
-    "azure-openai": "llama_index.tuning.llms.hosted_azure:AzureOpenAIFinetuneEngine",
-    "cross-encoder": "llama_index.tuning.rerankers.cross_engine:CrossEncoderFinetuneEngine",
-    "drift-adapter": "llama_index.tuning.embeddings.drift:DriftAdapterFinetuneEngine",
-    "embedding-adapter": "llama_index.tuning.embeddings.engine:EmbeddingAdapterFinetuneEngine",
-    "huggingface-llm": "llama_index.tuning.llms.engine:HuggingFaceFinetuneEngine",
+    "azure-openai": "llama_index.tuning.llms.hosted.azure:AzureOpenAIFinetuneEngine",
+    "cross-encoder": "llama_index.tuning.rerankers.cross.engine:CrossEncoderFinetuneEngine",
+    "drift-adapter": "llama_index.tuning.embeddings.drift.engine:DriftAdapterFinetuneEngine",
+    "embedding-adapter": (
+        "llama_index.tuning.embeddings.adapter.engine:EmbeddingAdapterFinetuneEngine"
+    ),
+    "huggingface-llm": "llama_index.tuning.llms.local.engine:HuggingFaceFinetuneEngine",
     "embedding-model": (
         "llama_index.tuning.embeddings.full.engine:SentenceTransformersFinetuneEngine"
     ),
     "judge": "llama_index.tuning.judges.engine:JudgeFinetuneEngine",
-    "light-reranker": "llama_index.tuning.rerankers.light_engine:LightRerankerFinetuneEngine",
-    "openai": "llama_index.tuning.llms.hosted_engine:OpenAIFinetuneEngine",
+    "light-reranker": "llama_index.tuning.rerankers.light.engine:LightRerankerFinetuneEngine",
+    "openai": "llama_index.tuning.llms.hosted.engine:OpenAIFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}

@@ -9,11 +9,37 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.datasets._files import PathLike, write_text_atomic
-from llama_index.tuning.evaluate.bootstrap import Gain
+from llama_index.tuning._files import PathLike, write_text_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A mean paired difference with its interval.
+
+    Attributes:
+        base: mean of the base.
+        tuned: mean of the tuned.
+        low: lower end of the interval of `tuned - base`.
+        high: its upper end.
+        n: number of queries.
+        confidence: the interval's level, such as 0.9.
+    """
+
+    base: float
+    tuned: float
+    low: float
+    high: float
+    n: int
+    confidence: float
+
+    @property
+    def mean(self) -> float:
+        """The gain: tuned minus base."""
+        return self.tuned - self.base
+
 
 Gains = dict[str, Gain]
 
@@ -32,6 +58,8 @@ class FinetuneReport:
         gains: metric → base, tuned and the gain's interval, over all measured queries.
         slices: group of queries → metric → gain, such as documents with and without training
             queries.
+        base: what the tuned component is compared with, if its name says more than "base".
+        guards: names of the slices that must not lose for the gate to accept.
         accepted: whether `get_finetuned_model()` returns the tuned component.
         reason: why, in a sentence.
         data: what was measured on: counts and the dataset's fingerprint.
@@ -48,8 +76,10 @@ class FinetuneReport:
     method: str
     primary: str
     gains: Gains
-    accepted: bool
-    reason: str
+    accepted: bool = False
+    reason: str = ""
+    base: str = ""
+    guards: list[str] = field(default_factory=list)
     slices: dict[str, Gains] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +111,11 @@ class FinetuneReport:
         word = "accepted" if self.accepted else "base kept"
         return word if self.gains else f"{word}, not measured"
 
+    def guard(self, name: str) -> Gain:
+        """The gain of a slice that the gate guards: of the primary metric, or of its only one."""
+        part = self.slices[name]
+        return part.get(self.primary) or next(iter(part.values()))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return asdict(self)
@@ -104,7 +139,7 @@ class FinetuneReport:
 
     def save_html(self, path: PathLike) -> None:
         """Write one HTML page that needs no other file; with the plot where matplotlib is."""
-        from llama_index.tuning._html import render
+        from llama_index.tuning._report_views import render
 
         write_text_atomic(path, render(self))
 
@@ -114,7 +149,7 @@ class FinetuneReport:
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from llama_index.tuning._plots import plot_gains
+        from llama_index.tuning._report_views import plot_gains
 
         return plot_gains(self)
 

@@ -3,7 +3,7 @@ from collections import Counter
 from importlib.resources import files
 
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning.text.words import normalise
 
 
 def rows():

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from llama_index.tuning.cli.app import run
-from llama_index.tuning.embeddings.adapters import Adapter
+from llama_index.tuning.embeddings.adapter.saved import Adapter
 from tests.embeddings.full.conftest import build_model, texts_of
 from tests.rerankers.conftest import shop
 

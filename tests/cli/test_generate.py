@@ -64,7 +64,7 @@ def test_a_part_is_held_out_by_document(docs, tmp_path):
 
 
 def test_negatives(docs, tmp_path, monkeypatch):
-    name = "llama_index.tuning.cli.generate.embedding_model"
+    name = "llama_index.tuning.cli.data.embedding_model"
     monkeypatch.setattr(name, lambda _: WordEmbedding())
     data, out = tmp_path / "train.json", tmp_path / "negatives.jsonl"
     invoke("generate", "questions", docs, "--out", data)

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from llama_index.tuning import LightReranker, TunedReranker, load_reranker
-from llama_index.tuning.cli import retrievers as command
+from llama_index.tuning.cli import rerankers as command
 from llama_index.tuning.cli.app import run
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.text.words import Analyzer
 
 from ..conftest import TableEmbedding
 from ..rerankers.conftest import shop

@@ -17,10 +17,10 @@ from llama_index.tuning import (
     aevaluate_retriever,
     evaluate_retriever,
 )
-from llama_index.tuning._async import at_own_work, own_work, run_async
+from llama_index.tuning._running import at_own_work, own_work, run_async
 from llama_index.tuning.base import BaseFinetuneEngine
 from llama_index.tuning.evaluate.routing import evaluate_selector
-from llama_index.tuning.llms.tasks.replies import texts_of
+from llama_index.tuning.llms.tasks.knowledge import texts_of
 
 NODES = [TextNode(id_=f"n{n}", text=f"Passage about topic {n} and word{n}") for n in range(24)]
 DATA = RetrievalDataset(

@@ -11,7 +11,7 @@ from llama_index.core.tools import ToolMetadata
 
 from llama_index.tuning import TunedRetriever
 from llama_index.tuning.collect import FinetuningRecorder, Only, Record, Traffic
-from llama_index.tuning.collect.views import _scores
+from llama_index.tuning.collect.to_datasets import _scores
 from llama_index.tuning.errors import DatasetError
 
 

@@ -2,13 +2,9 @@ import os
 
 import pytest
 
-from llama_index.tuning import (
-    Judgment,
-    JudgmentDataset,
-    RetrievalDataset,
-    RoutingDataset,
-)
-from llama_index.tuning.datasets._files import read_json, read_json_lines
+from llama_index.tuning import JudgmentDataset, RetrievalDataset, RoutingDataset
+from llama_index.tuning._files import read_json, read_json_lines
+from llama_index.tuning.datasets import Judgment
 from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.errors import DatasetError
 

@@ -211,11 +211,7 @@ def test_the_fingerprint_follows_the_content():
 def test_openai_lines_satisfy_the_clients_own_types(tmp_path):
     from openai.types.chat import (
         ChatCompletionAssistantMessageParam as Assistant,
-    )
-    from openai.types.chat import (
         ChatCompletionFunctionToolParam as Tool,
-    )
-    from openai.types.chat import (
         ChatCompletionMessageParam as Message,
     )
     from pydantic import TypeAdapter

@@ -7,11 +7,11 @@ from llama_index.core.schema import TextNode
 from llama_index.tuning import (
     ChatDataset,
     EmbeddingQAFinetuneDataset,
-    MinedDataset,
     RelevanceDataset,
     RetrievalDataset,
 )
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.generate import MinedDataset
 
 
 def parts(**changes):

@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 import torch
 from llama_index.core import MockEmbedding
-from llama_index.embeddings.adapter import AdapterEmbeddingModel as StockModel
-from llama_index.embeddings.adapter import BaseAdapter, LinearLayer
+from llama_index.embeddings.adapter import (
+    AdapterEmbeddingModel as StockModel,
+    BaseAdapter,
+    LinearLayer,
+)
 from llama_index.embeddings.adapter.utils import TwoLayerNN
 
-from llama_index.tuning.embeddings.adapters import Adapter, identity_adapter
-from llama_index.tuning.embeddings.maps import LinearMap, map_of_module
-from llama_index.tuning.embeddings.modules import LowRankLayer, linear_layer, two_layer
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.modules import (
+    LowRankLayer,
+    linear_layer,
+    map_of_module,
+    two_layer,
+)
+from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter
 from llama_index.tuning.errors import ArtifactError, VectorError
 
 DIM = 6

@@ -8,7 +8,8 @@ import torch
 from llama_index.core.schema import TextNode
 from llama_index.embeddings.adapter import LinearLayer
 
-from llama_index.tuning import AdapterOptions, EmbeddingAdapterFinetuneEngine, RetrievalDataset
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
+from llama_index.tuning.embeddings import AdapterOptions
 from llama_index.tuning.errors import ArtifactError, DatasetError, VectorError
 from tests.conftest import TableEmbedding, rotated_problem
 

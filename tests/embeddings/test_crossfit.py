@@ -7,17 +7,17 @@ import pytest
 import torch
 from scipy.linalg import expm
 
-from llama_index.tuning.embeddings import crossfit
-from llama_index.tuning.embeddings.crossfit import (
+from llama_index.tuning.embeddings.adapter import cross_fit as crossfit
+from llama_index.tuning.embeddings.adapter.cross_fit import (
     assign_folds,
     cross_fit,
     inner_split,
     seen_documents,
     working_set,
 )
-from llama_index.tuning.embeddings.options import AdapterOptions
-from llama_index.tuning.embeddings.pairs import Pairs
-from llama_index.tuning.embeddings.training import make_adapter, map_vectors
+from llama_index.tuning.embeddings.adapter.data import Pairs
+from llama_index.tuning.embeddings.adapter.fit import make_adapter, map_vectors
+from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
 DIM, DOCUMENTS, QUERIES = 10, 40, 120
 OPTIONS = AdapterOptions(learning_rate=0.03, max_epochs=16)

@@ -9,13 +9,14 @@ from llama_index.core.schema import TextNode
 from llama_index.tuning import (
     AdapterEmbeddingModel,
     DriftAdapterFinetuneEngine,
-    DriftOptions,
     RetrievalDataset,
     adapt_index,
     get_engine,
 )
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.drift_fit import (
+from llama_index.tuning.embeddings import DriftOptions
+from llama_index.tuning.embeddings.adapter.modules import module_of_map
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.embeddings.drift.fit import (
     DriftChoice,
     Probes,
     Texts,
@@ -23,9 +24,8 @@ from llama_index.tuning.embeddings.drift_fit import (
     fit_map,
     fit_query_map,
 )
-from llama_index.tuning.embeddings.modules import module_of_map
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError, TuningError
-from llama_index.tuning.evaluate.search import unit_rows
+from llama_index.tuning.vectors.search import unit_rows
 from tests.conftest import TableEmbedding
 
 N, DIM = 240, 12
@@ -125,8 +125,8 @@ def test_saved_and_loaded_it_serves_the_same_without_torch(tmp_path):
     with pytest.raises(ValueError, match="stored vectors must stay as they are"):
         adapt_index({}, first, backup=tmp_path / "backup")
     code = (
-        "import sys; from llama_index.tuning.embeddings.adapters import Adapter\n"
-        "import llama_index.tuning.embeddings.model\n"
+        "import sys; from llama_index.tuning.embeddings.adapter.saved import Adapter\n"
+        "import llama_index.tuning.embeddings.adapter.model\n"
         f"print(Adapter.load({str(tmp_path / 'drift')!r}).map_query([0.1] * 20)[:1])\n"
         "print('torch' in sys.modules)"
     )

@@ -12,20 +12,23 @@ import pytest
 import torch
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import TextNode
-from llama_index.embeddings.adapter import AdapterEmbeddingModel as StockModel
-from llama_index.embeddings.adapter import BaseAdapter, LinearLayer
+from llama_index.embeddings.adapter import (
+    AdapterEmbeddingModel as StockModel,
+    BaseAdapter,
+    LinearLayer,
+)
 
 from llama_index.tuning import (
     AdapterEmbeddingModel,
-    AdapterOptions,
     EmbeddingAdapterFinetuneEngine,
-    FinetuneReport,
     RetrievalDataset,
     evaluate_retriever,
 )
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.measure import measure_adapter
+from llama_index.tuning.embeddings import AdapterOptions
+from llama_index.tuning.embeddings.adapter.measure import measure_adapter
+from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import NotFinetunedError, TuningError
+from llama_index.tuning.report import FinetuneReport
 from tests.conftest import TableEmbedding, rotated_problem
 
 QUICK = AdapterOptions(max_epochs=4, folds=3)
@@ -320,7 +323,7 @@ def die(tmp_path, how):
 def test_a_killed_run_goes_on_where_it_was(rotated, tmp_path, monkeypatch):
     assert die(tmp_path, "SIGKILL").returncode == -signal.SIGKILL
     assert not (tmp_path / "adapter").exists()
-    from llama_index.tuning.embeddings import crossfit
+    from llama_index.tuning.embeddings.adapter import cross_fit as crossfit
 
     trained = []
     fit = crossfit.fit
@@ -340,7 +343,7 @@ def test_a_killed_run_goes_on_where_it_was(rotated, tmp_path, monkeypatch):
 
 def test_folds_of_another_run_are_not_taken(tmp_path, monkeypatch):
     die(tmp_path, "SIGKILL")
-    from llama_index.tuning.embeddings import crossfit
+    from llama_index.tuning.embeddings.adapter import cross_fit as crossfit
 
     trained = []
     fit = crossfit.fit
@@ -359,7 +362,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_loads(rotated, tmp_path):
 
 
 def test_two_runs_at_once_on_one_output_are_refused(rotated, tmp_path):
-    from llama_index.tuning.embeddings.run import RunFolder
+    from llama_index.tuning.embeddings.adapter.run import RunFolder
 
     busy = pytest.raises(TuningError, match="another run is at work")
     with RunFolder(tmp_path / "adapter.run", keep=False).held(), busy:

@@ -16,12 +16,12 @@ from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
 
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.index import adapt_index, restore_index
-from llama_index.tuning.embeddings.maps import LinearMap
-from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
-from llama_index.tuning.embeddings.stores import open_store
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.embeddings.reindex.index import adapt_index, restore_index
 from llama_index.tuning.errors import ArtifactError, StoreError, VectorError
+from llama_index.tuning.vectors.stores import open_store
 from tests.embeddings.real_stores import (
     KINDS,
     everything_but_vectors,

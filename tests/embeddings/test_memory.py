@@ -4,8 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from llama_index.tuning.embeddings.memory import RememberingEmbedder
-from llama_index.tuning.embeddings.vectors import Embedder
+from llama_index.tuning.vectors.embedder import Embedder, RememberingEmbedder
 from tests.conftest import TableEmbedding
 
 

@@ -9,8 +9,8 @@ from llama_index.core.node_parser import SemanticSplitterNodeParser
 from llama_index.core.storage.kvstore import SimpleKVStore
 
 from llama_index.tuning import AdapterEmbeddingModel
-from llama_index.tuning.embeddings.adapters import Adapter, identity_adapter
-from llama_index.tuning.embeddings.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter
 from llama_index.tuning.errors import ArtifactError, VectorError
 from tests.conftest import TableEmbedding
 

@@ -18,9 +18,9 @@ from llama_index.vector_stores.chroma import ChromaVectorStore
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
-from llama_index.tuning.embeddings import stores
-from llama_index.tuning.embeddings.stores import open_store
 from llama_index.tuning.errors import StoreError, VectorError
+from llama_index.tuning.vectors import stores
+from llama_index.tuning.vectors.stores import open_store
 from tests.embeddings.real_stores import (
     KINDS,
     everything_but_vectors,
@@ -363,7 +363,7 @@ def test_another_store_without_any_method_is_named():
 
 def test_importing_this_module_loads_no_store_and_no_framework():
     code = (
-        "import sys, llama_index.tuning.embeddings.stores;"
+        "import sys, llama_index.tuning.vectors.stores;"
         "print(*{'chromadb', 'qdrant_client', 'llama_index.core', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

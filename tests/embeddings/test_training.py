@@ -6,16 +6,16 @@ import torch
 from llama_index.embeddings.adapter.utils import BaseAdapter
 from torch import nn
 
-from llama_index.tuning.embeddings.options import AdapterOptions
-from llama_index.tuning.embeddings.pairs import Pairs
-from llama_index.tuning.embeddings.training import (
+from llama_index.tuning.embeddings.adapter.data import Pairs
+from llama_index.tuning.embeddings.adapter.fit import (
     Epoch,
     log_likelihood,
     make_adapter,
     map_vectors,
     train_adapter,
+    whitening,
 )
-from llama_index.tuning.embeddings.whitening import whitening
+from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
 DIM = 12
 FAST = {"learning_rate": 0.02, "max_epochs": 30, "patience": 30}

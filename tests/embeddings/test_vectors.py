@@ -5,9 +5,9 @@ import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import TextNode
 
-from llama_index.tuning.embeddings.identity import vector_space
-from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
 from llama_index.tuning.errors import VectorError
+from llama_index.tuning.vectors.embedder import Embedder, document_vectors
+from llama_index.tuning.vectors.stores import vector_space
 from tests.conftest import TableEmbedding
 
 CORPUS = {f"d{i}": f"text {i}" for i in range(25)}

@@ -3,7 +3,7 @@ import pytest
 import pytrec_eval
 
 from llama_index.tuning.evaluate import evaluate_vectors, score_grades, score_rankings
-from llama_index.tuning.evaluate.metrics import score_hits
+from llama_index.tuning.evaluate.retrieval import score_hits
 
 KS = (1, 3, 5, 10, 20)
 THEIRS = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}

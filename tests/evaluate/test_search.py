@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from llama_index.tuning.evaluate import search as module
-from llama_index.tuning.evaluate import top_k
+from llama_index.tuning.vectors import search as module, top_k
 
 
 def brute_force(queries, documents, k):

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from llama_index.tuning.asking.parsing import parse_pairs, parse_questions
 from llama_index.tuning.asking.verdicts import parse_grade, parse_yes_no
 from llama_index.tuning.errors import ReplyError
-from llama_index.tuning.generate.parsing import parse_pairs, parse_questions
 
 # ruff: noqa: E501
 REFUSALS = [

@@ -8,13 +8,12 @@ from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
 from llama_index.tuning import (
     RetrievalDataset,
-    compare_queries,
     generate_multi_hop_queries,
     generate_paraphrases,
     generate_unanswerable_queries,
 )
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate import UnansweredQueries
+from llama_index.tuning.generate import UnansweredQueries, compare_queries
 from tests.generate.scripted import ScriptedLLM, WordEmbedding, subjects
 
 DATASET = RetrievalDataset(

@@ -7,7 +7,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.tuning import RetrievalDataset, mine_hard_negatives
 from llama_index.tuning.errors import DatasetError, VectorError
 from llama_index.tuning.generate import MinedDataset
-from llama_index.tuning.generate.candidates import nearest
+from llama_index.tuning.generate.reranker_labels import nearest
 from tests.generate.scripted import ScriptedLLM, WordEmbedding
 
 
@@ -53,7 +53,7 @@ def brute_force(dataset, Q, D, *, count, ranks, margin, near):
 def test_equal_to_brute_force(monkeypatch, backend, ranks, margin):
     if backend == "faiss":
         pytest.importorskip("faiss")
-        monkeypatch.setattr("llama_index.tuning.generate.candidates._CHUNK", 700)
+        monkeypatch.setattr("llama_index.tuning.generate.reranker_labels._CHUNK", 700)
     dataset, Q, D = random_problem()
     mined = mine_hard_negatives(
         dataset, vectors=D, query_vectors=Q, num_negatives=7, rank_range=ranks,
@@ -67,7 +67,7 @@ def test_equal_to_brute_force(monkeypatch, backend, ranks, margin):
 
 def test_faiss_and_numpy_find_the_same_in_chunks(monkeypatch):
     pytest.importorskip("faiss")
-    monkeypatch.setattr("llama_index.tuning.generate.candidates._CHUNK", 97)
+    monkeypatch.setattr("llama_index.tuning.generate.reranker_labels._CHUNK", 97)
     _, Q, D = random_problem(documents=1000)
     one, two = nearest(Q, D, 150, backend="faiss"), nearest(Q, D, 150, backend="exact")
     np.testing.assert_array_equal(one[0], two[0])

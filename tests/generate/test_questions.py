@@ -16,8 +16,8 @@ from llama_index.tuning import (
     generate_qa_embedding_pairs,
     generate_sentence_queries,
 )
+from llama_index.tuning.asking import CallOptions
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
-from llama_index.tuning.generate import CallOptions
 from tests.generate.scripted import ScriptedLLM, WordEmbedding, subjects
 from tests.servers import ChatServer, Faults, client, two_questions
 

@@ -2,12 +2,12 @@ import pytest
 from llama_index.core import Document, VectorStoreIndex
 
 from llama_index.tuning import (
-    CallOptions,
     RetrievalDataset,
     generate_ce_fine_tuning_dataset,
     generate_synthetic_queries_over_documents,
     label_relevance,
 )
+from llama_index.tuning.asking import CallOptions
 from llama_index.tuning.errors import DatasetError, RunFileError
 from llama_index.tuning.generate import RelevanceLabels
 from tests.generate.scripted import ScriptedLLM, Untouched, WordEmbedding, subjects

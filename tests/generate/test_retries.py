@@ -3,8 +3,8 @@ from email.utils import formatdate
 
 import pytest
 
+from llama_index.tuning.asking.calls import RetryPolicy, hopeless, retry_after, status_of
 from llama_index.tuning.errors import ReplyError
-from llama_index.tuning.generate.retries import RetryPolicy, hopeless, retry_after, status_of
 
 
 class Response:
@@ -51,7 +51,7 @@ def test_errors_that_no_other_try_mends():
 
 
 def test_a_thread_of_our_own_never_waits_for_itself():
-    from llama_index.tuning._async import run_async
+    from llama_index.tuning._running import run_async
 
     async def inner():
         return 1

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from llama_index.tuning.asking.run_file import RunFile
 from llama_index.tuning.errors import RunFileError
-from llama_index.tuning.generate.runfile import RunFile
 
 HEAD = {"task": "questions", "prompt": "Ask: {x}"}
 

@@ -11,15 +11,10 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore
 from pydantic import Field, PrivateAttr
 
-from llama_index.tuning import (
-    CallOptions,
-    LabelledRelevance,
-    LightReranker,
-    RelevanceDataset,
-    TunedRetriever,
-    label_by_reranker,
-)
+from llama_index.tuning import LightReranker, RelevanceDataset, TunedRetriever, label_by_reranker
+from llama_index.tuning.asking import CallOptions
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
+from llama_index.tuning.generate import LabelledRelevance
 from tests.generate.scripted import ScriptedLLM, Untouched, WordEmbedding, subjects
 
 FAST = CallOptions(retry_wait=0.001)

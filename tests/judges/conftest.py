@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, JudgmentDataset
+from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
+from llama_index.tuning.judges import JudgeOptions
 
 WORDS = ["river", "stone", "cloud", "amber", "wheel", "forest"]
 WORDS += ["candle", "mirror", "harbour", "velvet", "copper", "meadow"]

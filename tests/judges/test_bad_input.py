@@ -3,8 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, TunedJudge
+from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
 from llama_index.tuning.errors import ArtifactError, DatasetError
+from llama_index.tuning.judges import JudgeOptions
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
 

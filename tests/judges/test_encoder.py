@@ -8,20 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llama_index.tuning import EncoderStudent, JudgeFinetuneEngine, JudgeOptions, TunedJudge
+from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
 from llama_index.tuning.errors import ArtifactError, DatasetError, MissingExtraError
-from llama_index.tuning.judges.encoder import encoder_logits, reader_of
-from llama_index.tuning.judges.encoder_notes import length_notes
-from llama_index.tuning.judges.encoder_rows import training_rows
-from llama_index.tuning.judges.encoder_training import choose_average, new_encoder, split_queries
-from llama_index.tuning.judges.features import FeatureMaker
-from llama_index.tuning.judges.fitting import Rows
-from llama_index.tuning.judges.material import material_of
-from llama_index.tuning.judges.measuring import equal_length_auroc
-from llama_index.tuning.judges.student import Opinions
-from llama_index.tuning.judges.windows import Reader
-from llama_index.tuning.rerankers.statistics import WordStatistics
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.judges import EncoderStudent, JudgeOptions
+from llama_index.tuning.judges.data import Reader, judge_data_of
+from llama_index.tuning.judges.encoder.model import encoder_logits, length_notes, reader_of
+from llama_index.tuning.judges.encoder.train import (
+    choose_average,
+    new_encoder,
+    split_queries,
+    training_rows,
+)
+from llama_index.tuning.judges.light.features import FeatureMaker
+from llama_index.tuning.judges.measure import equal_length_auroc
+from llama_index.tuning.judges.records import Predictions, Rows
+from llama_index.tuning.text.statistics import WordStatistics
+from llama_index.tuning.text.words import Analyzer
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
 from tests.tiny_bert import save_tiny_bert
@@ -232,7 +234,7 @@ def test_the_same_seed_gives_the_same_judge(tiny):
 
 
 def test_a_killed_run_goes_on(tiny, tmp_path, monkeypatch):
-    from llama_index.tuning.judges import encoder_trainer
+    from llama_index.tuning.judges.encoder import trainer as encoder_trainer
 
     asked = data(decisions(8, seed=4))
     whole = tuned(data(decisions()), student(tiny, max_steps=4, evaluation_steps=2))
@@ -260,7 +262,7 @@ def test_a_killed_run_goes_on(tiny, tmp_path, monkeypatch):
 
 
 def material(rows):
-    return material_of(data(rows), JudgeOptions())
+    return judge_data_of(data(rows), JudgeOptions())
 
 
 def maker():
@@ -329,9 +331,9 @@ def test_the_report_says_where_only_the_length_was_learnt():
         row["response"] += " word" * (2 * row["passing"] + number % 3)
     given = material(rows)
     words = np.array([len(row["response"].split()) for row in rows], dtype=float)
-    by_length = Opinions(words / 20, given.labels, words)
+    by_length = Predictions(words / 20, given.labels, words)
     assert length_notes(given, by_length)[0].endswith("most of what it knows is the length")
-    right = Opinions(given.labels, given.labels, words)
+    right = Predictions(given.labels, given.labels, words)
     assert length_notes(given, right)[0].startswith("AUC 1.000; between answers of equally many")
     assert not length_notes(given, right)[0].endswith("the length")
     assert equal_length_auroc(given.labels, words, np.arange(40)) is None

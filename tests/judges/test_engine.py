@@ -7,14 +7,9 @@ from llama_index.core.base.response.schema import Response
 from llama_index.core.evaluation import BaseEvaluator, BatchEvalRunner, EvaluationResult
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from llama_index.tuning import (
-    JudgeFinetuneEngine,
-    JudgeOptions,
-    JudgeReport,
-    TunedJudge,
-    get_engine,
-)
+from llama_index.tuning import JudgeFinetuneEngine, TunedJudge, get_engine
 from llama_index.tuning.errors import JudgeRefusedError, NotFinetunedError
+from llama_index.tuning.judges import JudgeOptions, JudgeReport
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
 

@@ -8,8 +8,8 @@ import pytest
 from llama_index.tuning import JudgmentDataset, estimate_pass_rate
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.estimate import pass_rate_of
-from llama_index.tuning.judges.items import item_keys
+from llama_index.tuning.judges.data import item_keys
+from llama_index.tuning.judges.pass_rates.estimate import pass_rate_of
 
 
 def population(n, seed=0, noise=0.5, rate=0.0):
@@ -247,7 +247,7 @@ def test_bad_arguments_are_refused():
 def test_without_the_extra_the_error_says_what_to_install():
     code = (
         "import sys; sys.modules['ppi_py'] = None\n"
-        "from llama_index.tuning.judges.estimate import pass_rate_of\n"
+        "from llama_index.tuning.judges.pass_rates.estimate import pass_rate_of\n"
         "y = [0, 1] * 10; p = [0.2, 0.6] * 10\n"
         "try: pass_rate_of(y, p, p)\n"
         "except ImportError as exc: print(exc)\n"

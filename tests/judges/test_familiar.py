@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, TunedJudge
-from llama_index.tuning.judges.familiar import familiar_of
-from llama_index.tuning.judges.fitting import Rows
+from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
+from llama_index.tuning.judges import JudgeOptions
+from llama_index.tuning.judges.light.model import novelty_of
+from llama_index.tuning.judges.records import Rows
 from tests.judges.conftest import data, pairs, verdicts
 
 ESSAY = "Whereas the undersigned, on 3 May 1999, at 17 o'clock, ROSE AND SPOKE?\n" * 40
@@ -84,7 +85,7 @@ def test_distances_are_those_of_mahalanobis_and_new_rows_of_the_same_kind_are_wi
     turn = rng.standard_normal((4, 4))
     table = np.c_[rng.standard_normal((900, 4)) @ turn, np.ones(900)]
     rows = Rows(table, np.ones(900), np.ones(900), np.arange(900) % 5, False)
-    found = familiar_of(rows)
+    found = novelty_of(rows)
     centred = table[:, :4] - table[:, :4].mean(axis=0)
     exact = np.sqrt(np.einsum("ij,jk,ik->i", centred, np.linalg.inv(np.cov(centred.T)), centred))
     assert np.corrcoef(found.distances(table), exact)[0, 1] > 0.99

@@ -7,8 +7,12 @@ from ppi_py import classical_mean_ci, ppi_mean_ci
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
-from llama_index.tuning.judges import inference
-from llama_index.tuning.judges.inference import mean_interval, powered_mean, wilson_interval
+from llama_index.tuning.judges.pass_rates import intervals as inference
+from llama_index.tuning.judges.pass_rates.intervals import (
+    mean_interval,
+    powered_mean,
+    wilson_interval,
+)
 
 
 def sample(n, seed=0, noise=1.0):

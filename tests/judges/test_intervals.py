@@ -8,9 +8,10 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, JudgeReport
+from llama_index.tuning import JudgeFinetuneEngine
 from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges.measuring import agreement_measures
+from llama_index.tuning.judges import JudgeOptions, JudgeReport
+from llama_index.tuning.judges.measure import agreement_measures
 from llama_index.tuning.judges.resampling import (
     auroc_of,
     calibration_error_of,

@@ -20,7 +20,9 @@ from llama_index.core.evaluation import (
 from llama_index.core.evaluation.base import BaseEvaluator
 from llama_index.core.llms import MockLLM
 
-from llama_index.tuning import CallOptions, Judgment, JudgmentDataset, label_judgments
+from llama_index.tuning import JudgmentDataset, label_judgments
+from llama_index.tuning.asking import CallOptions
+from llama_index.tuning.datasets import Judgment
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
 from tests.servers import ChatServer, Faults, client
 

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, TunedJudge
+from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.judges.features import FeatureMaker
-from llama_index.tuning.judges.fitting import Rows, choose_band, choose_threshold
-from llama_index.tuning.judges.items import item_keys
-from llama_index.tuning.judges.measuring import agreement_gains
-from llama_index.tuning.rerankers.statistics import WordStatistics
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.judges import JudgeOptions
+from llama_index.tuning.judges.data import item_keys
+from llama_index.tuning.judges.light.features import FeatureMaker
+from llama_index.tuning.judges.light.fit import choose_band, choose_threshold
+from llama_index.tuning.judges.measure import agreement_gains
+from llama_index.tuning.judges.records import Rows
+from llama_index.tuning.text.statistics import WordStatistics
+from llama_index.tuning.text.words import Analyzer
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
 

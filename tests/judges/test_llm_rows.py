@@ -14,8 +14,9 @@ from llama_index.core.evaluation import (
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
 
-from llama_index.tuning import JudgmentDataset, TunedJudge, judge_rows
+from llama_index.tuning import JudgmentDataset, TunedJudge
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.judges import judge_rows
 from tests.conftest import TableEmbedding
 from tests.judges.llm_parts import ITEM, PAIR, chat_llm, one
 from tests.servers import ChatServer, client

@@ -13,18 +13,15 @@ from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import (
     HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
     JudgeFinetuneEngine,
-    JudgeOptions,
-    JudgeReport,
-    LLMStudent,
     OpenAIFinetuneEngine,
     TunedHuggingFaceLLM,
     TunedJudge,
-    judge_rows,
     load_llm_judge,
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, JudgeRefusedError
+from llama_index.tuning.judges import JudgeOptions, JudgeReport, LLMStudent, judge_rows
+from llama_index.tuning.llms import HuggingFaceOptions
 from tests.jobs_server import JobsServer
 from tests.judges.conftest import data, pairs
 from tests.judges.llm_parts import (

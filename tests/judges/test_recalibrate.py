@@ -5,10 +5,11 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from llama_index.tuning import JudgeFinetuneEngine, JudgeOptions, TunedJudge, recalibrate_judge
+from llama_index.tuning import JudgeFinetuneEngine, TunedJudge, recalibrate_judge
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges.recalibrate import fit_scale
+from llama_index.tuning.judges import JudgeOptions
+from llama_index.tuning.judges.pass_rates.intervals import fit_scale
 from tests.judges.conftest import data, pairs, verdicts
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge, artifacts
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges import kinds
-from llama_index.tuning.judges.light import Line
-from llama_index.tuning.judges.student import Learnt, Opinions
+from llama_index.tuning.judges import loading as kinds
+from llama_index.tuning.judges.records import DecisionRule, Predictions
+from llama_index.tuning.judges.student import TrainingResult
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
 
@@ -21,7 +21,7 @@ KIND = "judge_by_a_word"
 class WordModel:
     maker: object
     word: str
-    line: Line = field(default_factory=Line)
+    line: DecisionRule = field(default_factory=DecisionRule)
     pairwise: bool = False
     query: bool = True
     base_model: str = ""
@@ -58,9 +58,9 @@ class WordStudent:
         shown = lesson.material[rows] if lesson.held_out is None else lesson.held_out
         chances = model.probabilities(shown.items, None)
         verdicts_, certain = model.line.verdicts(chances), model.line.certainties(chances)
-        return Learnt(
+        return TrainingResult(
             model=model,
-            opinions=Opinions(chances, verdicts_, certain),
+            opinions=Predictions(chances, verdicts_, certain),
             method="every third",
             measured=rows,
             options={"word": self.word},
@@ -89,7 +89,7 @@ def test_a_student_is_measured_on_what_it_held_out(tmp_path, monkeypatch):
 
     monkeypatch.setitem(kinds.LOADERS, KIND, "light:load_word")
     monkeypatch.setattr(
-        "llama_index.tuning.judges.light.load_word",
+        "llama_index.tuning.judges.light.model.load_word",
         lambda path, **kw: WordModel(engine.get_finetuned_model().model.maker, **kw),
         raising=False,
     )

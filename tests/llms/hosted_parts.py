@@ -4,7 +4,7 @@ import time
 
 from llama_index.tuning import ChatDataset, OpenAIFinetuneEngine
 from llama_index.tuning.datasets.chat import ChatExample
-from llama_index.tuning.llms.hosted_calls import Clock
+from llama_index.tuning.llms.hosted.calls import Clock
 
 MODEL = "gpt-4.1-mini-2025-04-14"
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llama_index.tuning import HuggingFaceFinetuneEngine, HuggingFaceOptions
+from llama_index.tuning import HuggingFaceFinetuneEngine
+from llama_index.tuning.llms import HuggingFaceOptions
 from tests.llms.conftest import fees
 from tests.llms.tiny import PLAIN_TEMPLATE, save_tiny
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine, HuggingFaceOptions
+from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine
 from llama_index.tuning.errors import BaseModelError, DatasetError, MissingExtraError, TemplateError
+from llama_index.tuning.llms import HuggingFaceOptions
 from tests.llms.conftest import fees
 from tests.llms.tiny import PLAIN_TEMPLATE, save_tiny, tiny_tokenizer
 
@@ -111,7 +112,7 @@ def never_loaded(*_, **__):
 def test_what_cannot_work_costs_nothing(
     tiny, tmp_path, monkeypatch, arguments, options, error, message
 ):
-    monkeypatch.setattr("llama_index.tuning.llms.engine.load_model", never_loaded)
+    monkeypatch.setattr("llama_index.tuning.llms.local.engine.load_model", never_loaded)
     given = {"dataset": fees(40), "model_id": tiny, "model_output_path": tmp_path / "out"}
     engine = HuggingFaceFinetuneEngine(
         **{**given, **arguments}, options=HuggingFaceOptions(**{"device": "cpu", **options})
@@ -123,7 +124,7 @@ def test_what_cannot_work_costs_nothing(
 def test_conversations_to_measure_on_that_are_all_too_long_are_told_before_training(
     tiny, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("llama_index.tuning.llms.engine.load_model", never_loaded)
+    monkeypatch.setattr("llama_index.tuning.llms.local.engine.load_model", never_loaded)
     long, short = (
         ChatDataset.from_messages(
             [
@@ -264,7 +265,7 @@ def test_missing_weights_and_a_strange_tokenizer_are_named(tiny, tmp_path):
 
 
 def test_libraries_that_are_missing_are_named(tiny, monkeypatch):
-    from llama_index.tuning.llms import plan
+    from llama_index.tuning.llms.local import plan
 
     with pytest.raises(ImportError, match="quantize='4bit' needs bitsandbytes"):
         preflight(tiny, quantize="4bit")

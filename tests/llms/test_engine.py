@@ -16,14 +16,14 @@ from transformers import TrainerCallback
 
 from llama_index.tuning import (
     ChatDataset,
-    FinetuneReport,
     HuggingFaceFinetuneEngine,
-    HuggingFaceOptions,
     TunedHuggingFaceLLM,
     get_engine,
 )
 from llama_index.tuning.datasets.chat import ChatExample
 from llama_index.tuning.errors import ArtifactError, BaseModelError, NotFinetunedError, TuningError
+from llama_index.tuning.llms import HuggingFaceOptions
+from llama_index.tuning.report import FinetuneReport
 from tests.llms.conftest import fees
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_message(tiny, tmp_path, whole, c
 
 
 def test_a_run_killed_while_saving_its_result_is_not_trained_again(tiny, tmp_path, whole):
-    from llama_index.tuning.llms import engine as module
+    from llama_index.tuning.llms.local import engine as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "save_llm", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))

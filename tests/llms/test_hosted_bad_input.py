@@ -12,7 +12,7 @@ from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import MistralAIFinetuneEngine, OpenAIFinetuneEngine
 from llama_index.tuning.errors import DatasetError, HostedEndedError, HostedError
-from llama_index.tuning.llms.hosted_calls import Clock
+from llama_index.tuning.llms.hosted.calls import Clock
 from tests.jobs_server import JobsServer
 
 from .hosted_parts import MODEL, chats, engine_on, preferences, scaled, train_file

@@ -7,13 +7,14 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import MockLLM
 
-from llama_index.tuning import FinetuneReport, OpenAIFinetuneEngine, OpenAIFineTuningHandler
+from llama_index.tuning import OpenAIFinetuneEngine, OpenAIFineTuningHandler
 from llama_index.tuning.errors import (
     HostedError,
     JobError,
     JobNotFinishedError,
     NotFinetunedError,
 )
+from llama_index.tuning.report import FinetuneReport
 from tests.jobs_server import JobsServer
 
 from .hosted_parts import MODEL, chats, engine_on, preferences, scaled, train_file

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from llama_index.tuning._locks import locked
+from llama_index.tuning.artifacts import locked
 from llama_index.tuning.errors import HostedError, JobError, RunFileError
-from llama_index.tuning.llms.hosted_calls import Clock
+from llama_index.tuning.llms.hosted.calls import Clock
 from tests.jobs_server import FAULTS, JobsServer
 
 from .hosted_parts import MODEL, chats, engine_on, train_file

@@ -8,7 +8,7 @@ from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.llms.hosted_llm import DEFAULT_CONTEXT, hosted_llm
+from llama_index.tuning.llms.hosted.model import DEFAULT_CONTEXT, hosted_llm
 from tests.jobs_server import JobsServer
 
 from .hosted_parts import MODEL

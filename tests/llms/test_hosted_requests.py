@@ -8,9 +8,9 @@ import pytest
 
 from llama_index.tuning import AzureOpenAIFinetuneEngine, OpenAIFinetuneEngine
 from llama_index.tuning.errors import HostedEndedError, HostedError, NotFinetunedError
-from llama_index.tuning.llms.hosted_calls import Clock
-from llama_index.tuning.llms.hosted_client import server_of
-from llama_index.tuning.llms.hosted_options import RUN_KEY
+from llama_index.tuning.llms.hosted.calls import Clock
+from llama_index.tuning.llms.hosted.client import server_of
+from llama_index.tuning.llms.hosted.options import RUN_KEY
 from tests.jobs_server import JobsServer
 
 from .hosted_parts import MODEL, chats, preferences, scaled

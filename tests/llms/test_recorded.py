@@ -9,9 +9,9 @@ from llama_index.tuning import FinetuningRecorder, TunedHuggingFaceLLM
 from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.llms.options import HuggingFaceOptions
-from llama_index.tuning.llms.rows import IGNORED, tokenize_chats
-from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.local.data import IGNORED, tokenize_chats
+from llama_index.tuning.llms.local.options import HuggingFaceOptions
+from llama_index.tuning.llms.serving.template import ChatTemplate
 from tests.llms.conftest import fee_tool, question
 
 

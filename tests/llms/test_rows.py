@@ -6,9 +6,9 @@ import pytest
 
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.errors import DatasetError, TemplateError
-from llama_index.tuning.llms.options import HuggingFaceOptions
-from llama_index.tuning.llms.rows import IGNORED, tokenize_chats
-from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.local.data import IGNORED, tokenize_chats
+from llama_index.tuning.llms.local.options import HuggingFaceOptions
+from llama_index.tuning.llms.serving.template import ChatTemplate
 from tests.llms.tiny import IM_END, PLAIN_TEMPLATE, TEMPLATE, tiny_tokenizer
 
 FEE = {"type": "function", "function": {"name": "fee", "parameters": {"type": "object"}}}
@@ -192,8 +192,8 @@ def test_the_measured_likelihood_is_the_trainers_loss(tiny):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from llama_index.tuning.llms.loading import Source, load_tokenizer
-    from llama_index.tuning.llms.measuring import log_likelihoods
+    from llama_index.tuning.llms.local.measure import log_likelihoods
+    from llama_index.tuning.llms.serving.loading import Source, load_tokenizer
 
     own = load_tokenizer(Source(str(tiny), local=True))
     model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)

@@ -14,9 +14,9 @@ from llama_index.core.prompts import PromptTemplate
 
 from llama_index.tuning import TunedHuggingFaceLLM
 from llama_index.tuning.errors import ArtifactError, BaseModelError
-from llama_index.tuning.llms.generation import generation_settings
-from llama_index.tuning.llms.loading import Source, load_model, load_tokenizer
-from llama_index.tuning.llms.tool_parsers import HermesToolParser
+from llama_index.tuning.llms.serving.generation import generation_settings
+from llama_index.tuning.llms.serving.loading import Source, load_model, load_tokenizer
+from llama_index.tuning.llms.serving.tool_parsers import HermesToolParser
 from tests.llms.conftest import FEES, City, fee_tool, json_chats, learn_by_heart, question, request
 from tests.llms.tiny import PLAIN_TEMPLATE, tiny_model, tiny_tokenizer
 

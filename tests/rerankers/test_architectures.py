@@ -3,12 +3,8 @@
 import pytest
 import torch
 
-from llama_index.tuning import (
-    CrossEncoderFinetuneEngine,
-    CrossEncoderOptions,
-    RelevanceDataset,
-    TunedReranker,
-)
+from llama_index.tuning import CrossEncoderFinetuneEngine, RelevanceDataset, TunedReranker
+from llama_index.tuning.rerankers import CrossEncoderOptions
 from tests.tiny_bert import save_tiny_bert
 
 from .conftest import NoisyRetriever, shop

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.rerankers.bm25 import BM25Index
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.text.words import Analyzer
 
 TEXTS = {
     "a": "the cat sat on the mat",

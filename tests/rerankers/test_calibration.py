@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from llama_index.tuning.rerankers.fitting import calibrate, precision_curve, ratio_error
-from llama_index.tuning.rerankers.ranker import LightRanker, sigmoid
+from llama_index.tuning.rerankers.light.features import LinearRanker, sigmoid
+from llama_index.tuning.rerankers.light.fit import calibrate, precision_curve, ratio_error
 
 
 def scored(n, seed, slope=2.0):
@@ -21,7 +21,7 @@ def flat(ranker, lists):
 
 
 def test_probabilities_are_right_on_other_lists():
-    ranker = calibrate(LightRanker.fixed("x"), scored(400, 0))
+    ranker = calibrate(LinearRanker.fixed("x"), scored(400, 0))
     chances, right, _ = flat(ranker, scored(4_000, 1))
     bins = np.minimum((chances * 10).astype(int), 9)
     for number in range(10):
@@ -33,7 +33,7 @@ def test_probabilities_are_right_on_other_lists():
 def test_the_wanted_precision_holds_on_other_lists(wanted):
     plain, sure = [], []
     for seed in range(20):
-        ranker = calibrate(LightRanker.fixed("x"), scored(150, seed))
+        ranker = calibrate(LinearRanker.fixed("x"), scored(150, seed))
         chances, right, _ = flat(ranker, scored(1_000, 100 + seed))
         plain.append(right[chances >= ranker.min_score_for(wanted, confidence=0.5)].mean())
         sure.append(right[chances >= ranker.min_score_for(wanted, confidence=0.8)].mean())
@@ -73,7 +73,7 @@ def graded(n, seed, highest=1.0):
 @pytest.mark.parametrize("highest", [1.0, 3.0, 17.5])
 def test_graded_relevance_is_learnt_as_a_share_of_the_highest_grade(highest):
     lists = graded(400, 0, highest)
-    ranker = calibrate(LightRanker.fixed("x"), lists, highest=highest)
+    ranker = calibrate(LinearRanker.fixed("x"), lists, highest=highest)
     shares, grades, _ = flat(ranker, graded(400, 1))
     assert np.sqrt(np.mean((shares - grades) ** 2)) < 0.1
     limit = ranker.min_score_for(0.5)
@@ -81,7 +81,7 @@ def test_graded_relevance_is_learnt_as_a_share_of_the_highest_grade(highest):
 
 
 def test_shares_of_a_dataset_whose_best_is_elsewhere_stay_low():
-    ranker = calibrate(LightRanker.fixed("x"), graded(400, 0), highest=4.0)
+    ranker = calibrate(LinearRanker.fixed("x"), graded(400, 0), highest=4.0)
     shares, grades, _ = flat(ranker, graded(400, 1))
     assert abs(shares.mean() - grades.mean() / 4) < 0.02
 
@@ -89,8 +89,8 @@ def test_shares_of_a_dataset_whose_best_is_elsewhere_stay_low():
 def test_zeros_and_ones_are_calibrated_as_ever():
     lists = scored(50, 0)
     doubled = [(s, 2 * y) for s, y in lists]
-    one = calibrate(LightRanker.fixed("x"), lists)
-    two = calibrate(LightRanker.fixed("x"), doubled, highest=2.0)
+    one = calibrate(LinearRanker.fixed("x"), lists)
+    two = calibrate(LinearRanker.fixed("x"), doubled, highest=2.0)
     for name, array in one.tensors().items():
         np.testing.assert_array_equal(array, two.tensors()[name])
 

@@ -12,22 +12,22 @@ import pytest
 
 from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
-    CrossEncoderOptions,
     LightReranker,
     RelevanceDataset,
     TunedReranker,
     TunedRetriever,
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError
+from llama_index.tuning.hf.cross_encoders import load_cross_encoder, predict
 from llama_index.tuning.registry import get_engine
-from llama_index.tuning.rerankers.candidates import FeatureMaker, counted_words
-from llama_index.tuning.rerankers.cross_mixture import cautious_weight
-from llama_index.tuning.rerankers.cross_rows import graded_lists, positive_weight, training_rows
-from llama_index.tuning.rerankers.crossfit import ndcg
-from llama_index.tuning.rerankers.data import split_lists
-from llama_index.tuning.rerankers.light import default_ranker
-from llama_index.tuning.rerankers.tuned import fuse, list_logits, load_cross_encoder, predict
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers import CrossEncoderOptions
+from llama_index.tuning.rerankers.cross.mixture import cautious_weight
+from llama_index.tuning.rerankers.cross.model import fuse, list_logits
+from llama_index.tuning.rerankers.cross.train import graded_lists, positive_weight, training_rows
+from llama_index.tuning.rerankers.data import FeatureMaker, counted_words, split_lists
+from llama_index.tuning.rerankers.light.fit import ndcg
+from llama_index.tuning.rerankers.light.model import default_ranker
+from llama_index.tuning.text.words import Analyzer
 from tests.tiny_bert import save_tiny_bert
 
 from .conftest import NoisyRetriever, Untouched, ids, nodes, shop

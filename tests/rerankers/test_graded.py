@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
-from llama_index.tuning.rerankers.candidates import FeatureMaker
-from llama_index.tuning.rerankers.crossfit import ndcg, ranking_scores
-from llama_index.tuning.rerankers.fitting import (
+from llama_index.tuning.rerankers.data import FeatureMaker
+from llama_index.tuning.rerankers.light.fit import (
     FeatureList,
     ListwiseLoss,
     PairwiseLoss,
+    ndcg,
+    ranking_scores,
     usual_loss,
 )
-from llama_index.tuning.rerankers.measuring import notes_on
-from llama_index.tuning.rerankers.statistics import WordStatistics
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers.measure import notes_on
+from llama_index.tuning.text.statistics import WordStatistics
+from llama_index.tuning.text.words import Analyzer
 
 
 def graded(query_id, *grades, missed=()):
@@ -65,7 +66,7 @@ def test_the_report_says_where_only_ndcg_tells_something():
 
 def test_early_stopping_looks_at_the_same_number():
     torch = pytest.importorskip("torch")
-    from llama_index.tuning.rerankers.cross_evaluator import METRIC, RankingEvaluator
+    from llama_index.tuning.rerankers.cross.evaluator import METRIC, RankingEvaluator
 
     class Last(SimpleNamespace):
         """Prefers what comes later in the list."""

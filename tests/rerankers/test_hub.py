@@ -7,9 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from llama_index.tuning import CrossEncoderFinetuneEngine, CrossEncoderOptions, TunedReranker
+from llama_index.tuning import CrossEncoderFinetuneEngine, TunedReranker
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import NotFinetunedError
+from llama_index.tuning.rerankers import CrossEncoderOptions
 from tests.tiny_bert import save_tiny_bert
 
 from .conftest import NoisyRetriever, shop

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save
 
 from llama_index.tuning import LightReranker
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.rerankers.ranker import LightRanker, retriever_order
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers.light.features import LinearRanker, retriever_order
+from llama_index.tuning.text.words import Analyzer
 
 TEXTS = ("Fees are due in May.", "A refund is paid within ten days.", "Cats sleep.")
 
@@ -223,9 +223,9 @@ def test_weights_that_do_not_fit_are_refused():
         ("thresholds", tensors["weights"][:2], "do not fit"),
     ):
         with pytest.raises(ArtifactError, match=message):
-            LightRanker.from_tensors(ranker.features, {**tensors, name: value}, {})
+            LinearRanker.from_tensors(ranker.features, {**tensors, name: value}, {})
     with pytest.raises(ArtifactError, match="incomplete"):
-        LightRanker.from_tensors(ranker.features, {"mean": tensors["mean"]}, {})
+        LinearRanker.from_tensors(ranker.features, {"mean": tensors["mean"]}, {})
 
 
 def test_precision_that_was_never_reached_is_named():
@@ -259,7 +259,7 @@ def test_serving_imports_no_heavy_library():
         "nodes = [NodeWithScore(node=TextNode(text='a'))]\n"
         "LightReranker().postprocess_nodes(nodes, query_str='a')\n"
         "print(*{'torch', 'sklearn', 'scipy', 'transformers', 'sentence_transformers', 'openai',\n"
-        "  'llama_index.tuning.rerankers.fitting'} & set(sys.modules))"
+        "  'llama_index.tuning.rerankers.light.fit'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -8,7 +8,6 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.tuning import (
     LightReranker,
     LightRerankerFinetuneEngine,
-    LightRerankerOptions,
     RelevanceDataset,
     RetrievalDataset,
     TunedRetriever,
@@ -17,9 +16,10 @@ from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.evaluate import evaluate_retriever
 from llama_index.tuning.registry import get_engine
-from llama_index.tuning.rerankers.distances import TURNED
-from llama_index.tuning.rerankers.statistics import WordStatistics
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers import LightRerankerOptions
+from llama_index.tuning.rerankers.serving import TURNED
+from llama_index.tuning.text.statistics import WordStatistics
+from llama_index.tuning.text.words import Analyzer
 
 from .conftest import NoisyRetriever, Untouched, shop
 

@@ -27,7 +27,9 @@ class Fails(NoisyRetriever):
 
 @pytest.mark.parametrize("ranker", [5, "my_reranker"])
 def test_arguments_of_other_rerankers_are_not_taken_for_weights(ranker):
-    with pytest.raises(TypeError, match=r"ranker must be a LightRanker.*LightReranker\.load\(path"):
+    with pytest.raises(
+        TypeError, match=r"ranker must be a LinearRanker.*LightReranker\.load\(path"
+    ):
         LightReranker(ranker)
 
 
@@ -106,7 +108,7 @@ def test_a_classifier_of_two_outputs_is_named_as_one(tmp_path):
     from transformers import BertConfig, BertForSequenceClassification
 
     from llama_index.tuning.errors import ArtifactError
-    from llama_index.tuning.rerankers.tuned import load_cross_encoder
+    from llama_index.tuning.hf.cross_encoders import load_cross_encoder
     from tests.tiny_bert import save_tiny_bert
 
     folder = save_tiny_bert(tmp_path / "two", ["some words"])

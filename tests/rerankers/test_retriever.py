@@ -20,8 +20,8 @@ from llama_index.core.vector_stores import SimpleVectorStore
 
 from llama_index.tuning import LightReranker, TunedRetriever, evaluate_retriever
 from llama_index.tuning.errors import ArtifactError, StoreError
-from llama_index.tuning.rerankers.distances import _tell
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.rerankers.serving import _tell
+from llama_index.tuning.text.words import Analyzer
 
 from ..embeddings.real_stores import new_store, nodes_of, unit
 from .conftest import ids

@@ -10,16 +10,16 @@ from llama_index.core.schema import NodeWithScore
 
 from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
-    CrossEncoderOptions,
     LightRerankerFinetuneEngine,
     RelevanceDataset,
     TunedReranker,
     label_by_reranker,
 )
 from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
-from llama_index.tuning.rerankers.cross_rows import graded_lists, training_rows
-from llama_index.tuning.rerankers.ranker import sigmoid
-from llama_index.tuning.rerankers.tuned import predict
+from llama_index.tuning.hf.cross_encoders import predict
+from llama_index.tuning.rerankers import CrossEncoderOptions
+from llama_index.tuning.rerankers.cross.train import graded_lists, training_rows
+from llama_index.tuning.rerankers.light.features import sigmoid
 from tests.tiny_bert import save_tiny_bert
 
 from .conftest import NoisyRetriever, shop

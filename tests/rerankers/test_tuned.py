@@ -8,7 +8,7 @@ import pytest
 
 from llama_index.tuning import LightReranker, TunedReranker
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.rerankers.tuned import fuse
+from llama_index.tuning.rerankers.cross.model import fuse
 
 from .conftest import ids, nodes
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from llama_index.tuning.rerankers.codes import CodesMemory, code
-from llama_index.tuning.rerankers.words import Analyzer, languages
+from llama_index.tuning.text.statistics import CodesMemory, code
+from llama_index.tuning.text.words import Analyzer, languages
 
 
 def test_english_words_share_their_stem():

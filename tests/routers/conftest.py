@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llama_index.tuning import RouterFinetuneEngine, RouterOptions, RoutingDataset
+from llama_index.tuning import RouterFinetuneEngine, RoutingDataset
+from llama_index.tuning.routers import RouterOptions
 from tests.conftest import TableEmbedding
 
 NAMES = ["orders", "refunds", "accounts", "outages"]

@@ -9,13 +9,13 @@ from llama_index.core.tools import FunctionTool
 
 from llama_index.tuning import (
     RouterFinetuneEngine,
-    RouterOptions,
     RoutingDataset,
     TunedSelector,
     TunedToolRetriever,
 )
 from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.errors import ArtifactError, DatasetError, VectorError
+from llama_index.tuning.routers import RouterOptions
 from tests.conftest import TableEmbedding
 
 TWO = {"x": "about x", "y": "about y"}

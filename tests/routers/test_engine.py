@@ -7,9 +7,10 @@ import pytest
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.selectors import EmbeddingSingleSelector
 
-from llama_index.tuning import RouterFinetuneEngine, RouterOptions, RoutingDataset, TunedSelector
+from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
 from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.errors import NotFinetunedError
+from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.report import RouterReport
 from tests.routers.conftest import NAMES, world
 

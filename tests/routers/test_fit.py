@@ -7,12 +7,11 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from llama_index.tuning import RouterOptions
-from llama_index.tuning.routers import linear
-from llama_index.tuning.routers.crossfit import cross_fit
+from llama_index.tuning.routers import RouterOptions, linear
+from llama_index.tuning.routers.cross_fit import cross_fit
+from llama_index.tuning.routers.data import RouterData
+from llama_index.tuning.routers.fit import Setting, leaning
 from llama_index.tuning.routers.linear import Rows, fit, prototypes
-from llama_index.tuning.routers.material import Material
-from llama_index.tuning.routers.training import Setting, leaning
 from tests.routers.conftest import NAMES, world
 
 
@@ -30,13 +29,13 @@ def material_of(noise=0.8, per_choice=12, names=NAMES, flip=0.0):
     described = np.array([model.table[text] for text in dataset.choices.values()], np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     described /= np.linalg.norm(described, axis=1, keepdims=True)
-    found = Material.of(dataset, vectors, described)
+    found = RouterData.of(dataset, vectors, described)
     wrong = np.random.default_rng(1).permutation(len(dataset))[: round(flip * len(dataset))]
     labels = found.labels.copy()
     labels[wrong] = (labels[wrong] + 1) % len(names)
     pairs = zip(dataset.queries, [names[label] for label in labels], strict=True)
     data = type(dataset).from_pairs(pairs, choices=dataset.choices)
-    return Material.of(data, vectors, described), wrong
+    return RouterData.of(data, vectors, described), wrong
 
 
 @pytest.mark.parametrize("leant", [False, True])
@@ -103,28 +102,28 @@ def test_doubting_finds_the_wrong_labels_and_is_chosen_where_it_helps():
     found = cross_fit(material, RouterOptions(words=False, tau=20.0))
     factors, share = found.trust()
     assert share == pytest.approx(0.15, abs=0.04)
-    assert found.chosen.doubting
+    assert found.chosen.noise_robust
     assert np.median(factors[wrong]) < 0.2
     assert np.delete(factors, wrong).mean() > 0.95
     found.honest()
     hard, _ = material_of(noise=1.2, per_choice=6, names=names)
     found = cross_fit(hard, RouterOptions(words=False, tau=20.0))
     assert found.trust()[1] > 0.1  # labels look wrong, because the models are bad
-    assert not found.chosen.doubting
+    assert not found.chosen.noise_robust
 
 
 def test_doubting_is_scored_by_models_that_saw_nothing_of_the_fold():
-    # Labels drawn at random: doubting by the very labels it is scored on would seem to help.
+    # Labels drawn at random: noise_robust by the very labels it is scored on would seem to help.
     draw = np.random.default_rng(0)
     material, _ = material_of(per_choice=10, names=[f"choice {n}" for n in range(8)])
     names = list(material.dataset.choices)
     pairs = zip(material.dataset.queries, draw.choice(names, len(material.dataset)), strict=True)
     data = type(material.dataset).from_pairs(pairs, choices=material.dataset.choices)
-    shuffled = Material.of(data, material.vectors, material.described)
-    known = Setting(20.0, doubting=True)
+    shuffled = RouterData.of(data, material.vectors, material.described)
+    known = Setting(20.0, noise_robust=True)
     found = cross_fit(shuffled, RouterOptions(words=False), known=known)
     right = {
-        setting.doubting: (logits.argmax(axis=1) == shuffled.labels).mean()
+        setting.noise_robust: (logits.argmax(axis=1) == shuffled.labels).mean()
         for setting, logits in found.logits.items()
     }
     assert right[True] < 1 / 8 + 0.1
@@ -138,8 +137,8 @@ def test_a_known_setting_is_kept_and_nothing_else_is_tried():
     assert found.chosen == known
     assert set(found.logits) == {known}
     assert set(
-        cross_fit(material, RouterOptions(), known=replace(known, doubting=True)).logits
+        cross_fit(material, RouterOptions(), known=replace(known, noise_robust=True)).logits
     ) == {
         known,
-        replace(known, doubting=True),
+        replace(known, noise_robust=True),
     }

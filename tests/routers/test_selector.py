@@ -169,7 +169,8 @@ def test_a_saved_selector_answers_the_same(tuned_world, selector, tmp_path):
 
 
 def test_words_are_kept_and_loaded(tmp_path):
-    from llama_index.tuning import RouterFinetuneEngine, RouterOptions
+    from llama_index.tuning import RouterFinetuneEngine
+    from llama_index.tuning.routers import RouterOptions
     from tests.routers.conftest import world
 
     dataset, model = world(noise=3.0)

@@ -7,8 +7,7 @@ from typing import Literal, cast
 
 import typer
 
-from llama_index.tuning.cli.models import embedding_model
-from llama_index.tuning.cli.options import (
+from llama_index.tuning.cli.common import (
     ACCEPT,
     CACHE,
     CORPUS,
@@ -20,8 +19,11 @@ from llama_index.tuning.cli.options import (
     TRAIN_SPLIT,
     VALIDATION,
     WORKERS,
+    print_json,
+    print_scores,
+    show_report,
 )
-from llama_index.tuning.cli.output import print_json, print_scores, show_report
+from llama_index.tuning.cli.models import embedding_model
 from llama_index.tuning.datasets import RetrievalDataset
 
 app = typer.Typer(
@@ -49,9 +51,9 @@ def tune(
     json: bool = JSON,
 ) -> None:
     """Tune an adapter; the folder OUT loads with AdapterEmbeddingModel(base, OUT)."""
-    from llama_index.tuning.datasets._files import read_json
-    from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
-    from llama_index.tuning.embeddings.options import AdapterOptions
+    from llama_index.tuning._files import read_json
+    from llama_index.tuning.embeddings.adapter.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
     shared = read_json(corpus) if corpus else None
     engine = EmbeddingAdapterFinetuneEngine(
@@ -85,8 +87,8 @@ def evaluate(
     json: bool = JSON,
 ) -> None:
     """Measure an embedding model on a dataset; with --adapter, base against tuned."""
-    from llama_index.tuning.embeddings.adapters import Adapter
-    from llama_index.tuning.embeddings.measure import measure_adapter
+    from llama_index.tuning.embeddings.adapter.measure import measure_adapter
+    from llama_index.tuning.embeddings.adapter.saved import Adapter
 
     dataset = RetrievalDataset.load(data, corpus=corpus, split=split)
     tuned = Adapter.load(adapter) if adapter else None

@@ -11,17 +11,16 @@ import typer
 
 from llama_index.tuning.cli import (
     adapter,
-    collect,
     demo,
     embeddings,
-    generate,
     judge,
-    llm,
+    llms as llm,
     questions,
-    reranker,
+    rerankers as reranker,
     router,
 )
-from llama_index.tuning.cli.output import console, print_json
+from llama_index.tuning.cli.common import console, print_json
+from llama_index.tuning.cli.data import collect_app, generate_app
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.registry import list_engines
 
@@ -36,8 +35,8 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(embeddings.app, name="embeddings")
-app.add_typer(generate.app, name="generate")
-app.add_typer(collect.app, name="collect")
+app.add_typer(generate_app, name="generate")
+app.add_typer(collect_app, name="collect")
 app.add_typer(judge.app, name="judge")
 app.add_typer(llm.app, name="llm")
 app.add_typer(questions.app, name="questions")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.cli.common import console, print_json, print_report, print_scores
 from llama_index.tuning.cli.models import minilm
-from llama_index.tuning.cli.output import console, print_json, print_report, print_scores
-from llama_index.tuning.cli.retrievers import vector_index
-from llama_index.tuning.embeddings.measure import measure_adapter
+from llama_index.tuning.cli.rerankers import vector_index
+from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
     from llama_index.tuning.datasets import RetrievalDataset
-    from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
+    from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
     from llama_index.tuning.evaluate import RetrievalScores
 
 SHOWN = ("ndcg@10", "mrr@10", "hit_rate@10")
@@ -31,8 +31,8 @@ def demo(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Tune MiniLM on questions about Python's language reference and show what was gained."""
-    from llama_index.tuning.embeddings.engine import EmbeddingAdapterFinetuneEngine
-    from llama_index.tuning.embeddings.model import AdapterEmbeddingModel
+    from llama_index.tuning.embeddings.adapter.engine import EmbeddingAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 
     started = time.perf_counter()
     nodes = reference_nodes()
@@ -74,7 +74,7 @@ def _through_retrievers(
 ) -> None:
     """The adapter, and BM25 with the re-ranker that comes with the package, alone and together."""
     from llama_index.tuning.evaluate import evaluate_retriever, paired_gain
-    from llama_index.tuning.rerankers.retriever import TunedRetriever
+    from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
 
     base, adapted = (
         index.as_retriever(similarity_top_k=100, embed_model=model) for model in (None, tuned)

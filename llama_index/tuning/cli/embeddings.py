@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
+from llama_index.tuning.cli.common import (
+    ACCEPT,
+    CACHE,
+    JSON,
+    SEED,
+    TEST_SPLIT,
+    WORKERS,
+    show_report,
+)
 from llama_index.tuning.cli.models import HELP, embedding_model, hugging_face_id
-from llama_index.tuning.cli.options import ACCEPT, CACHE, JSON, SEED, TEST_SPLIT, WORKERS
-from llama_index.tuning.cli.output import show_report
 from llama_index.tuning.datasets import RetrievalDataset
 
 if TYPE_CHECKING:
@@ -61,10 +68,10 @@ def tune(
     json: bool = JSON,
 ) -> None:
     """Tune a sentence-transformers model; the folder OUT loads with HuggingFaceEmbedding(OUT)."""
-    from llama_index.tuning.datasets._files import read_json
+    from llama_index.tuning._files import read_json
     from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
-    from llama_index.tuning.embeddings.full.losses import LossName
     from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
+    from llama_index.tuning.embeddings.full.settings import LossName
 
     shared = read_json(corpus) if corpus else None
     engine = SentenceTransformersFinetuneEngine(
@@ -117,8 +124,8 @@ def drift(
     json: bool = JSON,
 ) -> None:
     """Search the vectors of OLD with NEW; OUT loads with AdapterEmbeddingModel(new, OUT)."""
-    from llama_index.tuning.datasets._files import read_json
-    from llama_index.tuning.embeddings.drift import DriftAdapterFinetuneEngine, DriftOptions
+    from llama_index.tuning._files import read_json
+    from llama_index.tuning.embeddings.drift.engine import DriftAdapterFinetuneEngine, DriftOptions
     from llama_index.tuning.generate.documents import read_passages
 
     options = DriftOptions(kind=cast(Literal["auto"], kind), max_texts=max_texts, seed=seed)

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
+from llama_index.tuning._files import read_json_lines
 from llama_index.tuning.cli import llms
+from llama_index.tuning.cli.common import (
+    ACCEPT,
+    CACHE,
+    JSON,
+    SEED,
+    console,
+    print_gains,
+    print_json,
+    show_report,
+)
 from llama_index.tuning.cli.models import HELP, embedding_model
-from llama_index.tuning.cli.options import ACCEPT, CACHE, JSON, SEED
-from llama_index.tuning.cli.output import console, print_gains, print_json, show_report
-from llama_index.tuning.datasets._files import read_json_lines
 from llama_index.tuning.datasets.judgments import JudgmentDataset, samples_of
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ def agreement(
     json: bool = JSON,
 ) -> None:
     """How far the sources of verdicts agree, and how often a pair's order turns them."""
-    from llama_index.tuning.datasets.agreement import sources_in_both_orders, sources_in_common
+    from llama_index.tuning.datasets.judgment_rows import sources_in_both_orders, sources_in_common
 
     dataset = JudgmentDataset.from_jsonl(data)
     found = {
@@ -202,8 +210,8 @@ def evaluate(
     """Measure how far a tuned judge agrees with verdicts, beside the most frequent one."""
     import numpy as np
 
-    from llama_index.tuning.judges.material import material_of
-    from llama_index.tuning.judges.measuring import agreement_gains
+    from llama_index.tuning.judges.data import material_of
+    from llama_index.tuning.judges.measure import agreement_gains
     from llama_index.tuning.judges.options import JudgeOptions
 
     dataset = JudgmentDataset.from_jsonl(data)
@@ -237,7 +245,7 @@ def estimate(
     json: bool = JSON,
 ) -> None:
     """Estimate an app's pass rate from a judge on many answers and labels on a few."""
-    from llama_index.tuning.judges.estimate import estimate_pass_rate
+    from llama_index.tuning.judges.pass_rates.estimate import estimate_pass_rate
 
     found = estimate_pass_rate(
         _load(judge, model),

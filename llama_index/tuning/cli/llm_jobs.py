@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llama_index.tuning.cli.output import console, print_json, print_report
+from llama_index.tuning.cli.common import console, print_json, print_report
 
 if TYPE_CHECKING:
-    from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted.engine import OpenAIFinetuneEngine
 
 app = typer.Typer(
     help="Tune LLMs by hosted jobs: OpenAI, Azure, Nebius, any compatible server.",
@@ -126,8 +126,8 @@ def _engine(
     data: Path | None = None, **options: Any,
 ) -> OpenAIFinetuneEngine:  # fmt: skip
     """An engine whose key comes from the environment: command lines are seen, and kept."""
-    from llama_index.tuning.llms.hosted_azure import AzureOpenAIFinetuneEngine
-    from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted.azure import AzureOpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted.engine import OpenAIFinetuneEngine
 
     key = os.environ.get(variable) if variable else None
     if variable and not key:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._quiet import no_bars
 from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.hf.processes import no_bars
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from llama_index.tuning.cli.output import console
+from llama_index.tuning.cli.common import console
 
 app = typer.Typer(
     help="Files of questions that people write.", no_args_is_help=True, rich_markup_mode=None
@@ -21,7 +21,7 @@ def template(
     kind: str = typer.Option("retrieval", help=f"What it is for: {_KINDS}."),
 ) -> None:
     """Write a table to fill in, with example rows."""
-    from llama_index.tuning.datasets._files import write_text_atomic
+    from llama_index.tuning._files import write_text_atomic
     from llama_index.tuning.datasets.table_shapes import TEMPLATES
 
     if kind not in TEMPLATES:

@@ -8,8 +8,8 @@ from typing import Literal, cast
 
 import typer
 
+from llama_index.tuning.cli.common import console, print_json, show_report
 from llama_index.tuning.cli.models import HELP, embedding_model
-from llama_index.tuning.cli.output import console, print_json, show_report
 from llama_index.tuning.datasets.routing import RoutingDataset
 
 app = typer.Typer(

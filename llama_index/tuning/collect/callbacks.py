@@ -11,9 +11,9 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 
-from llama_index.tuning._async import ThreadLock
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.collect.records import call_record, message_record
-from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.errors import DatasetError
 
@@ -172,7 +172,7 @@ def _answer(payload: dict[str, Any]) -> ChatMessage | None:
 
 
 def _example(call: _Call) -> ChatExample:
-    from llama_index.tuning.collect.chats import filled
+    from llama_index.tuning.collect.to_datasets import filled
 
     messages = [message_record(message) for message in call.messages]
     if call.response is not None:

@@ -25,14 +25,9 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation.base.event import BaseEvent
 from llama_index_instrumentation.event_handlers.base import BaseEventHandler
 
-from llama_index.tuning._async import at_own_work
+from llama_index.tuning._running import at_own_work
 from llama_index.tuning.collect.log import Batch
-from llama_index.tuning.collect.records import (
-    call_record,
-    message_record,
-    query_text,
-    scored,
-)
+from llama_index.tuning.collect.records import call_record, message_record, query_text, scored
 from llama_index.tuning.collect.spans import OpenSpan, Request, Spans
 
 if TYPE_CHECKING:

@@ -24,9 +24,8 @@ from llama_index.core.schema import MetadataMode
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index.tuning.collect.events import Events, EventTap
-from llama_index.tuning.collect.log import Batch, PathLike, TrafficLog
+from llama_index.tuning.collect.log import Batch, PathLike, Redact, TrafficLog, mask_secrets
 from llama_index.tuning.collect.records import node_attachments
-from llama_index.tuning.collect.redact import Redact, mask_secrets
 from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, begun, chosen_trace
 from llama_index.tuning.collect.traffic import RelevanceSource, Teacher, Traffic, Where
 

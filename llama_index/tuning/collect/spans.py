@@ -22,14 +22,9 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index_instrumentation.span.base import BaseSpan
 from llama_index_instrumentation.span_handlers.base import BaseSpanHandler
 
-from llama_index.tuning._async import at_own_work
+from llama_index.tuning._running import at_own_work
 from llama_index.tuning.collect.log import Batch
-from llama_index.tuning.collect.records import (
-    choice_record,
-    evaluation_record,
-    query_text,
-    scored,
-)
+from llama_index.tuning.collect.records import choice_record, evaluation_record, query_text, scored
 
 if TYPE_CHECKING:
     from llama_index.tuning.collect.recorder import FinetuningRecorder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.tuning.collect.log import PathLike, read_log
 from llama_index.tuning.collect.record_checks import record_fault, say_left_out
-from llama_index.tuning.datasets._validation import check_nodes
+from llama_index.tuning.datasets.checks import check_nodes
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, MetadataMode
@@ -239,7 +239,7 @@ class Traffic:
         part of the longer conversation, not a line of its own; an assistant's turn that is
         not itself a wanted exchange has weight 0.
         """
-        from llama_index.tuning.collect.chats import chat_dataset
+        from llama_index.tuning.collect.to_datasets import chat_dataset
 
         return chat_dataset(self, where, teacher)
 
@@ -251,7 +251,7 @@ class Traffic:
         Better is the answer that a user gave with `feedback(answer=…)`, or the one with the
         larger feedback (else judge's) score where the same prompt was answered differently.
         """
-        from llama_index.tuning.collect.chats import preference_dataset
+        from llama_index.tuning.collect.to_datasets import preference_dataset
 
         return preference_dataset(self, where, teacher)
 
@@ -266,7 +266,7 @@ class Traffic:
         own first hits teach it nothing: give a `teacher=` re-ranker, or
         `where=Only(min_feedback=…)`.
         """
-        from llama_index.tuning.collect.views import retrieval_dataset
+        from llama_index.tuning.collect.to_datasets import retrieval_dataset
 
         return retrieval_dataset(self, where, teacher, top_n)
 
@@ -278,7 +278,7 @@ class Traffic:
         `feedback(choice=…)` replaces the choice; a request with a score of 0 or less and no
         choice is left out.
         """
-        from llama_index.tuning.collect.views import routing_dataset
+        from llama_index.tuning.collect.to_datasets import routing_dataset
 
         return routing_dataset(self, where, teacher)
 
@@ -297,7 +297,10 @@ class Traffic:
             source: `"rerankers"`: the scores of the app's re-rankers; what one left out scores
                 lowest. `"users"`: 1 for the nodes that `feedback(relevant=…)` names, else 0.
         """
-        from llama_index.tuning.collect.views import relevance_dataset, users_relevance_dataset
+        from llama_index.tuning.collect.to_datasets import (
+            relevance_dataset,
+            users_relevance_dataset,
+        )
 
         if source == "users":
             if teacher is not None:
@@ -311,7 +314,7 @@ class Traffic:
         self, *, where: Where | None = None, teacher: Teacher | None = None
     ) -> JudgmentDataset:
         """Verdicts of judges, and users' feedback on answers as verdicts of people."""
-        from llama_index.tuning.collect.views import judgment_dataset
+        from llama_index.tuning.collect.to_datasets import judgment_dataset
 
         return judgment_dataset(self, where, teacher)
 

@@ -1,6 +1,5 @@
 """What engines learn from: plain data, validated, saved as JSON or JSON Lines."""
 
-from llama_index.tuning.datasets.retrieval import RetrievalDataset
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
+import lazy_loader
 
-__all__ = ["RetrievalDataset", "RoutingDataset", "RoutingExample"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

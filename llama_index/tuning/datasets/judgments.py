@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets._validation import HALF, is_number, is_utf8
+from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets.checks import HALF, is_number, is_utf8
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
-    from llama_index.tuning.datasets._judgment_rows import LoadedJudgments
-    from llama_index.tuning.datasets.agreement import Agreement
+    from llama_index.tuning.datasets.judgment_rows import Agreement, LoadedJudgments
     from llama_index.tuning.datasets.tables import Table
 
 
@@ -149,7 +148,7 @@ class JudgmentDataset:
             >>> loaded.counts
             {'rows': 3, 'kept': 2, 'response: bool made a text': 1, 'left out: no verdict': 1}
         """
-        from llama_index.tuning.datasets._judgment_rows import load_rows
+        from llama_index.tuning.datasets.judgment_rows import load_rows
 
         return load_rows(rows, columns or {}, verdicts, source, coerce)
 
@@ -195,7 +194,7 @@ class JudgmentDataset:
                 `reference_contexts`.
             source: who says that they pass; whom the dataset names as their author by default.
         """
-        from llama_index.tuning.datasets._judgment_rows import reference_answers
+        from llama_index.tuning.datasets.judgment_rows import reference_answers
 
         return cls(reference_answers(dataset, source))
 
@@ -228,7 +227,7 @@ class JudgmentDataset:
         Raises:
             DatasetError: fewer than two queries.
         """
-        from llama_index.tuning.datasets._judgment_rows import drawn_groups
+        from llama_index.tuning.datasets.judgment_rows import drawn_groups
 
         chosen = drawn_groups(self.judgments, test_size, seed)
         parts: tuple[list[Judgment], list[Judgment]] = ([], [])
@@ -255,7 +254,7 @@ class JudgmentDataset:
             >>> dataset.agreement("human", "gpt").equal
             0.0
         """
-        from llama_index.tuning.datasets.agreement import agreement_of_sources
+        from llama_index.tuning.datasets.judgment_rows import agreement_of_sources
 
         return agreement_of_sources(self, first, second)
 
@@ -268,7 +267,7 @@ class JudgmentDataset:
         Raises:
             DatasetError: no pair was judged in both orders by one source.
         """
-        from llama_index.tuning.datasets.agreement import agreement_of_orders
+        from llama_index.tuning.datasets.judgment_rows import agreement_of_orders
 
         return agreement_of_orders(self if source is None else self.by_source(source))
 
@@ -305,7 +304,7 @@ def samples_of(given: Any, predictions: Any = None) -> list[Judgment]:
     Raises:
         DatasetError: naming every fault by its number.
     """
-    from llama_index.tuning.datasets._judgment_rows import rag_samples, without_verdict
+    from llama_index.tuning.datasets.judgment_rows import rag_samples, without_verdict
 
     if hasattr(given, "examples"):
         return rag_samples(given, predictions)

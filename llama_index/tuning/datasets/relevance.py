@@ -1,22 +1,34 @@
-"""Queries with the texts that were found for them, and how relevant each one is."""
+"""Queries with the texts that were found for them, and how relevant each one is.
+
+What can be wrong with lists of candidates, each fault a sentence that names the ids.
+
+A re-ranker's answer as relevance: what the recorder saw, and what a teacher is asked for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llama_index.tuning.datasets._candidates import find_candidates
-from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets._groups import tied_groups
-from llama_index.tuning.datasets._relevance_checks import list_faults
-from llama_index.tuning.datasets._sources import from_feedback, from_labels, from_samples
-from llama_index.tuning.datasets._validation import check_node_ids, normalise
+from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning.datasets.candidates import find_candidates
+from llama_index.tuning.datasets.checks import (
+    HALF,
+    check_node_ids,
+    from_feedback,
+    from_labels,
+    from_samples,
+    is_utf8,
+)
+from llama_index.tuning.datasets.folds import tied_groups
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -358,3 +370,90 @@ def _unchecked(lists: list[RelevanceList]) -> RelevanceDataset:
     dataset = object.__new__(RelevanceDataset)
     dataset.lists = lists
     return dataset
+
+
+def list_faults(lists: Any) -> list[str]:
+    """Every fault of a relevance dataset's lists; an empty list means that they are sound."""
+    if not isinstance(lists, list):
+        return [f"lists must be a list, got {type(lists).__name__}"]
+    if not lists:
+        return ["there are no queries"]
+    faults: list[str] = []
+    seen: set[str] = set()
+    for item in lists:
+        if not isinstance(item.query_id, str) or not item.query_id:
+            faults.append(f"query id {item.query_id!r} must be a non-empty string")
+        elif item.query_id in seen:
+            faults.append(f"query id {item.query_id!r} occurs twice")
+        seen.add(item.query_id)
+        faults.extend(_faults_of(item))
+    if not faults and not any(c.score > 0 for item in lists for c in item.candidates):
+        faults.append("no candidate of any query is relevant (every score is 0)")
+    return faults
+
+
+def _faults_of(item: Any) -> Iterator[str]:
+    where = f"query {item.query_id!r}"
+    if not isinstance(item.query, str) or not item.query.strip():
+        yield f"{where}: the text is empty"
+    elif not is_utf8(item.query):
+        yield f"{where}: {HALF}"
+    if not item.candidates and not item.missed:
+        yield f"{where} has no candidates"
+    ids: set[Any] = set()
+    for candidate in item.candidates:
+        node = candidate.node_id
+        if not isinstance(node, str) or not node:
+            yield f"{where}: node id {node!r} must be a non-empty string"
+        elif node in ids:
+            yield f"{where}: node {node!r} occurs twice"
+        ids.add(node)
+        yield from _candidate_faults(candidate, f"{where}, node {node!r}")
+    for node, grade in item.missed.items():
+        if not _finite(grade) or grade <= 0:
+            yield f"{where}: the grade of missed node {node!r} must be above 0, got {grade!r}"
+        if not isinstance(node, str) or not node:
+            yield f"{where}: missed node id {node!r} must be a non-empty string"
+        elif node in ids:
+            yield f"{where}: node {node!r} is both a candidate and missed"
+
+
+def _candidate_faults(candidate: Any, where: str) -> Iterator[str]:
+    if not isinstance(candidate.text, str) or not candidate.text.strip():
+        yield f"{where}: the text is empty"
+    elif not is_utf8(candidate.text):
+        yield f"{where}: {HALF}"
+    if not _finite(candidate.score) or candidate.score < 0:
+        yield f"{where}: the score must be a finite number >= 0, got {candidate.score!r}"
+    if candidate.retrieval_score is not None and not _finite(candidate.retrieval_score):
+        yield f"{where}: retrieval_score must be finite, got {candidate.retrieval_score!r}"
+    if not isinstance(candidate.metadata, Mapping):
+        yield f"{where}: metadata must be a mapping, got {type(candidate.metadata).__name__}"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def ranked_scores(
+    ranked: Iterable[tuple[str, float | None]], given: Mapping[str, float | None]
+) -> dict[str, float]:
+    """How relevant a re-ranker finds each node that it returned; one that it left out is at 0.
+
+    A re-ranker that hands out no scores gives the reciprocal of the rank; one with scores below
+    0 has them all raised, so that none is.
+
+    Args:
+        ranked: ids with their scores, best first; where one comes twice the first counts.
+        given: the scores that they came with. A re-ranker that leaves all of them as they were,
+            such as `RankGPTRerank`, handed out none.
+    """
+    scores: dict[str, float | None] = {}
+    for id_, score in ranked:
+        scores.setdefault(id_, score)
+    own = {id_: score for id_, score in scores.items() if score is not None}
+    untouched = all(id_ in given and given[id_] == score for id_, score in own.items())
+    if untouched or len(own) < len(scores):
+        return {id_: 1 / rank for rank, id_ in enumerate(scores, start=1)}
+    lowest = min([0.0, *own.values()])
+    return {id_: score - lowest for id_, score in own.items()}

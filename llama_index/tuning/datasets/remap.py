@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.tuning.datasets._validation import check_nodes
+from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.datasets._files import read_json
+from llama_index.tuning._files import read_json
 from llama_index.tuning.datasets.tables import (
     Row,
     Table,

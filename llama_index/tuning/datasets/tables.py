@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.datasets._files import PathLike, read_json_lines
-from llama_index.tuning.datasets._validation import check_nodes, normalise
+from llama_index.tuning._files import PathLike, read_json_lines
+from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError, MissingExtraError
+from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode

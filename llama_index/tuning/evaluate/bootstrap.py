@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llama_index.tuning.report import Gain
+
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A mean paired difference with its interval.
-
-    Attributes:
-        base: mean of the base.
-        tuned: mean of the tuned.
-        low: lower end of the interval of `tuned - base`.
-        high: its upper end.
-        n: number of queries.
-        confidence: the interval's level, such as 0.9.
-    """
-
-    base: float
-    tuned: float
-    low: float
-    high: float
-    n: int
-    confidence: float
-
-    @property
-    def mean(self) -> float:
-        """The gain: tuned minus base."""
-        return self.tuned - self.base
 
 
 def paired_gain(

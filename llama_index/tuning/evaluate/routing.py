@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from llama_index.tuning._async import own_work
-from llama_index.tuning._progress import progress
+from llama_index.tuning._arrays import Float64
+from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets.routing import RoutingDataset
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,8 @@ class SelectionScores:
     """
 
     selected: list[tuple[str, ...]]
-    exact: FloatArray
-    recall: FloatArray
+    exact: Float64
+    recall: Float64
     failed: dict[int, str]
 
     def mean(self) -> dict[str, float]:
@@ -209,7 +206,7 @@ def evaluate_selector(
 
 def set_scores(
     selected: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Float64, Float64]:
     """Exact match and recall of each selected set; selecting nothing is right for none wanted."""
     exact, recall = [], []
     for found, right in zip(map(set, selected), map(set, wanted), strict=True):

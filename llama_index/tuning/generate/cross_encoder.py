@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._async import own_work
-from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import own_work
+from llama_index.tuning.asking.calls import CallOptions, Calls, Question, check_counts
+from llama_index.tuning.asking.parsing import parse_questions
+from llama_index.tuning.asking.run import default_llm, run_items
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate.calls import CallOptions, Calls, Question, check_counts
-from llama_index.tuning.generate.duplicates import question_key
-from llama_index.tuning.generate.parsing import parse_questions
-from llama_index.tuning.generate.prompts import (
+from llama_index.tuning.generate.questions import (
     DEFAULT_QUERY_DOC_RELEVANCE_PROMPT,
     DEFAULT_QUERY_GEN_SYSTEM_PROMPT,
     DEFAULT_QUERY_GEN_USER_PROMPT,
     check_template,
 )
 from llama_index.tuning.generate.relevance import RelevanceLabels, label_relevance
-from llama_index.tuning.generate.runs import default_llm, run_items
+from llama_index.tuning.text.sentences import question_key
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -9,26 +9,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._async import own_work
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import own_work
+from llama_index.tuning.asking import parsing as schemas
+from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.parsing import parse_questions
+from llama_index.tuning.asking.results import GeneratedDataset, Outcomes, query_id
+from llama_index.tuning.asking.run import default_llm, run_items
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets._files import PathLike
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.evaluate.search import top_k
-from llama_index.tuning.generate import schemas
-from llama_index.tuning.generate.calls import (
-    CallOptions,
-    Calls,
-    OnFailure,
-    Question,
-    check_counts,
-)
-from llama_index.tuning.generate.duplicates import question_key
-from llama_index.tuning.generate.failures import Outcomes
-from llama_index.tuning.generate.parsing import parse_questions
-from llama_index.tuning.generate.prompts import MULTI_HOP_PROMPT, VERIFY_PROMPT
-from llama_index.tuning.generate.results import GeneratedDataset, query_id
-from llama_index.tuning.generate.runs import default_llm, run_items
+from llama_index.tuning.generate.questions import MULTI_HOP_PROMPT, VERIFY_PROMPT
+from llama_index.tuning.text.sentences import question_key
+from llama_index.tuning.vectors.search import top_k
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -222,7 +215,7 @@ def _near_by_vector(
 ) -> Iterator[tuple[int, list[int]]]:
     from llama_index.core.schema import MetadataMode
 
-    from llama_index.tuning.embeddings.vectors import Embedder
+    from llama_index.tuning.vectors.embedder import Embedder
 
     assert embed_model is not None
     texts = [node.get_content(MetadataMode.EMBED) for node in nodes]

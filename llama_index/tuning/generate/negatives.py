@@ -1,42 +1,130 @@
-"""Hard negatives: documents that a search ranks high for a query and that do not answer it."""
+"""Hard negatives: documents that a search ranks high for a query and that do not answer it.
+
+A retrieval dataset with hard negatives.
+"""
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from llama_index.tuning._async import own_work
-from llama_index.tuning._progress import progress
+from llama_index.tuning._arrays import Float32
+from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning._running import own_work, progress
+from llama_index.tuning.asking.calls import CallOptions, Calls, Question, check_counts
+from llama_index.tuning.asking.results import Failure
+from llama_index.tuning.asking.run import run_items
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets._files import PathLike
-from llama_index.tuning.embeddings.vectors import Embedder, document_vectors
-from llama_index.tuning.errors import VectorError
-from llama_index.tuning.evaluate.search import FloatArray, unit_rows
-from llama_index.tuning.generate.calls import CallOptions, Calls, Question, check_counts
-from llama_index.tuning.generate.candidates import (
+from llama_index.tuning.errors import DatasetError, VectorError
+from llama_index.tuning.generate.questions import NEGATIVE_PROMPT
+from llama_index.tuning.generate.reranker_labels import (
     Backend,
     Candidates,
     check_rank_range,
     retrieved,
     searched,
 )
-from llama_index.tuning.generate.duplicates import check_threshold, same_text
-from llama_index.tuning.generate.mined import MinedDataset
-from llama_index.tuning.generate.prompts import NEGATIVE_PROMPT
-from llama_index.tuning.generate.runs import run_items
+from llama_index.tuning.text.sentences import check_threshold, same_text
+from llama_index.tuning.vectors.embedder import Embedder, document_vectors
+from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
     from llama_index.core.schema import NodeWithScore
+
+
+@dataclass(repr=False)
+class MinedDataset(RetrievalDataset):
+    """A `RetrievalDataset` with, for each query, documents that look right and are not.
+
+    Args:
+        negatives: query id → document ids, the hardest first; a query may have none.
+        failures: LLM checks that failed; the documents concerned were left out.
+        counts: what was found, and why candidates were left out.
+
+    Example:
+        >>> mined = MinedDataset(
+        ...     {"q": "Fee?"}, {"a": "5 euros.", "b": "Free."}, {"q": ["a"]}, negatives={"q": ["b"]}
+        ... )
+        >>> list(mined.triplets())
+        [('Fee?', '5 euros.', 'Free.')]
+    """
+
+    negatives: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        faults = [
+            f"negatives of {id_!r}: {fault}"
+            for id_, docs in self.negatives.items()
+            for fault in self._faults(id_, docs)
+        ]
+        if faults:
+            raise DatasetError("the negatives have faults:", faults)
+
+    def triplets(self) -> Iterator[tuple[str, str, str]]:
+        """(query, positive, negative) texts: each positive with each negative of its query."""
+        for id_, docs in self.negatives.items():
+            for positive in self.relevant_docs[id_]:
+                for negative in docs:
+                    yield self.queries[id_], self.corpus[positive], self.corpus[negative]
+
+    def labelled_pairs(self) -> Iterator[tuple[str, str, int]]:
+        """(query, text, 1 or 0): what a re-ranker learns from."""
+        for id_, query in self.queries.items():
+            for doc in self.relevant_docs[id_]:
+                yield query, self.corpus[doc], 1
+            for doc in self.negatives.get(id_, []):
+                yield query, self.corpus[doc], 0
+
+    def totals(self) -> dict[str, int]:
+        """Queries, negatives, and queries that have none."""
+        return {
+            "queries": len(self),
+            "negatives": sum(map(len, self.negatives.values())),
+            "queries_without": sum(not self.negatives.get(id_) for id_ in self.queries),
+        }
+
+    def save_negatives(self, path: PathLike) -> None:
+        """`{"query_id": …, "negatives": […]}` as JSON Lines; the rest is saved by `save_json`."""
+        rows = (
+            json.dumps({"query_id": id_, "negatives": docs}, ensure_ascii=False)
+            for id_, docs in self.negatives.items()
+        )
+        write_text_atomic(path, "".join(f"{row}\n" for row in rows))
+
+    @classmethod
+    def with_negatives(cls, dataset: RetrievalDataset, path: PathLike) -> MinedDataset:
+        """A dataset together with the negatives that `save_negatives` wrote for it."""
+        found: dict[str, list[str]] = {}
+        for number, row in read_json_lines(path):
+            if set(row) != {"query_id", "negatives"}:
+                raise DatasetError(f"{path}, line {number} must have query_id and negatives")
+            found[row["query_id"]] = row["negatives"]
+        return cls(dataset.queries, dataset.corpus, dataset.relevant_docs, negatives=found)
+
+    def _faults(self, query_id: str, docs: list[str]) -> Iterator[str]:
+        if query_id not in self.queries:
+            yield "no such query"
+            return
+        for doc in docs:
+            if doc not in self.corpus:
+                yield f"document {doc!r} is not in the corpus"
+            elif doc in self.relevant_docs[query_id]:
+                yield f"document {doc!r} is relevant to it"
+
 
 Sampling = Literal["top", "random"]
 
@@ -51,7 +139,7 @@ def mine_hard_negatives(
     *,
     embed_model: BaseEmbedding | None = None,
     vectors: Any = None,
-    query_vectors: FloatArray | None = None,
+    query_vectors: Float32 | None = None,
     num_negatives: int = 5,
     rank_range: Sequence[int] = (1, 100),
     relative_margin: float | None = 0.05,
@@ -150,7 +238,7 @@ class _Space:
         dataset: RetrievalDataset,
         embed_model: BaseEmbedding | None,
         vectors: Any,
-        query_vectors: FloatArray | None,
+        query_vectors: Float32 | None,
         show_progress: bool,
     ) -> None:
         self.dataset = dataset
@@ -159,12 +247,12 @@ class _Space:
         self.query_vectors = query_vectors
         self.show_progress = show_progress
 
-    def documents(self) -> FloatArray:
+    def documents(self) -> Float32:
         if self.vectors is None and self.embed_model is None:
             raise ValueError("pass a retriever, or vectors, or an embed_model to make them")
         return document_vectors(self.dataset.corpus, self.vectors, self._embedder())
 
-    def queries(self) -> FloatArray:
+    def queries(self) -> Float32:
         if self.query_vectors is None:
             return self._embedder().queries(list(self.dataset.queries.values()))
         array = np.asarray(self.query_vectors, dtype=np.float32)
@@ -187,10 +275,10 @@ class _NoModel(Embedder):
     def __init__(self) -> None:
         pass
 
-    def documents(self, texts: Sequence[str]) -> FloatArray:
+    def documents(self, texts: Sequence[str]) -> Float32:
         raise ValueError(f"{len(texts)} documents have no vector; pass an embed_model for them")
 
-    def queries(self, texts: Sequence[str]) -> FloatArray:
+    def queries(self, texts: Sequence[str]) -> Float32:
         raise ValueError(
             f"embed_model is needed to embed the {len(texts)} queries; or pass query_vectors"
         )
@@ -204,7 +292,7 @@ class _Rules:
     ranks: tuple[int, int]
     margin: float | None
     near_duplicate: float | None
-    documents: FloatArray | None = None
+    documents: Float32 | None = None
 
     def __post_init__(self) -> None:
         check_threshold("near_duplicate", self.near_duplicate)

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._async import own_work
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import own_work
+from llama_index.tuning.asking import parsing as schemas
+from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.parsing import parse_questions
+from llama_index.tuning.asking.results import GeneratedDataset, query_id
+from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets._files import PathLike
-from llama_index.tuning.generate import schemas
-from llama_index.tuning.generate.calls import (
-    CallOptions,
-    Calls,
-    OnFailure,
-    Question,
-    check_counts,
-)
-from llama_index.tuning.generate.duplicates import question_key
-from llama_index.tuning.generate.parsing import parse_questions
-from llama_index.tuning.generate.prompts import PARAPHRASE_PROMPT, STYLE, styles_of
-from llama_index.tuning.generate.results import GeneratedDataset, query_id
-from llama_index.tuning.generate.runs import default_llm, run_items, turn
+from llama_index.tuning.generate.questions import PARAPHRASE_PROMPT, STYLE, styles_of
+from llama_index.tuning.text.sentences import question_key
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM

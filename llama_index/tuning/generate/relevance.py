@@ -8,19 +8,18 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from llama_index.tuning._async import own_work
-from llama_index.tuning._progress import progress
+from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning._running import own_work, progress
+from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question
+from llama_index.tuning.asking.results import Failure
+from llama_index.tuning.asking.run import check_run, default_llm, run_items
 from llama_index.tuning.asking.verdicts import parse_grade, parse_yes_no
-from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure, Question
-from llama_index.tuning.generate.failures import Failure
-from llama_index.tuning.generate.prompts import (
+from llama_index.tuning.generate.questions import (
     DEFAULT_QUERY_DOC_RELEVANCE_PROMPT,
     GRADED_PROMPT,
     check_template,
 )
-from llama_index.tuning.generate.runs import check_run, default_llm, run_items
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever

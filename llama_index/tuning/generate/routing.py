@@ -6,13 +6,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._async import own_work
-from llama_index.tuning._progress import progress
-from llama_index.tuning.datasets._validation import normalise
+from llama_index.tuning._running import own_work, progress
+from llama_index.tuning.asking.parsing import parse_questions
 from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
 from llama_index.tuning.errors import DatasetError, ReplyError
-from llama_index.tuning.generate.parsing import parse_questions
 from llama_index.tuning.generate.sentences import generate_sentence_queries
+from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM

@@ -7,10 +7,11 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llama_index.tuning.datasets._validation import check_nodes, normalise
+from llama_index.tuning.asking.results import GeneratedDataset
+from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate.results import GeneratedDataset
 from llama_index.tuning.text.segmentation import count_words, sentences
+from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode

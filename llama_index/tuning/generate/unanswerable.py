@@ -8,32 +8,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
-from llama_index.tuning._async import own_work
+from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
+from llama_index.tuning._running import own_work
+from llama_index.tuning.asking import parsing as schemas
+from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.parsing import parse_questions
+from llama_index.tuning.asking.results import Failure, Outcomes, query_id
+from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets._files import PathLike, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets._validation import check_nodes
+from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate import schemas
-from llama_index.tuning.generate.calls import (
-    CallOptions,
-    Calls,
-    OnFailure,
-    Question,
-    check_counts,
-)
-from llama_index.tuning.generate.duplicates import question_key
-from llama_index.tuning.generate.failures import Failure, Outcomes
-from llama_index.tuning.generate.parsing import parse_questions
-from llama_index.tuning.generate.prompts import (
+from llama_index.tuning.generate.questions import (
     OUT_OF_SCOPE_PROMPT,
     STYLE,
     UNANSWERABLE_PROMPT,
     VERIFY_PROMPT,
     styles_of,
 )
-from llama_index.tuning.generate.results import query_id
-from llama_index.tuning.generate.runs import default_llm, run_items, turn
+from llama_index.tuning.text.sentences import question_key
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever

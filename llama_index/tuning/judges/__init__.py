@@ -1,1 +1,5 @@
 """Judges: what an app's answers are worth, and how far the verdicts can be trusted."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 
-    from llama_index.tuning.judges.features import FeatureMaker, Vectors
-    from llama_index.tuning.judges.material import Material
-    from llama_index.tuning.judges.report import JudgeReport
-    from llama_index.tuning.judges.student import EvaluatorModel, JudgeModel, Lesson
+    from llama_index.tuning.judges.data import JudgeData
+    from llama_index.tuning.judges.light.features import FeatureMaker, Vectors
+    from llama_index.tuning.judges.run import JudgeReport
+    from llama_index.tuning.judges.student import EvaluatorModel, JudgeModel, TrainingData
 
 logger = logging.getLogger(__name__)
 
@@ -120,19 +120,19 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             DatasetError: verdicts that cannot be learnt from, each named.
         """
         from llama_index.tuning import artifacts
-        from llama_index.tuning.embeddings.identity import model_signature
-        from llama_index.tuning.judges.material import check_held_out, check_trainable, material_of
+        from llama_index.tuning.judges.data import check_held_out, check_trainable, judge_data_of
+        from llama_index.tuning.judges.loading import check_models
         from llama_index.tuning.judges.run import details_of, shortcut_opinions, write_report
-        from llama_index.tuning.judges.serving import check_models
+        from llama_index.tuning.vectors.stores import model_signature
 
         check_models(self.embed_model, self.defer_to)
         if self.model_output_path is not None:
             artifacts.check_writable(self.model_output_path)
-        material = material_of(self.dataset, self.options)
+        material = judge_data_of(self.dataset, self.options)
         check_trainable(material, self.options.folds)
         held_out = None
         if self.val_dataset is not None:
-            held_out = material_of(self.val_dataset, self.options, "val_dataset")
+            held_out = judge_data_of(self.val_dataset, self.options, "val_dataset")
             check_held_out(material, held_out)
         self._student.check(material, held_out)
         started = time.perf_counter()
@@ -192,10 +192,10 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
 
         return TunedJudge(self._judge, self.embed_model, **model_kwargs)
 
-    def _lesson(self, material: Material, held_out: Material | None) -> Lesson:
-        from llama_index.tuning.embeddings.identity import base_name
+    def _lesson(self, material: JudgeData, held_out: JudgeData | None) -> TrainingData:
         from llama_index.tuning.judges.run import rows_of, topics_of
-        from llama_index.tuning.judges.student import Lesson
+        from llama_index.tuning.judges.student import TrainingData
+        from llama_index.tuning.vectors.stores import base_name
 
         maker = self._maker(material)
         vectors = self._vectors(maker, material)
@@ -205,7 +205,7 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         other = None
         if held_out is not None:
             other = maker.table(held_out.items, self._vectors(maker, held_out))
-        return Lesson(
+        return TrainingData(
             material=material,
             held_out=held_out,
             options=self.options,
@@ -217,9 +217,9 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             show_progress=self.show_progress,
         )
 
-    def _maker(self, material: Material) -> FeatureMaker:
-        from llama_index.tuning.judges.features import FeatureMaker, statistics_of
-        from llama_index.tuning.rerankers.words import Analyzer
+    def _maker(self, material: JudgeData) -> FeatureMaker:
+        from llama_index.tuning.judges.light.features import FeatureMaker, statistics_of
+        from llama_index.tuning.text.words import Analyzer
 
         analyzer = Analyzer(self.options.language)
         return FeatureMaker(
@@ -231,11 +231,11 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             style=not material.pairwise,
         )
 
-    def _vectors(self, maker: FeatureMaker, material: Material) -> Vectors | None:
+    def _vectors(self, maker: FeatureMaker, material: JudgeData) -> Vectors | None:
         if self.embed_model is None:
             return None
-        from llama_index.tuning.embeddings.vectors import Embedder
-        from llama_index.tuning.judges.features import vectors_for
+        from llama_index.tuning.judges.light.features import vectors_for
+        from llama_index.tuning.vectors.embedder import Embedder
 
         embedder = Embedder(
             self.embed_model,

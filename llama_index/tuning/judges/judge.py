@@ -14,15 +14,20 @@ from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 
 from llama_index.tuning import artifacts
-from llama_index.tuning.embeddings.identity import base_name, check_signature, same_name
-from llama_index.tuning.embeddings.memory import RememberingEmbedder
+from llama_index.tuning._arrays import Float64
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.features import Floats
-from llama_index.tuning.judges.items import items_of
-from llama_index.tuning.judges.kinds import load_model
-from llama_index.tuning.judges.light import TIE, Line
-from llama_index.tuning.judges.serving import EMPTY, check_models, feedback_of, invalid_reason
+from llama_index.tuning.judges.data import items_of
+from llama_index.tuning.judges.loading import (
+    EMPTY,
+    check_models,
+    feedback_of,
+    invalid_reason,
+    load_model,
+)
+from llama_index.tuning.judges.records import TIE, DecisionRule
 from llama_index.tuning.judges.student import JudgeModel
+from llama_index.tuning.vectors.embedder import RememberingEmbedder
+from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -99,7 +104,7 @@ class TunedJudge(BaseEvaluator):
         """Hashes of the items the judge was trained on."""
         return self.model.training_keys
 
-    def probabilities(self, dataset: Any) -> Floats:
+    def probabilities(self, dataset: Any) -> Float64:
         """Calibrated probability that each item passes, or that the first is better.
 
         Args:
@@ -160,7 +165,7 @@ class TunedJudge(BaseEvaluator):
             result.feedback = f"{result.feedback}\nfor defer_to, which failed: {exc!r}"
             return result
 
-    def with_line(self, line: Line) -> TunedJudge:
+    def with_line(self, line: DecisionRule) -> TunedJudge:
         """The same judge with another calibration, threshold or margin."""
         found = copy.copy(self)
         found.model = replace(cast(Any, self.model), line=line)

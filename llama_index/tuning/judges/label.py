@@ -8,25 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._async import own_work, run_async
-from llama_index.tuning._progress import progress
-from llama_index.tuning.datasets._files import PathLike
-from llama_index.tuning.datasets.judgments import (
-    Judgment,
-    JudgmentDataset,
-    samples_of,
-)
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import own_work, progress, run_async
+from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, check_counts
+from llama_index.tuning.asking.results import Failure, Outcomes
+from llama_index.tuning.asking.run import identity, run_items
+from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset, samples_of
 from llama_index.tuning.errors import DatasetError, ReplyError
-from llama_index.tuning.generate.calls import CallOptions, Calls, OnFailure, check_counts
-from llama_index.tuning.generate.failures import Failure, Outcomes
-from llama_index.tuning.generate.runs import run_items
 from llama_index.tuning.judges.teacher import (
     FIELDS,
     NEITHER,
     as_given,
     check_samples,
     evaluate,
-    identity,
     llm_of,
     name_of,
     prompts_of,

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llama_index.tuning._arrays import Float64, Ints
 from llama_index.tuning.evaluate.bootstrap import RESAMPLES
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Measure = Callable[[Floats], Floats]
+Measure = Callable[[Float64], Float64]
 
 _AT_ONCE = 2_000_000
 
@@ -43,7 +41,7 @@ def intervals(
     rows = np.unique(clusters, return_inverse=True)[1]
     count = int(rows.max()) + 1
     rng = np.random.default_rng(seed)
-    values: dict[str, list[Floats]] = {name: [] for name in measures}
+    values: dict[str, list[Float64]] = {name: [] for name in measures}
     step = max(1, _AT_ONCE // len(rows))
     for start in range(0, RESAMPLES, step):
         size = min(step, RESAMPLES - start)
@@ -62,21 +60,21 @@ def intervals(
     return found
 
 
-def mean_of(values: Floats, rows: Ints | None = None) -> Measure:
+def mean_of(values: Float64, rows: Ints | None = None) -> Measure:
     """The mean of values, each of which belongs to one of the rows; by default one to each."""
     given = np.asarray(values, dtype=np.float64)
 
-    def measure(weights: Floats) -> Floats:
+    def measure(weights: Float64) -> Float64:
         mine = weights if rows is None else weights[:, rows]
         return _divide(mine @ given, mine.sum(axis=1))
 
     return measure
 
 
-def auroc_of(truth: Floats, chances: Floats) -> Measure:
+def auroc_of(truth: Float64, chances: Float64) -> Measure:
     """The area under the ROC curve, by Mann and Whitney's (1947) statistic."""
 
-    def measure(weights: Floats) -> Floats:
+    def measure(weights: Float64) -> Float64:
         right, wrong = weights * truth, weights * (1 - truth)
         passes, fails = right.sum(axis=1), wrong.sum(axis=1)
         ranks = (right * _ranks(chances, weights)).sum(axis=1)
@@ -85,7 +83,7 @@ def auroc_of(truth: Floats, chances: Floats) -> Measure:
     return measure
 
 
-def calibration_error_of(chances: Floats, truth: Floats, bins: int = 15) -> Measure:
+def calibration_error_of(chances: Float64, truth: Float64, bins: int = 15) -> Measure:
     """The expected calibration error of `evaluate.routing.calibration_error`."""
     slot = np.minimum((chances * bins).astype(np.int64), bins - 1)
     gaps = np.zeros((len(chances), bins))
@@ -93,12 +91,12 @@ def calibration_error_of(chances: Floats, truth: Floats, bins: int = 15) -> Meas
     return lambda weights: _divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
 
 
-def pearson_of(one: Floats, other: Floats) -> Measure:
+def pearson_of(one: Float64, other: Float64) -> Measure:
     """Pearson's correlation."""
     return lambda weights: _correlation(one, other, weights)
 
 
-def spearman_of(one: Floats, other: Floats) -> Measure:
+def spearman_of(one: Float64, other: Float64) -> Measure:
     """Spearman's correlation: Pearson's, of the ranks within the resample."""
     return lambda weights: _correlation(_ranks(one, weights), _ranks(other, weights), weights)
 
@@ -108,7 +106,7 @@ def among(rows: Ints, measure: Measure) -> Measure:
     return lambda weights: measure(weights[:, rows])
 
 
-def _ranks(values: Floats, weights: Floats) -> Floats:
+def _ranks(values: Float64, weights: Float64) -> Float64:
     """Rank of each value within each resample, equal ones sharing theirs; shape of `weights`."""
     order = np.argsort(values, kind="stable")
     _, starts, slot = np.unique(values[order], return_index=True, return_inverse=True)
@@ -116,11 +114,11 @@ def _ranks(values: Floats, weights: Floats) -> Floats:
     ranks = np.cumsum(often, axis=1) - often + (often + 1) / 2
     place = np.empty(len(values), dtype=np.int64)
     place[order] = slot
-    found: Floats = ranks[:, place]
+    found: Float64 = ranks[:, place]
     return found
 
 
-def _correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
+def _correlation(one: Float64, other: Float64, weights: Float64) -> Float64:
     total = weights.sum(axis=1, keepdims=True)
     a = one - _divide((weights * one).sum(axis=1, keepdims=True), total)
     b = other - _divide((weights * other).sum(axis=1, keepdims=True), total)
@@ -128,8 +126,8 @@ def _correlation(one: Floats, other: Floats, weights: Floats) -> Floats:
     return _divide((weights * a * b).sum(axis=1), np.sqrt(spread))
 
 
-def _divide(above: Floats, below: Floats) -> Floats:
+def _divide(above: Float64, below: Float64) -> Float64:
     """NaN where nothing is below: the measure is undefined on that resample."""
-    found: Floats = np.full(np.shape(above), np.nan)
+    found: Float64 = np.full(np.shape(above), np.nan)
     np.divide(above, below, out=found, where=below > 1e-12)
     return found

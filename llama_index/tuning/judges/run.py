@@ -1,31 +1,30 @@
-"""A run: features, the judge and its shortcuts fitted alike, measured, reported."""
+"""A run: features, the judge and its shortcuts fitted alike, measured, reported.
+
+The report of a judge: what every report has, and what only judges have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._arrays import Float64, Ints
+from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.judgments import JudgmentDataset
-from llama_index.tuning.evaluate.bootstrap import Gain
 from llama_index.tuning.evaluate.routing import DeferralPoint, deferral_curve
 from llama_index.tuning.gate import Accept, decide
-from llama_index.tuning.judges.features import Floats, Vectors
-from llama_index.tuning.judges.fitting import Rows, fit
-from llama_index.tuning.judges.light import TIE
-from llama_index.tuning.judges.light_training import opinions
-from llama_index.tuning.judges.material import Material, other_verdicts
-from llama_index.tuning.judges.measuring import METRICS, NO_VERDICT, agreement_gains
+from llama_index.tuning.judges.data import JudgeData, other_verdicts
+from llama_index.tuning.judges.light.features import Topics, Vectors, main_directions
+from llama_index.tuning.judges.light.fit import fit, opinions
+from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_of
 from llama_index.tuning.judges.options import JudgeOptions
-from llama_index.tuning.judges.report import JudgeReport
-from llama_index.tuning.judges.student import Ints, Learnt, Lesson, Opinions, Student
-from llama_index.tuning.judges.summary import summary_of
-from llama_index.tuning.judges.topics import Topics, main_directions
-from llama_index.tuning.report import installed_versions
-from llama_index.tuning.rerankers.crossfit import fold_numbers
+from llama_index.tuning.judges.records import NO_VERDICT, TIE, Predictions, Rows
+from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
+from llama_index.tuning.report import FinetuneReport, Gain, installed_versions
 
 MIN_PEOPLE = 20
 """From so many verdicts of people on, people are the truth that is measured against."""
@@ -35,7 +34,7 @@ ASKED = "people's verdicts where the teacher was asked"
 
 
 def rows_of(
-    material: Material, table: Floats, options: JudgeOptions, columns: Sequence[str] = ()
+    material: JudgeData, table: Float64, options: JudgeOptions, columns: Sequence[str] = ()
 ) -> Rows:
     """The material's rows, dealt into folds by query."""
     members = [np.flatnonzero(material.clusters == c) for c in np.unique(material.clusters)]
@@ -44,7 +43,7 @@ def rows_of(
     return Rows(table, material.labels, material.weights, fold, material.pairwise, topics)
 
 
-def topics_of(vectors: Vectors, material: Material) -> Topics:
+def topics_of(vectors: Vectors, material: JudgeData) -> Topics:
     """Main directions of the training queries and responses."""
     texts = dict.fromkeys(item.response for item in material.items if item.response)
     known = [vectors.texts[text] for text in texts if text in vectors.texts]
@@ -53,7 +52,7 @@ def topics_of(vectors: Vectors, material: Material) -> Topics:
     return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
 
 
-def shortcut_opinions(lesson: Lesson, measured: Ints | None) -> dict[str, Opinions]:
+def shortcut_opinions(lesson: TrainingData, measured: Ints | None) -> dict[str, Predictions]:
     """What needs no judge, fitted on the same folds: base rate, length, overlap.
 
     On the same items as the judge's: those held out, or `measured` rows of the material.
@@ -71,18 +70,18 @@ def shortcut_opinions(lesson: Lesson, measured: Ints | None) -> dict[str, Opinio
     return found
 
 
-def _majority(rows: Rows, count: int) -> Opinions:
+def _majority(rows: Rows, count: int) -> Predictions:
     values = np.unique(rows.labels)
     sums = [rows.weights[rows.labels == value].sum() for value in values]
     rate = float(np.average(rows.labels, weights=rows.weights))
     verdict = float(values[int(np.argmax(sums))])
-    return Opinions(np.full(count, rate), np.full(count, verdict), np.zeros(count))
+    return Predictions(np.full(count, rate), np.full(count, verdict), np.zeros(count))
 
 
 def write_report(
-    lesson: Lesson,
-    learnt: Learnt,
-    shortcuts: dict[str, Opinions],
+    lesson: TrainingData,
+    learnt: TrainingResult,
+    shortcuts: dict[str, Predictions],
     dataset: JudgmentDataset,
     *,
     student: Student,
@@ -140,7 +139,7 @@ def write_report(
 
 
 def _deferral(
-    certainties: Floats, correct: NDArray[np.bool_], right: Floats
+    certainties: Float64, correct: NDArray[np.bool_], right: Float64
 ) -> list[DeferralPoint]:
     """The curve, of a judge that says how certain it is."""
     if np.isnan(certainties).any():
@@ -149,7 +148,10 @@ def _deferral(
 
 
 def _data(
-    lesson: Lesson, learnt: Learnt, dataset: JudgmentDataset, people: NDArray[np.bool_]
+    lesson: TrainingData,
+    learnt: TrainingResult,
+    dataset: JudgmentDataset,
+    people: NDArray[np.bool_],
 ) -> dict[str, Any]:
     line = getattr(learnt.model, "line", None)  # of a model that has calibration and threshold
     return {
@@ -163,7 +165,7 @@ def _data(
     }
 
 
-def _measured_rows(material: Material) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _measured_rows(material: JudgeData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows to measure on, and the teacher's where people are the truth."""
     people = np.flatnonzero(material.people)
     if MIN_PEOPLE <= len(people) < len(material.people):
@@ -172,7 +174,11 @@ def _measured_rows(material: Material) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def _compare(
-    material: Material, rows: NDArray[np.int64], base: Opinions, judge: Opinions, o: JudgeOptions
+    material: JudgeData,
+    rows: NDArray[np.int64],
+    base: Predictions,
+    judge: Predictions,
+    o: JudgeOptions,
 ) -> dict[str, Gain]:
     return agreement_gains(
         material.labels[rows],
@@ -185,7 +191,7 @@ def _compare(
 
 
 def _notes(
-    material: Material,
+    material: JudgeData,
     rows: NDArray[np.int64],
     others: NDArray[np.int64],
     compared: dict[str, dict[str, Gain]],
@@ -205,14 +211,14 @@ def _notes(
     return notes
 
 
-def measured_material(lesson: Lesson, learnt: Learnt) -> Material:
+def measured_material(lesson: TrainingData, learnt: TrainingResult) -> JudgeData:
     """The verdicts that the student's opinions are on."""
     if lesson.held_out is not None:
         return lesson.held_out
     return lesson.material if learnt.measured is None else lesson.material[learnt.measured]
 
 
-def _silence(teacher: Floats) -> list[str]:
+def _silence(teacher: Float64) -> list[str]:
     """That the teacher's missing verdicts are counted, and how."""
     count = int((teacher == NO_VERDICT).sum())
     if not count:
@@ -225,3 +231,75 @@ def details_of(report: JudgeReport) -> dict[str, Any]:
     """What an artifact keeps of the report."""
     names = ("accepted", "reason", "options", "data", "summary", "intervals", "versions")
     return {name: getattr(report, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeReport(FinetuneReport):
+    """How well a judge agrees with its teachers or with people, beside what needs no judge.
+
+    `gains` compare it with the best shortcut, which is the base.
+
+    Attributes:
+        summary: the judge's agreement; `auroc`, `calibration_error`, `flip_rate` (share of pairs
+            whose verdict depends on their order), `teacher_agreement` (of the teacher with
+            people, on the items that it was asked about; no verdict is a wrong one),
+            `people_agreement` (of people with one another), where there are any. Where verdicts
+            are scores, `pearson` and `spearman` of the judge's probability with them, and of the
+            teacher's scores with people's (`teacher_pearson`, …).
+        intervals: lower and upper end of those figures, at the level of the gains, queries drawn
+            whole. The calibration error can only grow by chance, and grows again in each
+            resample: its interval leans upwards, the more so the fewer the verdicts.
+        shortcuts: baseline → its agreement, measured and fitted like the judge: the most frequent
+            verdict, length only, overlap only; of an LLM also the same LLM untuned.
+        deferral: accuracy against the share of answers handed to the teacher.
+
+    A judge that gives verdicts only (`LLMStudent`) has neither `auroc`, `calibration_error` nor
+    `deferral`; its correlations are those of its own scores.
+    """
+
+    summary: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    shortcuts: dict[str, dict[str, float]] = field(default_factory=dict)
+    deferral: list[DeferralPoint] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            super().__str__(),
+            "",
+            f"  {'shortcut':<22}"
+            + "".join(f"{name:>20}" for name in next(iter(self.shortcuts.values()), {})),
+        ]
+        for name, scores in self.shortcuts.items():
+            lines.append(f"  {name:<22}" + "".join(f"{value:>20.4f}" for value in scores.values()))
+        lines += ["", *(f"  {line}" for line in self.summary_lines())]
+        if self.deferral:
+            lines += ["", "  handed over   kept right   all right   at random"]
+            first, last = self.deferral[0].accuracy, self.deferral[-1].accuracy
+        for point in self.deferral:
+            every = ""
+            if point.accuracy is not None and first is not None and last is not None:
+                drawn = first + point.share * (last - first)
+                every = f"{point.accuracy:12.3f}{drawn:12.3f}"
+            lines.append(f"  {point.share:>11.0%}{point.kept_accuracy:13.3f}{every}")
+        return "\n".join(lines).rstrip()
+
+    def summary_lines(self) -> list[str]:
+        """The summary for people: a figure a line, with its interval."""
+        lines = []
+        for name, value in self.summary.items():
+            line = f"{name:<22}{value:>8.4f}"
+            if name in self.intervals:
+                low, high = self.intervals[name]
+                line += f"   {low:.4f} to {high:.4f}"
+            lines.append(line)
+        return lines
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JudgeReport:
+        """The report that `to_dict` gave."""
+        fields = dict(data)
+        fields["intervals"] = {name: tuple(ends) for name, ends in fields["intervals"].items()}
+        fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
+        found = super().from_dict(fields)
+        assert isinstance(found, cls)
+        return found

@@ -12,20 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from llama_index.tuning._arrays import Bools, Float64, Ints
+from llama_index.tuning.judges.records import Predictions
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
 
-    from llama_index.tuning.embeddings.vectors import Embedder
-    from llama_index.tuning.judges.features import FeatureMaker, Floats
-    from llama_index.tuning.judges.fitting import Rows
-    from llama_index.tuning.judges.light import Line, Strange
-    from llama_index.tuning.judges.material import Material
+    from llama_index.tuning.judges.data import JudgeData
+    from llama_index.tuning.judges.light.features import FeatureMaker
     from llama_index.tuning.judges.options import JudgeOptions
-
-Ints = NDArray[np.int64]
+    from llama_index.tuning.judges.records import DecisionRule, Rows
+    from llama_index.tuning.vectors.embedder import Embedder
 
 
 class EvaluatorModel(Protocol):
@@ -61,7 +58,7 @@ class JudgeModel(Protocol):
     @property
     def maker(self) -> FeatureMaker: ...
     @property
-    def line(self) -> Line: ...
+    def line(self) -> DecisionRule: ...
     @property
     def pairwise(self) -> bool: ...
     @property
@@ -73,7 +70,7 @@ class JudgeModel(Protocol):
     @property
     def details(self) -> Mapping[str, Any]: ...
 
-    def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Floats:
+    def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Float64:
         """That each item passes, or that the first response is better, shape `(n,)`.
 
         Args:
@@ -81,41 +78,15 @@ class JudgeModel(Protocol):
             embedder: of the app's embedding model; there where `maker.embedded`.
         """
 
-    def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Floats, Strange]:
+    def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Float64, Bools]:
         """Probabilities, and which items are unlike all that it learned from; shape `(n,)`."""
 
     def save(self, path: Any) -> None:
         """Write its folder, atomically, with a kind that `kinds.LOADERS` knows."""
 
 
-@dataclass(frozen=True, eq=False)
-class Opinions:
-    """What a judge said of items that it was not trained on; all of shape `(n,)`.
-
-    Attributes:
-        chances: probabilities that the answer passes, or that the first response is better.
-        verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie;
-            `measuring.NO_VERDICT`, which is never right, where none could be read.
-        certainties: distances from the line; the least certain are handed over first.
-        scores: the judge's own on the scale of the verdicts' scores, NaN where there is none; by
-            default its chances stand in for them.
-
-    Chances and certainties of a judge that gives verdicts only are all NaN: the report then shows
-    neither discrimination nor calibration nor deferral.
-    """
-
-    chances: Floats
-    verdicts: Floats
-    certainties: Floats
-    scores: Floats | None = None
-
-    def __getitem__(self, rows: Ints) -> Opinions:
-        scores = None if self.scores is None else self.scores[rows]
-        return Opinions(self.chances[rows], self.verdicts[rows], self.certainties[rows], scores)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lesson:
+class TrainingData:
     """What a student learns from.
 
     Attributes:
@@ -131,11 +102,11 @@ class Lesson:
         show_progress: show bars.
     """
 
-    material: Material
-    held_out: Material | None
+    material: JudgeData
+    held_out: JudgeData | None
     options: JudgeOptions
     rows: Rows
-    other: Floats | None
+    other: Float64 | None
     maker: FeatureMaker
     base_model: str = ""
     output: Path | None = None
@@ -143,7 +114,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Learnt:
+class TrainingResult:
     """What a student learned.
 
     Attributes:
@@ -160,11 +131,11 @@ class Learnt:
     """
 
     model: JudgeModel | EvaluatorModel
-    opinions: Opinions
+    opinions: Predictions
     method: str
     measured: Ints | None = None
     flip_rate: float | None = None
-    baselines: Mapping[str, Opinions] = field(default_factory=dict)
+    baselines: Mapping[str, Predictions] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -186,10 +157,10 @@ class Student(Protocol):
     @property
     def embeds(self) -> bool: ...
 
-    def check(self, material: Material, held_out: Material | None) -> None:
+    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
         """Raise where it could not learn from these: before any work or cost."""
 
-    def learn(self, lesson: Lesson) -> Learnt:
+    def learn(self, lesson: TrainingData) -> TrainingResult:
         """Train, choose on verdicts not trained on, and give opinions on others."""
 
 
@@ -201,12 +172,12 @@ class LightStudent:
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
     embeds: ClassVar[bool] = True
 
-    def check(self, material: Material, held_out: Material | None) -> None:
+    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
         """Nothing: it learns from whatever the engine lets through."""
 
-    def learn(self, lesson: Lesson) -> Learnt:
+    def learn(self, lesson: TrainingData) -> TrainingResult:
         """Cross-fit, fit on everything."""
-        from llama_index.tuning.judges.light_training import learn
+        from llama_index.tuning.judges.light.fit import learn
 
         return learn(lesson)
 

@@ -13,7 +13,6 @@ from pydantic import PrivateAttr
 
 from llama_index.tuning.datasets.judgments import Judgment
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate.runs import settings_hash
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
@@ -104,12 +103,6 @@ def name_of(teacher: BaseEvaluator) -> str:
     """The model that judges, else the evaluator's class."""
     llm = llm_of(teacher)
     return llm.metadata.model_name if llm is not None else type(teacher).__name__
-
-
-def identity(teacher: BaseEvaluator) -> dict[str, str]:
-    """What decides a teacher's verdicts beside its model: class, prompts, plain settings."""
-    # Not get_prompts(): AnswerRelevancyEvaluator's fails (llama-index-core 0.14).
-    return {"teacher": type(teacher).__name__, "settings": settings_hash(vars(teacher))}
 
 
 def prompts_of(teacher: BaseEvaluator) -> tuple[BaseEvaluator, list[str]] | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llama_index.tuning.datasets._files import PathLike, write_text_atomic
+from llama_index.tuning._checks import whole_number
+from llama_index.tuning._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.rerankers.checks import whole_number
 
 
 def generate_cohere_reranker_finetuning_dataset(

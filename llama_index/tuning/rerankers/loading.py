@@ -6,9 +6,10 @@ from typing import Any
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.rerankers import light, tuned
-from llama_index.tuning.rerankers.light import LightReranker
-from llama_index.tuning.rerankers.tuned import TunedReranker
+from llama_index.tuning.rerankers.cross import model as tuned
+from llama_index.tuning.rerankers.cross.model import TunedReranker
+from llama_index.tuning.rerankers.light import model as light
+from llama_index.tuning.rerankers.light.model import LightReranker
 
 
 def load_reranker(path: PathLike, **arguments: Any) -> LightReranker | TunedReranker:

@@ -14,8 +14,8 @@ from llama_index.core.indices.vector_store.retrievers import VectorIndexAutoRetr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores import FilterCondition, MetadataFilters, simple
 
-from llama_index.tuning.embeddings.stores import open_store
 from llama_index.tuning.errors import StoreError
+from llama_index.tuning.vectors.stores import open_store
 
 Passes = Callable[[BaseNode], bool]
 

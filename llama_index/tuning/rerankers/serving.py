@@ -1,30 +1,45 @@
-"""What every re-ranker does around its scores."""
+"""What every re-ranker does around its scores.
+
+The nodes of an index, from its docstore or from a vector store that keeps the texts.
+
+Retrievers whose scores are distances: the smaller, the better.
+
+Some vector stores hand them on as they are, such as FAISS and Qdrant with Euclidean distance.
+
+Which embedding model a retriever asks.
+"""
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
+from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.rerankers.checks import whole_number
-from llama_index.tuning.rerankers.distances import similarities
-from llama_index.tuning.rerankers.features import FloatArray
-from llama_index.tuning.rerankers.ranker import LightRanker
-from llama_index.tuning.rerankers.statistics import Statistics
-from llama_index.tuning.rerankers.words import Analyzer
+from llama_index.tuning.errors import StoreError
+from llama_index.tuning.rerankers.light.features import LinearRanker
+from llama_index.tuning.text.statistics import Statistics
+from llama_index.tuning.text.words import Analyzer
+from llama_index.tuning.vectors.stores import base_name, open_store
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
 
 RETRIEVAL_SCORE = "retrieval_score"
 
@@ -39,12 +54,12 @@ class CalibratedReranker(BaseNodePostprocessor):
     min_score: float | None = Field(default=None, description="Lowest probability to return.")
     keep_retrieval_score: bool = Field(default=True, description="Keep it in the metadata.")
 
-    _calibration: LightRanker = PrivateAttr()
+    _calibration: LinearRanker = PrivateAttr()
     _index: Statistics | None = PrivateAttr(default=None)
 
     def __init__(
         self,
-        calibration: LightRanker,
+        calibration: LinearRanker,
         *,
         top_n: int | None,
         min_score: float | None,
@@ -87,7 +102,7 @@ class CalibratedReranker(BaseNodePostprocessor):
     # Not abstract, as what follows: LlamaIndex would trace each override as a step of its own.
     def raw_scores(
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None
-    ) -> FloatArray:
+    ) -> Float64:
         """A score for each node, the larger the better, before calibration.
 
         Args:
@@ -120,9 +135,9 @@ class CalibratedReranker(BaseNodePostprocessor):
     def save(self, path: PathLike) -> None:
         """Save a folder that `load` reads; nothing in it is pickled."""
         with artifacts.replacing_folder(path) as folder:
-            self._write(folder)
+            self.write(folder)
 
-    def _write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> None:
         """Write all that `load` reads to a folder that is empty."""
         raise NotImplementedError
 
@@ -144,7 +159,7 @@ class CalibratedReranker(BaseNodePostprocessor):
             event.on_end(payload={EventPayload.NODES: found})
         return found
 
-    def _ranked(self, nodes: Sequence[NodeWithScore], raw: FloatArray) -> list[NodeWithScore]:
+    def _ranked(self, nodes: Sequence[NodeWithScore], raw: Float64) -> list[NodeWithScore]:
         """The best nodes with their new scores; the given ones are left as they are."""
         calibrated = self._calibration.calibration.size
         final = self._calibration.probabilities(raw) if calibrated else raw
@@ -237,3 +252,99 @@ def _check_min_score(min_score: float | None, calibrated: bool) -> None:
         raise ValueError(f"min_score is a probability from 0 to 1, got {min_score!r}")
     if not calibrated:
         raise ValueError("min_score needs a calibrated re-ranker, that of an engine")
+
+
+_PAGE = 1000
+
+
+def own_nodes(index: Any, ids: Sequence[str]) -> list[BaseNode]:
+    """An index' nodes with these ids, in their order: from its docstore, else its vector store.
+
+    Raises:
+        StoreError: nodes are neither here nor there.
+    """
+    found = {node.node_id: node for node in index.docstore.get_nodes(ids, raise_error=False)}
+    if missing := [id_ for id_ in ids if id_ not in found]:
+        found |= {node.node_id: node for node in stored_nodes(index, missing)}
+    return [found[id_] for id_ in ids]
+
+
+def stored_nodes(index: Any, ids: Sequence[str] | None = None) -> list[BaseNode]:
+    """The nodes that an index' vector store holds; Chroma, Qdrant and their like.
+
+    Args:
+        index: LlamaIndex's.
+        ids: those of the nodes; all by default, in the store's order.
+
+    Raises:
+        StoreError: the store does not list its ids, or gives no nodes for them.
+    """
+    store = open_store(index)
+    ids = store.ids() if ids is None else ids
+    nodes: list[BaseNode] = []
+    for start in range(0, len(ids), _PAGE):
+        page = ids[start : start + _PAGE]
+        try:
+            found = index.vector_store.get_nodes(node_ids=page)
+        except NotImplementedError as exc:
+            raise StoreError(f"{store.name} does not hand out its nodes: pass nodes=") from exc
+        by_id = {node.node_id: node for node in found}
+        if missing := [id_ for id_ in page if id_ not in by_id]:
+            raise StoreError(
+                f"{store.name} gave no node for {len(missing)} of its ids, such as {missing[0]!r}: "
+                "pass nodes="
+            )
+        nodes += [by_id[id_] for id_ in page]
+    return nodes
+
+
+logger = logging.getLogger(__name__)
+
+TURNED = (
+    "the retriever's scores rise from its first node to its last, as distances do; they are "
+    "taken with their sign turned, so that the larger is the better"
+)
+_LEAST = 3  # fewer may rise by chance
+
+
+def rises(scores: ArrayLike) -> bool:
+    """Whether one list's scores, in the order in which its nodes were found, are distances."""
+    known = _known(scores)
+    return bool(len(known) >= _LEAST and (np.diff(known) >= 0).all() and known[0] < known[-1])
+
+
+def most_rise(lists: Sequence[ArrayLike]) -> bool:
+    """Whether the scores of most lists that are long enough to tell are distances."""
+    telling = [scores for scores in lists if len(_known(scores)) >= _LEAST]
+    return 2 * sum(map(rises, telling)) > len(telling)
+
+
+def similarities(scores: ArrayLike) -> Float64:
+    """One list's scores, the larger the better: as given, or distances with their sign turned."""
+    given = np.asarray(scores, dtype=np.float64)
+    if not rises(given):
+        return given
+    _tell()
+    return -given
+
+
+def _known(scores: ArrayLike) -> Float64:
+    given = np.asarray(scores, dtype=np.float64)
+    return given[np.isfinite(given)]
+
+
+@cache
+def _tell() -> None:
+    logger.warning(TURNED)
+
+
+def embedding_model(retriever: Any) -> BaseEmbedding | None:
+    """A vector retriever's embedding model; `None` where it has none."""
+    model = getattr(retriever, "_embed_model", None)
+    return model if isinstance(model, BaseEmbedding) else None
+
+
+def embedding_name(retriever: Any) -> str | None:
+    """The name of a vector retriever's embedding model; `None` where it has none."""
+    model = embedding_model(retriever)
+    return None if model is None else base_name(model)

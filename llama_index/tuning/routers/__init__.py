@@ -1,1 +1,5 @@
 """Routers: learn where a query belongs, and know when it belongs nowhere."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

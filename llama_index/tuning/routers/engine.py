@@ -1,4 +1,7 @@
-"""The engine that trains a router."""
+"""The engine that trains a router.
+
+What can be wrong with a router's data, found before anything is embedded.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,19 @@ import numpy as np
 
 from llama_index.tuning.base import BaseSelectorFinetuneEngine
 from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
-from llama_index.tuning.errors import NotFinetunedError
+from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
-    from llama_index.tuning.embeddings.vectors import Embedder
     from llama_index.tuning.routers.model import RouterModel
     from llama_index.tuning.routers.report import RouterReport
     from llama_index.tuning.routers.run import Run
+    from llama_index.tuning.vectors.embedder import Embedder
+
 
 logger = logging.getLogger(__name__)
 
@@ -135,10 +140,9 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
         return TunedSelector(self._model, self._embed_model(), **model_kwargs)
 
     def _tune(self, before: Run | None) -> RouterReport:
-        from llama_index.tuning.embeddings.identity import base_name, model_signature
-        from llama_index.tuning.routers.checks import check_datasets
-        from llama_index.tuning.routers.reporting import write_report
+        from llama_index.tuning.routers.report import write_report
         from llama_index.tuning.routers.run import Clock, measure, train
+        from llama_index.tuning.vectors.stores import base_name, model_signature
 
         check_datasets(self.dataset, self.val_dataset, self.max_deferred, self.num_workers)
         clock = Clock()
@@ -181,8 +185,8 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
         return report
 
     def _material(self, dataset: RoutingDataset) -> Any:
-        from llama_index.tuning.embeddings.vectors import Embedder
-        from llama_index.tuning.routers.material import Material, embed
+        from llama_index.tuning.routers.data import RouterData, embed
+        from llama_index.tuning.vectors.embedder import Embedder
 
         embedder = Embedder(
             self._embed_model(),
@@ -190,12 +194,12 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
             num_workers=self.num_workers,
             show_progress=self.show_progress,
         )
-        return Material.of(dataset, *embed(dataset, _Remembering(embedder, self._known)))
+        return RouterData.of(dataset, *embed(dataset, _Remembering(embedder, self._known)))
 
     def _base_scores(self, measured: Any) -> Any:
         """The base selector's score of each choice, shape `(n, choices)`."""
         from llama_index.tuning.evaluate.routing import evaluate_selector
-        from llama_index.tuning.evaluate.search import unit_rows
+        from llama_index.tuning.vectors.search import unit_rows
 
         material = measured.material
         if self.base_selector is not None:
@@ -254,3 +258,43 @@ class _Remembering:
             keys = [(kind, text) for text in missing]
             self._known.update(zip(keys, embed(missing), strict=True))
         return np.stack([self._known[kind, text] for text in texts])
+
+
+MIN_EXAMPLES = 4
+
+
+def check_datasets(dataset: Any, val_dataset: Any, max_deferred: Any, num_workers: Any) -> None:
+    """Everything that can be known without a vector."""
+    data = RoutingDataset.coerce(dataset)
+    faults = []
+    if len(data.choices) < 2:
+        faults.append(f"a router needs at least 2 choices, got {len(data.choices)}")
+    counts = data.class_counts()
+    for name, description in data.choices.items():
+        if not counts[name] and not description.strip():
+            faults.append(f"choice {name!r} has neither an example nor a description")
+    inside = sum(bool(example.choices) for example in data.examples)
+    if inside < MIN_EXAMPLES:
+        faults.append(f"at least {MIN_EXAMPLES} examples of choices are needed, got {inside}")
+    elif sum(count > 0 for count in counts.values()) < 2:
+        faults.append("all examples belong to one choice; at least 2 need examples")
+    if len(data.groups()) < MIN_EXAMPLES and inside >= MIN_EXAMPLES:
+        faults.append(f"the examples hold only {len(data.groups())} different queries")
+    if val_dataset is not None:
+        faults += _validation_faults(data, RoutingDataset.coerce(val_dataset))
+    if faults:
+        raise DatasetError("the router cannot be trained:", faults)
+    for name, value in (("max_deferred", max_deferred), ("num_workers", num_workers)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def _validation_faults(data: RoutingDataset, held_out: RoutingDataset) -> list[str]:
+    if list(held_out.choices) != list(data.choices):
+        return ["val_dataset must have the dataset's choices, in the same order"]
+    seen = {normalise(query) for query in data.queries}
+    shared = [query for query in held_out.queries if normalise(query) in seen]
+    faults = [f"val_dataset shares the query {query[:60]!r} with the dataset" for query in shared]
+    if not any(example.choices for example in held_out.examples):
+        faults.append("val_dataset has no example of any choice")
+    return faults

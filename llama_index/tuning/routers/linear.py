@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning.evaluate.search import unit_rows
+from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 BLOCK_VALUES = 8_000_000
 """Numbers of one block of logits: bounds the memory of a fit."""
@@ -43,15 +42,15 @@ class Rows:
         words: shape `(n, terms)`, sparse.
     """
 
-    vectors: FloatArray
-    labels: IntArray
-    weights: FloatArray
+    vectors: Float32
+    labels: Ints
+    weights: Float32
     words: csr_matrix | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: IntArray) -> Rows:
+    def take(self, rows: Ints) -> Rows:
         """Some of the rows."""
         words = None if self.words is None else self.words[rows]
         return Rows(self.vectors[rows], self.labels[rows], self.weights[rows], words)
@@ -68,20 +67,20 @@ class Solution:
         steps: evaluations of the loss.
     """
 
-    weight: FloatArray
-    bias: FloatArray
-    words: FloatArray | None
+    weight: Float32
+    bias: Float32
+    words: Float32 | None
     steps: int
 
-    def logits(self, rows: Rows) -> FloatArray:
+    def logits(self, rows: Rows) -> Float32:
         """Shape `(n, choices)`."""
-        found: FloatArray = np.asarray(rows.vectors, np.float32) @ self.weight.T + self.bias
+        found: Float32 = np.asarray(rows.vectors, np.float32) @ self.weight.T + self.bias
         if self.words is not None and rows.words is not None:
             found += rows.words @ self.words
         return found
 
 
-def prototypes(rows: Rows, choices: int) -> FloatArray:
+def prototypes(rows: Rows, choices: int) -> Float32:
     """The mean direction of each choice's rows, shape `(choices, dim)`; zero where it has none."""
     sums = np.zeros((choices, rows.vectors.shape[1]), dtype=np.float32)
     for block in _blocks(rows, choices):
@@ -94,7 +93,7 @@ def fit(
     choices: int,
     tau: float,
     *,
-    centre: FloatArray | None = None,
+    centre: Float32 | None = None,
     start: Solution | None = None,
     max_steps: int = 200,
     tolerance: float | None = None,
@@ -132,7 +131,7 @@ def _fit_sample(
     rows: Rows,
     choices: int,
     tau: float,
-    centre: FloatArray | None,
+    centre: Float32 | None,
     max_steps: int,
     tolerance: float | None,
 ) -> Solution:
@@ -156,8 +155,8 @@ class _Basis:
         rows: Rows,
         choices: int,
         tau: float,
-        centre: FloatArray | None,
-        similar: FloatArray,
+        centre: Float32 | None,
+        similar: Float32,
         gram: NDArray[Any],
     ) -> None:
         self.rows, self.choices, self.tau, self.centre = rows, choices, tau, centre
@@ -177,7 +176,7 @@ class _Basis:
         self.bias_scale = float(1 / np.sqrt(steep * rows.weights.sum() + 1e-6))
 
     @classmethod
-    def of(cls, rows: Rows, choices: int, tau: float, centre: FloatArray | None) -> _Basis:
+    def of(cls, rows: Rows, choices: int, tau: float, centre: Float32 | None) -> _Basis:
         dim = rows.vectors.shape[1]
         gram = np.zeros((dim, dim))
         for block in _blocks(rows, choices):
@@ -228,15 +227,13 @@ class _Basis:
         inner = (self.U.T @ outer) / self.root / self.scale
         return np.concatenate([inner.ravel(), bias / self.bias_scale]).astype(np.float64)
 
-    def _unpack(self, point: NDArray[np.float64]) -> tuple[FloatArray, FloatArray]:
+    def _unpack(self, point: NDArray[np.float64]) -> tuple[Float32, Float32]:
         flat = point.astype(np.float32)
         inner = flat[: -self.choices].reshape(self.choices, self.dim + self.terms) * self.scale
         return inner, flat[-self.choices :] * np.float32(self.bias_scale)
 
 
-def _cross_entropy(
-    logits: FloatArray, labels: IntArray, weights: FloatArray
-) -> tuple[float, FloatArray]:
+def _cross_entropy(logits: Float32, labels: Ints, weights: Float32) -> tuple[float, Float32]:
     """The summed loss, and its slope for each logit (written over the logits)."""
     at = np.arange(len(labels))
     logits -= logits.max(axis=1, keepdims=True)
@@ -259,7 +256,7 @@ def _blocks(rows: Rows, choices: int) -> Iterator[Rows]:
         yield Rows(vectors, rows.labels[part], rows.weights[part], words)
 
 
-def _padded(matrix: FloatArray, height: int, width: int) -> FloatArray:
+def _padded(matrix: Float32, height: int, width: int) -> Float32:
     padded = np.zeros((height, width), dtype=np.float32)
     found = matrix[:height, :width]
     padded[: found.shape[0], : found.shape[1]] = found

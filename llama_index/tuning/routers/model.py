@@ -1,21 +1,90 @@
-"""A trained router as it is served: matrices and names, NumPy alone."""
+"""A trained router as it is served: matrices and names, NumPy alone.
+
+Words of a query as features: known words and word pairs, weighted by how rare they are.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.errors import VectorError
-from llama_index.tuning.evaluate.search import unit_rows
-from llama_index.tuning.routers.lexicon import Lexicon
+from llama_index.tuning.vectors.search import unit_rows
 
-FloatArray = NDArray[np.float32]
+MAX_CHARACTERS = 4000
+"""Beyond this a query's words are not read."""
+
+_WORDS = re.compile(r"\w+")
+_WIDE = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+def terms(text: str) -> list[str]:
+    """Words, and pairs of neighbouring words; in scripts without spaces, characters.
+
+    Example:
+        >>> terms("Lost my card")
+        ['lost', 'my', 'card', 'lost my', 'my card']
+    """
+    words = _WORDS.findall(text[:MAX_CHARACTERS].lower())
+    if not text.isascii() and _WIDE.search(text):
+        words = [part for word in words for part in (word if _WIDE.search(word) else [word])]
+    return words + [f"{one} {two}" for one, two in pairwise(words)]
+
+
+class Lexicon:
+    """The terms that were seen in training, each with its inverse document frequency.
+
+    Args:
+        known: the terms.
+        idf: their weights, shape `(terms,)`.
+        scale: length of a query's feature vector beside the embedding's, which is 1.
+    """
+
+    def __init__(self, known: Sequence[str], idf: Float32, scale: float) -> None:
+        self.known = list(known)
+        self.idf = idf
+        self.scale = scale
+        self._rows = {term: row for row, term in enumerate(self.known)}
+
+    @classmethod
+    def build(
+        cls, texts: Iterable[str], *, scale: float, min_count: int = 2, max_terms: int = 30_000
+    ) -> Lexicon:
+        """The terms that occur in at least `min_count` texts, the most frequent first."""
+        counts: Counter[str] = Counter()
+        total = 0
+        for text in texts:
+            counts.update(set(terms(text)))
+            total += 1
+        kept = [item for item in counts.items() if item[1] >= min_count]
+        kept.sort(key=lambda item: (-item[1], item[0]))
+        kept = kept[:max_terms]
+        frequency = np.array([count for _, count in kept], dtype=np.float64)
+        idf = (np.log((1 + total) / (1 + frequency)) + 1).astype(np.float32)
+        return cls([term for term, _ in kept], idf, scale)
+
+    def features(self, text: str) -> tuple[Ints, Float32]:
+        """Rows of the known terms of a text, and their values; the values have length `scale`."""
+        get = self._rows.get
+        rows = [row for row in map(get, dict.fromkeys(terms(text))) if row is not None]
+        if not rows:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        index = np.array(rows)
+        values = self.idf.take(index)
+        values *= self.scale / math.sqrt(values.dot(values))
+        return index, values
+
+    def __len__(self) -> int:
+        return len(self.known)
 
 
 @dataclass(frozen=True)
@@ -42,10 +111,10 @@ class Kept:
     """
 
     queries: list[str]
-    vectors: FloatArray
+    vectors: Float32
     ends: list[int]
 
-    def nearest(self, choice: int, vector: FloatArray) -> str | None:
+    def nearest(self, choice: int, vector: Float32) -> str | None:
         """The query of that choice nearest to a unit vector."""
         start, stop = self.ends[choice], self.ends[choice + 1]
         if start == stop:
@@ -77,10 +146,10 @@ class RouterModel:
     """
 
     choices: dict[str, str]
-    weight: FloatArray
-    bias: FloatArray
-    prototypes: FloatArray
-    descriptions: FloatArray
+    weight: Float32
+    bias: Float32
+    prototypes: Float32
+    descriptions: Float32
     kept: Kept
     sharpness: float
     threshold: float
@@ -89,7 +158,7 @@ class RouterModel:
     by_description: NewChoice = field(default_factory=NewChoice)
     by_examples: NewChoice = field(default_factory=NewChoice)
     lexicon: Lexicon | None = None
-    words: FloatArray | None = None
+    words: Float32 | None = None
     base_model: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -107,7 +176,7 @@ class RouterModel:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
-    def unit(self, vector: Sequence[float]) -> FloatArray:
+    def unit(self, vector: Sequence[float]) -> Float32:
         """A query's vector at unit length, shape `(dim,)`."""
         if type(vector) is list and len(vector) == self.dim:
             found = np.fromiter(vector, np.float32, self.dim)  # an eighth quicker than np.array
@@ -124,9 +193,9 @@ class RouterModel:
         found /= length
         return found
 
-    def logits(self, vector: FloatArray, text: str) -> FloatArray:
+    def logits(self, vector: Float32, text: str) -> Float32:
         """One score for each choice, shape `(choices,)`."""
-        found: FloatArray = self.weight.dot(vector)
+        found: Float32 = self.weight.dot(vector)
         found += self.bias
         if self.lexicon is not None and self.words is not None:
             rows, values = self.lexicon.features(text)
@@ -134,7 +203,7 @@ class RouterModel:
                 found += values.dot(self.words.take(rows, axis=0))
         return found
 
-    def new_row(self, direction: FloatArray, rule: NewChoice) -> tuple[FloatArray, float]:
+    def new_row(self, direction: Float32, rule: NewChoice) -> tuple[Float32, float]:
         """Weights and bias of a choice that was not trained, from the direction of its texts."""
         return make_row(self.weight, self.bias, self.prototypes, direction, rule)
 
@@ -142,9 +211,9 @@ class RouterModel:
         self,
         name: str,
         description: str,
-        described: FloatArray | None,
+        described: Float32 | None,
         queries: Sequence[str],
-        vectors: FloatArray,
+        vectors: Float32,
     ) -> RouterModel:
         """The same router with one more choice; the others' weights stay.
 
@@ -203,29 +272,29 @@ class RouterModel:
 
 
 def make_row(
-    weight: FloatArray,
-    bias: FloatArray,
-    prototypes: FloatArray,
-    direction: FloatArray,
+    weight: Float32,
+    bias: Float32,
+    prototypes: Float32,
+    direction: Float32,
     rule: NewChoice,
-) -> tuple[FloatArray, float]:
+) -> tuple[Float32, float]:
     """The mean row plus a step of the usual length towards what sets the choice apart."""
     middle = weight.mean(axis=0)
     length = float(np.linalg.norm(weight - middle, axis=1).mean())
     apart = unit_rows((direction - prototypes.mean(axis=0))[None])[0]
-    row: FloatArray = middle + np.float32(rule.stretch * length) * apart
+    row: Float32 = middle + np.float32(rule.stretch * length) * apart
     return row, float(bias.mean()) + rule.bias
 
 
-def probabilities(logits: FloatArray, sharpness: float) -> FloatArray:
+def probabilities(logits: Float32, sharpness: float) -> Float32:
     """Calibrated probabilities over the last axis."""
     scaled = (logits - logits.max(axis=-1, keepdims=True)) * np.float32(sharpness)
     np.exp(scaled, out=scaled)
-    found: FloatArray = scaled / scaled.sum(axis=-1, keepdims=True)
+    found: Float32 = scaled / scaled.sum(axis=-1, keepdims=True)
     return found
 
 
-def top_two(logits: FloatArray, sharpness: float) -> tuple[int, float, float]:
+def top_two(logits: Float32, sharpness: float) -> tuple[int, float, float]:
     """The best choice, its probability, and its margin over the next; logits `(choices,)`."""
     # On a path that is walked for every query: ufuncs' `reduce` spares what array methods wrap.
     best = int(logits.argmax())

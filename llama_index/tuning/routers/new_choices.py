@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning.evaluate.search import unit_rows
-from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, prototypes
-from llama_index.tuning.routers.material import Material, stratified_folds, training_rows
+from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning.routers.data import RouterData, stratified_folds, training_rows
+from llama_index.tuning.routers.fit import Setting, fit_rows
+from llama_index.tuning.routers.linear import Solution, prototypes
 from llama_index.tuning.routers.model import NewChoice, make_row
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.training import Setting, fit_rows
+from llama_index.tuning.vectors.search import unit_rows
 
 DRAWS = 2
 MIN_CHOICES = 6
@@ -37,11 +38,11 @@ class HeldOut:
 
     by_description: NewChoice
     by_examples: NewChoice
-    inside: FloatArray
-    outside: FloatArray
+    inside: Float32
+    outside: Float32
 
 
-def hold_out(material: Material, options: RouterOptions, setting: Setting) -> HeldOut:
+def hold_out(material: RouterData, options: RouterOptions, setting: Setting) -> HeldOut:
     """Train without some choices, twice; then add them, and send their queries."""
     counts = np.bincount(material.labels, minlength=material.choices)
     usable = np.flatnonzero(counts > EXAMPLES)
@@ -68,11 +69,11 @@ class _Trial:
     def __init__(
         self,
         solution: Solution,
-        seen: FloatArray,
-        described: FloatArray | None,
-        exampled: FloatArray,
-        vectors: FloatArray,
-        truth: IntArray,
+        seen: Float32,
+        described: Float32 | None,
+        exampled: Float32,
+        vectors: Float32,
+        truth: Ints,
     ) -> None:
         self.solution, self.seen = solution, seen
         self.described, self.exampled = described, exampled
@@ -81,11 +82,11 @@ class _Trial:
     @classmethod
     def of(
         cls,
-        material: Material,
+        material: RouterData,
         options: RouterOptions,
         setting: Setting,
-        fold: IntArray,
-        usable: IntArray,
+        fold: Ints,
+        usable: Ints,
         draw: np.random.Generator,
     ) -> _Trial:
         hidden = np.sort(draw.choice(usable, max(1, len(usable) // 6), replace=False))
@@ -121,7 +122,7 @@ class _Trial:
             place[material.labels[test]],
         )
 
-    def scored(self, directions: FloatArray) -> list[_Scored]:
+    def scored(self, directions: Float32) -> list[_Scored]:
         """The scores with each stretch, the new rows without a bias of their own."""
         weight, bias = self.solution.weight, self.solution.bias
         old = self.vectors @ weight.T + bias
@@ -138,14 +139,14 @@ class _Trial:
 class _Scored:
     """For each query the best old and the best new choice, and whether each is right."""
 
-    old: FloatArray
+    old: Float32
     old_right: NDArray[np.bool_]
-    new: FloatArray
+    new: Float32
     new_right: NDArray[np.bool_]
     is_new: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, old: FloatArray, new: FloatArray, truth: IntArray) -> _Scored:
+    def of(cls, old: Float32, new: Float32, truth: Ints) -> _Scored:
         width = old.shape[1]
         return cls(
             old.max(axis=1),

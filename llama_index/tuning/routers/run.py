@@ -10,23 +10,28 @@ from itertools import pairwise
 
 import numpy as np
 
-from llama_index.tuning._progress import progress
-from llama_index.tuning.routers.calibration import (
+from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._running import progress
+from llama_index.tuning.routers.calibrate import (
     margin_for,
     margins,
     scope_threshold,
     several_threshold,
 )
-from llama_index.tuning.routers.crossfit import CrossFit, cross_fit
-from llama_index.tuning.routers.lexicon import Lexicon
-from llama_index.tuning.routers.linear import FloatArray, IntArray, Solution, prototypes
-from llama_index.tuning.routers.material import Material, query_rows, training_rows
-from llama_index.tuning.routers.measuring import Measured
-from llama_index.tuning.routers.model import Kept, RouterModel, probabilities
+from llama_index.tuning.routers.cross_fit import CrossFit, cross_fit
+from llama_index.tuning.routers.data import (
+    RouterData,
+    Targets,
+    query_rows,
+    sharpness_of,
+    training_rows,
+)
+from llama_index.tuning.routers.fit import Setting, fit_all, one_thread
+from llama_index.tuning.routers.linear import Solution, prototypes
+from llama_index.tuning.routers.measure import Measured
+from llama_index.tuning.routers.model import Kept, Lexicon, RouterModel, probabilities
 from llama_index.tuning.routers.new_choices import HeldOut, hold_out
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.targets import Targets, sharpness_of
-from llama_index.tuning.routers.training import Setting, fit_all, one_thread
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Run:
 
 
 def train(
-    material: Material,
+    material: RouterData,
     options: RouterOptions,
     clock: Clock,
     *,
@@ -97,7 +102,7 @@ def train(
                 steps=lambda folds: progress(folds, show_progress, "Cross-fitting"),
             )
             factors, noise = found.trust()
-            if found.chosen.doubting:
+            if found.chosen.noise_robust:
                 material = _weighted(material, kept, factors)
                 sample = sample.reweighted(factors)
         with clock.step("fit"):
@@ -110,20 +115,20 @@ def train(
     return Run(model, measured, found.chosen, noise, held_out, solution, lexicon)
 
 
-def measure(run: Run, material: Material) -> Measured:
+def measure(run: Run, material: RouterData) -> Measured:
     """Scores of queries that no part of the run saw."""
     examples = material.in_scope
     logits = scores_of(run, material, examples)
     return Measured(material, examples, logits, probabilities(logits, run.model.sharpness))
 
 
-def scores_of(run: Run, material: Material, examples: IntArray) -> FloatArray:
+def scores_of(run: Run, material: RouterData, examples: Ints) -> Float32:
     """The router's logits, shape `(n, choices)`."""
     return run.solution.logits(query_rows(material, examples, run.lexicon))
 
 
 def _calibrated(
-    model: RouterModel, material: Material, options: RouterOptions, found: CrossFit
+    model: RouterModel, material: RouterData, options: RouterOptions, found: CrossFit
 ) -> tuple[RouterModel, Measured]:
     """Sharpness and thresholds from held-out scores, each fold's by the other folds."""
     logits = found.honest()
@@ -148,7 +153,7 @@ def _calibrated(
 
 
 def _model(
-    material: Material,
+    material: RouterData,
     options: RouterOptions,
     solution: Solution,
     lexicon: Lexicon | None,
@@ -177,7 +182,7 @@ def _model(
     )
 
 
-def _kept(material: Material, options: RouterOptions) -> Kept:
+def _kept(material: RouterData, options: RouterOptions) -> Kept:
     draw = np.random.default_rng(options.seed)
     order = np.argsort(material.labels, kind="stable")
     bounds = np.searchsorted(material.labels[order], np.arange(material.choices + 1))
@@ -192,7 +197,7 @@ def _kept(material: Material, options: RouterOptions) -> Kept:
     return Kept(material.texts(chosen), material.vectors[chosen], ends)
 
 
-def _sampled(material: Material, options: RouterOptions) -> IntArray:
+def _sampled(material: RouterData, options: RouterOptions) -> Ints:
     """The examples to cross-fit: at most `max_cross_fit`, drawn from each choice alike."""
     inside = material.in_scope
     if len(inside) <= options.max_cross_fit:
@@ -203,11 +208,11 @@ def _sampled(material: Material, options: RouterOptions) -> IntArray:
     for choice in np.unique(first):
         rows = draw.permutation(np.flatnonzero(first == choice))
         keys[rows] = np.arange(len(rows)) / len(rows)
-    kept: IntArray = np.sort(inside[np.argsort(keys, kind="stable")[: options.max_cross_fit]])
+    kept: Ints = np.sort(inside[np.argsort(keys, kind="stable")[: options.max_cross_fit]])
     return kept
 
 
-def _weighted(material: Material, sampled: IntArray, factors: FloatArray) -> Material:
+def _weighted(material: RouterData, sampled: Ints, factors: Float32) -> RouterData:
     # Of a sample, the labels outside it were never questioned.
     every = np.ones(len(material.labels), dtype=np.float32)
     every[np.isin(material.owner, sampled)] = factors

@@ -20,13 +20,20 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
+from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.embeddings.identity import base_name, check_signature, same_name
 from llama_index.tuning.errors import ArtifactError, OutOfScopeError
-from llama_index.tuning.routers.artifact import load_router, save_router
-from llama_index.tuning.routers.clauses import clauses as split_clauses
-from llama_index.tuning.routers.model import FloatArray, RouterModel, probabilities, top_two
-from llama_index.tuning.routers.offers import Key, Matcher, Offer, key_of, texts_to_embed
+from llama_index.tuning.routers.choice_matching import (
+    ChoiceMatcher,
+    Key,
+    OfferedChoices,
+    clauses as split_clauses,
+    key_of,
+    texts_to_embed,
+)
+from llama_index.tuning.routers.model import RouterModel, probabilities, top_two
+from llama_index.tuning.routers.saved import load_router, save_router
+from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +79,8 @@ class TunedSelector(BaseSelector):
 
     Example:
         >>> from llama_index.core import MockEmbedding
-        >>> from llama_index.tuning import RouterFinetuneEngine, RouterOptions, RoutingDataset
+        >>> from llama_index.tuning import RouterFinetuneEngine, RoutingDataset
+        >>> from llama_index.tuning.routers import RouterOptions
         >>> data = RoutingDataset.from_pairs([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
         >>> engine = RouterFinetuneEngine(
         ...     data, MockEmbedding(embed_dim=3), options=RouterOptions(accept="always")
@@ -115,11 +123,11 @@ class TunedSelector(BaseSelector):
                 "defer_to is never asked: the router's margin is 0; RouterOptions(target_accuracy=)"
                 " chooses one"
             )
-        self._matcher = Matcher(model)
+        self._matcher = ChoiceMatcher(model)
         self._embed_model = embed_model
         self.multi, self.clauses = multi, clauses
         self.fallback, self.defer_to = fallback, defer_to
-        self._vectors: dict[str, FloatArray] = {}
+        self._vectors: dict[str, Float32] = {}
 
     @property
     def model(self) -> RouterModel:
@@ -176,7 +184,7 @@ class TunedSelector(BaseSelector):
         described = model.unit(embed.get_text_embedding(description)) if text else None
         vectors = [model.unit(embed.get_query_embedding(query)) for query in queries]
         stacked = np.stack(vectors) if vectors else np.empty((0, model.dim), np.float32)
-        self._matcher = Matcher(model.added(name, description, described, queries, stacked))
+        self._matcher = ChoiceMatcher(model.added(name, description, described, queries, stacked))
 
     def remove_choice(self, name: str) -> None:
         """Forget a choice."""
@@ -185,7 +193,7 @@ class TunedSelector(BaseSelector):
             raise ValueError(f"unknown choice {name!r}; choose one of: {', '.join(model.choices)}")
         if len(model.choices) == 1:
             raise ValueError(f"{name!r} is the only choice; a router needs at least one")
-        self._matcher = Matcher(model.removed(name))
+        self._matcher = ChoiceMatcher(model.removed(name))
 
     def save(self, path: PathLike) -> None:
         """Write the selector's folder, atomically, without pickle; `load` reads it."""
@@ -265,7 +273,7 @@ class TunedSelector(BaseSelector):
         return [text, *split_clauses(text)] if self.clauses else [text]
 
     def _answer(
-        self, model: RouterModel, offer: Offer, vectors: list[FloatArray], text: str
+        self, model: RouterModel, offer: OfferedChoices, vectors: list[Float32], text: str
     ) -> SelectorResult | None:
         """The selection; `None` where it is to be deferred."""
         scores = offer.scores(model, vectors[0], text)
@@ -287,9 +295,9 @@ class TunedSelector(BaseSelector):
     def _several(
         self,
         model: RouterModel,
-        offer: Offer,
-        scores: FloatArray,
-        vectors: list[FloatArray],
+        offer: OfferedChoices,
+        scores: Float32,
+        vectors: list[Float32],
         text: str,
     ) -> list[tuple[int, float]]:
         """Positions and probabilities of all choices that are likely enough, the best first."""
@@ -301,7 +309,7 @@ class TunedSelector(BaseSelector):
         order = np.argsort(-chances, kind="stable")
         return [(int(row), float(chances[row])) for row in order if chances[row] >= model.several]
 
-    def _outside(self, model: RouterModel, offer: Offer, score: float) -> SelectorResult:
+    def _outside(self, model: RouterModel, offer: OfferedChoices, score: float) -> SelectorResult:
         reason = f"out of scope: score {score:.2f} is below {model.threshold:.2f}"
         if self.fallback in offer.names:
             chosen = [offer.names.index(self.fallback)]
@@ -320,7 +328,7 @@ class TunedSelector(BaseSelector):
             ]
         )
 
-    def _offer(self, matcher: Matcher, choices: Sequence[ToolMetadata]) -> Offer:
+    def _offer(self, matcher: ChoiceMatcher, choices: Sequence[ToolMetadata]) -> OfferedChoices:
         key = key_of(choices)
         found = matcher.get(key)
         if found is None:
@@ -331,7 +339,9 @@ class TunedSelector(BaseSelector):
             found = matcher.make(key, vectors)
         return found
 
-    async def _aoffer(self, matcher: Matcher, choices: Sequence[ToolMetadata]) -> Offer:
+    async def _aoffer(
+        self, matcher: ChoiceMatcher, choices: Sequence[ToolMetadata]
+    ) -> OfferedChoices:
         key = key_of(choices)
         found = matcher.get(key)
         if found is None:
@@ -342,7 +352,7 @@ class TunedSelector(BaseSelector):
             found = matcher.make(key, vectors)
         return found
 
-    def _described(self, matcher: Matcher, key: Key) -> tuple[dict[str, FloatArray], list[str]]:
+    def _described(self, matcher: ChoiceMatcher, key: Key) -> tuple[dict[str, Float32], list[str]]:
         """The vectors that an offer needs and that are known, and the texts that are not."""
         texts = texts_to_embed(matcher.model, key)
         known = self._vectors
@@ -351,8 +361,8 @@ class TunedSelector(BaseSelector):
 
     def _remember(
         self,
-        matcher: Matcher,
-        vectors: dict[str, FloatArray],
+        matcher: ChoiceMatcher,
+        vectors: dict[str, Float32],
         missing: list[str],
         fresh: Sequence[Sequence[float]],
     ) -> None:
@@ -364,11 +374,11 @@ class TunedSelector(BaseSelector):
 
 def _selection(
     model: RouterModel,
-    offer: Offer,
+    offer: OfferedChoices,
     position: int,
     chance: float,
     margin: float,
-    vector: FloatArray,
+    vector: Float32,
 ) -> SingleSelection:
     reason = f"{offer.names[position]}: probability {chance:.2f}, margin {margin:.2f}"
     nearest = _nearest(model, offer, position, vector)
@@ -379,7 +389,9 @@ def _selection(
     return SingleSelection(index=position, reason=reason)
 
 
-def _prediction(model: RouterModel, offer: Offer, vector: FloatArray, text: str) -> Prediction:
+def _prediction(
+    model: RouterModel, offer: OfferedChoices, vector: Float32, text: str
+) -> Prediction:
     scores = offer.scores(model, vector, text)
     chances = probabilities(scores, model.sharpness)
     order = np.argsort(-scores, kind="stable")
@@ -394,7 +406,9 @@ def _prediction(model: RouterModel, offer: Offer, vector: FloatArray, text: str)
     )
 
 
-def _nearest(model: RouterModel, offer: Offer, position: int, vector: FloatArray) -> str | None:
+def _nearest(
+    model: RouterModel, offer: OfferedChoices, position: int, vector: Float32
+) -> str | None:
     row = int(offer.rows[position])
     return None if row < 0 else model.kept.nearest(row, vector)
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from llama_index.tuning import SentenceTransformersFinetuneEngine, SentenceTransformersOptions
+from llama_index.tuning import SentenceTransformersFinetuneEngine
+from llama_index.tuning.embeddings import SentenceTransformersOptions
 from tests.rerankers.conftest import shop
 
 ON_CPU = {

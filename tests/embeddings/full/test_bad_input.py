@@ -9,8 +9,8 @@ from llama_index.tuning import (
     RelevanceDataset,
     RetrievalDataset,
     SentenceTransformersFinetuneEngine,
-    SentenceTransformersOptions,
 )
+from llama_index.tuning.embeddings import SentenceTransformersOptions
 from llama_index.tuning.errors import ArtifactError, DatasetError, TuningError
 
 SCORES = RelevanceDataset.from_labels({"q": "x"}, {"a": "A", "b": "B"}, {"q": {"a": 1, "b": 0}})
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_old_model(engine, tmp_path, monkeypatch):
 
 
 def test_two_runs_at_once_are_refused(engine, tmp_path):
-    from llama_index.tuning._locks import locked
+    from llama_index.tuning.artifacts import locked
 
     with (
         locked(tmp_path / "out.checkpoints" / "lock", RuntimeError()),

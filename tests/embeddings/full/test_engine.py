@@ -77,8 +77,8 @@ def test_a_validation_set_is_measured_and_documents_of_training_queries_are_told
 
 
 def test_no_query_or_document_is_in_two_parts(engine, data):
+    from llama_index.tuning.embeddings.adapter.data import check_data
     from llama_index.tuning.embeddings.full.data import split
-    from llama_index.tuning.embeddings.problem import check_data
 
     tuning = engine()
     parts = split(check_data(data, data.corpus, None, tuning.options), tuning.options)
@@ -128,8 +128,8 @@ def test_prompts_are_read_applied_and_served(engine, data, prompted, tmp_path):
 def test_prompts_come_from_options_the_model_or_what_llamaindex_knows():
     from types import SimpleNamespace
 
-    from llama_index.tuning import SentenceTransformersOptions
-    from llama_index.tuning.embeddings.full.prompts import prompts_of
+    from llama_index.tuning.embeddings import SentenceTransformersOptions
+    from llama_index.tuning.embeddings.full.settings import prompts_of
 
     bare = SimpleNamespace(prompts={"query": "", "document": ""})
     own = SimpleNamespace(prompts={"query": "q: ", "passage": "p: "})
@@ -209,7 +209,7 @@ def test_a_teachers_scores_are_followed(engine, data, loss):
 
 
 def test_scored_rows_hold_what_their_loss_wants():
-    from llama_index.tuning.embeddings.full.rows import list_rows, margin_rows, scored_pairs
+    from llama_index.tuning.embeddings.full.data import list_rows, margin_rows, scored_pairs
 
     lists = RelevanceDataset.from_labels(
         {"q": "question", "r": "other"},
@@ -226,7 +226,7 @@ def test_scored_rows_hold_what_their_loss_wants():
 
 
 def test_a_mined_datasets_own_negatives_are_used(engine, data):
-    from llama_index.tuning import MinedDataset
+    from llama_index.tuning.generate import MinedDataset
 
     seen = set()
     from sentence_transformers.sentence_transformer import losses
@@ -272,10 +272,10 @@ def test_lora_keeps_its_best_checkpoint_and_is_merged_when_saved(engine, tmp_pat
     best = max(entry["eval_ndcg@10"] for entry in report.history if "eval_ndcg@10" in entry)
     from sentence_transformers import SentenceTransformer
 
+    from llama_index.tuning.embeddings.adapter.data import check_data
     from llama_index.tuning.embeddings.full.data import deciding_corpus, split
-    from llama_index.tuning.embeddings.full.evaluator import DecidingEvaluator
-    from llama_index.tuning.embeddings.full.prompts import Prompts
-    from llama_index.tuning.embeddings.problem import check_data
+    from llama_index.tuning.embeddings.full.settings import Prompts
+    from llama_index.tuning.embeddings.full.train import DecidingEvaluator
 
     parts = split(check_data(tuning.dataset, None, None, tuning.options), tuning.options)
     decide = DecidingEvaluator(deciding_corpus(parts.decide, 500, 0), Prompts("", ""))
@@ -289,7 +289,7 @@ def test_an_earlier_checkpoint_must_be_better_by_more_than_noise(
 ):
     from safetensors.numpy import load_file
 
-    from llama_index.tuning.embeddings.full.evaluator import DecidingEvaluator
+    from llama_index.tuning.embeddings.full.train import DecidingEvaluator
 
     scores = iter([0.6, 0.4])
     monkeypatch.setattr(DecidingEvaluator, "__call__", lambda *_, **__: {"ndcg@10": next(scores)})

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llama_index.tuning import FinetuneReport, RelevanceDataset
-from llama_index.tuning.embeddings.full.evaluator import DecidingEvaluator
-from llama_index.tuning.embeddings.full.prompts import Prompts
+from llama_index.tuning import RelevanceDataset
+from llama_index.tuning.embeddings.full.settings import Prompts
+from llama_index.tuning.embeddings.full.train import DecidingEvaluator
+from llama_index.tuning.report import FinetuneReport
 
 
 def weights(folder):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llama_index.tuning import FinetuneReport
 from llama_index.tuning.errors import TuningError
+from llama_index.tuning.report import FinetuneReport
 
 from .conftest import build_model, texts_of
 

@@ -1,8 +1,8 @@
 import pytest
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.embeddings.full.rows import pair_rows
-from llama_index.tuning.embeddings.full.sampler import ApartBatchSampler
+from llama_index.tuning.embeddings.full.data import pair_rows
+from llama_index.tuning.embeddings.full.train import ApartBatchSampler
 from llama_index.tuning.errors import DatasetError
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.llms.options import HuggingFaceOptions
-from llama_index.tuning.llms.plan import check_parser, template_arguments_of
-from llama_index.tuning.llms.rows import IGNORED, tokenize_chats
+from llama_index.tuning.llms.local.data import IGNORED, tokenize_chats
+from llama_index.tuning.llms.local.options import HuggingFaceOptions
+from llama_index.tuning.llms.local.plan import check_parser, template_arguments_of
 from llama_index.tuning.llms.serving.replies import parser_of, read_reply, visible_reply
-from llama_index.tuning.llms.template import ChatTemplate
+from llama_index.tuning.llms.serving.template import ChatTemplate
 from tests.llms.tiny import tiny_tokenizer
 
 trl = pytest.importorskip("trl")

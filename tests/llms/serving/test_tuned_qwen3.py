@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from llama_index.core.llms import ChatMessage
 
-from llama_index.tuning import HuggingFaceFinetuneEngine, HuggingFaceOptions, TunedHuggingFaceLLM
+from llama_index.tuning import HuggingFaceFinetuneEngine, TunedHuggingFaceLLM
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.llms.tasks.replies import texts_of
+from llama_index.tuning.llms import HuggingFaceOptions
+from llama_index.tuning.llms.tasks.knowledge import texts_of
 from tests.llms.tiny import save_tiny
 
 trl = pytest.importorskip("trl")

@@ -9,6 +9,7 @@ from llama_index.core.llms.mock import MockFunctionCallingLLM, MockLLM
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, field_validator
 
+from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.calls import (
     CallItem,
@@ -18,7 +19,6 @@ from llama_index.tuning.llms.tasks.calls import (
     call_scores,
     value_accepted,
 )
-from llama_index.tuning.llms.tasks.dropped import Dropped
 from tests.llms.conftest import FEES, fee_tool, question
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llama_index.tuning import PythonCheck, check_scorer, checked_dataset
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.llms import PythonCheck, check_scorer, checked_dataset
 from tests.generate.scripted import ScriptedLLM
 
 TESTS = "assert double(2) == 4"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 
-from llama_index.tuning import ChatDataset, distillation_dataset
+from llama_index.tuning import ChatDataset
+from llama_index.tuning.asking.calls import CallOptions
 from llama_index.tuning.errors import DatasetError, RunFileError
-from llama_index.tuning.generate.calls import CallOptions
+from llama_index.tuning.llms import distillation_dataset
 from tests.generate.scripted import ScriptedLLM
 
 FAST = CallOptions(retry_wait=0)

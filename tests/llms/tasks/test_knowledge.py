@@ -8,7 +8,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.prompts import PromptTemplate
 
-from llama_index.tuning.generate.results import QuestionAnswer
+from llama_index.tuning.asking.results import QuestionAnswer
 from llama_index.tuning.llms.tasks.knowledge import (
     exact_match,
     knowledge_dataset,

@@ -7,22 +7,24 @@ import pytest
 from llama_index.core.evaluation import EvaluationResult
 
 from llama_index.tuning import (
-    CallItem,
     ChatDataset,
-    ExpectedCall,
-    StyleItem,
     call_task,
     check_task,
-    distillation_scorer,
     distillation_task,
     knowledge_task,
     sql_task,
     style_task,
+)
+from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking.results import QuestionAnswer
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.llms import (
+    CallItem,
+    ExpectedCall,
+    StyleItem,
+    distillation_scorer,
     text_to_sql_prompt,
 )
-from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate.calls import CallOptions
-from llama_index.tuning.generate.results import QuestionAnswer
 from llama_index.tuning.llms.tasks.style import matches
 from tests.generate.scripted import ScriptedLLM
 from tests.llms.conftest import FEES, fee_tool, question

@@ -11,16 +11,15 @@ from llama_index.core.query_engine import NLSQLTableQueryEngine
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import StaticPool
 
-from llama_index.tuning import (
-    HuggingFaceFinetuneEngine,
+from llama_index.tuning import HuggingFaceFinetuneEngine, sql_task
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.llms import (
     HuggingFaceOptions,
     execution_scorer,
     sql_dataset,
-    sql_task,
     text_to_sql_prompt,
 )
-from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.llms.tasks.sqlite import Database, QueryFailed, asks_for_order, same_rows
+from llama_index.tuning.llms.tasks.sql import Database, QueryFailed, asks_for_order, same_rows
 from tests.generate.scripted import ScriptedLLM
 from tests.llms.tasks.conftest import CITIES, rows
 from tests.llms.tiny import save_tiny

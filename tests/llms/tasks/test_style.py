@@ -12,11 +12,11 @@ from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 from llama_index.tuning import ChatDataset
+from llama_index.tuning.asking.calls import CallOptions
 from llama_index.tuning.errors import DatasetError, RunFileError
-from llama_index.tuning.generate.calls import CallOptions
-from llama_index.tuning.llms.tasks.reading import flesch_kincaid_grade, syllables
 from llama_index.tuning.llms.tasks.style import (
     StyleItem,
+    flesch_kincaid_grade,
     has_words,
     is_json,
     lacks,
@@ -24,6 +24,7 @@ from llama_index.tuning.llms.tasks.style import (
     reads_at,
     style_dataset,
     style_scorer,
+    syllables,
 )
 
 ROOT = Path(__file__).resolve().parents[3]

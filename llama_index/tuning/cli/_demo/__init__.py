@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._files import read_json_lines
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets._files import read_json_lines
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode

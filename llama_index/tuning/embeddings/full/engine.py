@@ -9,26 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checkpoints import held
-from llama_index.tuning._processes import process_count
+from llama_index.tuning._running import process_count
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.embeddings.adapter.data import Data, check_data
 from llama_index.tuning.embeddings.full.data import split
-from llama_index.tuning.embeddings.full.losses import (
+from llama_index.tuning.embeddings.full.model import check_device, check_model_id, loading_bars
+from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
+from llama_index.tuning.embeddings.full.settings import (
     FROM_PAIRS,
     FROM_SCORES,
     Loss,
+    Prompts,
+    Schedule,
+    Settings,
     check_loss,
     loss_name,
 )
-from llama_index.tuning.embeddings.full.model import check_device, check_model_id, loading_bars
-from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
-from llama_index.tuning.embeddings.full.prompts import Prompts
-from llama_index.tuning.embeddings.full.settings import Schedule, Settings
-from llama_index.tuning.embeddings.problem import Data, check_data
 from llama_index.tuning.errors import NotFinetunedError, TuningError
 from llama_index.tuning.gate import Accept, check_accept
+from llama_index.tuning.hf.trainer import held
 from llama_index.tuning.report import FinetuneReport
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         """
         data, settings = self._check(), self._settings()
         parts = split(data, self.options)
-        from llama_index.tuning.embeddings.full.tune import Tuning, together
+        from llama_index.tuning.embeddings.full.run import Tuning, together
 
         with (
             held(settings.checkpoints, keep=self.save_checkpoints),

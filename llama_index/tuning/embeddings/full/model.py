@@ -1,21 +1,29 @@
-"""The sentence-transformers model that is tuned: loading, encoding, what it costs."""
+"""The sentence-transformers model that is tuned: loading, encoding, what it costs.
+
+A tuned model's folder: what sentence-transformers loads, our settings, a card.
+
+Averages of base and tuned weights.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from llama_index.tuning._building import BUILDING
+from llama_index.tuning._arrays import Float32
+from llama_index.tuning.artifacts import write_component
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
+from llama_index.tuning.embeddings.full.settings import Prompts
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
+from llama_index.tuning.hf.processes import BUILDING
+from llama_index.tuning.report import FinetuneReport
 
-FloatArray = NDArray[np.float32]
 Arithmetic = Literal["fp32", "bf16", "fp16"]
 
 
@@ -115,7 +123,7 @@ def shortened(model: Any, tokens: int | None) -> Iterator[None]:
         model.max_seq_length = own
 
 
-def encode(model: Any, texts: Sequence[str], prompt: str, batch_size: int = 32) -> FloatArray:
+def encode(model: Any, texts: Sequence[str], prompt: str, batch_size: int = 32) -> Float32:
     """Unit vectors, shape `(len(texts), dim)`."""
     vectors = model.encode(
         list(texts),
@@ -191,3 +199,135 @@ def precision_of(options: SentenceTransformersOptions, device: Any) -> Arithmeti
         has = torch.cpu.get_capabilities()
         fast = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return "bf16" if fast else "fp32"
+
+
+KIND = "sentence_transformer"
+
+
+def write_model(
+    folder: Path, model: Any, model_id: str, prompts: Prompts, report: FinetuneReport
+) -> None:
+    """The model with its card and report, into a folder that exists."""
+    details = {
+        "accepted": report.accepted,
+        "reason": report.reason,
+        "base_model": base_name(model_id),
+        "query_prompt": prompts.query,
+        "document_prompt": prompts.document,
+        "options": report.options,
+        "data": report.data,
+        "versions": report.versions,
+    }
+    write_component(folder, KIND, details, {}, "")
+    model.save_pretrained(str(folder), create_model_card=False)
+    (folder / "README.md").write_text(card(model_id, prompts, report), encoding="utf-8")
+    report.save_json(folder / "report.json")
+
+
+def base_name(model_id: str) -> str:
+    """A hub's name as it is; of a folder its last part, since it lies elsewhere elsewhere."""
+    return Path(model_id).name if Path(model_id).is_dir() else model_id
+
+
+def card(model_id: str, prompts: Prompts, report: FinetuneReport) -> str:
+    """The model card, with the metadata that the Hugging Face hub reads."""
+    head = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity"]
+    if not Path(model_id).is_dir():
+        head.append(f"base_model: {model_id}")
+    head += ["tags:", *(f"- {tag}" for tag in _TAGS), "---"]
+    arguments = "".join(
+        f", {name}={json.dumps(text, ensure_ascii=False)}"
+        for name, text in (
+            ("query_instruction", prompts.query),
+            ("text_instruction", prompts.document),
+        )
+        if text
+    )
+    return "\n".join(
+        [
+            *head,
+            "",
+            f"# {base_name(model_id)}, tuned for retrieval",
+            "",
+            "```python",
+            "from llama_index.embeddings.huggingface import HuggingFaceEmbedding",
+            "",
+            f'embed_model = HuggingFaceEmbedding("path/of/this/folder"{arguments})',
+            "```",
+            "",
+            "Documents that were embedded by the base model must be embedded again.",
+            "",
+            "## What was measured",
+            "",
+            "```",
+            str(report),
+            "```",
+            "",
+            "## How it came about",
+            "",
+            "```json",
+            json.dumps(
+                {
+                    "base_model": base_name(model_id),
+                    "data": report.data,
+                    "options": report.options,
+                    "versions": report.versions,
+                },
+                ensure_ascii=False,
+                indent=2,
+            ),
+            "```",
+            "",
+        ]
+    )
+
+
+_TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "llama-index")
+
+
+State = Mapping[str, Any]
+
+
+def merge_best(
+    model: Any, base: State, shares: Sequence[float], score: Callable[[Any], float]
+) -> tuple[float, dict[float, float]]:
+    """Set the model to the average of base and tuned that scores best (Wortsman et al. 2022).
+
+    Args:
+        model: the tuned model; changed in place.
+        base: the untuned model's state.
+        shares: of the tuned weights, each above 0 and at most 1.
+        score: how good a model is, on queries that are neither trained on nor reported.
+
+    Returns:
+        The share that was taken – of equal ones the largest – and share → score.
+    """
+    tuned = cloned(model)
+    found: dict[float, float] = {}
+    for share in sorted(set(shares), reverse=True):
+        _set(model, base, tuned, share)
+        found[share] = score(model)
+    best = max(found, key=lambda share: (found[share], share))
+    _set(model, base, tuned, best)
+    return best, found
+
+
+def merge_at(model: Any, base: State, share: float) -> None:
+    """Set the model to the average with this share of its own weights."""
+    _set(model, base, cloned(model), share)
+
+
+def cloned(model: Any) -> dict[str, Any]:
+    """A copy of the model's state, which further training leaves alone."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _set(model: Any, base: State, tuned: State, share: float) -> None:
+    model.load_state_dict(
+        {
+            name: base[name].to(tensor.device) * (1 - share) + tensor * share
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in tuned.items()
+        }
+    )

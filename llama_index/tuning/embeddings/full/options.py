@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning.embeddings.options import _between, _one_of, _whole
+from llama_index.tuning.embeddings.adapter.options import _between, _one_of, _whole
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

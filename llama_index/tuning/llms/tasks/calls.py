@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning.asking.calls import at_once
+from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
-from llama_index.tuning.llms.tasks.replies import (
+from llama_index.tuning.llms.tasks.knowledge import (
     Conversation,
-    at_once,
     chat_message,
     conversation_fault,
     messages_of,
 )
+from llama_index.tuning.llms.tasks.task import kept_or_error
 from llama_index.tuning.llms.tasks.tools import AnyTool, Offered, argument_fault, offered_tools
 
 if TYPE_CHECKING:

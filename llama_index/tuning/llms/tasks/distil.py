@@ -1,23 +1,23 @@
-"""Distillation: a teacher's answers to the application's own prompts, those that pass a filter."""
+"""Distillation: a teacher's answers to the application's own prompts, those that pass a filter.
+
+What decides an evaluator's verdicts, as a text: with another one, verdicts are asked anew.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._async import own_work, run_async
-from llama_index.tuning.datasets._files import PathLike, write_text_atomic
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
-from llama_index.tuning.datasets.thoughts import without_thoughts
-from llama_index.tuning.errors import DatasetError, ReplyError
-from llama_index.tuning.generate.calls import (
+from llama_index.tuning._files import PathLike, write_text_atomic
+from llama_index.tuning._running import own_work, run_async
+from llama_index.tuning.asking.calls import (
     CallFailed,
     CallOptions,
     Calls,
@@ -25,14 +25,17 @@ from llama_index.tuning.generate.calls import (
     Question,
     check_counts,
 )
-from llama_index.tuning.generate.failures import Failure, Outcomes
-from llama_index.tuning.generate.runs import run_items
-from llama_index.tuning.llms.tasks.filters import evaluator_key
-from llama_index.tuning.llms.tasks.replies import check_teacher, texts_of
+from llama_index.tuning.asking.results import Failure, Outcomes
+from llama_index.tuning.asking.run import run_items
+from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.thoughts import without_thoughts
+from llama_index.tuning.errors import DatasetError, ReplyError
+from llama_index.tuning.llms.tasks.knowledge import check_teacher, texts_of
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
     from llama_index.core.llms import LLM
+
 
 Keep = Callable[[str, str], bool]
 """(prompt, answer) → whether a student should learn it."""
@@ -360,3 +363,39 @@ def prompt_id(prompt: str) -> str:
 def _write_dropped(output_path: PathLike, dropped: list[DroppedAnswer]) -> None:
     rows = (json.dumps(asdict(row), ensure_ascii=False) for row in dropped)
     write_text_atomic(f"{output_path}.dropped.jsonl", "".join(f"{row}\n" for row in rows))
+
+
+def evaluator_key(evaluator: BaseEvaluator) -> str:
+    """Class, prompts, model, thresholds, weights and functions of an evaluator.
+
+    Whatever it holds as an attribute counts, a counter too. Of other objects, and of functions,
+    the name is all that is seen: a change inside them is not.
+    """
+    from llama_index.tuning.asking.run import identity
+
+    held = {name: _plain(value) for name, value in sorted(vars(evaluator).items())}
+    text = json.dumps([_name(type(evaluator)), identity(evaluator), held], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON that is the same in every process."""
+    from llama_index.core.llms import LLM
+
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, LLM):
+        return [_name(type(value)), value.metadata.model_name, getattr(value, "temperature", None)]
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [_name(type(value)), [_plain(getattr(value, f.name)) for f in fields(value)]]
+    if isinstance(value, Mapping):
+        return sorted([str(key), _plain(one)] for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return _name(value if hasattr(value, "__qualname__") else type(value))
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"

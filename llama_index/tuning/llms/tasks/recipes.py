@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning._files import PathLike
+from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking.results import Dropped, QuestionAnswer
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.generate.calls import CallOptions
-from llama_index.tuning.generate.results import QuestionAnswer
 from llama_index.tuning.llms.tasks.calls import CallItem, call_dataset, call_scorer
 from llama_index.tuning.llms.tasks.code import Check, check_scorer, checked_dataset
 from llama_index.tuning.llms.tasks.distil import (
@@ -27,14 +27,10 @@ from llama_index.tuning.llms.tasks.distil import (
     prompt_id,
     texts_to_ask,
 )
-from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
-from llama_index.tuning.llms.tasks.knowledge import knowledge_dataset, knowledge_scorer
-from llama_index.tuning.llms.tasks.replies import messages_of
+from llama_index.tuning.llms.tasks.knowledge import knowledge_dataset, knowledge_scorer, messages_of
 from llama_index.tuning.llms.tasks.sql import execution_scorer, sql_dataset
 from llama_index.tuning.llms.tasks.style import (
     Check as StyleCheck,
-)
-from llama_index.tuning.llms.tasks.style import (
     StyleItem,
     item_fault,
     style_dataset,
@@ -45,6 +41,7 @@ from llama_index.tuning.llms.tasks.task import (
     LLMTask,
     asked_alike,
     check_share,
+    kept_or_error,
     rows_of,
     split,
     task_of,

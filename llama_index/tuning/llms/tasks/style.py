@@ -1,4 +1,7 @@
-"""Output style: wanted outputs, or a teacher that is told the rules, verified by checks."""
+"""Output style: wanted outputs, or a teacher that is told the rules, verified by checks.
+
+How hard an English text is to read.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._async import own_work
-from llama_index.tuning.datasets._files import PathLike
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import own_work
+from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
 from llama_index.tuning.errors import DatasetError, MissingExtraError
-from llama_index.tuning.generate.calls import CallOptions
-from llama_index.tuning.llms.tasks.dropped import Dropped, kept_or_error
-from llama_index.tuning.llms.tasks.reading import flesch_kincaid_grade
-from llama_index.tuning.llms.tasks.replies import (
+from llama_index.tuning.llms.tasks.knowledge import (
     Conversation,
     check_teacher,
     conversation_fault,
     messages_of,
     texts_of,
 )
-from llama_index.tuning.llms.tasks.teacher import teacher_replies
+from llama_index.tuning.llms.tasks.task import kept_or_error
+from llama_index.tuning.llms.tasks.tools import teacher_replies
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
     from llama_index.core.llms import LLM
+
 
 Check = Callable[[str], str | None]
 """An output → what is wrong with it, or None."""
@@ -376,3 +380,43 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, re.MULTILINE)
     except re.error as exc:
         raise ValueError(f"pattern {pattern!r} is no regular expression: {exc}") from exc
+
+
+_WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)*")
+_SENTENCE = re.compile(r"[.!?]+(?=[\s\"'”’)\]]|$)")
+_VOWELS = re.compile(r"[aeiouy]+")
+_SILENT = re.compile(  # make, whole; names; walked: not table, houses, wanted
+    r"([^laeiouy]|[aeiouy]l)e$|([^laeiouyscxzgh]|[aeiouy]l)es$|[^aeiouytd]ed$"
+)
+
+
+def flesch_kincaid_grade(text: str) -> float:
+    """The school year of the United States that reads such English (Kincaid et al. 1975).
+
+    0.39 · words a sentence + 11.8 · syllables a word - 15.59. Syllables are counted by a rule:
+    groups of vowels, without a silent final e. English only; texts of a few words vary widely.
+
+    Raises:
+        ValueError: there is no word of Latin letters in it.
+
+    Example:
+        >>> round(flesch_kincaid_grade("The cat sat on the mat."), 2)
+        -1.45
+    """
+    words = _WORD.findall(text)
+    if not words:
+        raise ValueError(f"the text has no English word: {text[:80]!r}")
+    sentences = max(1, len(_SENTENCE.findall(text)))
+    spoken = sum(map(syllables, words))
+    return 0.39 * len(words) / sentences + 11.8 * spoken / len(words) - 15.59
+
+
+def syllables(word: str) -> int:
+    """Syllables of an English word, by rule; at least one.
+
+    Example:
+        >>> [syllables(word) for word in ("cat", "table", "make", "houses", "names", "walked")]
+        [1, 2, 1, 2, 1, 1]
+    """
+    plain = re.sub(r"[^a-z]", "", word.lower())
+    return max(1, len(_VOWELS.findall(plain)) - bool(_SILENT.search(plain)))

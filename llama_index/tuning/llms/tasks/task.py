@@ -1,4 +1,7 @@
-"""One task, from its rows to what an engine takes; nothing is learnt from what is held out."""
+"""One task, from its rows to what an engine takes; nothing is learnt from what is held out.
+
+A row that a task's dataset left out, and why.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.asking.results import Dropped
+from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.llms.tasks.dropped import Dropped
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
+
+
+def kept_or_error(
+    argument: str, kept: list[ChatExample], dropped: list[Dropped]
+) -> tuple[ChatDataset, list[Dropped]]:
+    """What a task's dataset function returns; an error with every reason where no row is left."""
+    if not kept:
+        raise DatasetError(
+            f"{argument}: no row can be learnt from",
+            [f"row {row.number}: {row.reason}" for row in dropped],
+        )
+    return ChatDataset(kept), dropped
+
 
 Scorer = Callable[["LLM"], NDArray[np.float64]]
 HeldOut = float | Sequence[Any]

@@ -1,0 +1,1 @@
+"""Adapters: small maps on the vectors of a model that stays as it is."""

@@ -1,0 +1,233 @@
+"""Maps of vectors as they are served: plain NumPy for the kinds that are known.
+
+A user's own torch module is the one kind that needs torch to answer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from llama_index.tuning._arrays import Float32
+from llama_index.tuning.errors import ArtifactError
+
+State = dict[str, Float32]
+
+_ACTIVATIONS: dict[str, Callable[[Float32], Float32]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.maximum(x, np.float32(0.01) * x),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: np.float32(1) / (np.float32(1) + np.exp(-x)),
+}
+
+
+class VectorMap(ABC):
+    """A map of vectors, `(rows, in)` → `(rows, out)`."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Dimension of the vectors it takes."""
+
+    @abstractmethod
+    def __call__(self, vectors: Float32) -> Float32:
+        """Map them."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments of the torch class with these weights."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """The weights, by the names of the torch class."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap(VectorMap):
+    """`x Wᵀ + b`; `weight` has shape `(out, in)`."""
+
+    kind: ClassVar[str] = "linear"
+    weight: Float32
+    bias: Float32 | None = None
+
+    @property
+    def dim(self) -> int:
+        return int(self.weight.shape[1])
+
+    def __call__(self, vectors: Float32) -> Float32:
+        mapped: Float32 = vectors @ self.weight.T
+        return mapped if self.bias is None else mapped + self.bias
+
+    def config(self) -> dict[str, Any]:
+        out, dim = self.weight.shape
+        return {"in_features": dim, "out_features": out, "bias": self.bias is not None}
+
+    def state(self) -> State:
+        bias = {} if self.bias is None else {"linear.bias": self.bias}
+        return {"linear.weight": self.weight, **bias}
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> LinearMap:
+        return cls(state["linear.weight"], state.get("linear.bias"))
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankMap(VectorMap):
+    """`x + x Dᵀ Uᵀ`; `down` has shape `(rank, dim)`, `up` `(dim, rank)`. (Hu et al. 2021)"""
+
+    kind: ClassVar[str] = "low_rank"
+    down: Float32
+    up: Float32
+
+    @property
+    def dim(self) -> int:
+        return int(self.down.shape[1])
+
+    def __call__(self, vectors: Float32) -> Float32:
+        mapped: Float32 = vectors + (vectors @ self.down.T) @ self.up.T
+        return mapped
+
+    def config(self) -> dict[str, Any]:
+        return {"in_features": self.dim, "rank": self.down.shape[0]}
+
+    def state(self) -> State:
+        return {"down.weight": self.down, "up.weight": self.up}
+
+    def merged(self) -> LinearMap:
+        """The same map as one matrix."""
+        return LinearMap(np.eye(self.dim, dtype=np.float32) + self.up @ self.down)
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> LowRankMap:
+        return cls(state["down.weight"], state["up.weight"])
+
+
+@dataclass(frozen=True, eq=False)
+class TwoLayerMap(VectorMap):
+    """`r · (act(x W₁ᵀ + b₁) W₂ᵀ + b₂) + x`, the stock `TwoLayerNN`; `+ x` and `r` by option."""
+
+    kind: ClassVar[str] = "two_layer"
+    weights: State
+    activation: str
+    residual: bool
+
+    @property
+    def dim(self) -> int:
+        return int(self.weights["linear1.weight"].shape[1])
+
+    def __call__(self, vectors: Float32) -> Float32:
+        w = self.weights
+        hidden = _ACTIVATIONS[self.activation](vectors @ w["linear1.weight"].T + w["linear1.bias"])
+        mapped: Float32 = hidden @ w["linear2.weight"].T + w["linear2.bias"]
+        return w["residual_weight"] * mapped + vectors if self.residual else mapped
+
+    def config(self) -> dict[str, Any]:
+        hidden, dim = self.weights["linear1.weight"].shape
+        return {
+            "in_features": dim,
+            "hidden_features": hidden,
+            "out_features": self.weights["linear2.weight"].shape[0],
+            "bias": True,
+            "activation_fn_str": self.activation,
+            "add_residual": self.residual,
+        }
+
+    def state(self) -> State:
+        return self.weights
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> TwoLayerMap:
+        activation = config.get("activation_fn_str", "relu")
+        if activation not in _ACTIVATIONS:
+            raise ArtifactError(
+                f"unknown activation {activation!r}; choose one of: {', '.join(_ACTIVATIONS)}"
+            )
+        names = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
+        weights = {name: state[name] for name in (*names, "residual_weight")}
+        return cls(weights, activation, bool(config.get("add_residual", False)))
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualMap(VectorMap):
+    """`x Wᵀ + tanh(x W₁ᵀ + b) W₂ᵀ`: a linear map, and a network for what it leaves.
+
+    `weight` has shape `(out, in)`, `first` `(hidden, in)`, `bias` `(hidden,)`, `second`
+    `(out, hidden)`.
+    """
+
+    kind: ClassVar[str] = "residual"
+    weight: Float32
+    first: Float32
+    bias: Float32
+    second: Float32
+
+    @property
+    def dim(self) -> int:
+        return int(self.weight.shape[1])
+
+    def __call__(self, vectors: Float32) -> Float32:
+        bent = np.tanh(vectors @ self.first.T + self.bias) @ self.second.T
+        mapped: Float32 = vectors @ self.weight.T + bent
+        return mapped
+
+    def config(self) -> dict[str, Any]:
+        out, dim = self.weight.shape
+        return {"in_features": dim, "hidden_features": len(self.bias), "out_features": out}
+
+    def state(self) -> State:
+        return {
+            "linear.weight": self.weight,
+            "hidden.weight": self.first,
+            "hidden.bias": self.bias,
+            "out.weight": self.second,
+        }
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> ResidualMap:
+        names = ("linear.weight", "hidden.weight", "hidden.bias", "out.weight")
+        return cls(*(state[name] for name in names))
+
+
+@dataclass(frozen=True, eq=False)
+class TorchMap(VectorMap):
+    """A user's own `llama_index.embeddings.adapter.BaseAdapter`; needs torch to answer."""
+
+    kind: ClassVar[str] = "custom"
+    module: Any
+    device: str = "cpu"
+    given_dim: int = 0
+
+    @property
+    def dim(self) -> int:
+        return self.given_dim
+
+    def __call__(self, vectors: Float32) -> Float32:
+        import torch
+
+        with torch.inference_mode():
+            given = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device)
+            mapped: Float32 = self.module(given).cpu().numpy()
+        return mapped
+
+    def config(self) -> dict[str, Any]:
+        return dict(self.module.get_config_dict())
+
+    def state(self) -> State:
+        return {
+            name: tensor.detach().cpu().numpy().astype(np.float32)
+            for name, tensor in self.module.state_dict().items()
+        }
+
+
+MAPS: dict[str, Callable[[Mapping[str, Any], State], VectorMap]] = {
+    "linear": LinearMap.from_state,
+    "low_rank": LowRankMap.from_state,
+    "two_layer": TwoLayerMap.from_state,
+    "residual": ResidualMap.from_state,
+}

@@ -1,0 +1,79 @@
+"""The trainable forms of the adapters, all starting as the identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer, TwoLayerNN
+from torch import Tensor, nn
+
+from llama_index.tuning.embeddings.adapter.maps import MAPS, TorchMap, VectorMap
+
+
+class LowRankLayer(BaseAdapter):
+    """`x + U D x`, with `D` random and `U` zero at first (LoRA; Hu et al. 2021).
+
+    Args:
+        in_features: dimension of the vectors.
+        rank: rows of `D`.
+    """
+
+    def __init__(self, in_features: int, rank: int) -> None:
+        super().__init__()
+        self.in_features, self.rank = in_features, rank
+        self.down = nn.Linear(in_features, rank, bias=False)
+        self.up = nn.Linear(rank, in_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, embed: Tensor) -> Tensor:
+        """*Shape:* `(batch, dim)` → `(batch, dim)`."""
+        mapped: Tensor = embed + self.up(self.down(embed))
+        return mapped
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"in_features": self.in_features, "rank": self.rank}
+
+
+def linear_layer(dim: int, *, bias: bool = False) -> LinearLayer:
+    """The stock linear layer; it starts as the identity by itself."""
+    return LinearLayer(dim, dim, bias=bias)
+
+
+def two_layer(dim: int, hidden: int) -> TwoLayerNN:
+    """The stock two-layer network with a residual, made to start as the identity.
+
+    The stock class starts its residual weight at 0, which leaves the layers without gradient;
+    here that weight is 1 and the last layer is zero.
+    """
+    module = TwoLayerNN(dim, hidden, dim, bias=True, add_residual=True)
+    with torch.no_grad():
+        module.residual_weight.fill_(1.0)
+        module.linear2.weight.zero_()
+        module.linear2.bias.zero_()
+    return module
+
+
+def module_of_map(served: VectorMap) -> BaseAdapter:
+    """The trainable form of a served map, with its weights."""
+    if isinstance(served, TorchMap):
+        custom: BaseAdapter = served.module
+        return custom
+    classes = {"linear": LinearLayer, "low_rank": LowRankLayer, "two_layer": TwoLayerNN}
+    if served.kind not in classes:
+        raise ValueError(f"a map of kind {served.kind!r} cannot be trained on; tune it anew")
+    module: BaseAdapter = classes[served.kind](**served.config())
+    module.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in served.state().items()})
+    return module
+
+
+def map_of_module(module: Any, device: str = "cpu", dim: int = 0) -> VectorMap:
+    """The served form of a trained torch module: NumPy where its class is known."""
+    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
+
+    from llama_index.tuning.embeddings.adapter.modules import LowRankLayer
+
+    kinds = {LinearLayer: "linear", TwoLayerNN: "two_layer", LowRankLayer: "low_rank"}
+    custom = TorchMap(module.eval().to(device), device, dim)
+    kind = kinds.get(type(module))  # a subclass may do anything: it stays a torch module
+    return custom if kind is None else MAPS[kind](module.get_config_dict(), custom.state())

@@ -1,0 +1,1 @@
+"""A new embedding model over the vectors that the old one stored."""

@@ -1,0 +1,1 @@
+"""Stored vectors mapped in place, and taken back."""

@@ -1,0 +1,1 @@
+"""What touches the trainers and models of transformers and sentence-transformers."""

@@ -1,0 +1,89 @@
+"""Cross-encoders of sentence-transformers: loading and raw outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from llama_index.tuning._arrays import Float64
+from llama_index.tuning.errors import ArtifactError, MissingExtraError
+from llama_index.tuning.hf.processes import BUILDING, no_bars
+
+
+def cross_encoder_class() -> Any:
+    """The class of sentence-transformers.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as exc:
+        raise MissingExtraError(
+            "a cross-encoder", "sentence-transformers", "sentence-transformers"
+        ) from exc
+    return CrossEncoder
+
+
+def load_cross_encoder(
+    model: Any, *, device: str | None, trust_remote_code: bool, new_head: bool = False
+) -> Any:
+    """A sentence-transformers cross-encoder with one output.
+
+    Args:
+        model: name or folder.
+        device: where it runs; chosen by sentence-transformers by default.
+        trust_remote_code: run code that the model brings along.
+        new_head: to be trained: a model with another number of outputs gets a new head.
+    """
+    made_of = cross_encoder_class()
+    try:
+        with BUILDING, no_bars():
+            return made_of(
+                str(model),
+                num_labels=1,
+                device=device,
+                trust_remote_code=trust_remote_code,
+                model_kwargs={"ignore_mismatched_sizes": True} if new_head else None,
+            )
+    except (OSError, ValueError, RuntimeError) as exc:  # the last: a head with other outputs
+        outputs = _outputs_of(model, trust_remote_code)
+        if outputs > 1:
+            raise ArtifactError(
+                f"{model} is a classifier of {outputs} outputs, and a re-ranker gives one score: "
+                "choose a model with one output (num_labels 1), or an encoder, whose head is new"
+            ) from exc
+        raise ArtifactError(f"{model} holds no cross-encoder that loads: {exc}") from exc
+
+
+def _outputs_of(model: Any, trust_remote_code: bool) -> int:
+    """Outputs of a classifier by its configuration; 0 where there is none."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return 0
+    return int(getattr(config, "num_labels", 0) or 0)
+
+
+def predict(model: Any, pairs: Sequence[tuple[str, str]], batch_size: int) -> Float64:
+    """The model's raw outputs, shape `(n,)`.
+
+    Raises:
+        ArtifactError: it gives something else than one finite number a pair.
+    """
+    options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": False}
+    if hasattr(model, "activation_fn"):
+        from torch.nn import Identity
+
+        options["activation_fn"] = Identity()
+    scores = np.asarray(model.predict(list(pairs), **options), dtype=np.float64)
+    if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
+        raise ArtifactError(
+            f"the cross-encoder must give one finite number for each of {len(pairs)} pairs, got "
+            f"shape {scores.shape}{'' if np.isfinite(scores).all() else ' with NaN or infinity'}"
+        )
+    return scores

@@ -1,0 +1,296 @@
+"""What every engine on a sentence-transformers trainer needs; imported while training only.
+
+Checkpoints of a Hugging Face trainer that can be trusted after a kill.
+
+<output>.checkpoints/lock           held by the run
+<output>.checkpoints/run.json       which run the checkpoints belong to
+<output>.checkpoints/checkpoint-50  as the trainer writes it, and last of all `complete.json`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerState
+
+from llama_index.tuning._files import write_text_atomic
+from llama_index.tuning._running import is_main_process
+from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning.errors import MissingExtraError, TuningError
+
+WEIGHTS = "weights.safetensors"
+
+
+class DurableCheckpoints:
+    """Mixin for a trainer: a checkpoint holds the module's whole state and a mark when it is done.
+
+    The trainers' own way saves a model folder and loads it as a new model, which fails for one
+    with low-rank updates, and then keeps the last weights instead of the best with a log line.
+
+    Attributes:
+        loadable: whether a checkpoint is also a model folder that loads by itself.
+        tolerance: a checkpoint before the last is kept only where its metric is better by more.
+        kept: step of the checkpoint whose weights remained, where one was chosen.
+    """
+
+    loadable = False
+    tolerance = 0.0
+    kept: int | None = None
+    args: Any
+    state: Any
+    model: Any
+    accelerator: Any
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        from safetensors.torch import save_model
+
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(folder / WEIGHTS))
+        if self.loadable:
+            self.model.save_pretrained(str(folder), create_model_card=False)
+
+    def _load_from_checkpoint(self, path: str, model: Any = None) -> None:
+        from safetensors.torch import load_model
+
+        load_model(model or self.model, str(Path(path) / WEIGHTS), strict=True)
+
+    def _load_best_model(self) -> None:
+        name = self.args.metric_for_best_model
+        last = [entry[name] for entry in self.state.log_history if name in entry][-1]
+        self.kept = int(self.state.global_step)
+        if abs(self.state.best_metric - last) > self.tolerance:
+            best = self.state.best_model_checkpoint
+            self._load_from_checkpoint(best)
+            self.kept = step_number(Path(best))
+
+    def add_model_card_callback(self, _: Any) -> None:
+        """None: we write a card of our own."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        from transformers.trainer_utils import rotate_checkpoints
+
+        # Older checkpoints go after the new one is marked, not before.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # each process writes its random state
+        if self.args.should_save:
+            mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            rotate_checkpoints(
+                output_dir=self.args.output_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+
+
+class EvaluateAtEnd(TrainerCallback):
+    """Looks at the last step too: else the steps after the last full interval count for nothing."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for an evaluation and a checkpoint after the last step."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_save = True
+
+
+def train(
+    trainer: Any, folder: Path, identity: Mapping[str, Any], *, resume: bool
+) -> list[dict[str, float]]:
+    """Run a trainer that was set up, silently; with `resume`, from its last whole checkpoint.
+
+    Args:
+        trainer: it writes its checkpoints to `folder`.
+        folder: of the checkpoints.
+        identity: what a checkpoint must have come from to go on from it; see `prepare`.
+        resume: go on, where there is something to go on from.
+
+    Returns:
+        The training curve.
+    """
+    from transformers import PrinterCallback
+
+    if is_main_process():
+        prepare(folder, identity, resume=resume)
+        last_checkpoint(folder)  # takes the mark from damaged ones, before the others look
+    trainer.accelerator.wait_for_everyone()
+    checkpoint = last_checkpoint(folder) if resume else None
+    trainer.remove_callback(PrinterCallback)  # the library does not print
+    if trainer.args.load_best_model_at_end:
+        trainer.add_callback(EvaluateAtEnd())
+    finished = _finished(checkpoint) if checkpoint else None
+    if finished is not None:
+        trainer.state = finished  # the trainer would make one step more
+        trainer._load_from_checkpoint(str(checkpoint))
+        if trainer.args.load_best_model_at_end:
+            trainer._load_best_model()
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return training_curve(trainer.state.log_history)
+
+
+def _finished(checkpoint: Path) -> TrainerState | None:
+    """The state of a run that was killed after its last step, else nothing."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    control = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+    done = state.global_step >= state.max_steps or control.get("should_training_stop")
+    return state if done else None
+
+
+def add_lora(transformer: Any, rank: int, *, save: Sequence[str] = ()) -> Any:
+    """Low-rank updates on all linear layers of a Hugging Face model (Hu et al. 2021).
+
+    Args:
+        transformer: the model; its own weights are frozen.
+        rank: of the updates; they are scaled by two.
+        save: names of modules that are trained whole.
+
+    Returns:
+        A handle on the same model, whose linear layers were replaced in place;
+        `merge_and_unload()` puts plain ones there again, with the updates in their weights.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as exc:
+        raise MissingExtraError("lora_rank", "peft", "lora") from exc
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", modules_to_save=list(save) or None
+    )
+    return get_peft_model(transformer, config)
+
+
+logger = logging.getLogger(__name__)
+
+RUN = "run.json"
+COMPLETE = "complete.json"
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def held(folder: Path, *, keep: bool) -> Iterator[None]:
+    """Hold a run's folder of checkpoints; of several processes, the first one does.
+
+    Args:
+        folder: made where it is not.
+        keep: whether it stays when the run succeeds. Where it fails, it stays if there is
+            anything in it to go on from.
+
+    Raises:
+        TuningError: another run holds it.
+    """
+    if not is_main_process():
+        yield
+        return
+    busy = TuningError(f"another run is at work on {folder}; give each run its own output")
+    lock = folder / "lock"
+    with locked(lock, busy):
+        try:
+            yield
+        except BaseException:
+            keep = any(folder.glob("checkpoint-*"))
+            raise
+        finally:
+            if not keep:
+                remove_locked_folder(lock)
+
+
+def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+    """Empty the folder for a new run, or check that its checkpoints are this run's.
+
+    Args:
+        folder: of the checkpoints; made where it is not.
+        identity: what decides the weights: data, model, options. Plain JSON values.
+        resume: keep what is there.
+
+    Raises:
+        TuningError: `resume`, and the checkpoints belong to another run; it says what differs.
+    """
+    ours = json.loads(json.dumps(dict(identity)))
+    file = folder / RUN
+    if resume and file.is_file():
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        if differ:
+            raise TuningError(
+                f"the checkpoints in {folder} belong to another run; different: "
+                f"{', '.join(differ)}. Run it as it was, or without resuming"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder)
+    write_text_atomic(file, json.dumps(ours, ensure_ascii=False, indent=2))
+
+
+def clear(folder: Path) -> None:
+    """Remove the folder's checkpoints, where there are any."""
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Note each file's size and checksum; the last thing that is written to a checkpoint."""
+    sums = {
+        str(path.relative_to(checkpoint)): _checksum(path)
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != COMPLETE
+    }
+    write_text_atomic(checkpoint / COMPLETE, json.dumps(sums))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; what is skipped is logged with its fault."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_number, reverse=True):
+        fault = fault_of(checkpoint)
+        if fault is None:
+            return checkpoint
+        logger.warning("%s is skipped: %s", checkpoint, fault)
+        # It will be written anew; until then nothing may take it for whole.
+        (checkpoint / COMPLETE).unlink(missing_ok=True)
+    return None
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, to follow on its name; None: it is whole."""
+    try:
+        sums = dict(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return "it was not finished"
+    except (ValueError, TypeError):
+        return f"its {COMPLETE} is damaged"
+    for name, expected in sums.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"its {name} is missing"
+        if _checksum(path) != expected:
+            return f"its {name} is damaged"
+    return None
+
+
+def training_curve(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """The numbers of a trainer's log."""
+    return [
+        {key: float(value) for key, value in entry.items() if isinstance(value, (int, float))}
+        for entry in log
+    ]
+
+
+def _checksum(path: Path) -> str:
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total = zlib.crc32(block, total)
+    return f"{path.stat().st_size}-{total:08x}"
+
+
+def step_number(checkpoint: Path) -> int:
+    """The step in a checkpoint's name; -1: there is none."""
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1

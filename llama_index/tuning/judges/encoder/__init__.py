@@ -1,0 +1,1 @@
+"""A judge that is a local cross-encoder."""

@@ -1,0 +1,320 @@
+"""The encoder student at work.
+
+Training rows for an encoder judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning._arrays import Float64, Ints
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.hf.cross_encoders import load_cross_encoder
+from llama_index.tuning.hf.trainer import held
+from llama_index.tuning.judges.data import MIN_OF_A_KIND, JudgeData, Reader, Reading
+from llama_index.tuning.judges.encoder.model import (
+    Average,
+    EncoderJudge,
+    encoder_logits,
+    notes_of,
+    reader_of,
+)
+from llama_index.tuning.judges.encoder.options import EncoderStudent
+from llama_index.tuning.judges.light.features import FeatureMaker
+from llama_index.tuning.judges.light.fit import (
+    calibrate,
+    choose_setting,
+    draw_line,
+    fit_linear,
+    held_out_opinions,
+    log_loss,
+    with_margin,
+)
+from llama_index.tuning.judges.light.model import LightJudge, novelty_of
+from llama_index.tuning.judges.records import TIE, DecisionRule, Predictions, Rows
+from llama_index.tuning.judges.student import TrainingData, TrainingResult
+
+NO_SPREAD = 1e-6
+"""Logits that differ by no more are alike but for rounding."""
+SHARES = tuple(round(0.1 * i, 1) for i in range(11))
+
+
+def check(material: JudgeData, options: EncoderStudent) -> None:
+    """Before any work: the verdicts can be split, and the model loads."""
+    split_queries(
+        material, options.held_out, seed=0
+    )  # the numbers of each kind do not depend on it
+    new_encoder(options, seed=0)
+
+
+def learn(lesson: TrainingData, options: EncoderStudent) -> TrainingResult:
+    """Train on most queries; calibrate, average and draw the line on the others."""
+    material, seed = lesson.material, lesson.options.seed
+    inside, apart = split_queries(material, options.held_out, seed)
+    encoder = new_encoder(options, seed)
+    reader = reader_of(encoder, lesson.maker, material.query)
+    shown, rows = material[apart], lesson.rows[apart]
+    texts = training_rows(material[inside], lesson.maker, reader)
+    history = _train(encoder, reader, texts, shown, rows, lesson, options)
+
+    def encoded(items: Sequence[Any]) -> Float64:
+        return encoder_logits(encoder, reader, items, 2 * options.batch_size)
+
+    light = _light(lesson, inside) if options.with_light else None
+    given = encoded(shown.items), _light_logits(light, rows.table)
+    average, line, values = settle(*given, rows, lesson)
+    logits = average.logits(*given)
+    opinions = Predictions(*values)
+    if lesson.held_out is not None:
+        assert lesson.other is not None
+        both = encoded(lesson.held_out.items), _light_logits(light, lesson.other)
+        logits = average.logits(*both)
+        chances = line.chances(logits)
+        opinions = Predictions(chances, line.verdicts(chances), line.certainties(chances))
+    judge = EncoderJudge(
+        lesson.maker,
+        encoder,
+        average,
+        line,
+        light,
+        pairwise=material.pairwise,
+        query=material.query,
+        training_keys=tuple(dict.fromkeys(material.keys)),
+        batch_size=2 * options.batch_size,
+    )
+    return TrainingResult(
+        model=judge,
+        opinions=opinions,
+        method="held-out queries" if lesson.held_out is None else "validation verdicts",
+        measured=apart,
+        flip_rate=_flips(line, logits) if material.pairwise else None,
+        settings={
+            "trained_on": len(inside),
+            "chosen_on": len(apart),
+            "training_windows": len(texts["label"]),
+            "tokens": reader.limit,
+            "encoder_share": average.share,
+        },
+        options={"student": _plain(options)},
+        history=history,
+        notes=notes_of(material, lesson.held_out or shown, opinions, average, reader, len(apart)),
+    )
+
+
+def split_queries(material: JudgeData, share: float, seed: int) -> tuple[Ints, Ints]:
+    """Rows to train on, and rows on other queries to choose on.
+
+    The share is taken of the queries whose verdicts are all passes, all fails, and mixed, each.
+
+    Raises:
+        DatasetError: too few verdicts of a kind on either side.
+    """
+    clusters, labels = material.clusters, material.labels
+    queries = np.unique(clusters)
+    lowest, highest = np.ones(len(queries)), np.zeros(len(queries))
+    np.minimum.at(lowest, np.searchsorted(queries, clusters), labels)
+    np.maximum.at(highest, np.searchsorted(queries, clusters), labels)
+    kind = 2 * (lowest == 0) + (highest == 1)
+    rng = np.random.default_rng(seed)
+    taken = [
+        rng.permutation(queries[kind == k])[: round(share * int((kind == k).sum()))]
+        for k in np.unique(kind)
+    ]
+    apart = np.isin(clusters, np.concatenate(taken))
+    for side, rows in (("to train on", ~apart), ("held out", apart)):
+        _check_side(labels[rows], material.pairwise, f"{side} (held_out={share})")
+    return np.flatnonzero(~apart), np.flatnonzero(apart)
+
+
+def _check_side(labels: Float64, pairwise: bool, side: str) -> None:
+    if pairwise:
+        if (labels == TIE).all():
+            raise DatasetError(f"no verdict {side} prefers a response; more are needed")
+        return
+    for kind, count in (("passes", labels.sum()), ("fails", (1 - labels).sum())):
+        if count < MIN_OF_A_KIND:
+            raise DatasetError(
+                f"{int(count)} verdicts {side} are {kind}; the encoder student needs "
+                f"{MIN_OF_A_KIND} of each kind on either side"
+            )
+
+
+def new_encoder(options: EncoderStudent, seed: int) -> Any:
+    """The model to train; an encoder gets a new head, and so does one for three classes (NLI)."""
+    from llama_index.tuning.errors import MissingExtraError
+
+    try:
+        from transformers import set_seed
+    except ImportError as exc:
+        raise MissingExtraError(
+            "EncoderStudent", "sentence-transformers", "sentence-transformers"
+        ) from exc
+    set_seed(seed)
+    encoder = load_cross_encoder(
+        options.model,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+        new_head=True,
+    )
+    if options.max_length is not None:
+        encoder.max_seq_length = options.max_length
+    return encoder
+
+
+def settle(
+    encoded: Float64, light: Float64 | None, rows: Rows, lesson: TrainingData
+) -> tuple[Average, DecisionRule, Float64]:
+    """The average and the line on rows not trained on, and opinions cross-fitted over folds.
+
+    Returns:
+        The average; its line; probabilities, verdicts and certainties, shape `(3, n)`.
+    """
+    options = lesson.options
+
+    def logits_by(chosen: NDArray[np.bool_]) -> Float64:
+        other = None if light is None else light[chosen]
+        return choose_average(encoded[chosen], other, rows[chosen]).logits(encoded, light)
+
+    values = held_out_opinions(rows, options, logits_by)
+    average = choose_average(encoded, light, rows)
+    line = draw_line(average.logits(encoded, light), rows, options)
+    return average, with_margin(line, values, options), values
+
+
+def choose_average(encoded: Float64, light: Float64 | None, rows: Rows) -> Average:
+    """Both calibrated; the weight with the least log loss, of several as good the smallest."""
+    encoder = _calibrated(encoded, rows)
+    if light is None:
+        return Average(encoder)
+    averages = [Average(encoder, calibrate(light, rows), share) for share in SHARES]
+    return min(averages, key=lambda a: log_loss(a.logits(encoded, light), rows))
+
+
+def _calibrated(logits: Float64, rows: Rows) -> DecisionRule:
+    """Platt's calibration, whose penalty then does not depend on the logits' scale."""
+    scale = float(np.sqrt((logits**2).mean() if rows.pairwise else logits.var()))
+    if scale < NO_SPREAD:
+        return calibrate(logits, rows)
+    line = calibrate(logits / scale, rows)
+    return replace(line, slope=line.slope / scale)
+
+
+def _light(lesson: TrainingData, inside: Ints) -> LightJudge:
+    """A light judge that saw what the encoder is trained on and no more."""
+    rows, material = lesson.rows[inside], lesson.material
+    return LightJudge(
+        lesson.maker,
+        fit_linear(rows, choose_setting(rows)),
+        DecisionRule(),
+        pairwise=material.pairwise,
+        query=material.query,
+        base_model=lesson.base_model,
+        training_keys=tuple(dict.fromkeys(material[inside].keys)),
+        familiar=novelty_of(rows),
+    )
+
+
+def _light_logits(light: LightJudge | None, table: Float64) -> Float64 | None:
+    return None if light is None else light.linear.logits(table)
+
+
+def _train(
+    encoder: Any,
+    reader: Reader,
+    texts: dict[str, list[Any]],
+    shown: JudgeData,
+    rows: Rows,
+    lesson: TrainingData,
+    options: EncoderStudent,
+) -> list[dict[str, float]]:
+    from llama_index.tuning.judges.encoder.trainer import train
+
+    def loss_now() -> float:
+        return log_loss(encoder_logits(encoder, reader, shown.items, 2 * options.batch_size), rows)
+
+    material = lesson.material
+    parts = [*material.keys, material.labels.tobytes().hex(), material.weights.tobytes().hex()]
+    identity = {
+        **_plain(replace(options, resume=False, checkpoints=None)),
+        "seed": lesson.options.seed,
+        "verdicts": hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16],
+    }
+    with ExitStack() as stack:
+        folder = options.checkpoints or stack.enter_context(TemporaryDirectory())
+        stack.enter_context(held(Path(folder), keep=options.checkpoints is None))
+        return train(
+            encoder,
+            texts,
+            loss_now,
+            Path(folder),
+            options,
+            seed=lesson.options.seed,
+            identity=identity,
+            show_progress=lesson.show_progress,
+        )
+
+
+def _plain(options: EncoderStudent) -> dict[str, Any]:
+    """The options as JSON values; of folders the names alone."""
+    found = asdict(options)
+    found["model"] = Path(options.model).name if Path(options.model).exists() else options.model
+    found["checkpoints"] = None if options.checkpoints is None else Path(options.checkpoints).name
+    return {name: str(v) if isinstance(v, Path) else v for name, v in found.items()}
+
+
+def _flips(line: DecisionRule, logits: Float64) -> float:
+    """Share of pairs whose verdict changes with their order; logits change their sign then."""
+    one, other = (line.verdicts(line.chances(given)) for given in (logits, -logits))
+    return float((one != 1 - other).mean())
+
+
+FAILING_WINDOWS = 4
+"""So many windows of an answer that fails are trained on: those that look most like support."""
+
+
+def training_rows(material: JudgeData, maker: FeatureMaker, reader: Reader) -> dict[str, list[Any]]:
+    """Columns `first`, `second` and `label`: the verdict, and how much the row counts (mean 1).
+
+    Multiple instances (Andrews et al. 2002): where an answer fails, no window supports it; where
+    it passes, some window does, and the one with most of its words is taken. A pair makes rows in
+    both orders, each of half its weight. The rows of one item count together as much as the item.
+    """
+    rows: list[tuple[str, str, float, float]] = []
+    for item, label, weight in zip(material.items, material.labels, material.weights, strict=True):
+        if material.pairwise:
+            for swapped, said in ((False, label), (True, 1 - label)):
+                reading = reader.reading(item, swapped=swapped)
+                rows += _rows(reading, float(said), float(weight) / 2, maker)
+        else:
+            rows += _rows(reader.reading(item), float(label), float(weight), maker)
+    mean = float(np.mean([weight for *_, weight in rows])) or 1.0
+    return {
+        "first": [first for first, *_ in rows],
+        "second": [second for _, second, *_ in rows],
+        "label": [[label, weight / mean] for *_, label, weight in rows],
+    }
+
+
+def _rows(
+    reading: Reading, label: float, weight: float, maker: FeatureMaker
+) -> list[tuple[str, str, float, float]]:
+    found = []
+    for pairs, evidence in zip(reading.parts, reading.evidence, strict=True):
+        kept = range(len(pairs))
+        if len(pairs) > 1:
+            response = maker.text(pairs[0][1])
+            shares = [maker.support(response, maker.text(text))[0] for text in evidence]
+            order = np.argsort(-np.array(shares), kind="stable").tolist()
+            kept = order[: 1 if label >= TIE else FAILING_WINDOWS]
+        each = weight / len(reading.parts) / len(kept)
+        found += [(*pairs[number], label, each) for number in kept]
+    return found

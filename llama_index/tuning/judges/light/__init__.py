@@ -1,0 +1,1 @@
+"""A judge without a transformer: features and a linear model."""

@@ -1,0 +1,1 @@
+"""A judge that is an LLM tuned for a stock evaluator."""

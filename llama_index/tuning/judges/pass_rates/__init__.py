@@ -1,0 +1,1 @@
+"""Pass rates from a judge and a few labels, with valid intervals."""

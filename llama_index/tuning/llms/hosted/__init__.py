@@ -1,0 +1,1 @@
+"""LLMs tuned by a service with the protocol of OpenAI."""

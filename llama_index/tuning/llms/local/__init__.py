@@ -1,0 +1,1 @@
+"""LLMs tuned on this machine."""

@@ -1,0 +1,1 @@
+"""Cross-encoders: tuned, mixed with a light re-ranker, served."""

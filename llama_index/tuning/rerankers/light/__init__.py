@@ -1,0 +1,1 @@
+"""A re-ranker without a transformer: words, scores and a linear model."""

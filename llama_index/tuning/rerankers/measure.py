@@ -1,0 +1,241 @@
+"""A tuned re-ranker against the best of the baselines, at several depths.
+
+What a tuned re-ranker has to beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from llama_index.tuning._arrays import Float64
+from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.evaluate.bootstrap import paired_gain
+from llama_index.tuning.evaluate.retrieval import RetrievalScores
+from llama_index.tuning.report import Gains
+from llama_index.tuning.rerankers.data import FeatureMaker, has_distances
+from llama_index.tuning.rerankers.light.features import (
+    LinearRanker,
+    rank_fusion,
+    retriever_order,
+    score_fusion,
+)
+from llama_index.tuning.rerankers.light.fit import FeatureList, calibrate, ranking_scores
+from llama_index.tuning.rerankers.light.model import LightReranker, default_ranker
+from llama_index.tuning.rerankers.serving import TURNED, CalibratedReranker
+from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.text.statistics import WordStatistics
+from llama_index.tuning.text.words import Analyzer
+
+if TYPE_CHECKING:
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A way to order candidates that learns nothing from the dataset.
+
+    Attributes:
+        name: for the report.
+        ranker: fixed weights; those of the retriever's order where `reranker` is used.
+        reranker: the app's own re-ranker, instead.
+        index: of a retriever that fuses, in which `reranker` is served.
+    """
+
+    name: str
+    ranker: LinearRanker
+    reranker: BaseNodePostprocessor | None = None
+    index: BM25Index | None = None
+
+    def scores(self, dataset: RelevanceDataset, lists: Sequence[FeatureList]) -> list[Float64]:
+        """One score for each candidate of each list."""
+        if self.reranker is None:
+            return [self.ranker.scores(item.features) for item in lists]
+        served = self.reranker
+        if self.index is not None and isinstance(served, CalibratedReranker):
+            served = served.with_index(self.index)
+        return [reranked(served, item) for item in dataset.lists]
+
+    def component(
+        self, reason: str, analyzer: Analyzer, statistics: WordStatistics, **arguments: Any
+    ) -> BaseNodePostprocessor:
+        """What the app uses if the gate keeps this baseline.
+
+        Args:
+            reason: the gate's.
+            analyzer, statistics, **arguments: the `LightReranker`'s, if it is one.
+        """
+        if self.reranker is not None:
+            return self.reranker
+        details = {"name": self.name, "accepted": False, "reason": reason}
+        return LightReranker(
+            replace(self.ranker, details=details), analyzer, statistics, **arguments
+        )
+
+
+def base_lines(
+    reranker: BaseNodePostprocessor | None, index: BM25Index | None = None
+) -> list[Baseline]:
+    """No re-ranker, the two fusions, the package's default, and the app's own.
+
+    Args:
+        reranker: the app's own.
+        index: the deployed retriever's, where it fuses.
+    """
+    fixed = [retriever_order(), rank_fusion(), score_fusion()]
+    found = [Baseline(str(ranker.details["name"]), ranker) for ranker in fixed]
+    found.append(Baseline("default light re-ranker", default_ranker()))
+    if reranker is not None:
+        found.append(Baseline("base re-ranker", retriever_order(), reranker, index))
+    return found
+
+
+def reranked(reranker: BaseNodePostprocessor, item: RelevanceList) -> Float64:
+    """Scores that give a postprocessor's order; what it drops comes last, in the given order."""
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    nodes = [
+        NodeWithScore(
+            node=TextNode(
+                id_=c.node_id,
+                text=c.text,
+                metadata=dict(c.metadata),
+                excluded_embed_metadata_keys=list(c.metadata),  # the text has them already
+                excluded_llm_metadata_keys=list(c.metadata),
+            ),
+            score=c.retrieval_score,
+        )
+        for c in item.candidates
+    ]
+    answered = reranker.postprocess_nodes(nodes, query_str=item.query) if nodes else []
+    place = {node.node.node_id: rank for rank, node in enumerate(answered)}
+    last = len(nodes)
+    return -np.array(
+        [place.get(c.node_id, last + i) for i, c in enumerate(item.candidates)], dtype=np.float64
+    )
+
+
+PRIMARY = "ndcg@10"
+SHOWN = (PRIMARY, "mrr@10", "hit_rate@1", "hit_rate@5", "recall@10")
+
+Scorer = Callable[[RelevanceDataset, Sequence[FeatureList]], list[Float64]]
+"""Scores the candidates of a dataset, given also as numbers."""
+
+
+class _Options(Protocol):
+    @property
+    def depth(self) -> int | None: ...
+    @property
+    def depths(self) -> tuple[int, ...]: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured.
+
+    Attributes:
+        base: the best baseline.
+        gains: over it, at the deployed depth.
+        slices: against each baseline, and over the best one at other depths.
+        notes: for the report.
+    """
+
+    base: Baseline
+    gains: Gains
+    slices: dict[str, Gains]
+    notes: list[str] = field(default_factory=list)
+
+
+def compare(
+    dataset: RelevanceDataset,
+    maker: FeatureMaker,
+    scorer: Scorer,
+    baselines: Sequence[Baseline],
+    options: _Options,
+    *,
+    lists: Sequence[FeatureList] | None = None,
+) -> Comparison:
+    """Measure on lists that `scorer` never saw.
+
+    Args:
+        dataset: what to measure on.
+        maker: of features.
+        scorer: the tuned re-ranker's scores.
+        baselines: what it has to beat.
+        options: depths, and the seed of the intervals.
+        lists: the features at the deployed depth, where they were made before.
+    """
+    longest = max(len(item.candidates) for item in dataset.lists)
+    deployed = min(options.depth or longest, longest)
+
+    def at(
+        depth: int, lists: Sequence[FeatureList]
+    ) -> tuple[RetrievalScores, list[RetrievalScores]]:
+        cut = dataset.top(depth)
+        theirs = [ranking_scores(lists, line.scores(cut, lists)) for line in baselines]
+        return ranking_scores(lists, scorer(cut, lists)), theirs
+
+    if lists is None:
+        lists = maker.lists(dataset, deployed)
+    ours, theirs = at(deployed, lists)
+    slices = {
+        f"against {line.name}": gains(scores, ours, options.seed)
+        for line, scores in zip(baselines, theirs, strict=True)
+    }
+    for depth in sorted({d for d in options.depths if d <= longest} - {deployed}):
+        now, others = at(depth, maker.lists(dataset, depth))
+        place = _best(others)
+        name = f"{depth} candidates, against {baselines[place].name}"
+        slices[name] = gains(others[place], now, options.seed)
+    best = _best(theirs)
+    return Comparison(
+        _calibrated(baselines[best], dataset.top(deployed), lists),
+        gains(theirs[best], ours, options.seed),
+        slices,
+        notes_on(dataset, lists, deployed),
+    )
+
+
+def gains(base: RetrievalScores, tuned: RetrievalScores, seed: int) -> Gains:
+    """The gain in each shown metric, with 90 % intervals."""
+    return {name: paired_gain(base.values[name], tuned.values[name], seed=seed) for name in SHOWN}
+
+
+def _best(scores: Sequence[RetrievalScores]) -> int:
+    means = [float(item.values[PRIMARY].mean()) for item in scores]
+    return means.index(max(means))
+
+
+def _calibrated(
+    line: Baseline, dataset: RelevanceDataset, lists: Sequence[FeatureList]
+) -> Baseline:
+    """The baseline with probabilities, so that `min_score` works where it is kept."""
+    if line.reranker is not None or line.ranker.calibration.size:
+        return line
+    scored = list(zip(line.scores(dataset, lists), [item.relevance for item in lists], strict=True))
+    return replace(line, ranker=calibrate(line.ranker, scored, highest=dataset.highest_grade))
+
+
+def notes_on(dataset: RelevanceDataset, lists: Sequence[FeatureList], deployed: int) -> list[str]:
+    """What a reader of the report should know of the measured queries."""
+    found = sum(bool((item.relevance > 0).any()) for item in lists)
+    notes = [
+        f"{found} of {len(lists)} queries have a relevant node among their {deployed} candidates; "
+        "no re-ranker can find the others"
+    ]
+    if all((item.relevance > 0).all() for item in lists):
+        notes.append(
+            "every candidate has a score above 0, so only nDCG@10, which sees how high, tells one "
+            "order from another"
+        )
+    unmeasured = sum(not item.relevant for item in dataset.lists)
+    if unmeasured:
+        notes.append(f"{unmeasured} queries without any relevant node are not measured")
+    if has_distances(dataset):
+        notes.append(TURNED)
+    return notes

@@ -1,0 +1,1 @@
+"""A retriever with BM25 beside it and a re-ranker on top."""

@@ -1,0 +1,134 @@
+"""What a router's report says, from scores of queries that it did not train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning.evaluate.bootstrap import paired_gain
+from llama_index.tuning.evaluate.routing import (
+    Confusion,
+    auroc,
+    calibration_error,
+    confusions,
+    macro_f1,
+    out_of_scope_recall,
+)
+from llama_index.tuning.report import Gain
+from llama_index.tuning.routers.calibrate import margins
+from llama_index.tuning.routers.data import RouterData, Targets
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_selector import BaseSelector
+
+RECALLS = (3, 5)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """In-scope queries with scores that are honest.
+
+    Attributes:
+        material: the data.
+        examples: which examples were measured.
+        logits: shape `(n, choices)`.
+        chances: calibrated probabilities, shape `(n, choices)`.
+    """
+
+    material: RouterData
+    examples: Ints
+    logits: Float32
+    chances: Float32
+
+    @property
+    def targets(self) -> Targets:
+        """The right choices."""
+        return Targets.of(self.material, self.examples)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the best choice is right."""
+        return self.targets.correct(self.logits.argmax(axis=1))
+
+    @property
+    def margins(self) -> Float32:
+        """How certain each answer is."""
+        return margins(self.chances)
+
+    def gains(self, base: Float32, seed: int) -> dict[str, Gain]:
+        """Accuracy and recall at a few choices, tuned against base scores of shape (n, choices)."""
+        found = {}
+        for k in (1, *(k for k in RECALLS if k < self.material.choices)):
+            before, after = self._recall(base, k), self._recall(self.logits, k)
+            name = "accuracy" if k == 1 else f"recall@{k}"
+            found[name] = paired_gain(before, after, seed=seed)
+        return found
+
+    def summary(self, base: Float32) -> dict[str, float]:
+        """Macro-F1 of both, and the calibration error."""
+        truth = self.truth(self.logits)
+        return {
+            "macro_f1_base": macro_f1(self.truth(base), base.argmax(axis=1)),
+            "macro_f1": macro_f1(truth, self.logits.argmax(axis=1)),
+            "calibration_error": calibration_error(self.chances.max(axis=1), self.correct),
+        }
+
+    def truth(self, scores: Float32) -> Ints:
+        """One right choice of each query: the predicted one where that is right, else the first."""
+        targets, predicted = self.targets, scores.argmax(axis=1)
+        first = np.zeros(targets.size, dtype=np.int64)
+        first[targets.owner[::-1]] = targets.labels[::-1]
+        return np.where(targets.correct(predicted), predicted, first)
+
+    def matrix(self) -> list[list[int]]:
+        """Queries of each choice by where they went."""
+        count = self.material.choices
+        flat = self.truth(self.logits) * count + self.logits.argmax(axis=1)
+        cells: list[list[int]] = np.bincount(flat, minlength=count**2).reshape(count, -1).tolist()
+        return cells
+
+    def confusions(self) -> list[Confusion]:
+        """The ten most frequent wrong turns."""
+        names = list(self.material.dataset.choices)
+        true = [names[row] for row in self.truth(self.logits)]
+        went = [names[row] for row in self.logits.argmax(axis=1)]
+        return confusions(true, went, self.material.texts(self.examples))
+
+    def deferred(self, selector: BaseSelector, limit: int) -> NDArray[np.float64]:
+        """Whether another selector is right on the least certain queries; NaN for the others."""
+        from llama_index.tuning.evaluate.routing import evaluate_selector
+
+        rows = np.argsort(self.margins, kind="stable")[:limit]
+        asked = self.material.dataset.subset(self.examples[rows].tolist())
+        found = np.full(len(self.examples), np.nan)
+        picked = evaluate_selector(selector, asked).selected
+        wanted = [example.choices for example in asked.examples]
+        found[rows] = [
+            float(bool(names) and names[0] in right)
+            for names, right in zip(picked, wanted, strict=True)
+        ]
+        return found
+
+    def _recall(self, scores: Float32, k: int) -> NDArray[np.float64]:
+        targets = self.targets
+        if k == 1:
+            return targets.correct(scores.argmax(axis=1)).astype(np.float64)
+        top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        hit = (top[targets.owner] == targets.labels[:, None]).any(axis=1)
+        total = np.bincount(targets.owner, weights=hit, minlength=targets.size)
+        recall: NDArray[np.float64] = total / np.bincount(targets.owner, minlength=targets.size)
+        return recall
+
+
+def scope_summary(inside: Float32, outside: Float32, recall: float) -> dict[str, float]:
+    """Out-of-scope recall and AUROC from the largest logits of both kinds."""
+    if not len(inside) or not len(outside):
+        return {}
+    return {
+        "out_of_scope_recall": out_of_scope_recall(inside, outside, in_scope_recall=recall),
+        "auroc": auroc(inside, outside),
+    }

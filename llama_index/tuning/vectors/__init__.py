@@ -1,0 +1,5 @@
+"""Texts to vectors, each once; vectors read from where they are stored; exact search."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

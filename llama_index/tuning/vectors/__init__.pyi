@@ -1,0 +1,1 @@
+from .search import top_k as top_k

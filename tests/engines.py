@@ -1,0 +1,195 @@
+"""One small run of each engine, on data that shows no gain: what the contract is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core.base.base_selector import BaseSelector
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.evaluation import BaseEvaluator
+from llama_index.core.llms import LLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+import llama_index.tuning as tuning
+from llama_index.tuning.embeddings import AdapterOptions, SentenceTransformersOptions
+from llama_index.tuning.llms import HuggingFaceOptions
+from llama_index.tuning.rerankers import CrossEncoderOptions
+from llama_index.tuning.routers import RouterOptions
+from tests.conftest import TableEmbedding, rotated_problem
+from tests.embeddings.full.conftest import ON_CPU, build_model, texts_of
+from tests.judges.conftest import data as judgments, verdicts
+from tests.llms.conftest import fees
+from tests.llms.tiny import save_tiny
+from tests.rerankers.conftest import NoisyRetriever, shop
+from tests.routers.conftest import world
+from tests.tiny_bert import save_tiny_bert
+
+
+@dataclass(frozen=True)
+class Case:
+    """An engine that the contract is asked of.
+
+    Attributes:
+        engine: its class.
+        arguments: makes the arguments of a run that shows no gain; given a folder to build in.
+        kind: the class of LlamaIndex that its component is.
+        load: opens a written folder; given the arguments that the run had.
+        cheap: whether a run takes a moment only.
+        fields: names of arguments that must be whole numbers >= 1.
+    """
+
+    engine: type[Any]
+    arguments: Callable[[Path], dict[str, Any]]
+    kind: type
+    load: Callable[[Path, dict[str, Any]], Any]
+    numbers: tuple[str, ...] = ()
+    options: type | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def _adapter(folder):
+    data, _ = rotated_problem(n_documents=12, per_document=1)
+    noise = TableEmbedding({}, dim=16)  # every text's vector is drawn: there is nothing to learn
+    return {"dataset": data, "embed_model": noise, "options": AdapterOptions(folds=2)}
+
+
+def _drift(folder):
+    rng = np.random.default_rng(0)
+    texts = [f"text {i}" for i in range(60)]
+    old = TableEmbedding({t: rng.standard_normal(8) for t in texts}, dim=8, model_name="old")
+    new = TableEmbedding({t: rng.standard_normal(8) for t in texts}, dim=8, model_name="new")
+    return {"texts": texts, "new_model": new, "old_model": old}
+
+
+def _embedding_model(folder):
+    data = shop(n=30)
+    return {
+        "dataset": data,
+        "model_id": build_model(folder, texts_of(data)),
+        "batch_size": 4,
+        "evaluation_steps": 2,
+        "show_progress_bar": False,
+        "device": "cpu",
+        "options": SentenceTransformersOptions(**{**ON_CPU, "learning_rate": 1e-9}),
+    }
+
+
+def _light(folder):
+    data = shop(n=8, per_document=1)
+    return {"dataset": data, "retriever": NoisyRetriever(data, k=6)}
+
+
+def _cross(folder):
+    data = shop(n=20)
+    texts = [*data.corpus.values(), *data.queries.values()]
+    return {
+        "dataset": data,
+        "retriever": NoisyRetriever(data, k=6),
+        "model_id": save_tiny_bert(folder / "tiny", texts),
+        "evaluation_steps": 3,
+        "options": CrossEncoderOptions(device="cpu", max_steps=2),
+    }
+
+
+def _router(folder):
+    data, _ = world(per_choice=4)
+    noise = TableEmbedding({}, dim=8)
+    return {"dataset": data, "embed_model": noise, "options": RouterOptions(words=False)}
+
+
+class SaysNo(BaseEvaluator):
+    """The evaluator that a refused judge gives way to."""
+
+    def _get_prompts(self):
+        return {}
+
+    def _update_prompts(self, prompts):
+        pass
+
+    async def aevaluate(self, query=None, response=None, contexts=None, **_):
+        raise AssertionError("nobody asks it here")
+
+
+def _judge(folder):
+    rows = verdicts(24)
+    drawn = np.random.default_rng(1).random(len(rows)) < 0.5
+    for row, passing in zip(rows, drawn.tolist(), strict=True):
+        row["passing"] = passing
+    return {"dataset": judgments(rows), "defer_to": SaysNo()}
+
+
+def _llm(folder):
+    data = fees(30)
+    texts = [m["content"] for e in data.examples for m in e.messages]
+    return {
+        "dataset": data,
+        "model_id": save_tiny(folder / "tiny", texts),
+        "options": HuggingFaceOptions(
+            weights="full", device="cpu", learning_rate=1e-9, max_steps=1, held_out=0.3
+        ),
+    }
+
+
+CASES = {
+    "embedding-adapter": Case(
+        tuning.EmbeddingAdapterFinetuneEngine,
+        _adapter,
+        BaseEmbedding,
+        lambda path, a: tuning.AdapterEmbeddingModel(a["embed_model"], str(path)),
+        ("num_workers", "checkpoint_save_steps"),
+    ),
+    "drift-adapter": Case(
+        tuning.DriftAdapterFinetuneEngine,
+        _drift,
+        BaseEmbedding,
+        lambda path, a: tuning.AdapterEmbeddingModel(a["new_model"], str(path)),
+        ("num_workers",),
+    ),
+    "embedding-model": Case(
+        tuning.SentenceTransformersFinetuneEngine,
+        _embedding_model,
+        BaseEmbedding,
+        lambda path, a: __import__(
+            "llama_index.embeddings.huggingface", fromlist=["x"]
+        ).HuggingFaceEmbedding(str(path), device="cpu"),
+        ("batch_size", "epochs", "evaluation_steps"),
+    ),
+    "light-reranker": Case(
+        tuning.LightRerankerFinetuneEngine,
+        _light,
+        BaseNodePostprocessor,
+        lambda path, a: tuning.load_reranker(path),
+        ("num_workers",),
+    ),
+    "cross-encoder": Case(
+        tuning.CrossEncoderFinetuneEngine,
+        _cross,
+        BaseNodePostprocessor,
+        lambda path, a: tuning.load_reranker(path),
+        ("batch_size", "evaluation_steps"),
+    ),
+    "router": Case(
+        tuning.RouterFinetuneEngine,
+        _router,
+        BaseSelector,
+        lambda path, a: tuning.TunedSelector.load(path, a["embed_model"]),
+        ("num_workers", "max_deferred"),
+    ),
+    "judge": Case(
+        tuning.JudgeFinetuneEngine,
+        _judge,
+        BaseEvaluator,
+        lambda path, a: tuning.TunedJudge.load(path),
+        ("num_workers",),
+    ),
+    "huggingface-llm": Case(
+        tuning.HuggingFaceFinetuneEngine,
+        _llm,
+        LLM,
+        lambda path, a: tuning.TunedHuggingFaceLLM.load(path, device="cpu"),
+    ),
+}

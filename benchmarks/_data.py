@@ -9,7 +9,7 @@ from pathlib import Path
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm
 
 ROOT = Path(__file__).resolve().parent.parent
 

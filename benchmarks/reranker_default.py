@@ -17,9 +17,9 @@ from _retrievers import retriever_for
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning import RetrievalDataset, artifacts
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.demo import questions_about, reference_nodes
 from llama_index.tuning.evaluate import paired_gain
 from llama_index.tuning.rerankers.data import FeatureMaker
 from llama_index.tuning.rerankers.light.features import (

@@ -13,7 +13,7 @@ import numpy as np
 from _routing import arguments, load, tuned
 
 from llama_index.tuning import RoutingDataset, TunedSelector
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm
 from llama_index.tuning.evaluate.routing import evaluate_selector, set_scores
 from llama_index.tuning.routers.options import RouterOptions
 

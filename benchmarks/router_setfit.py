@@ -1,6 +1,6 @@
 """SetFit on the draws of router_quality.py. Runs alone: setfit needs an older transformers.
 
-The model's folder is what `python -c "from llama_index.tuning.cli.models import minilm;
+The model's folder is what `python -c "from llama_index.tuning.demo import minilm;
 print(minilm().model_name)"` prints.
 
     pip install setfit "transformers<5" scikit-learn

@@ -5,8 +5,7 @@ import tempfile
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine, adapt_index, restore_index
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 from llama_index.tuning.embeddings import AdapterOptions
 
 nodes = reference_nodes()

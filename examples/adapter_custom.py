@@ -6,8 +6,7 @@ import torch
 from llama_index.embeddings.adapter import BaseAdapter
 
 from llama_index.tuning import AdapterEmbeddingModel, EmbeddingAdapterFinetuneEngine
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 
 
 class ResidualNetwork(BaseAdapter):

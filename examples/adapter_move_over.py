@@ -9,8 +9,7 @@ from llama_index.tuning import (  # was: llama_index.finetuning
     EmbeddingAdapterFinetuneEngine,
     EmbeddingQAFinetuneDataset,
 )
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 
 nodes = reference_nodes()
 written = questions_about(nodes, "train")

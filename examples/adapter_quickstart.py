@@ -9,8 +9,7 @@ import tempfile
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine, evaluate_retriever
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 
 nodes = reference_nodes()
 train, test = questions_about(nodes, "train"), questions_about(nodes, "held_out")

@@ -10,8 +10,7 @@ import numpy as np
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import AdapterEmbeddingModel, DriftAdapterFinetuneEngine
-from llama_index.tuning.cli._demo import reference_nodes
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, reference_nodes
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 

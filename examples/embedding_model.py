@@ -9,8 +9,7 @@ import tempfile
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import SentenceTransformersFinetuneEngine, evaluate_retriever
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import hugging_face_id
+from llama_index.tuning.demo import minilm_folder, questions_about, reference_nodes
 from llama_index.tuning.embeddings import SentenceTransformersOptions
 
 nodes = reference_nodes()[::3]  # a part of them keeps the example short
@@ -19,7 +18,7 @@ train, test = questions_about(nodes, "train"), questions_about(nodes, "held_out"
 with tempfile.TemporaryDirectory() as folder:
     engine = SentenceTransformersFinetuneEngine(
         train,
-        model_id=hugging_face_id("minilm"),  # or "BAAI/bge-small-en-v1.5"
+        model_id=str(minilm_folder()),  # or "BAAI/bge-small-en-v1.5"
         model_output_path=f"{folder}/tuned",
         batch_size=16,
         epochs=1,

@@ -11,8 +11,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from transformers import TrainerCallback
 
 from llama_index.tuning import SentenceTransformersFinetuneEngine
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import hugging_face_id
+from llama_index.tuning.demo import minilm_folder, questions_about, reference_nodes
 from llama_index.tuning.embeddings import SentenceTransformersOptions
 
 
@@ -31,7 +30,7 @@ steps = Steps()
 with tempfile.TemporaryDirectory() as folder:
     engine = SentenceTransformersFinetuneEngine(
         train,
-        hugging_face_id("minilm"),
+        str(minilm_folder()),
         f"{folder}/tuned",
         batch_size=16,
         # Both directions count: from the question to its document, and back.

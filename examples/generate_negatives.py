@@ -5,7 +5,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.schema import TextNode
 
 from llama_index.tuning import RetrievalDataset, label_relevance, mine_hard_negatives
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm
 
 TEXTS = {
     "gold": "The gold card costs fifty euros a year and insures your travels.",

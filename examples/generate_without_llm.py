@@ -8,8 +8,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine, generate_sentence_queries
-from llama_index.tuning.cli._demo import questions_about
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, questions_about
 from llama_index.tuning.generate.documents import read_passages
 
 SUBJECTS = ("compound", "types", "string-methods", "typesseq", "debugger", "formatstrings")

@@ -14,8 +14,7 @@ from pathlib import Path
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import CrossEncoderFinetuneEngine, TunedRetriever, load_reranker
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import hugging_face_id, minilm
+from llama_index.tuning.demo import minilm, minilm_folder, questions_about, reference_nodes
 from llama_index.tuning.rerankers import CrossEncoderOptions
 
 nodes = reference_nodes()
@@ -29,7 +28,7 @@ retriever = TunedRetriever(
 with tempfile.TemporaryDirectory() as folder:
     engine = CrossEncoderFinetuneEngine(
         questions,
-        hugging_face_id("minilm"),
+        str(minilm_folder()),
         str(Path(folder) / "cross_encoder"),
         retriever=retriever,
         evaluation_steps=10,

@@ -12,8 +12,7 @@ from pathlib import Path
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import FinetuningRecorder, LightRerankerFinetuneEngine
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 
 nodes = reference_nodes()
 questions = questions_about(nodes, "held_out")

@@ -23,7 +23,7 @@ from llama_index.tuning import (
     evaluate_retriever,
     label_by_reranker,
 )
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.demo import questions_about, reference_nodes
 
 
 def words(text: str) -> list[str]:

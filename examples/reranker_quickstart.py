@@ -14,7 +14,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning import LightRerankerFinetuneEngine, TunedRetriever, evaluate_retriever
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.demo import questions_about, reference_nodes
 
 
 class HashEmbedding(BaseEmbedding):

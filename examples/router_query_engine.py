@@ -68,7 +68,7 @@ def main(embed_model: BaseEmbedding | None = None) -> str:
 
 def _minilm() -> BaseEmbedding:
     try:
-        from llama_index.tuning.cli.models import minilm
+        from llama_index.tuning.demo import minilm
 
         return minilm()
     except ImportError:

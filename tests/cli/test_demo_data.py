@@ -2,14 +2,12 @@ import json
 from collections import Counter
 from importlib.resources import files
 
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
+from llama_index.tuning.demo import questions_about, reference_nodes
 from llama_index.tuning.text.words import normalise
 
 
 def rows():
-    text = (
-        files("llama_index.tuning.cli._demo").joinpath("python_questions.jsonl").read_text("utf-8")
-    )
+    text = files("llama_index.tuning.demo").joinpath("python_questions.jsonl").read_text("utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
-from llama_index.tuning.cli.models import minilm
+from llama_index.tuning.demo import minilm
 from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llama_index.tuning.cli._demo import questions_about, reference_nodes
 from llama_index.tuning.cli.common import console, print_json, print_report, print_scores
-from llama_index.tuning.cli.models import minilm
 from llama_index.tuning.cli.rerankers import vector_index
+from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 
 if TYPE_CHECKING:

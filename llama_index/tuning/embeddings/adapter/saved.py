@@ -22,7 +22,6 @@ from llama_index.tuning.embeddings.adapter.maps import (
     TorchMap,
     VectorMap,
 )
-from llama_index.tuning.embeddings.adapter.modules import map_of_module
 from llama_index.tuning.errors import ArtifactError, VectorError
 from llama_index.tuning.vectors.search import unit_rows
 
@@ -282,6 +281,8 @@ def _load_stock_map(path: Path, adapter_cls: type[Any] | None, device: str) -> V
         ) from exc
     except (ValueError, TypeError, RuntimeError, EOFError, OSError, AttributeError) as exc:
         raise ArtifactError(f"{path} holds no adapter that can be loaded: {exc}") from exc
+    from llama_index.tuning.embeddings.adapter.modules import map_of_module
+
     return map_of_module(module, device)
 
 

@@ -29,7 +29,7 @@ from llama_index.tuning.embeddings.full.settings import (
 )
 from llama_index.tuning.errors import NotFinetunedError, TuningError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.hf.trainer import held
+from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.report import FinetuneReport
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ from llama_index.tuning.embeddings.full.settings import Settings, prompts_of, se
 from llama_index.tuning.embeddings.full.train import Trained, train, train_again
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.generate.negatives import mine_hard_negatives
+from llama_index.tuning.hf.checkpoints import clear
 from llama_index.tuning.hf.processes import on_main
-from llama_index.tuning.hf.trainer import clear
 from llama_index.tuning.report import FinetuneReport, installed_versions
 from llama_index.tuning.vectors.embedder import Embedder
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float64, Ints
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder
-from llama_index.tuning.hf.trainer import held
 from llama_index.tuning.judges.data import MIN_OF_A_KIND, JudgeData, Reader, Reading
 from llama_index.tuning.judges.encoder.model import (
     Average,

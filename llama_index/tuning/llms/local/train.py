@@ -21,8 +21,8 @@ from typing import Any
 
 from llama_index.tuning._running import ThreadLock, is_main_process, process_count
 from llama_index.tuning.errors import MissingExtraError, TuningError
+from llama_index.tuning.hf.checkpoints import fault_of, mark_complete, step_number, training_curve
 from llama_index.tuning.hf.processes import no_bars, no_telemetry, on_main, wait_for_all
-from llama_index.tuning.hf.trainer import fault_of, mark_complete, step_number, training_curve
 from llama_index.tuning.llms.local.data import Row
 from llama_index.tuning.llms.local.options import HuggingFaceOptions
 from llama_index.tuning.llms.serving.loading import Source, load_model

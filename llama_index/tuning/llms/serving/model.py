@@ -54,8 +54,14 @@ from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 
 try:
     from llama_index.llms.huggingface import HuggingFaceLLM
-except ImportError as exc:
-    raise MissingExtraError("TunedHuggingFaceLLM", "llama-index-llms-huggingface", "llm") from exc
+except ImportError:
+
+    class HuggingFaceLLM(FunctionCallingLLM):  # type: ignore[no-redef]
+        """Lets the class below be named, listed and documented without its extra."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            raise MissingExtraError("TunedHuggingFaceLLM", "llama-index-llms-huggingface", "llm")
+
 
 if TYPE_CHECKING:
     import os

@@ -408,7 +408,7 @@ def test_a_store_that_cannot_be_rewritten_is_named_before_anything_happens(backu
 
 HOLD_THE_LOCK = """
 import sys, pathlib
-from llama_index.tuning.embeddings.backup import locked_backup
+from llama_index.tuning.embeddings.reindex.backup import locked_backup
 with locked_backup(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -445,9 +445,10 @@ KILLED = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
-from llama_index.tuning.embeddings import backup, index, stores
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.maps import LinearMap
+from llama_index.tuning.embeddings.reindex import backup, index
+from llama_index.tuning.vectors import stores
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
 
 kind, root, points = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 if kind == "chroma":

@@ -8,7 +8,7 @@ from llama_index.core.evaluation import BaseEvaluator, BatchEvalRunner, Evaluati
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge, get_engine
-from llama_index.tuning.errors import JudgeRefusedError, NotFinetunedError
+from llama_index.tuning.errors import ArtifactError, JudgeRefusedError, NotFinetunedError
 from llama_index.tuning.judges import JudgeOptions, JudgeReport
 from tests.conftest import TableEmbedding
 from tests.judges.conftest import data, pairs, verdicts
@@ -55,13 +55,15 @@ def test_nothing_is_learnt_from_random_verdicts():
     assert engine.get_finetuned_model(defer_to=teacher) is teacher
 
 
-def test_a_refused_judge_is_not_saved(tmp_path):
+def test_a_refused_judge_lies_beside_the_note_that_the_base_is_kept(tmp_path):
     rows = verdicts(40)
     for number, row in enumerate(rows):
         row["passing"] = number % 4 < 2
     engine = JudgeFinetuneEngine(data(rows), model_output_path=tmp_path / "judge")
     assert not engine.finetune().accepted
-    assert not (tmp_path / "judge").exists()
+    with pytest.raises(ArtifactError, match="is kept"):
+        TunedJudge.load(tmp_path / "judge")
+    assert TunedJudge.load(tmp_path / "judge" / "candidate").model.details["accepted"] is False
 
 
 def test_validation_verdicts_are_measured_apart():

@@ -208,8 +208,8 @@ def test_an_llm_that_learnt_nothing_is_refused_in_favour_of_the_teacher(tmp_path
     student = scripted(by_the_coin, untuned=by_the_coin)
     engine, report = tuned(student, model_output_path=tmp_path / "judge")
     assert not report.accepted
-    assert "against the shortcut 'the untuned LLM'" in report.reason
-    assert not (tmp_path / "judge").exists()
+    assert "the shortcut 'the untuned LLM'" in report.reason
+    assert (tmp_path / "judge" / "candidate").is_dir()
     with pytest.raises(JudgeRefusedError, match="there is no defer_to"):
         engine.get_finetuned_model()
     teacher = FaithfulnessEvaluator(MockLLM())

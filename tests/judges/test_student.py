@@ -34,9 +34,8 @@ class WordModel:
     def judged(self, items, embedder):
         return self.probabilities(items, embedder), np.zeros(len(items), bool)
 
-    def save(self, path):
-        with artifacts.replacing_folder(path) as folder:
-            artifacts.write_component(folder, KIND, {"word": self.word}, {}, "")
+    def write(self, folder):
+        artifacts.write_component(folder, KIND, {"word": self.word}, {}, "")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def test_a_student_is_measured_on_what_it_held_out(tmp_path, monkeypatch):
     assert report.shortcuts["most frequent verdict"]["accuracy"] == 0.5
     assert engine.get_finetuned_model().model.details["accepted"]
 
-    monkeypatch.setitem(kinds.LOADERS, KIND, "light:load_word")
+    monkeypatch.setitem(kinds.LOADERS, KIND, "light.model:load_word")
     monkeypatch.setattr(
         "llama_index.tuning.judges.light.model.load_word",
         lambda path, **kw: WordModel(engine.get_finetuned_model().model.maker, **kw),

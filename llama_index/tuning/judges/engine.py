@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from llama_index.tuning.base import BaseEvaluatorFinetuneEngine
+from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning.base import (
+    OVERRIDE,
+    BaseEvaluatorFinetuneEngine,
+    Clock,
+    FinetuneEngine,
+)
 from llama_index.tuning.datasets.judgments import JudgmentDataset
-from llama_index.tuning.errors import JudgeRefusedError, NotFinetunedError
+from llama_index.tuning.errors import JudgeRefusedError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.student import Student, student_of
@@ -24,11 +28,10 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.light.features import FeatureMaker, Vectors
     from llama_index.tuning.judges.run import JudgeReport
     from llama_index.tuning.judges.student import EvaluatorModel, JudgeModel, TrainingData
+    from llama_index.tuning.report import FinetuneReport
 
-logger = logging.getLogger(__name__)
 
-
-class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
+class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
     """Distils an expensive evaluator's verdicts, or people's, into a judge that runs anywhere.
 
     The light student is a logistic regression on lengths, support by the contexts, overlaps and
@@ -45,11 +48,13 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         val_dataset: verdicts to measure on, on other queries. Without them, cross-fitting scores
             each verdict by a judge that saw none of its query.
         options: how to train; see `JudgeOptions`.
-        defer_to: the evaluator that uncertain answers go to; also what `get_finetuned_model()`
-            returns where no gain was shown (for an `LLMStudent`, that only).
+        defer_to: the evaluator that uncertain answers go to, and the base, which
+            `get_finetuned_model()` returns if no gain is shown (of an `LLMStudent` the base only;
+            without it, the evaluator given as `form`).
         accept: `"gain"` keeps the judge only where it beats the best shortcut (the most frequent
             verdict, length alone, overlap alone); `"always"` keeps it in any case.
-        model_output_path: folder to save the judge to, where it is accepted.
+        model_output_path: folder for the judge and its report; nothing is written by default. A
+            refused judge lies in `candidate/` there.
         vector_cache: a file that keeps vectors between runs, keyed by model and text.
         num_workers: concurrent embedding calls, for models behind an API.
         show_progress: show progress bars.
@@ -73,6 +78,9 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         True
     """
 
+    kept = "evaluator that was there before"
+    report: JudgeReport | None
+
     def __init__(
         self,
         dataset: JudgmentDataset,
@@ -89,8 +97,9 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         show_progress: bool = False,
     ) -> None:
         check_accept(accept)
-        if options is not None and not isinstance(options, JudgeOptions):
-            raise TypeError(f"options must be JudgeOptions, got {type(options).__name__}")
+        for name, value in (("dataset", dataset), ("val_dataset", val_dataset)):
+            if name == "dataset" or value is not None:
+                of_type(name, value, JudgmentDataset, "a JudgmentDataset")
         self._student = student_of(student)
         if embed_model is not None and not self._student.embeds:
             raise ValueError(
@@ -100,15 +109,14 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
         self.embed_model = embed_model
         self.student = student
         self.val_dataset = val_dataset
-        self.options = options or JudgeOptions()
+        self.options = check_options(options, JudgeOptions)
         self.defer_to = defer_to
         self.accept = accept
-        self.model_output_path = model_output_path
+        self.model_output_path = output_path(model_output_path)
         self.vector_cache = vector_cache
-        self.num_workers = num_workers
+        self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
-        self.report: JudgeReport | None = None
-        self._judge: JudgeModel | EvaluatorModel | None = None
+        self._model: JudgeModel | EvaluatorModel | None = None
 
     def finetune(self) -> JudgeReport:
         """Check, embed, cross-fit, fit, measure, decide, save.
@@ -118,120 +126,121 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
 
         Raises:
             DatasetError: verdicts that cannot be learnt from, each named.
+            ArtifactError: something else lies at `model_output_path`, or another run writes there.
         """
-        from llama_index.tuning import artifacts
+        return cast("JudgeReport", super().finetune())
+
+    def _check(self) -> None:
         from llama_index.tuning.judges.data import check_held_out, check_trainable, judge_data_of
         from llama_index.tuning.judges.loading import check_models
-        from llama_index.tuning.judges.run import details_of, shortcut_opinions, write_report
-        from llama_index.tuning.vectors.stores import model_signature
 
         check_models(self.embed_model, self.defer_to)
-        if self.model_output_path is not None:
-            artifacts.check_writable(self.model_output_path)
-        material = judge_data_of(self.dataset, self.options)
-        check_trainable(material, self.options.folds)
+        train = judge_data_of(self.dataset, self.options)
+        check_trainable(train, self.options.folds)
         held_out = None
         if self.val_dataset is not None:
             held_out = judge_data_of(self.val_dataset, self.options, "val_dataset")
-            check_held_out(material, held_out)
-        self._student.check(material, held_out)
-        started = time.perf_counter()
-        lesson = self._lesson(material, held_out)
-        seconds = {"features": time.perf_counter() - started}
-        started = time.perf_counter()
-        learnt = self._student.learn(lesson)
-        shortcuts = {**shortcut_opinions(lesson, learnt.measured), **learnt.baselines}
-        seconds["fit"] = time.perf_counter() - started
-        report = write_report(
-            lesson,
-            learnt,
-            shortcuts,
-            self.val_dataset or self.dataset,
-            student=self._student,
-            accept=self.accept,
-            seconds=seconds,
+            check_held_out(train, held_out)
+        self._student.check(train, held_out)
+        self._data = train, held_out
+
+    def _tune(self, clock: Clock) -> JudgeReport:
+        from llama_index.tuning.judges.run import shortcut_predictions, write_report
+        from llama_index.tuning.vectors.stores import model_signature
+
+        with clock.step("features"):
+            data = self._training_data(*self._data)
+        with clock.step("fit"):
+            result = self._student.learn(data)
+            shortcuts = {**shortcut_predictions(data, result.measured), **result.baselines}
+        with clock.step("measuring"):
+            report = write_report(
+                data, result, shortcuts, self.val_dataset or self.dataset, student=self._student
+            )
+        self._model = result.model
+        self._signature = (
+            {} if self.embed_model is None else {"signature": model_signature(self.embed_model)}
         )
-        details = details_of(report)
-        if self.embed_model is not None:
-            details["signature"] = model_signature(self.embed_model)
-        self._judge = replace(cast(Any, learnt.model), details=details)
-        self.report = report
-        logger.info("%s", report.reason)
-        if self.model_output_path is not None and report.accepted:
-            self._judge.save(self.model_output_path)
         return report
 
-    def get_finetuned_model(self, **model_kwargs: Any) -> BaseEvaluator:
-        """The tuned judge; `defer_to` where no gain was shown.
-
-        Args:
-            **model_kwargs: arguments of `TunedJudge`: `defer_to`, `threshold`. Of an `LLMStudent`,
-                `defer_to` and what the LLM engine's `get_finetuned_model()` takes.
-
-        Raises:
-            NotFinetunedError: `finetune()` has not run.
-            JudgeRefusedError: no gain was shown and there is no `defer_to`.
-        """
-        if self.report is None or self._judge is None:
-            raise NotFinetunedError("call finetune() before get_finetuned_model()")
+    def _tuned(self, **model_kwargs: Any) -> BaseEvaluator:
+        """Takes `defer_to` and `threshold`; of an `LLMStudent`, what the LLM's engine takes."""
+        model = self._judge(self._finished())
         model_kwargs.setdefault("defer_to", self.defer_to)
-        if not self.report.accepted:
-            advice = 'accept="always" would override'
-            if model_kwargs["defer_to"] is None:
-                raise JudgeRefusedError(
-                    f"the judge is refused: {self.report.reason}; there is no defer_to to return "
-                    f"in its place; {advice}"
-                )
-            logger.warning("defer_to is returned: %s; %s", self.report.reason, advice)
-            evaluator: BaseEvaluator = model_kwargs["defer_to"]
-            return evaluator
-        if hasattr(self._judge, "serve"):
+        if hasattr(model, "serve"):
             del model_kwargs["defer_to"]  # it is for what is uncertain, and no verdict says so
-            return self._judge.serve(**model_kwargs)
+            return model.serve(**model_kwargs)
         from llama_index.tuning.judges.judge import TunedJudge
 
-        return TunedJudge(self._judge, self.embed_model, **model_kwargs)
+        return TunedJudge(model, self.embed_model, **model_kwargs)
 
-    def _lesson(self, material: JudgeData, held_out: JudgeData | None) -> TrainingData:
+    def _base(
+        self, *, defer_to: BaseEvaluator | None = None, **model_kwargs: Any
+    ) -> BaseEvaluator:
+        """`defer_to`, or the evaluator that an `LLMStudent` was given; the rest is the judge's.
+
+        Raises:
+            JudgeRefusedError: there is none.
+        """
+        base = defer_to or self.defer_to or getattr(self._student, "base", None)
+        if base is None:
+            raise JudgeRefusedError(
+                f"the judge is refused: {self._finished().reason}; there is no defer_to to return "
+                f"in its place; {OVERRIDE}"
+            )
+        evaluator: BaseEvaluator = base
+        return evaluator
+
+    def _write(self, folder: Path, report: FinetuneReport) -> None:
+        self._judge(report).write(folder)
+
+    def _judge(self, report: FinetuneReport) -> Any:
+        """What was learnt, and how it came about."""
+        from llama_index.tuning.judges.run import details_of
+
+        details = {**details_of(cast("JudgeReport", report)), **self._signature}
+        return replace(cast(Any, self._model), details=details)
+
+    def _training_data(self, train: JudgeData, held_out: JudgeData | None) -> TrainingData:
         from llama_index.tuning.judges.run import rows_of, topics_of
         from llama_index.tuning.judges.student import TrainingData
         from llama_index.tuning.vectors.stores import base_name
 
-        maker = self._maker(material)
-        vectors = self._vectors(maker, material)
-        if vectors is not None and not material.pairwise:
-            maker = replace(maker, topics=topics_of(vectors, material))
-        table = maker.table(material.items, vectors)
+        maker = self._maker(train)
+        vectors = self._vectors(maker, train)
+        if vectors is not None and not train.pairwise:
+            maker = replace(maker, topics=topics_of(vectors, train))
+        table = maker.table(train.items, vectors)
         other = None
         if held_out is not None:
             other = maker.table(held_out.items, self._vectors(maker, held_out))
         return TrainingData(
-            material=material,
+            material=train,
             held_out=held_out,
             options=self.options,
-            rows=rows_of(material, table, self.options, maker.columns),
+            rows=rows_of(train, table, self.options, maker.columns),
             other=other,
             maker=maker,
             base_model="" if self.embed_model is None else base_name(self.embed_model),
-            output=None if self.model_output_path is None else Path(self.model_output_path),
+            output=self.model_output_path,
             show_progress=self.show_progress,
         )
 
-    def _maker(self, material: JudgeData) -> FeatureMaker:
+    def _maker(self, train: JudgeData) -> FeatureMaker:
         from llama_index.tuning.judges.light.features import FeatureMaker, statistics_of
         from llama_index.tuning.text.words import Analyzer
 
         analyzer = Analyzer(self.options.language)
         return FeatureMaker(
             analyzer,
-            statistics_of(material.items, analyzer),
-            contexts=material.contexts,
-            reference=material.reference,
+            statistics_of(train.items, analyzer),
+            contexts=train.contexts,
+            reference=train.reference,
             embedded=self.embed_model is not None,
-            style=not material.pairwise,
+            style=not train.pairwise,
         )
 
-    def _vectors(self, maker: FeatureMaker, material: JudgeData) -> Vectors | None:
+    def _vectors(self, maker: FeatureMaker, train: JudgeData) -> Vectors | None:
         if self.embed_model is None:
             return None
         from llama_index.tuning.judges.light.features import vectors_for
@@ -243,4 +252,4 @@ class JudgeFinetuneEngine(BaseEvaluatorFinetuneEngine):
             num_workers=self.num_workers,
             show_progress=self.show_progress,
         )
-        return vectors_for(maker, material.items, embedder)
+        return vectors_for(maker, train.items, embedder)

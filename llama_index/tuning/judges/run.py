@@ -16,7 +16,6 @@ from llama_index.tuning._arrays import Float64, Ints
 from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.routing import DeferralPoint, deferral_curve
-from llama_index.tuning.gate import Accept, decide
 from llama_index.tuning.judges.data import JudgeData, other_verdicts
 from llama_index.tuning.judges.light.features import Topics, Vectors, main_directions
 from llama_index.tuning.judges.light.fit import fit, opinions
@@ -52,7 +51,7 @@ def topics_of(vectors: Vectors, material: JudgeData) -> Topics:
     return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
 
 
-def shortcut_opinions(lesson: TrainingData, measured: Ints | None) -> dict[str, Predictions]:
+def shortcut_predictions(lesson: TrainingData, measured: Ints | None) -> dict[str, Predictions]:
     """What needs no judge, fitted on the same folds: base rate, length, overlap.
 
     On the same items as the judge's: those held out, or `measured` rows of the material.
@@ -85,10 +84,8 @@ def write_report(
     dataset: JudgmentDataset,
     *,
     student: Student,
-    accept: Accept,
-    seconds: dict[str, float],
 ) -> JudgeReport:
-    """The report on what the student gave held-out opinions on, which `dataset` holds."""
+    """A report without a verdict, on the held-out predictions for what `dataset` holds."""
     material, options, judge = measured_material(lesson, learnt), lesson.options, learnt.opinions
     rows, others = _measured_rows(material)
     primary = "balanced accuracy"
@@ -97,7 +94,6 @@ def write_report(
     compared = {n: _compare(material, rows, o, judge, options) for n, o in shortcuts.items()}
     best = max(compared, key=lambda name: compared[name][primary].base)
     gains = compared[best]
-    verdict = decide(primary, gains[primary], accept=accept)
     slices = {}
     if len(others):
         slices[TEACHERS] = _compare(material, others, shortcuts[best], judge, options)
@@ -116,12 +112,10 @@ def write_report(
         primary=primary,
         gains=gains,
         slices=slices,
-        accepted=verdict.accepted,
-        reason=f"against the shortcut {best!r}: {verdict.reason}",
+        base=f"the shortcut {best!r}",
         data=_data(lesson, learnt, dataset, material.people[rows]),
         options={**asdict(options), **learnt.options},
         seed=options.seed,
-        seconds=seconds,
         history=learnt.history,
         notes=[
             *_notes(material, rows, others, compared, best),
@@ -129,6 +123,7 @@ def write_report(
             *learnt.notes,
         ],
         versions=installed_versions(*student.libraries),
+        unit="verdicts",
         summary=summary.values,
         intervals=summary.intervals(material.clusters[rows], options.confidence, options.seed),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},

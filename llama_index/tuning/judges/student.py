@@ -2,7 +2,7 @@
 
 The engine checks the verdicts, makes the features, fits the shortcuts, measures, decides and
 saves; a student learns. A new one is a frozen dataclass of options with the members of `Student`,
-and a model with the members of `JudgeModel`, whose folder's kind `kinds.LOADERS` knows.
+and a model with the members of `JudgeModel`, whose folder's kind `loading.LOADERS` knows.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class EvaluatorModel(Protocol):
     def serve(self, **kwargs: Any) -> BaseEvaluator:
         """The evaluator; the arguments are those of `get_finetuned_model()`."""
 
-    def save(self, path: Any) -> None:
-        """Write its folder, atomically."""
+    def write(self, folder: Path) -> None:
+        """Write into a folder that exists."""
 
 
 class JudgeModel(Protocol):
@@ -82,7 +82,10 @@ class JudgeModel(Protocol):
         """Probabilities, and which items are unlike all that it learned from; shape `(n,)`."""
 
     def save(self, path: Any) -> None:
-        """Write its folder, atomically, with a kind that `kinds.LOADERS` knows."""
+        """Write its folder, atomically."""
+
+    def write(self, folder: Path) -> None:
+        """Write into a folder that exists, with a kind that `loading.LOADERS` knows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,7 +28,6 @@ from llama_index.tuning.judges.light.model import (
     maker_arrays,
     maker_config,
     maker_from,
-    save_judge,
 )
 from llama_index.tuning.judges.measure import equal_length_auroc
 from llama_index.tuning.judges.records import DecisionRule, Predictions
@@ -117,7 +116,12 @@ class EncoderJudge:
         return self.line.chances(self.average.logits(encoded, light)), strange
 
     def save(self, path: artifacts.PathLike) -> None:
-        """Write the judge's folder, atomically: no pickle, the encoder in a folder of its own."""
+        """Write the judge's folder, atomically."""
+        with artifacts.replacing_folder(path) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write into a folder that exists: no pickle, the encoder in a folder of its own."""
         config = {
             **maker_config(self.maker),
             "average": asdict(self.average),
@@ -129,11 +133,11 @@ class EncoderJudge:
             "training_keys": list(self.training_keys),
             "details": dict(self.details),
         }
-        with artifacts.replacing_folder(path) as folder:
-            artifacts.write_component(folder, KIND, config, maker_arrays(self.maker), _card(self))
-            self.encoder.save_pretrained(str(folder / ENCODER), create_model_card=False)
-            if self.light is not None:
-                save_judge(self.light, folder / LIGHT)
+        artifacts.write_component(folder, KIND, config, maker_arrays(self.maker), _card(self))
+        self.encoder.save_pretrained(str(folder / ENCODER), create_model_card=False)
+        if self.light is not None:
+            (folder / LIGHT).mkdir()
+            self.light.write(folder / LIGHT)
 
 
 def encoder_logits(encoder: Any, reader: Reader, items: Sequence[Any], batch_size: int) -> Float64:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,11 +175,16 @@ class LightJudge:
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, atomically."""
-        save_judge(self, path)
+        with artifacts.replacing_folder(path) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the judge into a folder that exists."""
+        write_judge(self, folder)
 
 
-def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
-    """Write the judge's folder, atomically."""
+def write_judge(judge: LightJudge, folder: Path) -> None:
+    """Write the judge into a folder that exists."""
     maker, linear = judge.maker, judge.linear
     config = {
         **maker_config(maker),
@@ -199,8 +205,7 @@ def save_judge(judge: LightJudge, path: artifacts.PathLike) -> None:
         config["familiar_limit"] = judge.familiar.limit
         arrays["familiar_centre"] = judge.familiar.centre
         arrays["familiar_whitening"] = judge.familiar.whitening
-    with artifacts.replacing_folder(path) as folder:
-        artifacts.write_component(folder, KIND, config, arrays, _card(judge))
+    artifacts.write_component(folder, KIND, config, arrays, _card(judge))
 
 
 def maker_config(maker: FeatureMaker) -> dict[str, Any]:

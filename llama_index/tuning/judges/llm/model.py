@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,11 @@ class LLMJudge:
         return with_llm(self.evaluator, self.engine.get_finetuned_model(**llm_kwargs))
 
     def save(self, path: artifacts.PathLike) -> None:
+        """Write its folder, atomically."""
+        with artifacts.replacing_folder(path) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
         """Write which evaluator it is; the LLM lies where its engine puts it."""
         config = {
             **identity(self.evaluator),
@@ -73,8 +79,7 @@ class LLMJudge:
             "details": dict(self.details),
         }
         card = _CARD.format(kind=config["teacher"], llm=self.llm_name)
-        with artifacts.replacing_folder(path) as folder:
-            artifacts.write_component(folder, KIND, config, {}, card)
+        artifacts.write_component(folder, KIND, config, {}, card)
 
 
 _CARD = """\

@@ -97,6 +97,11 @@ class LLMStudent:
             )
         _check_engine(self.engine)
 
+    @property
+    def base(self) -> BaseEvaluator | None:
+        """The evaluator that was given, with its own LLM; of a class there is none."""
+        return None if isinstance(self.form, type) else evaluator_of(self.form)
+
     def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
         """Each verdict is of the evaluator's kind, and counts as much as the others."""
         evaluator = evaluator_of(self.form)

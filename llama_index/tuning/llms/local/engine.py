@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._running import is_main_process, process_count
-from llama_index.tuning.artifacts import CONFIG, check_writable, locked
-from llama_index.tuning.base import BaseLLMFinetuneEngine
+from llama_index.tuning._checks import check_options, of_type, output_path
+from llama_index.tuning._running import process_count
+from llama_index.tuning.artifacts import CANDIDATE, CONFIG, REPORT
+from llama_index.tuning.base import BaseLLMFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.errors import ArtifactError, NotFinetunedError
+from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.processes import join_processes, on_main
 from llama_index.tuning.llms.evaluation import (
@@ -43,13 +43,12 @@ from llama_index.tuning.llms.local.plan import (
 from llama_index.tuning.llms.local.preflight import PreflightReport, check_room
 from llama_index.tuning.llms.local.train import Trained, check_finite, run_fingerprint, train
 from llama_index.tuning.llms.serving.loading import (
-    Source,
     check_vocabulary,
     load_model,
     load_tokenizer,
     model_identity,
 )
-from llama_index.tuning.llms.serving.saved import LoadedModel, load_llm, read_llm_config, save_llm
+from llama_index.tuning.llms.serving.saved import LoadedModel, load_llm, read_llm_config, write_llm
 from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
@@ -64,7 +63,7 @@ _DECIDE_NO_WEIGHT = (
 )
 
 
-class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
+class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
     """Tunes a causal language model on this machine: LoRA or all weights, SFT or DPO.
 
     Only the assistant's words are learnt, no conversation is ever cut, and a run that was killed
@@ -75,6 +74,7 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         dataset: conversations; for DPO each with a `rejected` answer.
         model_id: a model with a chat template: a folder, or a name of the hub.
         model_output_path: folder of the tuned LLM; checkpoints lie beside it while it trains.
+            `None` writes nothing, and a run that was killed starts anew.
         val_dataset: conversations to measure on; without it, and without `evaluate`, a share of
             `dataset` is held out.
         options: how to train.
@@ -98,12 +98,15 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         llm = engine.get_finetuned_model()
     """
 
+    kept = "base LLM"
+    libraries = LIBRARIES
+
     def __init__(
         self,
         dataset: ChatDataset,
         model_id: str | os.PathLike[str],
         *,
-        model_output_path: str | os.PathLike[str] = "exp_finetune",
+        model_output_path: str | os.PathLike[str] | None = "tuned_llm",
         val_dataset: ChatDataset | None = None,
         options: HuggingFaceOptions | None = None,
         evaluate: Evaluate | None = None,
@@ -115,28 +118,22 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         callbacks: Sequence[Any] = (),
     ) -> None:
         check_accept(accept)
-        for name, value in (("dataset", dataset), ("val_dataset", val_dataset)):
-            if not isinstance(value, ChatDataset) and not (name == "val_dataset" and value is None):
-                raise TypeError(f"{name} must be a ChatDataset, got {type(value).__name__}")
-        if options is not None and not isinstance(options, HuggingFaceOptions):
-            raise TypeError(f"options must be HuggingFaceOptions, got {type(options).__name__}")
+        of_type("dataset", dataset, ChatDataset, "a ChatDataset")
+        if val_dataset is not None:
+            of_type("val_dataset", val_dataset, ChatDataset, "a ChatDataset")
         if not isinstance(model_id, str | os.PathLike) or not os.fspath(model_id):
             raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
-        if not isinstance(model_output_path, str | os.PathLike) or not os.fspath(model_output_path):
-            raise TypeError(f"model_output_path must be a path, got {model_output_path!r}")
         if not isinstance(tool_parser, ToolParser | None):
             raise TypeError(f"tool_parser must be a ToolParser, got {tool_parser!r}")
         check_callables(evaluate, {} if protect is None else protect)
         check_peers({} if peers is None else peers, evaluate, protect or {})
         self.dataset, self.val_dataset, self.model_id = dataset, val_dataset, model_id
-        self.model_output_path = Path(model_output_path)
-        self.options = options or HuggingFaceOptions()
+        self.model_output_path = output_path(model_output_path)
+        self.options = check_options(options, HuggingFaceOptions)
         self.evaluate, self.protect = evaluate, dict(protect or {})
         self.peers, self.tool_parser = dict(peers or {}), tool_parser
         self.accept, self.show_progress, self.callbacks = accept, show_progress, list(callbacks)
-        self._report: FinetuneReport | None = None
-        self._source: Source | None = None
-        self._template_arguments: dict[str, Any] = {}
+        self._trained: Trained | None = None
 
     def preflight(self) -> PreflightReport:
         """What the run will do and need, from tokenizer and configuration alone, in seconds.
@@ -156,77 +153,110 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             ArtifactError: something else lies at `model_output_path`, or another run writes there.
             TuningError: the training diverged.
         """
-        check_writable(self.model_output_path)
-        started = time.perf_counter()
-        plan = self._plan()
-        check_room(plan.preflight, self.model_output_path)
-        join_processes(self.options.device)
-        with self._locked():
-            model = self._load(plan)
-            identity = model_identity(plan.source, model)
-            run = run_fingerprint(self._run_parts(plan, identity))
-            before = on_main(lambda: self._scores(model, plan))
-            peers = on_main(lambda: peer_scores(self.peers, self.evaluate, before))
-            measured = time.perf_counter()
-            trained = self._finished(run) or self._train(model, plan, run)
-            ready = time.perf_counter()
-            after = on_main(lambda: self._scores(trained.model, plan))
-            seconds = {
-                "measuring": measured - started + time.perf_counter() - ready,
-                "training": ready - measured,
-            }
-            report = write_report(
-                plan,
-                trained,
-                before,
-                after,
-                peers,
-                options=self.options,
-                protected=self.protect,
-                accept=self.accept,
-                seconds=seconds,
-            )
-            on_main(lambda: self._save(plan, trained, identity, run, report))
-        self._report, self._source = report, plan.source
-        self._template_arguments = plan.template_arguments
+        report = super().finetune()
+        on_main(lambda: None)  # the others wait until it is written
+        self._clear()
         return report
 
-    def get_finetuned_model(self, **model_kwargs: Any) -> LLM:
-        """The tuned LLM, or the base where no gain was shown.
+    def _check(self) -> None:
+        self._planned = plan = self._plan()
+        if self.model_output_path is not None:
+            check_room(plan.preflight, self.model_output_path)
+        join_processes(self.options.device)
 
-        Args:
-            **model_kwargs: arguments of `TunedHuggingFaceLLM.load`, such as `max_new_tokens`,
-                `merged`, `device`, `tool_parser`.
+    def _tune(self, clock: Clock) -> FinetuneReport:
+        plan = self._planned
+        with clock.step("measuring"):
+            model = self._load(plan)
+            self._identity = model_identity(plan.source, model)
+            self._run = run_fingerprint(self._run_parts(plan, self._identity))
+            before = on_main(lambda: self._scores(model, plan))
+            peers = on_main(lambda: peer_scores(self.peers, self.evaluate, before))
+        with clock.step("training"):
+            trained = self._trained_before(self._run) or self._train(model, plan, self._run)
+        with clock.step("measuring"):
+            after = on_main(lambda: self._scores(trained.model, plan))
+        self._trained = trained
+        return write_report(
+            plan, trained, before, after, peers, options=self.options, protected=self.protect
+        )
 
-        Raises:
-            NotFinetunedError: `finetune()` did not run.
-        """
+    def _tuned(self, **model_kwargs: Any) -> LLM:
+        """Takes arguments of `TunedHuggingFaceLLM.load`: `max_new_tokens`, `merged`, `device` …"""
         from llama_index.tuning.llms.serving.model import TunedHuggingFaceLLM
 
-        if self._report is None or self._source is None:
-            raise NotFinetunedError("call finetune() first; there is no tuned LLM yet")
+        if self.model_output_path is not None:
+            given = {**self._how(), "tool_parser": self.tool_parser, **model_kwargs}
+            return TunedHuggingFaceLLM.load(self.model_output_path, **given)
+        assert self._trained is not None
+        plan = self._planned
+        if model_kwargs.pop("merged", False):
+            raise ArtifactError("merged weights are only in a folder; give a model_output_path")
+        model_kwargs.pop("base_model", None)
+        _check_in_place(model_kwargs, self._how())
+        model_kwargs.setdefault("tool_parser", self.tool_parser)
+        loaded = LoadedModel(
+            self._trained.model.eval(), plan.tokenizer, plan.source.name, plan.template_arguments
+        )
+        return TunedHuggingFaceLLM.of(loaded, **model_kwargs)
+
+    def _base(self, **model_kwargs: Any) -> LLM:
+        """Takes the same; those that are about the adapter have no effect."""
+        from llama_index.tuning.llms.serving.model import TunedHuggingFaceLLM
+
+        plan = self._planned
+        given = {**self._how(), "tool_parser": self.tool_parser, **model_kwargs}
+        how = {key: given.pop(key) for key in self._how()}
+        for key in ("merged", "base_model"):  # these are about the adapter that is not used
+            given.pop(key, None)
+        tokenizer = load_tokenizer(plan.source, trust_remote_code=how["trust_remote_code"])
+        model = load_model(plan.source, **how)
+        given.setdefault("template_arguments", plan.template_arguments)
+        return TunedHuggingFaceLLM(model.eval(), tokenizer, model_name=plan.source.name, **given)
+
+    def _how(self) -> dict[str, Any]:
+        """How models are loaded, here and when they serve."""
         options = self.options
-        given = {
+        return {
             "device": options.device,
             "quantize": options.quantize,
             "trust_remote_code": options.trust_remote_code,
-            "tool_parser": self.tool_parser,
-            **model_kwargs,
         }
-        if self._report.accepted:
-            return TunedHuggingFaceLLM.load(self.model_output_path, **given)
-        logger.warning(
-            'the base is kept (%s): %s; accept="always" would override it',
-            self._source.name,
-            self._report.reason,
+
+    def _write(self, folder: Path, report: FinetuneReport) -> None:
+        plan = self._planned
+        if self._trained is None:  # another copy of what lies in the output folder
+            assert self.model_output_path is not None
+            path = self.model_output_path
+            source = path if report.accepted else path / CANDIDATE
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+            return
+        write_llm(
+            folder,
+            self._trained.model,
+            plan.tokenizer,
+            plan.source,
+            identity=self._identity,
+            config={
+                "run": self._run,
+                "merged": self.options.merge,
+                "template_arguments": plan.template_arguments,
+                "accepted": report.accepted,
+                "reason": report.reason,
+                "options": report.options,
+                "data": report.data["fingerprint"],
+                "versions": report.versions,
+            },
+            reason=report.reason,
+            merge=self.options.merge,
         )
-        how = {key: given.pop(key) for key in ("device", "quantize", "trust_remote_code")}
-        for key in ("merged", "base_model"):  # these are about the adapter that is not used
-            given.pop(key, None)
-        tokenizer = load_tokenizer(self._source, trust_remote_code=how["trust_remote_code"])
-        model = load_model(self._source, **how)
-        given.setdefault("template_arguments", self._template_arguments)
-        return TunedHuggingFaceLLM(model.eval(), tokenizer, model_name=self._source.name, **given)
+
+    def _clear(self) -> None:
+        """Once it is written, neither checkpoints nor the model in memory are needed."""
+        if self.model_output_path is None:
+            return
+        self._trained = None
+        on_main(lambda: shutil.rmtree(self._checkpoints_beside(), ignore_errors=True))
 
     def _plan(self) -> Plan:
         check_libraries(self.options)
@@ -276,11 +306,20 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         return found
 
     def _train(self, model: Any, plan: Plan, run: str) -> Trained:
+        if self.model_output_path is not None:
+            return self._train_in(self._checkpoints_beside() / run, model, plan)
+        made = on_main(lambda: tempfile.mkdtemp(prefix="tuned_llm."))
+        try:
+            return self._train_in(Path(made) / run, model, plan)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _train_in(self, checkpoints: Path, model: Any, plan: Plan) -> Trained:
         trained = train(
             model,
             plan.tokenizer,
             plan.chats.rows,
-            self._checkpoints / run,
+            checkpoints,
             self.options,
             max_length=plan.max_length,
             show_progress=self.show_progress,
@@ -289,25 +328,23 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
         check_finite(trained.model)
         return trained
 
-    def _finished(self, run: str) -> Trained | None:
-        """The tuned model of this very run, where it was saved before."""
-        if not self.options.resume or not (self.model_output_path / CONFIG).is_file():
+    def _trained_before(self, run: str) -> Trained | None:
+        """The tuned model of this very run, if it was saved before, accepted or refused."""
+        path = self.model_output_path
+        if path is None or not self.options.resume:
+            return None
+        folder = next((f for f in (path / CANDIDATE, path) if (f / CONFIG).is_file()), None)
+        if folder is None:
             return None
         try:
-            config = read_llm_config(self.model_output_path)
+            config = read_llm_config(folder)
         except ArtifactError as exc:
             logger.warning("%s; the run is done again", exc)
             return None
         if config["run"] != run or (self.options.merge and not config["merged"]):
             return None
-        loaded = load_llm(
-            self.model_output_path,
-            base_model=self.model_id,
-            device=self.options.device,
-            quantize=self.options.quantize,
-            trust_remote_code=self.options.trust_remote_code,
-        )
-        report = FinetuneReport.from_json(self.model_output_path / "report.json")
+        loaded = load_llm(folder, base_model=self.model_id, **self._how())
+        report = FinetuneReport.from_json(path / REPORT)
         note = "this run had been finished and saved before; it was measured again, not trained"
         return Trained(loaded.model, report.history, [note])
 
@@ -325,43 +362,17 @@ class HuggingFaceFinetuneEngine(BaseLLMFinetuneEngine):
             "versions": installed_versions(*LIBRARIES),
         }
 
-    def _save(
-        self, plan: Plan, trained: Trained, identity: str, run: str, report: FinetuneReport
-    ) -> None:
-        """Write the artifact; only then are the checkpoints of this run no longer needed."""
-        save_llm(
-            self.model_output_path,
-            trained.model,
-            plan.tokenizer,
-            plan.source,
-            identity=identity,
-            config={
-                "run": run,
-                "merged": self.options.merge,
-                "template_arguments": plan.template_arguments,
-                "accepted": report.accepted,
-                "reason": report.reason,
-                "options": report.options,
-                "data": report.data["fingerprint"],
-                "versions": report.versions,
-            },
-            report=report.to_dict(),
-            merge=self.options.merge,
-        )
-        shutil.rmtree(self._checkpoints, ignore_errors=True)
-
-    @property
-    def _checkpoints(self) -> Path:
+    def _checkpoints_beside(self) -> Path:
         path = self.model_output_path
+        assert path is not None
         return path.with_name(f"{path.name}.checkpoints")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One run at a time writes to an output folder."""
-        if not is_main_process():
-            yield
-            return
-        path = self.model_output_path.absolute()
-        busy = ArtifactError(f"{path} is being written by another run; choose another folder")
-        with locked(path.with_name(f".{path.name}.lock"), busy):
-            yield
+
+def _check_in_place(given: dict[str, Any], how: Mapping[str, Any]) -> None:
+    """The model in memory is served as it was trained: it is not loaded anew."""
+    for name, value in how.items():
+        if name in given and given.pop(name) != value:
+            raise ValueError(
+                f"{name} must be the one of the run, {value!r}: with model_output_path=None the "
+                "tuned LLM is not loaded anew"
+            )

@@ -15,7 +15,7 @@ from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.thoughts import split_thoughts
 from llama_index.tuning.errors import DatasetError, MissingExtraError, TemplateError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
-from llama_index.tuning.gate import MIN_SLICE, Accept, decide
+from llama_index.tuning.gate import MIN_SLICE
 from llama_index.tuning.llms.evaluation import SCORE, Scores, check_same_items, peer_gains
 from llama_index.tuning.llms.local.data import TokenizedChats, tokenize_chats
 from llama_index.tuning.llms.local.measure import LIKELIHOOD, PREFERENCE
@@ -38,7 +38,7 @@ from llama_index.tuning.llms.serving.loading import (
 from llama_index.tuning.llms.serving.replies import parser_of, understands
 from llama_index.tuning.llms.serving.template import ChatTemplate
 from llama_index.tuning.llms.serving.tool_parsers import ToolParser
-from llama_index.tuning.report import FinetuneReport, Gain, installed_versions
+from llama_index.tuning.report import FinetuneReport, Gain
 
 
 @dataclass
@@ -82,7 +82,7 @@ def make_plan(
     train_set: ChatDataset,
     measured: ChatDataset | None,
     options: HuggingFaceOptions,
-    output: Path,
+    output: Path | None,
     tool_parser: ToolParser | None = None,
 ) -> Plan:
     """All that is known without weights, and every reason not to begin.
@@ -92,11 +92,11 @@ def make_plan(
         train_set: conversations to train on.
         measured: conversations to measure on; None where the caller's scores measure.
         options: how to train.
-        output: folder of the tuned LLM.
+        output: folder of the tuned LLM, if one is written.
         tool_parser: how the model writes tool calls; None: as its template does.
     """
     source = find_model(model_id, options.revision)
-    if source.local and Path(source.name) == output.resolve():
+    if output is not None and source.local and Path(source.name) == output.resolve():
         raise ValueError(
             f"model_output_path {output} is the base model's own folder, which "
             "the result would replace; choose another"
@@ -264,10 +264,8 @@ def write_report(
     *,
     options: HuggingFaceOptions,
     protected: Collection[str],
-    accept: Accept,
-    seconds: dict[str, float],
 ) -> FinetuneReport:
-    """Base against tuned, what is protected, and the gate's verdict.
+    """Base against tuned, and what is protected: a report without a verdict.
 
     Args:
         plan: of the run.
@@ -277,8 +275,6 @@ def write_report(
         peers: scores of others that it is compared with.
         options: how it was trained.
         protected: names of the scores that must not fall.
-        accept: the gate's rule.
-        seconds: of the parts of the run.
     """
     check_same_items(before, after)
     gains = {name: paired_gain(before[name], after[name]) for name in before}
@@ -286,7 +282,6 @@ def write_report(
     likelihood = likelihood_of(options)
     primary = SCORE if SCORE in gains else likelihood
     unit = "items" if primary == SCORE else "conversations"
-    verdict = decide(primary, gains[primary], guarded, accept=accept, unit=unit)
     slices = {name: {SCORE: gain} for name, gain in guarded.items()}
     slices |= peer_gains(peers, after)
     if primary == SCORE and likelihood in gains:  # of other items, a table of its own
@@ -297,15 +292,12 @@ def write_report(
         primary=primary,
         gains=gains,
         slices=slices,
-        accepted=verdict.accepted,
-        reason=verdict.reason,
+        guards=list(guarded),
         data={"fingerprint": plan.train.fingerprint(), **plan.preflight.to_dict()},
         options={**asdict(options), "learning_rate": options.learning_rate_used},
         seed=options.seed,
-        seconds=seconds,
         history=trained.history,
         notes=[*trained.notes, *plan.preflight.warnings, *_forgotten(guarded)],
-        versions=installed_versions(*LIBRARIES),
         unit=unit,
     )
 

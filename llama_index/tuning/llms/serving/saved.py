@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config, replacing_folder
+from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config
 from llama_index.tuning.errors import ArtifactError, BaseModelError, MissingExtraError
 from llama_index.tuning.hf.processes import no_bars
 from llama_index.tuning.llms.serving.loading import (
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 KIND = "llm"
 MERGED = "merged"
-REPORT = "report.json"
 
 PathLike = str | os.PathLike[str]
 
@@ -52,27 +51,27 @@ class LoadedModel:
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_llm(
-    path: PathLike,
+def write_llm(
+    folder: Path,
     model: Any,
     tokenizer: Any,
     source: Source,
     *,
     identity: str,
     config: Mapping[str, Any],
-    report: Mapping[str, Any],
+    reason: str,
     merge: bool,
 ) -> None:
-    """Write the folder, whole or not at all.
+    """Write a tuned LLM into a folder that exists.
 
     Args:
-        path: the folder.
+        folder: the folder.
         model: the tuned model; of a PEFT model the adapter is written.
         tokenizer: its tokenizer.
         source: the model that was tuned.
         identity: that model's hash.
         config: what else is written into `tuning.json`.
-        report: the run's report.
+        reason: of the gate's verdict, for the card.
         merge: write the merged model too.
     """
     from llama_index.tuning import __version__
@@ -81,7 +80,7 @@ def save_llm(
     if adapter:  # a relative path would break when the folder moves
         settings = model.peft_config["default"]
         settings.base_model_name_or_path, settings.revision = source.name, source.revision
-    with no_bars(), replacing_folder(path) as folder:
+    with no_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if merge:
@@ -92,8 +91,7 @@ def save_llm(
         weights = hashes(folder)
         details = {**head, "adapter": adapter, "base_model": base, "files": weights, **config}
         _write_json(folder / CONFIG, details)
-        _write_json(folder / REPORT, report)
-        (folder / CARD).write_text(_card(details, report), encoding="utf-8")
+        (folder / CARD).write_text(_card(details, reason), encoding="utf-8")
 
 
 def write_merged(folder: Path, tokenizer: Any, source: Source) -> None:
@@ -188,13 +186,13 @@ def _write_json(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
-def _card(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+def _card(config: Mapping[str, Any], reason: str) -> str:
     kind = "LoRA adapter" if config["adapter"] else "model"
     name = Path(config["base_model"]["name"]).name
     return (
         f"# A tuned {kind}\n\n"
         f"Tuned from `{name}` with llama-index-tuning {config['version']}.\n"
-        f"{report['reason']}\n\n"
+        f"{reason}\n\n"
         "```python\n"
         "from llama_index.tuning import TunedHuggingFaceLLM\n\n"
         'llm = TunedHuggingFaceLLM.load("this_folder")\n'

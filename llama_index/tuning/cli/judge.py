@@ -189,11 +189,9 @@ def tune(
         vector_cache=vector_cache,
         show_progress=not json,
     ).finetune()
-    where = "nothing was saved"
-    if report.accepted:
-        report.save_json(out / "report.json")
-        report.save_html(out / "report.html")
-        where = f"saved to {out} (report.json and report.html in it)"
+    report.save_html(out / "report.html")
+    what = "saved to" if report.accepted else "the refused judge lies in candidate/ of"
+    where = f"{what} {out} (report.json and report.html in it)"
     show_report(report, json, [*report.summary_lines(), where])
 
 

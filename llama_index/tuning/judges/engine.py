@@ -174,9 +174,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
 
         return TunedJudge(model, self.embed_model, **model_kwargs)
 
-    def _base(
-        self, *, defer_to: BaseEvaluator | None = None, **model_kwargs: Any
-    ) -> BaseEvaluator:
+    def _base(self, *, defer_to: BaseEvaluator | None = None, **model_kwargs: Any) -> BaseEvaluator:
         """`defer_to`, or the evaluator that an `LLMStudent` was given; the rest is the judge's.
 
         Raises:

@@ -280,7 +280,7 @@ class RetrievalDataset:
                 len(queries) - len(asked),
                 len(queries),
             )
-        return cls(asked, corpus, relevant)  # type: ignore[arg-type]
+        return cls(asked, corpus, relevant)
 
     @classmethod
     def from_table(

@@ -12,7 +12,7 @@ from llama_index.tuning import JudgeFinetuneEngine
 from llama_index.tuning.evaluate.routing import calibration_error
 from llama_index.tuning.judges import JudgeOptions, JudgeReport
 from llama_index.tuning.judges.measure import agreement_measures
-from llama_index.tuning.judges.resampling import (
+from llama_index.tuning.evaluate.bootstrap import (
     auroc_of,
     calibration_error_of,
     intervals,

@@ -85,9 +85,7 @@ def judge(given: Material, rng: np.random.Generator, n: int, labels: str) -> Any
     return JudgeFinetuneEngine(JudgmentDataset.from_records(rows)).finetune()
 
 
-def shuffled(
-    given: Material, rng: np.random.Generator, n: int, labels: str
-) -> RetrievalDataset:
+def shuffled(given: Material, rng: np.random.Generator, n: int, labels: str) -> RetrievalDataset:
     """Lyft's questions, each with another one's passage, or with any passage."""
     train, _ = lyft_and_uber(given.data)
     ids = [list(train.queries)[row] for row in rng.permutation(len(train.queries))[:n]]

@@ -9,9 +9,6 @@ from sklearn.metrics import (
 )
 
 from llama_index.tuning import JudgeFinetuneEngine
-from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges import JudgeOptions, JudgeReport
-from llama_index.tuning.judges.measure import agreement_measures
 from llama_index.tuning.evaluate.bootstrap import (
     auroc_of,
     calibration_error_of,
@@ -20,6 +17,9 @@ from llama_index.tuning.evaluate.bootstrap import (
     pearson_of,
     spearman_of,
 )
+from llama_index.tuning.evaluate.routing import calibration_error
+from llama_index.tuning.judges import JudgeOptions, JudgeReport
+from llama_index.tuning.judges.measure import agreement_measures
 from tests.judges.conftest import data, verdicts
 
 RNG = np.random.default_rng(0)

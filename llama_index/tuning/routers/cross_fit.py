@@ -18,8 +18,8 @@ from llama_index.tuning.routers.data import (
     sharpness_of,
     stratified_folds,
     training_rows,
-    twin_groups,
     trust,
+    twin_groups,
     word_matrix,
 )
 from llama_index.tuning.routers.fit import Setting, build_lexicon, fit_rows

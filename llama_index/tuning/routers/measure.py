@@ -91,7 +91,8 @@ class Measured:
             return shares
 
         def gained(weights: Float64) -> Float64:
-            return weights @ right / weights.sum(axis=1) - dealt(weights)
+            found: Float64 = weights @ right / weights.sum(axis=1) - dealt(weights)
+            return found
 
         whole = np.ones((1, count))
         low, high = intervals({"gain": gained}, np.arange(count), seed=seed)["gain"]

@@ -134,22 +134,23 @@ def fit_scope(
     whole = np.ones(len(values))
     cut, kept = fitted(whole)
     rng = np.random.default_rng(seed)
-    drawn = np.array([fitted(2.0 * rng.integers(0, 2, len(values))) for _ in range(DRAWS)])
+    drawn = np.array([fitted(rng.integers(0, 2, len(values)) * whole) for _ in range(DRAWS)])
     (low, least), (high, most) = np.quantile(drawn, [0.05, 0.95], axis=0)
-    below = (scores < threshold).astype(np.float64)
+    below = float((scores < threshold).mean())
+    ends = _wilson(below, len(scores))
     if labelled.any():
         in_scope = float(known[labelled].mean())
     else:
         in_scope = _mixture(values, whole, outside)[0]
         low = min(low, float(np.quantile(values, 1 - reference.recall)))
-        least, most = min(least, 1 - float(below.mean())), max(most, reference.recall)
+        least, most = min(least, 1 - ends[1]), max(most, reference.recall)
     cuts = scale.score(np.array([cut, low, high]))
     return ScopeFit(
         threshold=float(cuts[0]),
         threshold_interval=(float(cuts[1]), float(cuts[2])),
         before=float(threshold),
-        below=float(below.mean()),
-        below_interval=_wilson(float(below.mean()), len(below)),
+        below=below,
+        below_interval=ends,
         kept_before=kept,
         kept_interval=(float(least), float(most)),
         in_scope=in_scope,

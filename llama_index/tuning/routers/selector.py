@@ -74,7 +74,8 @@ class TunedSelector(BaseSelector):
     """A selector for `RouterQueryEngine` and `RouterRetriever` that learnt from examples.
 
     Choices are matched by name, in any order and any subset, whatever their descriptions say now;
-    one that was not trained is scored by its description. No LLM is called, unless `defer_to` is one.
+    one that was not trained is scored by its description. No LLM is called, unless `defer_to` is
+    one.
 
     Args:
         model: what an engine trained, or `load` read.

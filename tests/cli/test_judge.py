@@ -120,10 +120,11 @@ def test_tune_evaluate_estimate(tmp_path):
     assert "pass rate" in invoke("estimate", more, test, *on_judge)
 
 
-def test_a_judge_without_a_gain_is_not_saved(tmp_path):
+def test_a_judge_without_a_gain_is_a_candidate(tmp_path):
     path = tmp_path / "train.jsonl"
     rows = [{"query": f"q{i}", "response": "r", "passing": bool(i % 2)} for i in range(40)]
     JudgmentDataset.from_records(rows).save_jsonl(path)
     text = invoke("tune", path, "--out", tmp_path / "judge", "--model", "none")
-    assert "nothing was saved" in text
-    assert not (tmp_path / "judge").exists()
+    assert "the refused judge lies in candidate/" in text
+    assert (tmp_path / "judge" / "candidate" / "tuning.json").exists()
+    assert (tmp_path / "judge" / "report.json").exists()

@@ -13,6 +13,7 @@ from llama_index.tuning.errors import (
     JobError,
     JobNotFinishedError,
     NotFinetunedError,
+    TuningError,
 )
 from llama_index.tuning.report import FinetuneReport
 from tests.jobs_server import JobsServer
@@ -83,13 +84,25 @@ def test_the_gate_keeps_the_base_where_no_gain_is_shown(caplog):
         engine = engine_on(server, chats(), evaluate=knows)
         report = engine.finetune()
         assert engine.get_finetuned_model().model == MODEL
-        assert 'accept="always" would override it' in caplog.text
+        assert 'accept="always" overrides' in caplog.text
         taken = engine_on(server, chats(), evaluate=knows, accept="always")
         assert taken.finetune().accepted
         assert taken.get_finetuned_model().model == TUNED
     assert not report.accepted
     assert report.verdict == "base kept"
     assert len(server.jobs) == 1
+
+
+def test_the_report_lies_in_the_output_folder_and_no_weights_are_uploaded(tmp_path):
+    with JobsServer(answer=right) as server:
+        engine = engine_on(server, chats(), evaluate=knows, model_output_path=tmp_path / "out")
+        report = engine.finetune()
+        engine.save(tmp_path / "copy")
+    for name in ("out", "copy"):
+        assert FinetuneReport.from_json(tmp_path / name / "report.json") == report
+        assert json.loads((tmp_path / name / "tuning.json").read_text())["tuned_model"] == TUNED
+    with pytest.raises(TuningError, match="lies at its server"):
+        engine.push_to_hub("me/it")
 
 
 def test_a_gate_that_could_not_look_yet_lets_nothing_through():

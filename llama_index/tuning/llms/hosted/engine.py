@@ -5,11 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from llama_index.tuning._checks import output_path
 from llama_index.tuning._files import PathLike
-from llama_index.tuning.base import BaseLLMFinetuneEngine
-from llama_index.tuning.errors import HostedError, JobNotFinishedError, NotFinetunedError
+from llama_index.tuning.artifacts import check_writable, write_component
+from llama_index.tuning.base import OVERRIDE, BaseLLMFinetuneEngine, FinetuneEngine
+from llama_index.tuning.base import Clock as Seconds
+from llama_index.tuning.errors import (
+    HostedError,
+    JobNotFinishedError,
+    NotFinetunedError,
+    TuningError,
+)
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.llms.evaluation import (
     Evaluate,
@@ -58,8 +67,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+KIND = "hosted_llm"
 
-class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
+
+class OpenAIFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
     """Tunes an LLM by a hosted job, supervised or by preferences.
 
     The server is OpenAI's, Azure's, or any other with the same protocol. Each run makes one upload
@@ -90,6 +101,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         peers: what else the tuned LLM is compared with on `evaluate`'s items, by name: an LLM, or
             scores of the same items. The gate does not look at them.
         accept: `"gain"`, or `"always"` to take the tuned LLM whatever was measured.
+        model_output_path: folder for the report and the tuned model's name, which stays at the
+            server; nothing is written by default.
         base_llm: with `evaluate`, what is compared with and kept; by default `base_model` at the
             same server.
         deployment: Azure's name for the running tuned model.
@@ -98,9 +111,6 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         poll_interval: seconds between two looks at the job.
         show_progress: show a bar.
         clock: time and date, for tests; its `today` decides which services are closed.
-
-    Attributes:
-        report: the last run's; None before.
 
     Example:
         >>> engine = OpenAIFinetuneEngine(  # doctest: +SKIP
@@ -111,6 +121,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         >>> print(engine.finetune())  # doctest: +SKIP
         >>> llm = engine.get_finetuned_model()  # doctest: +SKIP
     """
+
+    kept = "base LLM"
 
     def __init__(
         self,
@@ -133,6 +145,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         protect: Mapping[str, Evaluate] | None = None,
         peers: Mapping[str, Peer] | None = None,
         accept: Accept = "gain",
+        model_output_path: PathLike | None = None,
         base_llm: LLM | None = None,
         deployment: str | None = None,
         min_examples: int = 10,
@@ -171,7 +184,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         self.accept, self.base_llm, self.deployment = accept, base_llm, deployment
         self.min_examples, self.timeout, self.poll_interval = min_examples, timeout, poll_interval
         self.show_progress, self.clock = show_progress, clock or Clock()
-        self.report: FinetuneReport | None = None
+        self.model_output_path = output_path(model_output_path)
         self._calls: Calls | None = None
         self._files: RunFiles | None = None
         self._job_id = start_job_id
@@ -235,10 +248,26 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             JobError: the job failed or was cancelled.
             JobNotFinishedError: it still runs after `timeout`.
             HostedEndedError, HostedError, DatasetError: see `submit`.
+            ArtifactError: something else lies at `model_output_path`, or another run writes there.
         """
-        started = time.perf_counter()
+        if self.model_output_path is not None:
+            check_writable(self.model_output_path)
+        self._check()
+        with self._output_held():
+            report = self._tune(Seconds())
+            if self.model_output_path is not None:
+                self._save(self.model_output_path, report)
+        self.report, self._said_kept = report, False
+        logger.info("%s", report.reason)
+        return report
+
+    def _check(self) -> None:
         if self.start_job_id is None:
             self._checked_files()
+
+    def _tune(self, clock: Seconds) -> FinetuneReport:
+        """The job, and the verdict: a job of which nothing is measured is accepted all the same."""
+        started = time.perf_counter()
         calls = self._server()
         before: Scores = {}
         after: Scores = {}
@@ -257,13 +286,34 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         served = self.deployment or (job.fine_tuned_model if calls.server.kind != "azure" else None)
         if served and before:
             wait_until_served(calls, served)
-            after = caller_scores(self._tuned(job, {}), self.evaluate, self.protect)
-        self.report = hosted_report(
+            after = caller_scores(self._llm_of(job), self.evaluate, self.protect)
+        return hosted_report(
             self.options, calls.server, job, before, after, peers, accept=self.accept,
             deployment=self.deployment, history=follower.history,
             seconds=time.perf_counter() - started,
         )  # fmt: skip
-        return self.report
+
+    def _write(self, folder: Path, report: FinetuneReport) -> None:
+        names = {name: report.data.get(name) for name in ("tuned_model", "job", "server")}
+        details = {"base_model": self.options.model, "deployment": self.deployment, **names}
+        card = (
+            f"# {report.data.get('tuned_model') or 'A tuned model'}\n\n{report.reason}\n\n"
+            "The model lies at its server; `report.json` holds what was measured.\n"
+        )
+        write_component(folder, KIND, details, {}, card)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, **arguments: Any
+    ) -> NoReturn:
+        """Refused: the tuned model lies at its server, there are no weights to upload.
+
+        Raises:
+            TuningError: always.
+        """
+        raise TuningError(
+            f"nothing is uploaded to {repo_id!r}: the tuned model lies at its server, which does "
+            "not hand out weights"
+        )
 
     def get_current_job(self) -> Any:
         """The job as it is at the server now.
@@ -296,7 +346,7 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if job.status != SUCCEEDED:
             said = f"job {job.id} is still {job.status}; finetune() waits for it"
             raise JobNotFinishedError(said, job_id=job.id, state=job.status)
-        return self._base() if self._keeps_base() else self._tuned(job, model_kwargs)
+        return self._base(**model_kwargs) if self._keeps_base() else self._llm_of(job, model_kwargs)
 
     def _keeps_base(self) -> bool:
         """What the gate decided; without `evaluate` there was nothing to decide on."""
@@ -309,9 +359,9 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
         if self.report is None or not measured:
             logger.warning("the tuned LLM is used unmeasured")
             return False
-        if not self.report.accepted:
-            reason = self.report.reason
-            logger.warning('the base is kept: %s; accept="always" would override it', reason)
+        if not self.report.accepted and not self._said_kept:
+            logger.warning("the %s is kept: %s; %s", self.kept, self.report.reason, OVERRIDE)
+            self._said_kept = True
         return not self.report.accepted
 
     def _server(self) -> Calls:
@@ -346,7 +396,8 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
             raise NotFinetunedError("call finetune() or submit() first; there is no job yet")
         return self._job_id
 
-    def _base(self) -> LLM:
+    def _base(self, **model_kwargs: Any) -> LLM:
+        """`base_llm` as it was given; else the base model, with the same arguments."""
         if self.base_llm is not None:
             return self.base_llm
         if self._server().server.kind == "azure":
@@ -354,10 +405,14 @@ class OpenAIFinetuneEngine(BaseLLMFinetuneEngine):
                 "base_llm is needed on Azure: an LLM on a deployment of the base model, which the "
                 "tuned one is compared with"
             )
-        return hosted_llm(self._server().client, self.options.model)
+        given = {k: v for k, v in model_kwargs.items() if k not in ("model", "deployment")}
+        return hosted_llm(self._server().client, self.options.model, **given)
 
-    def _tuned(self, job: Any, model_kwargs: Mapping[str, Any]) -> LLM:
-        calls, given = self._server(), dict(model_kwargs)
+    def _tuned(self, **model_kwargs: Any) -> LLM:
+        return self._llm_of(self.get_current_job(), model_kwargs)
+
+    def _llm_of(self, job: Any, model_kwargs: Mapping[str, Any] | None = None) -> LLM:
+        calls, given = self._server(), dict(model_kwargs or {})
         check_open(calls.server, self.clock.today, new_job=False)
         deployment = given.pop("deployment", None) or self.deployment
         model = given.pop("model", None) or job.fine_tuned_model or deployment

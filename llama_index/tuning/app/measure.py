@@ -1,0 +1,258 @@
+"""Every stack on questions that none of its parts had seen, and the choice among them too.
+
+For each fold in turn the adapter, the re-ranker and the choice are made on the other folds, where
+each question meets only parts that had not seen it (nested cross-fitting: Varma and Simon 2006);
+the fold's own questions then say what that choice is worth. The final parts are those of all
+questions; of very many questions one fold is held out for good, and the parts are those of the
+rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from llama_index.tuning._arrays import Float32, Float64, Ints
+from llama_index.tuning.app.adapters import LEAST, Adapters, LearntAdapter
+from llama_index.tuning.app.choose import (
+    BEFORE,
+    PRIMARY,
+    Stack,
+    Step,
+    choose,
+    served_stack,
+)
+from llama_index.tuning.app.questions import Questions
+from llama_index.tuning.app.search import Found, Search
+from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
+from llama_index.tuning.rerankers.light.features import LinearRanker
+from llama_index.tuning.rerankers.light.fit import (
+    FeatureList,
+    calibrate,
+    choose_freedom,
+    fit_rows,
+    held_out_scores,
+    standardised,
+    usual_loss,
+)
+from llama_index.tuning.rerankers.light.model import default_ranker
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class LearntRanker:
+    """A tuned re-ranker, and its questions' scores by rankers that had not seen them."""
+
+    ranker: LinearRanker
+    scores: list[Float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        scores: of each stack, for each measured question.
+        served: of whatever the other folds chose for each question's fold.
+        chosen: the stack that each measured fold's others chose.
+        steps: the ladder of all measured questions.
+        rows: of the measured questions, among all.
+        adapter: the final one, if one was learnt.
+        rankers: the final tuned re-rankers, by the vectors that they are for.
+    """
+
+    scores: dict[Stack, RetrievalScores]
+    served: RetrievalScores
+    chosen: list[Stack]
+    steps: list[Step]
+    rows: Ints
+    adapter: LearntAdapter | None
+    rankers: dict[str, LinearRanker] = field(default_factory=dict)
+
+    @property
+    def stack(self) -> Stack:
+        """What all measured questions choose."""
+        return served_stack(self.steps)
+
+
+class Ladder:
+    """Measures stacks.
+
+    Args:
+        search: of the app.
+        questions: what they are measured on.
+        vectors: the questions', shape `(n, dim)`; `None` if the retriever has none.
+        adapters: learns them; `None` tries none.
+        prose: whether the documents are prose.
+        seed: of the run.
+        ks: cut-offs of the metrics.
+        tell: called with what is done.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        questions: Questions,
+        vectors: Float32 | None,
+        adapters: Adapters | None,
+        *,
+        prose: bool,
+        seed: int,
+        ks: Sequence[int],
+        tell: Tell,
+    ) -> None:
+        self.search, self.questions, self.vectors = search, questions, vectors
+        tunable = questions.kind != "stand-ins" and len(questions) >= LEAST
+        self.adapters = adapters if tunable else None
+        self.tunable, self.prose, self.seed, self.ks, self.tell = tunable, prose, seed, ks, tell
+        dataset = questions.dataset
+        self.ids = list(dataset.queries)
+        self.relevant = [dataset.relevant_docs[id_] for id_ in self.ids]
+
+    def measure(self) -> Measured:
+        """Fold by fold, then once more on all questions for the final parts."""
+        self.tell(f"searching for {len(self.ids)} questions")
+        own = self.search.find(self.questions.texts, self.vectors, self.relevant)
+        if not self.tunable:
+            return self._untuned(own)
+        folds = self.questions.held_out_folds
+        parts: list[dict[Stack, RetrievalScores]] = []
+        chosen: list[Stack] = []
+        for fold in folds:
+            self.tell(f"fold {len(parts) + 1} of {len(folds)}: learning, choosing, measuring")
+            others = np.flatnonzero(self.questions.fold != fold)
+            held_out = np.flatnonzero(self.questions.fold == fold)
+            inner, outer, adapter, rankers = self._held_out(own, others, held_out)
+            steps = self._choose(inner, others)
+            chosen.append(served_stack(steps))
+            parts.append(outer)
+        rows = np.concatenate([np.flatnonzero(self.questions.fold == fold) for fold in folds])
+        scores = {stack: _joined([part[stack] for part in parts]) for stack in parts[0]}
+        served = _joined([part[stack] for part, stack in zip(parts, chosen, strict=True)])
+        steps = self._choose(scores, rows)
+        if len(folds) > 1:
+            self.tell("learning the final parts from all questions")
+            adapter, rankers = self._final(own, served_stack(steps))
+        return Measured(scores, served, chosen, steps, rows, adapter, rankers)
+
+    def _untuned(self, own: Found) -> Measured:
+        rows = np.arange(len(self.ids))
+        scores = self._scores(rows, self._plain("own", own, rows))
+        steps = self._choose(scores, rows)
+        stack = served_stack(steps)
+        return Measured(scores, scores[stack], [stack], steps, rows, None)
+
+    def _choose(self, scores: dict[Stack, RetrievalScores], rows: Ints) -> list[Step]:
+        values = {stack: found.values[PRIMARY] for stack, found in scores.items()}
+        seen = self.questions.seen[rows]
+        return choose(
+            values, seen, prose=self.prose, kind=self.questions.kind, seed=self.seed
+        )
+
+    def _held_out(
+        self, own: Found, others: Ints, held_out: Ints
+    ) -> tuple[
+        dict[Stack, RetrievalScores],
+        dict[Stack, RetrievalScores],
+        LearntAdapter | None,
+        dict[str, LinearRanker],
+    ]:
+        """Each stack on the other folds, and on the fold that nothing had seen."""
+        inner: dict[Stack, list[list[str]]] = {}
+        outer: dict[Stack, list[list[str]]] = {}
+        rankers: dict[str, LinearRanker] = {}
+        adapter = None
+        views: list[tuple[str, Found, Found]] = [("own", _take(own, others), _take(own, held_out))]
+        if self.adapters is not None and self.vectors is not None:
+            adapter = self.adapters.learn(others)
+            fresh = adapter.map(self.vectors[held_out])
+            views.append(
+                ("adapted", self._find(others, adapter.queries), self._find(held_out, fresh))
+            )
+        for vectors, learnt_from, new in views:
+            learnt = learn_ranker(learnt_from.lists, self.questions.fold[others], self.seed)
+            rankers[vectors] = learnt.ranker
+            inner |= self._plain(vectors, learnt_from, range(len(others)))
+            outer |= self._plain(vectors, new, range(len(held_out)))
+            tuned = Stack(vectors, "tuned")  # type: ignore[arg-type]
+            inner[tuned] = [
+                learnt_from.reranked(row, scores) for row, scores in enumerate(learnt.scores)
+            ]
+            outer[tuned] = [new.ranked(row, learnt.ranker) for row in range(len(held_out))]
+        return self._scores(others, inner), self._scores(held_out, outer), adapter, rankers
+
+    def _final(
+        self, own: Found, stack: Stack
+    ) -> tuple[LearntAdapter | None, dict[str, LinearRanker]]:
+        """The parts of the stack, learnt from all questions."""
+        adapter, view = None, own
+        if stack.vectors == "adapted" and self.adapters is not None:
+            everything = np.arange(len(self.ids))
+            adapter = self.adapters.learn(everything)
+            if stack.order == "tuned":
+                view = self._find(everything, adapter.queries)
+        if stack.order != "tuned":
+            return adapter, {}
+        learnt = learn_ranker(view.lists, self.questions.fold, self.seed)
+        return adapter, {stack.vectors: learnt.ranker}
+
+    def _find(self, rows: Ints, vectors: Float32) -> Found:
+        texts = self.questions.texts
+        return self.search.find(
+            [texts[row] for row in rows], vectors, [self.relevant[row] for row in rows]
+        )
+
+    def _plain(
+        self, vectors: str, found: Found, rows: Iterable[int]
+    ) -> dict[Stack, list[list[str]]]:
+        """The orders that learn nothing."""
+        ranker = default_ranker()
+        return {
+            Stack(vectors, "retriever"): found.retrieved,  # type: ignore[arg-type]
+            Stack(vectors, "fusion"): found.fused,  # type: ignore[arg-type]
+            Stack(vectors, "untuned"): [found.ranked(row, ranker) for row in rows],  # type: ignore[arg-type]
+        }
+
+    def _scores(
+        self, rows: Ints, rankings: dict[Stack, list[list[str]]]
+    ) -> dict[Stack, RetrievalScores]:
+        ids = [self.ids[row] for row in rows]
+        relevant = [self.relevant[row] for row in rows]
+        return {
+            stack: score_rankings(ids, found, relevant, self.ks)
+            for stack, found in rankings.items()
+        }
+
+
+def learn_ranker(lists: Sequence[FeatureList], fold: Ints, seed: int) -> LearntRanker:
+    """A light re-ranker from the package's weights, and each list's scores without its fold."""
+    fold = np.unique(fold, return_inverse=True)[1]
+    prior = standardised(lists, default_ranker())
+    loss = usual_loss(lists)
+    freedom = choose_freedom(lists, fold, prior, loss)
+    scores = held_out_scores(lists, fold, prior, loss, freedom)
+    ranker = fit_rows(lists, range(len(lists)), prior, loss, freedom)
+    scored = list(zip(scores, [item.relevance for item in lists], strict=True))
+    return LearntRanker(calibrate(ranker, scored), scores)
+
+
+def _take(found: Found, rows: Ints) -> Found:
+    return Found(
+        [found.retrieved[row] for row in rows],
+        [found.fused[row] for row in rows],
+        [found.lists[row] for row in rows],
+    )
+
+
+def _joined(parts: Sequence[RetrievalScores]) -> RetrievalScores:
+    ids = [id_ for part in parts for id_ in part.query_ids]
+    names = parts[0].values
+    return RetrievalScores(
+        ids, {name: np.concatenate([part.values[name] for part in parts]) for name in names}
+    )

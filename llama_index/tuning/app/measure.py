@@ -118,7 +118,7 @@ class Ladder:
     def measure(self) -> Measured:
         """Fold by fold, then once more on all questions for the final parts."""
         self.tell(f"searching for {len(self.ids)} questions")
-        own = self.search.find(self.questions.texts, self.vectors, self.relevant)
+        own = self._own()
         if not self.tunable:
             return self._untuned(own)
         folds = self.questions.held_out_folds
@@ -138,7 +138,7 @@ class Ladder:
         steps = self._choose(scores, rows)
         if len(folds) > 1:
             self.tell("learning the final parts from all questions")
-            adapter, rankers = self._final(own, served_stack(steps))
+            adapter, rankers = self.parts_of(served_stack(steps))
         return Measured(scores, served, chosen, steps, rows, adapter, rankers)
 
     def _untuned(self, own: Found) -> Measured:
@@ -187,11 +187,13 @@ class Ladder:
             outer[tuned] = [new.ranked(row, learnt.ranker) for row in range(len(held_out))]
         return self._scores(others, inner), self._scores(held_out, outer), adapter, rankers
 
-    def _final(
-        self, own: Found, stack: Stack
-    ) -> tuple[LearntAdapter | None, dict[str, LinearRanker]]:
-        """The parts of the stack, learnt from all questions."""
-        adapter, view = None, own
+    def _own(self) -> Found:
+        """What the app's own vectors find."""
+        return self.search.find(self.questions.texts, self.vectors, self.relevant)
+
+    def parts_of(self, stack: Stack) -> tuple[LearntAdapter | None, dict[str, LinearRanker]]:
+        """The parts of a stack, learnt from all questions."""
+        adapter, view = None, None
         if stack.vectors == "adapted" and self.adapters is not None:
             everything = np.arange(len(self.ids))
             adapter = self.adapters.learn(everything)
@@ -199,6 +201,7 @@ class Ladder:
                 view = self._find(everything, adapter.queries)
         if stack.order != "tuned":
             return adapter, {}
+        view = view or self._own()
         learnt = learn_ranker(view.lists, self.questions.fold, self.seed)
         return adapter, {stack.vectors: learnt.ranker}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 import llama_index.tuning as tuning
 from llama_index.tuning.embeddings import AdapterOptions, SentenceTransformersOptions
 from llama_index.tuning.llms import HuggingFaceOptions
+from llama_index.tuning.registry import register_engine
 from llama_index.tuning.rerankers import CrossEncoderOptions
 from llama_index.tuning.routers import RouterOptions
 from tests.conftest import TableEmbedding, rotated_problem
@@ -38,8 +42,7 @@ class Case:
         arguments: makes the arguments of a run that shows no gain; given a folder to build in.
         kind: the class of LlamaIndex that its component is.
         load: opens a written folder; given the arguments that the run had.
-        cheap: whether a run takes a moment only.
-        fields: names of arguments that must be whole numbers >= 1.
+        numbers: names of arguments that must be whole numbers of at least 1.
     """
 
     engine: type[Any]
@@ -47,8 +50,6 @@ class Case:
     kind: type
     load: Callable[[Path, dict[str, Any]], Any]
     numbers: tuple[str, ...] = ()
-    options: type | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def _adapter(folder):
@@ -134,7 +135,36 @@ def _llm(folder):
     }
 
 
+def _contributed() -> dict[str, Any]:
+    """The names of the engine that CONTRIBUTING.md shows."""
+    page = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    names: dict[str, Any] = {"__name__": "contributed"}
+    sys.modules["contributed"] = ModuleType("contributed")  # dataclasses look their module up
+    exec(compile(block, str(page), "exec"), names)
+    return names
+
+
+def _words(folder):
+    data, _ = world(per_choice=8)
+    drawn = np.random.default_rng(0).permutation(len(data.examples)).tolist()
+    pairs = [
+        (f"{row} {data.examples[i].query}", data.examples[j].choices[0])
+        for row, (i, j) in enumerate(zip(range(len(drawn)), drawn, strict=True))
+    ]
+    return {"dataset": tuning.RoutingDataset.from_pairs(pairs, choices=data.choices)}
+
+
+TOY = _contributed()
+register_engine("word-selector", TOY["WordSelectorFinetuneEngine"])
+
 CASES = {
+    "word-selector": Case(
+        TOY["WordSelectorFinetuneEngine"],
+        _words,
+        BaseSelector,
+        lambda path, a: TOY["WordSelector"].load(path),
+    ),
     "embedding-adapter": Case(
         tuning.EmbeddingAdapterFinetuneEngine,
         _adapter,

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llama_index.tuning._running import is_main_process
+from llama_index.tuning._running import is_main_process, own_work
 from llama_index.tuning.artifacts import (
     CANDIDATE,
     REPORT,
@@ -41,7 +41,16 @@ logger = logging.getLogger(__name__)
 
 
 class BaseFinetuneEngine(ABC):
-    """Trains one kind of component and measures what it gained."""
+    """Trains one kind of component and measures what it gained.
+
+    What `finetune()` asks of retrievers and models is no traffic of the app: no recorder records
+    it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "finetune" in vars(cls):
+            cls.finetune = own_work(cls.finetune)  # type: ignore[method-assign]
 
     @abstractmethod
     def finetune(self) -> FinetuneReport:

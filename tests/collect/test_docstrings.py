@@ -5,7 +5,7 @@ import pytest
 
 MODULES = [
     "collect.recorder",
-    "collect.redact",
+    "collect.log",
     "collect.callbacks",
     "collect.traffic",
     "datasets.chat",

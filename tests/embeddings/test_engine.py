@@ -301,7 +301,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from llama_index.tuning.embeddings import run
+from llama_index.tuning.embeddings.adapter import run
 from tests.conftest import rotated_problem
 from tests.embeddings.test_engine import engine_for
 save = run.RunFolder.save_fold

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core import MockEmbedding, StorageContext, VectorStoreIndex
 from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
@@ -408,7 +408,7 @@ def test_a_store_that_cannot_be_rewritten_is_named_before_anything_happens(backu
 
 HOLD_THE_LOCK = """
 import sys, pathlib
-from llama_index.tuning.embeddings.backup import locked_backup
+from llama_index.tuning.embeddings.reindex.backup import locked_backup
 with locked_backup(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -445,9 +445,10 @@ KILLED = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
-from llama_index.tuning.embeddings import backup, index, stores
-from llama_index.tuning.embeddings.adapters import Adapter
-from llama_index.tuning.embeddings.maps import LinearMap
+from llama_index.tuning.embeddings.reindex import backup, index
+from llama_index.tuning.vectors import stores
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
 
 kind, root, points = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 if kind == "chroma":
@@ -631,3 +632,24 @@ def test_kill_9_at_any_moment_and_a_second_call_end_as_if_uninterrupted(killed, 
         else:
             assert run["restored"] == undisturbed["restored"], point
             assert run["difference"] == 0.0, point
+
+
+def test_another_indexs_vectors_in_a_shared_store_stay(tmp_path):
+    store = new_store("simple", tmp_path)
+    context = StorageContext.from_defaults(vector_store=store)
+    model = MockEmbedding(embed_dim=DIM)
+    mine, theirs = (
+        VectorStoreIndex(
+            [TextNode(id_=f"{name}{i}", text=f"text {i}") for i in range(3)],
+            storage_context=context,
+            embed_model=model,
+        )
+        for name in ("mine", "theirs")
+    )
+    before = dict(store.data.embedding_dict)
+    result = adapt_index(mine, an_adapter(), backup=tmp_path / "backup")
+    assert (result.mapped, result.added) == (3, 0)
+    changed = {id_ for id_, vector in store.data.embedding_dict.items() if vector != before[id_]}
+    assert changed == {"mine0", "mine1", "mine2"}
+    assert open_store(theirs).get(["mine0", "theirs0"])[0] == ["theirs0"]
+    assert restore_index(mine, tmp_path / "backup").restored == 3

@@ -313,7 +313,7 @@ def test_no_reply_takes_long_or_breaks_the_parser(reply):
         ("Verdict: YES\nReason: no other passage names it.", True),
         ("Reason: there is no mention of it.\nVerdict: no", False),
         ("<think>No? Yes?</think>\nNo.", False),
-        ("maybe it is, maybe no </think> Yes", True),
+        ("maybe it is, maybe no\n</think>\n\nYes", True),
         ("Ja, das stimmt.", True),
         ("Nein.", False),
         ("Ohne Zweifel: ja", True),

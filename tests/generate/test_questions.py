@@ -256,7 +256,7 @@ def test_near_duplicates_are_dropped_with_an_embedding_model():
         ({"on_failure": "skip"}, ValueError, "unknown on_failure 'skip'; choose one of"),
         ({"near_duplicate": 2}, ValueError, "near_duplicate must be above 0"),
         ({"nodes": subjects(1) * 2}, DatasetError, "'n0' occurs 2 times"),
-        ({"nodes": [TextNode(id_="e", text=" ")]}, DatasetError, "'e': the text is empty"),
+        ({"nodes": [TextNode(id_="e", text=" ")]}, DatasetError, "has a text, such as 'e'"),
     ],
 )
 def test_bad_arguments_are_named_before_any_call(arguments, error, message):

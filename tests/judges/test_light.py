@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
@@ -147,6 +148,31 @@ def test_a_damaged_folder_is_refused(tmp_path, judge, old, new, message):
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(ArtifactError, match=message):
         TunedJudge.load(tmp_path / "judge")
+
+
+def test_weights_with_their_signs_turned_are_refused(tmp_path, judge):
+    judge.save(tmp_path / "judge")
+    file = tmp_path / "judge" / "model.safetensors"
+    file.write_bytes(save({n: -a if n == "weight" else a for n, a in load_file(file).items()}))
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is not what was saved"):
+        TunedJudge.load(tmp_path / "judge")
+
+
+def test_a_judge_is_refused_by_another_embedding_model(tmp_path):
+    class Other(TableEmbedding):
+        def _get_text_embedding(self, text):
+            return [number * (-1) ** place for place, number in enumerate(self.vector(text))]
+
+        def _get_text_embeddings(self, texts):
+            return [self._get_text_embedding(text) for text in texts]
+
+    engine = JudgeFinetuneEngine(
+        data(verdicts()), TableEmbedding(), accept="always", model_output_path=tmp_path / "judge"
+    )
+    engine.finetune()
+    assert TunedJudge.load(tmp_path / "judge", TableEmbedding())
+    with pytest.raises(ArtifactError, match="was tuned on other vectors"):
+        TunedJudge.load(tmp_path / "judge", Other())
 
 
 def test_serving_imports_no_training_library(tmp_path, judge):

@@ -94,7 +94,7 @@ FILES = [
         "line 1, messages[0].tool_call_id 'a' answers no open call",
     ),
     (line(USER, {"role": "assistant", "content": "a"}, tools=[{}]), "line 1, tools[0] must have"),
-    ('{"prompt": "q", "completion": "a"}', "line 1, prompt must be a list of messages"),
+    ('{"prompt": "q", "completion": "a"}', "line 1"),
     (f"{GOOD}\n" * 11 + json.dumps(next(preferences().lines("openai-preference"))),
      "must have the format 'openai':\n  - line 12 has the format 'openai-preference'"),
 ]  # fmt: skip

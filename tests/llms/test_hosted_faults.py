@@ -159,7 +159,7 @@ def test_a_hundred_faulty_runs_make_one_upload_and_one_job_each(tmp_path):
 PARENT = """
 import os, sys
 from openai import OpenAI
-from llama_index.tuning.llms.hosted_engine import OpenAIFinetuneEngine
+from llama_index.tuning.llms.hosted.engine import OpenAIFinetuneEngine
 from tests.llms.hosted_parts import MODEL, scaled
 def run(url, key, path):
     client = OpenAI(base_url=url, api_key=key)

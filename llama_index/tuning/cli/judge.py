@@ -210,12 +210,12 @@ def evaluate(
     """Measure how far a tuned judge agrees with verdicts, beside the most frequent one."""
     import numpy as np
 
-    from llama_index.tuning.judges.data import material_of
+    from llama_index.tuning.judges.data import judge_data_of
     from llama_index.tuning.judges.measure import agreement_gains
     from llama_index.tuning.judges.options import JudgeOptions
 
     dataset = JudgmentDataset.from_jsonl(data)
-    material = material_of(dataset, JudgeOptions(passing_score=passing_score), "DATA")
+    material = judge_data_of(dataset, JudgeOptions(passing_score=passing_score), "DATA")
     tuned = _load(judge, model)
     seen = len(set(material.keys) & set(tuned.training_keys))
     values, counts = np.unique(material.labels, return_counts=True)

@@ -6,15 +6,21 @@ Rows of candidates out of labels, feedback and the old package's samples.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
+
+if TYPE_CHECKING:
+    from llama_index.core.schema import BaseNode
+
+logger = logging.getLogger(__name__)
 
 HALF = "the text holds half a character (a lone surrogate), which no file can hold"
 
@@ -88,6 +94,31 @@ def check_nodes(nodes: Any) -> None:
     for place, node in enumerate(nodes):
         if not isinstance(node, BaseNode):
             raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
+
+
+def nodes_with_text(nodes: Sequence[BaseNode]) -> list[BaseNode]:
+    """The nodes that an index embeds a text of; others, such as images, are counted in the log.
+
+    Raises:
+        TypeError: naming the first that is no node.
+        DatasetError: there are nodes, and none has a text.
+    """
+    from llama_index.core.schema import MetadataMode
+
+    check_nodes(nodes)
+    kept = [node for node in nodes if node.get_content(MetadataMode.EMBED).strip()]
+    if len(kept) < len(nodes):
+        texts = set(map(id, kept))
+        example = next(node.node_id for node in nodes if id(node) not in texts)
+        if not kept:
+            raise DatasetError(f"none of the {len(nodes)} nodes has a text, such as {example!r}")
+        logger.warning(
+            "%d of %d nodes have no text, such as %r, and are left out",
+            len(nodes) - len(kept),
+            len(nodes),
+            example,
+        )
+    return kept
 
 
 def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import warnings
 from collections import defaultdict
@@ -16,7 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.tuning._files import PathLike, read_json, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets.checks import check_nodes, conflicting_queries, retrieval_faults
+from llama_index.tuning.datasets.checks import (
+    conflicting_queries,
+    nodes_with_text,
+    retrieval_faults,
+)
 from llama_index.tuning.datasets.folds import tied_groups
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 
     from llama_index.tuning.datasets.remap import Remapped
     from llama_index.tuning.datasets.tables import Table
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(repr=False)
@@ -242,22 +250,37 @@ class RetrievalDataset:
         queries: Mapping[str, str],
         relevant_docs: Mapping[str, Sequence[str]],
     ) -> RetrievalDataset:
-        """A dataset whose corpus is LlamaIndex nodes, with the text that an index embeds."""
+        """A dataset whose corpus is LlamaIndex nodes, with the text that an index embeds.
+
+        Nodes without text, such as images, are left out, and so are labels that name them, and
+        queries that have no other label; the log says how many.
+        """
         from llama_index.core.schema import MetadataMode
 
-        check_nodes(nodes)
+        kept = nodes_with_text(nodes)
         counts: dict[str, int] = defaultdict(int)
         for node in nodes:
             counts[node.node_id] += 1
         twice = [f"node id {id_!r} occurs {n} times" for id_, n in counts.items() if n > 1]
         if twice:
             raise DatasetError("the nodes have faults:", twice)
-        corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
-        relevant = {  # a string, which is no list of ids, is refused by name
-            id_: docs if isinstance(docs, str) else list(docs)
-            for id_, docs in relevant_docs.items()
-        }
-        return cls(dict(queries), corpus, relevant)  # type: ignore[arg-type]
+        corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in kept}
+        textless = counts.keys() - corpus.keys()
+        asked, relevant = dict(queries), dict[str, Any]()
+        for id_, docs in relevant_docs.items():
+            if isinstance(docs, str):  # which is no list of ids, and is refused by name
+                relevant[id_] = docs
+            elif (left := [doc for doc in docs if doc not in textless]) or not docs:
+                relevant[id_] = left
+            else:
+                asked.pop(id_, None)
+        if len(asked) < len(queries):
+            logger.warning(
+                "%d of %d queries are left out: none of their documents has a text",
+                len(queries) - len(asked),
+                len(queries),
+            )
+        return cls(asked, corpus, relevant)
 
     @classmethod
     def from_table(

@@ -18,6 +18,7 @@ from llama_index.tuning.asking.results import GeneratedDataset, Outcomes, query_
 from llama_index.tuning.asking.run import default_llm, run_items
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.checks import nodes_with_text
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.questions import MULTI_HOP_PROMPT, VERIFY_PROMPT
 from llama_index.tuning.text.sentences import question_key
@@ -86,6 +87,7 @@ def generate_multi_hop_queries(
     check_counts(num_groups=num_groups, num_questions_per_group=num_questions_per_group)
     if nodes_per_group < 2:
         raise ValueError(f"nodes_per_group must be >= 2, got {nodes_per_group}")
+    nodes = nodes_with_text(nodes)
     corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
     if groups is None:
         chosen = _draw(nodes, num_groups, nodes_per_group, embed_model, random.Random(seed))

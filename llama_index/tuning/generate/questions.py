@@ -21,7 +21,7 @@ from llama_index.tuning.asking.results import GeneratedDataset, Outcomes, query_
 from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.checks import check_nodes
+from llama_index.tuning.datasets.checks import nodes_with_text
 from llama_index.tuning.text.sentences import check_threshold, question_key
 from llama_index.tuning.vectors.search import near_duplicates
 
@@ -254,7 +254,7 @@ def generate_qa_embedding_pairs(
         [['refunds']]
     """
     check_counts(num_questions_per_chunk=num_questions_per_chunk, save_every=save_every)
-    check_nodes(nodes)
+    nodes = nodes_with_text(nodes)
     check_threshold("near_duplicate", near_duplicate)
     check_template(
         "qa_generate_prompt_tmpl",

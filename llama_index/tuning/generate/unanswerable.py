@@ -17,7 +17,7 @@ from llama_index.tuning.asking.results import Failure, Outcomes, query_id
 from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.checks import check_nodes
+from llama_index.tuning.datasets.checks import nodes_with_text
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.questions import (
     OUT_OF_SCOPE_PROMPT,
@@ -135,7 +135,7 @@ def generate_unanswerable_queries(
         ['fee']
     """
     check_counts(num_queries_per_chunk=num_queries_per_chunk)
-    check_nodes(nodes)
+    nodes = nodes_with_text(nodes)
     if kind not in _PROMPTS:
         raise ValueError(f"unknown kind {kind!r}; choose one of: {', '.join(_PROMPTS)}")
     if retriever is not None and not verify:

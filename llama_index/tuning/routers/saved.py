@@ -58,13 +58,12 @@ def load_router(path: artifacts.PathLike) -> tuple[RouterModel, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ArtifactError(f"{path}: {artifacts.CONFIG} is damaged: {exc!r}") from exc
     fault = _fault(model)
-    if not fault:
-        artifacts.check_intact(path)
     if fault or model.fingerprint != recorded:
         raise ArtifactError(
             f"{path} is damaged or was edited: "
             f"{fault or f'its weights do not match {artifacts.CONFIG}'}"
         )
+    artifacts.check_intact(path)
     return model, settings
 
 

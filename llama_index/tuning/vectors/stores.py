@@ -150,6 +150,7 @@ def open_store(index_or_store: object) -> StoredVectors:
     if isinstance(index_or_store, StoredVectors):
         return index_or_store
     store = getattr(index_or_store, "vector_store", index_or_store)
+    own = getattr(getattr(index_or_store, "index_struct", None), "nodes_dict", None)
     if not _is_a(store, "llama_index.core.", "BasePydanticVectorStore"):
         raise TypeError(
             "expected an index with a vector_store, or a vector store, "
@@ -157,7 +158,7 @@ def open_store(index_or_store: object) -> StoredVectors:
         )
     for module, class_name, opened in _KINDS:
         if _is_a(store, module, class_name):
-            return opened(store)
+            return SimpleVectors(store, own) if opened is SimpleVectors else opened(store)
     return OtherVectors(store)
 
 
@@ -169,24 +170,31 @@ def check_finite(ids: Sequence[str], matrix: Float32, what: str) -> None:
 
 
 class SimpleVectors(StoredVectors):
-    """`SimpleVectorStore`: a dict of lists in memory, which the user persists."""
+    """`SimpleVectorStore`: a dict of lists in memory, which the user persists.
+
+    Args:
+        store: LlamaIndex's.
+        own: of an index, the ids of its vectors; others share the store.
+    """
 
     durable = False
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, own: Mapping[str, str] | None = None) -> None:
+        self._own = own
         self.name = type(store).__name__
         self.fingerprint = "simple"
         self._store = store
 
     def ids(self) -> list[str]:
-        return list(self._rows)
+        return [id_ for id_ in self._rows if self._own is None or id_ in self._own]
 
     def _read(self, ids: list[str]) -> Mapping[str, Sequence[float] | Float32]:
-        rows = self._rows
-        return {id_: rows[id_] for id_ in ids if id_ in rows}
+        rows, present = self._rows, self._present(ids)
+        return {id_: rows[id_] for id_ in ids if id_ in present}
 
     def _present(self, ids: list[str]) -> AbstractSet[str]:
-        return self._rows.keys() & set(ids)
+        rows = self._rows
+        return {id_ for id_ in ids if id_ in rows and (self._own is None or id_ in self._own)}
 
     def _write(self, ids: list[str], matrix: Float32) -> None:
         self._rows.update(zip(ids, matrix.tolist(), strict=True))

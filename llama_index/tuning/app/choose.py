@@ -82,6 +82,7 @@ STEPS: tuple[tuple[str, dict[str, str]], ...] = (
     ("adapter", {"vectors": "adapted"}),
     ("tuned re-ranker", {"order": "tuned"}),
     ("adapter", {"vectors": "adapted"}),
+    ("adapter and tuned re-ranker", {"vectors": "adapted", "order": "tuned"}),
 )
 
 
@@ -113,7 +114,8 @@ def choose(
         step = Step(name, stack, current, gain, verdict.accepted, verdict.reason)
         if kind == "stand-ins":
             step = replace(step, taken=False, reason=STAND_INS)
-        if stack == UNTUNED and not step.taken and prose and not refuted(values):
+        alone = stack == UNTUNED and current == BEFORE and not step.taken
+        if alone and prose and not refuted(values):
             step = replace(step, taken=True, reason=f"{ELSEWHERE}; {step.reason}")
         steps.append(step)
         if step.taken:

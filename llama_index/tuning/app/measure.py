@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.app.adapters import LEAST, Adapters, LearntAdapter
 from llama_index.tuning.app.choose import (
-    BEFORE,
     PRIMARY,
     Stack,
     Step,
@@ -151,9 +150,7 @@ class Ladder:
     def _choose(self, scores: dict[Stack, RetrievalScores], rows: Ints) -> list[Step]:
         values = {stack: found.values[PRIMARY] for stack, found in scores.items()}
         seen = self.questions.seen[rows]
-        return choose(
-            values, seen, prose=self.prose, kind=self.questions.kind, seed=self.seed
-        )
+        return choose(values, seen, prose=self.prose, kind=self.questions.kind, seed=self.seed)
 
     def _held_out(
         self, own: Found, others: Ints, held_out: Ints

@@ -83,7 +83,7 @@ def gather(seen: SeenApp, questions: Any, traffic: Any, seed: int) -> Questions:
         parts.append(stand_ins(seen, seed))
     dataset = _together(parts, notes)
     if kind != "stand-ins":
-        _check_telling(dataset)
+        check_telling(dataset)
     fold = split(dataset, seed)
     return Questions(dataset, kind, fold, seen_documents(dataset, fold), notes)
 
@@ -95,9 +95,7 @@ def read_questions(given: Any, seen: SeenApp) -> RetrievalDataset:
         if path.is_dir():
             return RetrievalDataset.from_beir(path)
         if path.suffix == ".json" and isinstance(data := read_json(path), Mapping):
-            return RetrievalDataset.from_dict(
-                {"corpus": seen.texts, **data}, source=str(path)
-            )
+            return RetrievalDataset.from_dict({"corpus": seen.texts, **data}, source=str(path))
         return RetrievalDataset.from_table(path, nodes=list(seen.nodes.values()))
     if isinstance(given, (list, tuple)) or hasattr(given, "columns"):
         if isinstance(given, (list, tuple)) and not given:
@@ -189,7 +187,12 @@ def _together(parts: list[RetrievalDataset], notes: list[str]) -> RetrievalDatas
     return merged
 
 
-def _check_telling(dataset: RetrievalDataset) -> None:
+def check_telling(dataset: RetrievalDataset) -> None:
+    """Questions must be able to tell one app from another.
+
+    Raises:
+        DatasetError: there is one, or all have the same answer.
+    """
     if len(dataset) < 2:
         raise DatasetError(
             f"{len(dataset)} question tells nothing; give at least 10, or none (documents alone)"
@@ -216,9 +219,7 @@ def split(dataset: RetrievalDataset, seed: int) -> Ints:
     return fold_numbers(groups, FOLDS, seed)
 
 
-def seen_documents(
-    dataset: RetrievalDataset, fold: Ints
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def seen_documents(dataset: RetrievalDataset, fold: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Whether a document of each question has questions in other folds."""
     folds_of: dict[str, set[int]] = {}
     for number, ids in zip(fold.tolist(), dataset.relevant_docs.values(), strict=True):

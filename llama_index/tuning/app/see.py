@@ -151,9 +151,7 @@ def look_at(app: Any) -> SeenApp:
             notes.append(
                 f"of the {type(app).__name__} only its retriever is seen: set app.retriever there"
             )
-        return replace(
-            seen, engine=engine, postprocessors=kept, notes=[*seen.notes, *notes]
-        )
+        return replace(seen, engine=engine, postprocessors=kept, notes=[*seen.notes, *notes])
     hint = " with a retriever" if isinstance(app, BaseQueryEngine) else ""
     raise TypeError(
         f"app must be an index, a retriever or a query engine{hint}, got {type(app).__name__}"

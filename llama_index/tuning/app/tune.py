@@ -15,7 +15,7 @@ import numpy as np
 from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path, number, whole_number
+from llama_index.tuning._checks import folder_path, whole_number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.adapters import Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
@@ -124,9 +124,7 @@ def _tuned(
         search = Search(seen, embedder, language)
         vectors = None if embedder is None else embedder.queries(asked.texts)
         adapters = _adapters(seen, asked, search, vectors, folder, seed)
-    ladder = Ladder(
-        search, asked, vectors, adapters, prose=prose, seed=seed, ks=KS, tell=tell
-    )
+    ladder = Ladder(search, asked, vectors, adapters, prose=prose, seed=seed, ks=KS, tell=tell)
     with clock.step("tuning"):
         measured = ladder.measure()
     with clock.step("timing"):

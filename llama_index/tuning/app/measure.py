@@ -9,8 +9,8 @@ rest.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,8 +39,6 @@ from llama_index.tuning.rerankers.light.fit import (
 )
 from llama_index.tuning.rerankers.light.model import default_ranker
 
-logger = logging.getLogger(__name__)
-
 Tell = Callable[[str], None]
 
 
@@ -64,6 +62,7 @@ class Measured:
         rows: of the measured questions, among all.
         adapter: the final one, if one was learnt.
         rankers: the final tuned re-rankers, by the vectors that they are for.
+        notes: what a reader should know beside.
     """
 
     scores: dict[Stack, RetrievalScores]
@@ -73,11 +72,23 @@ class Measured:
     rows: Ints
     adapter: LearntAdapter | None
     rankers: dict[str, LinearRanker] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def stack(self) -> Stack:
         """What all measured questions choose."""
         return served_stack(self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """What was measured on the questions of one fold, and the parts of the other folds."""
+
+    rows: Ints
+    scores: dict[Stack, RetrievalScores]
+    chosen: Stack
+    adapter: LearntAdapter | None
+    rankers: dict[str, LinearRanker]
 
 
 class Ladder:
@@ -92,6 +103,8 @@ class Ladder:
         seed: of the run.
         ks: cut-offs of the metrics.
         tell: called with what is done.
+        orders: ways to order that may be served; all by default.
+        deadline: of `time.perf_counter`, after which nothing more is learnt.
     """
 
     def __init__(
@@ -105,11 +118,14 @@ class Ladder:
         seed: int,
         ks: Sequence[int],
         tell: Tell,
+        orders: Collection[str] | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.search, self.questions, self.vectors = search, questions, vectors
         tunable = questions.kind != "stand-ins" and len(questions) >= LEAST
         self.adapters = adapters if tunable else None
         self.tunable, self.prose, self.seed, self.ks, self.tell = tunable, prose, seed, ks, tell
+        self.orders, self.deadline = orders, deadline
         dataset = questions.dataset
         self.ids = list(dataset.queries)
         self.relevant = [dataset.relevant_docs[id_] for id_ in self.ids]
@@ -120,47 +136,56 @@ class Ladder:
         own = self._own()
         if not self.tunable:
             return self._untuned(own)
+        if self._late(0):
+            return self._untuned(own, ["max_seconds was over before anything could be learnt"])
         folds = self.questions.held_out_folds
-        parts: list[dict[Stack, RetrievalScores]] = []
-        chosen: list[Stack] = []
+        parts: list[_Fold] = []
+        notes: list[str] = []
         for fold in folds:
             self.tell(f"fold {len(parts) + 1} of {len(folds)}: learning, choosing, measuring")
-            others = np.flatnonzero(self.questions.fold != fold)
-            held_out = np.flatnonzero(self.questions.fold == fold)
-            inner, outer, adapter, rankers = self._held_out(own, others, held_out)
-            steps = self._choose(inner, others)
-            chosen.append(served_stack(steps))
-            parts.append(outer)
-        rows = np.concatenate([np.flatnonzero(self.questions.fold == fold) for fold in folds])
-        scores = {stack: _joined([part[stack] for part in parts]) for stack in parts[0]}
-        served = _joined([part[stack] for part, stack in zip(parts, chosen, strict=True)])
+            started = time.perf_counter()
+            parts.append(self._fold(own, fold))
+            spent = time.perf_counter() - started
+            left = len(folds) - len(parts) + 1  # the final parts take as long as a fold
+            if len(folds) > 1 and self._late(spent * left):
+                parts = parts[:1]
+                notes.append("max_seconds: one fold alone is held out, and its parts are served")
+                break
+        rows = np.concatenate([part.rows for part in parts])
+        scores = {stack: _joined([p.scores[stack] for p in parts]) for stack in parts[0].scores}
+        served = _joined([part.scores[part.chosen] for part in parts])
         steps = self._choose(scores, rows)
-        if len(folds) > 1:
+        adapter, rankers = parts[0].adapter, parts[0].rankers
+        if len(parts) > 1:
             self.tell("learning the final parts from all questions")
             adapter, rankers = self.parts_of(served_stack(steps))
-        return Measured(scores, served, chosen, steps, rows, adapter, rankers)
+        chosen = [part.chosen for part in parts]
+        return Measured(scores, served, chosen, steps, rows, adapter, rankers, notes)
 
-    def _untuned(self, own: Found) -> Measured:
+    def _late(self, seconds: float) -> bool:
+        """Whether so many seconds more are too many."""
+        return self.deadline is not None and time.perf_counter() + seconds > self.deadline
+
+    def _untuned(self, own: Found, notes: Sequence[str] = ()) -> Measured:
         rows = np.arange(len(self.ids))
         scores = self._scores(rows, self._plain("own", own, rows))
         steps = self._choose(scores, rows)
         stack = served_stack(steps)
-        return Measured(scores, scores[stack], [stack], steps, rows, None)
+        return Measured(scores, scores[stack], [stack], steps, rows, None, notes=[*notes])
 
     def _choose(self, scores: dict[Stack, RetrievalScores], rows: Ints) -> list[Step]:
-        values = {stack: found.values[PRIMARY] for stack, found in scores.items()}
+        values = {
+            stack: found.values[PRIMARY]
+            for stack, found in scores.items()
+            if self.orders is None or stack.order in self.orders
+        }
         seen = self.questions.seen[rows]
         return choose(values, seen, prose=self.prose, kind=self.questions.kind, seed=self.seed)
 
-    def _held_out(
-        self, own: Found, others: Ints, held_out: Ints
-    ) -> tuple[
-        dict[Stack, RetrievalScores],
-        dict[Stack, RetrievalScores],
-        LearntAdapter | None,
-        dict[str, LinearRanker],
-    ]:
-        """Each stack on the other folds, and on the fold that nothing had seen."""
+    def _fold(self, own: Found, fold: int) -> _Fold:
+        """Each stack on a fold that nothing had seen, and which of them the others choose."""
+        others = np.flatnonzero(self.questions.fold != fold)
+        held_out = np.flatnonzero(self.questions.fold == fold)
         inner: dict[Stack, list[list[str]]] = {}
         outer: dict[Stack, list[list[str]]] = {}
         rankers: dict[str, LinearRanker] = {}
@@ -182,7 +207,8 @@ class Ladder:
                 learnt_from.reranked(row, scores) for row, scores in enumerate(learnt.scores)
             ]
             outer[tuned] = [new.ranked(row, learnt.ranker) for row in range(len(held_out))]
-        return self._scores(others, inner), self._scores(held_out, outer), adapter, rankers
+        chosen = served_stack(self._choose(self._scores(others, inner), others))
+        return _Fold(held_out, self._scores(held_out, outer), chosen, adapter, rankers)
 
     def _own(self) -> Found:
         """What the app's own vectors find."""

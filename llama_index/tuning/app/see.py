@@ -140,7 +140,10 @@ def look_at(app: Any) -> SeenApp:
     if isinstance(app, BaseRetriever):
         return _of_retriever(app)
     if isinstance(app, RouterQueryEngine):
-        raise TypeError("app is a router: tune_app takes it, what looks at one retriever does not")
+        raise TypeError(
+            "app is a RouterQueryEngine: tune each of its tools' query engines, and its selector "
+            "with RouterFinetuneEngine"
+        )
     inner = getattr(app, "_retriever", None)
     if isinstance(inner, BaseRetriever):
         seen = _of_retriever(inner)

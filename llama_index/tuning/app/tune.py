@@ -17,7 +17,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import folder_path, whole_number
 from llama_index.tuning._running import own_work
-from llama_index.tuning.app.adapters import Adapters
+from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
 from llama_index.tuning.app.measure import Ladder, Measured
 from llama_index.tuning.app.model import TunedApp
@@ -31,11 +31,12 @@ from llama_index.tuning.base import Clock
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.measure import positive_rows
 from llama_index.tuning.embeddings.adapter.saved import Adapter
-from llama_index.tuning.errors import TuningError
+from llama_index.tuning.errors import DatasetError, TuningError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.gate import decide
 from llama_index.tuning.generate.sentences import generate_sentence_queries
-from llama_index.tuning.report import Gain, installed_versions
+from llama_index.tuning.report import installed_versions
+from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.search import unit_rows
 from llama_index.tuning.vectors.stores import base_name, model_signature
@@ -54,6 +55,8 @@ def tune_app(
     questions: Any = None,
     *,
     traffic: Any = None,
+    max_latency_ms: float | None = None,
+    max_seconds: float | None = None,
     run_folder: str | PathLike[str] | None = "tuned_app.run",
     num_workers: int = 1,
     seed: int = 0,
@@ -66,13 +69,40 @@ def tune_app(
         questions: a `RetrievalDataset`; a file or rows of questions with what answers them; by
             default none, for documents alone.
         traffic: a log of `FinetuningRecorder`, or `Traffic`: what users asked and liked.
+        max_latency_ms: what a query may cost more than now, beside embedding it and asking the
+            store; what costs more is not served.
+        max_seconds: after which nothing more is learnt; what was learnt by then is judged on the
+            questions that were held out of it.
         run_folder: what a killed run goes on from; removed when the run succeeds. `None` keeps
             nothing.
         num_workers: concurrent calls of an embedding API.
         seed: of folds and intervals.
         show_progress: say what is being done, and show bars.
+
+    Returns:
+        The app to serve, with its report; the app as it was if nothing better is shown.
+
+    Raises:
+        TypeError: `app` or `questions` is something else.
+        DatasetError: there are no nodes, or the questions are not about them or tell nothing.
+
+    Example:
+        >>> from llama_index.core import MockEmbedding, VectorStoreIndex
+        >>> from llama_index.core.schema import TextNode
+        >>> texts = [f"The fee of the card is due on day {day} of the month." for day in "123"]
+        >>> nodes = [TextNode(text=text) for text in texts]
+        >>> index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+        >>> app = tune_app(index, run_folder=None)
+        >>> app.retriever.retrieve("What is due on day 2?")[0].text
+        'The fee of the card is due on day 2 of the month.'
     """
     clock = Clock()
+    started = time.perf_counter()
+    if max_latency_ms is not None:
+        max_latency_ms = number("max_latency_ms", max_latency_ms, 0)
+    if max_seconds is not None and not number("max_seconds", max_seconds, 0) > 0:
+        raise ValueError(f"max_seconds must be a number above 0, got {max_seconds!r}")
+    limits = _Limits(max_latency_ms, None if max_seconds is None else started + max_seconds)
     num_workers = whole_number("num_workers", num_workers, 1)
     seed = whole_number("seed", seed, 0)
     folder = None if run_folder is None else folder_path("run_folder", run_folder)
@@ -80,7 +110,15 @@ def tune_app(
         seen = look_at(app)
         asked = gather(seen, questions, traffic, seed)
     with _held(folder):
-        return _tuned(seen, asked, folder, num_workers, seed, show_progress, clock)
+        return _tuned(seen, asked, folder, num_workers, seed, show_progress, clock, limits)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What may be spent: milliseconds more a query, and the moment at which learning ends."""
+
+    milliseconds: float | None
+    deadline: float | None
 
 
 @contextmanager
@@ -104,6 +142,7 @@ def _tuned(
     seed: int,
     show_progress: bool,
     clock: Clock,
+    limits: _Limits,
 ) -> TunedApp:
     def tell(what: str) -> None:
         logger.info("%s", what)
@@ -124,13 +163,26 @@ def _tuned(
         search = Search(seen, embedder, language)
         vectors = None if embedder is None else embedder.queries(asked.texts)
         adapters = _adapters(seen, asked, search, vectors, folder, seed)
-    ladder = Ladder(search, asked, vectors, adapters, prose=prose, seed=seed, ks=KS, tell=tell)
+    with clock.step("timing"):
+        cost = _milliseconds(search, asked, vectors)
+    most = limits.milliseconds
+    ladder = Ladder(
+        search,
+        asked,
+        vectors,
+        adapters,
+        prose=prose,
+        seed=seed,
+        ks=KS,
+        tell=tell,
+        orders={order for order, more in cost.items() if most is None or more <= most},
+        deadline=limits.deadline,
+    )
     with clock.step("tuning"):
         measured = ladder.measure()
-    with clock.step("timing"):
-        outcome = _decided(measured, asked, seed)
-        found = _parts(seen, outcome.stack, measured, language, search)
-        report = _report(seen, asked, measured, outcome, found, vectors, clock, seed, prose)
+    outcome = _decided(measured, asked, seed)
+    found = _parts(seen, outcome.stack, measured, language)
+    report = _report(seen, asked, measured, outcome, cost, clock, seed, prose)
     return TunedApp(seen, outcome.stack, report, index=search.index, **found)
 
 
@@ -142,8 +194,6 @@ def _adapters(
     folder: Path | None,
     seed: int,
 ) -> Adapters | None:
-    from llama_index.tuning.app.adapters import LEAST
-
     if vectors is None or search.embedder is None or asked.kind == "stand-ins":
         return None
     if len(asked) < LEAST:
@@ -158,7 +208,10 @@ def _sentences(seen: SeenApp, embedder: Embedder, seed: int) -> Pairs | None:
     """Sentences of the nodes, which teach an adapter about documents without questions."""
     bodies = {id_: node.get_content() for id_, node in seen.nodes.items()}
     bodies = {id_: text for id_, text in bodies.items() if text.strip()}
-    found = generate_sentence_queries(bodies, per_document=2, seed=seed)
+    try:
+        found = generate_sentence_queries(bodies, per_document=2, seed=seed)
+    except DatasetError:  # no text has a sentence: questions teach alone
+        return None
     ids = list(found.queries)
     chosen = np.random.default_rng([seed, 3]).permutation(len(ids))[:SENTENCES]
     dataset = found.subset([ids[place] for place in sorted(chosen.tolist())])
@@ -172,7 +225,6 @@ class _Outcome:
     stack: Stack
     shown: bool
     reason: str
-    gain: Gain
 
 
 def _decided(measured: Measured, asked: Questions, seed: int) -> _Outcome:
@@ -186,19 +238,17 @@ def _decided(measured: Measured, asked: Questions, seed: int) -> _Outcome:
     stack = measured.stack
     if stack == BEFORE:
         last = measured.steps[-1].reason if measured.steps else "nothing else could be tried"
-        return _Outcome(stack, False, last, gain)
+        return _Outcome(stack, False, last)
     if verdict.accepted and real:
-        return _Outcome(stack, True, verdict.reason, gain)
+        return _Outcome(stack, True, verdict.reason)
     untuned = [s for s in measured.steps if s.taken and not s.stack.tuned]
     if stack.tuned:
         stack = untuned[-1].stack if untuned else BEFORE
     why = untuned[-1].reason if untuned else verdict.reason
-    return _Outcome(stack, False, why, gain)
+    return _Outcome(stack, False, why)
 
 
-def _parts(
-    seen: SeenApp, stack: Stack, measured: Measured, language: str, search: Search
-) -> dict[str, Any]:
+def _parts(seen: SeenApp, stack: Stack, measured: Measured, language: str) -> dict[str, Any]:
     """What `TunedApp` takes beside the stack."""
     adapter = None
     if stack.vectors == "adapted" and measured.adapter is not None and seen.embed_model:
@@ -216,8 +266,7 @@ def _report(
     asked: Questions,
     measured: Measured,
     outcome: _Outcome,
-    found: dict[str, Any],
-    vectors: Float32 | None,
+    cost: dict[str, float],
     clock: Clock,
     seed: int,
     prose: bool,
@@ -229,7 +278,7 @@ def _report(
     }
     seen_rows = asked.seen[measured.rows]
     parts = slices(before.values[PRIMARY], served.values[PRIMARY], seen_rows, seed)
-    notes = [*seen.notes, *asked.notes]
+    notes = [*seen.notes, *asked.notes, *measured.notes]
     if not prose:
         notes.append("the documents are hardly prose: words must show their gain here")
     if asked.kind == "stand-ins":
@@ -245,13 +294,13 @@ def _report(
         reason=outcome.reason,
         gains=gains,
         slices={name: {PRIMARY: gain} for name, gain in parts.items()},
-        ladder=_ladder(seen, asked, measured, outcome, found, vectors, seed),
+        ladder=_ladder(measured, outcome, cost, seed),
         worse=_worse(asked, measured, before.values["mrr@10"], served.values["mrr@10"]),
         counts={
             "nodes": len(seen.nodes),
             "questions": len(asked),
             "measured": len(measured.rows),
-            "folds": len(asked.held_out_folds),
+            "folds": len(measured.chosen),
         },
         top_k=seen.top_k,
         seconds={name: round(value, 1) for name, value in clock.seconds.items()},
@@ -262,19 +311,10 @@ def _report(
     )
 
 
-def _ladder(
-    seen: SeenApp,
-    asked: Questions,
-    measured: Measured,
-    outcome: _Outcome,
-    found: dict[str, Any],
-    vectors: Float32 | None,
-    seed: int,
-) -> list[Rung]:
+def _ladder(measured: Measured, outcome: _Outcome, cost: dict[str, float], seed: int) -> list[Rung]:
     reasons = {step.stack: step.reason for step in measured.steps}
-    cost = _milliseconds(seen, asked, vectors, found["language"])
     before = measured.scores[BEFORE].values[PRIMARY]
-    rungs = [
+    return [
         Rung(
             name=str(stack),
             values={name: float(scores.values[name].mean()) for name in SHOWN},
@@ -285,22 +325,21 @@ def _ladder(
         )
         for stack, scores in measured.scores.items()
     ]
-    return rungs
 
 
 def _milliseconds(
-    seen: SeenApp, asked: Questions, vectors: Float32 | None, language: str, tries: int = 10
+    search: Search, asked: Questions, vectors: Float32 | None, tries: int = 10
 ) -> dict[str, float]:
     """What each way to order costs a query beside the app's own search, in milliseconds."""
     bundles = [
         QueryBundle(text, embedding=None if vectors is None else vectors[row].tolist())
         for row, text in enumerate(asked.texts[:tries])
     ]
-    fused = seen.fused_retriever(language=language)
+    reranker = LightReranker(analyzer=search.analyzer)
     ways = {
-        "retriever": seen.wide_retriever(),
-        "fusion": fused,
-        "untuned": fused.with_reranker(_untuned(language)),
+        "retriever": search.served.retriever,
+        "fusion": search.served,
+        "untuned": search.served.with_reranker(reranker),
     }
     found = {}
     for name, way in ways.items():
@@ -308,18 +347,11 @@ def _milliseconds(
         spent = []
         for bundle in bundles:
             started = time.perf_counter()
-            way.retrieve(QueryBundle(bundle.query_str, embedding=bundle.embedding))
+            way.retrieve(bundle)
             spent.append(time.perf_counter() - started)
         found[name] = 1000 * float(np.median(spent))
     more = {name: round(max(0.0, ms - found["retriever"]), 2) for name, ms in found.items()}
     return {**more, "tuned": more["untuned"]}
-
-
-def _untuned(language: str) -> Any:
-    from llama_index.tuning.rerankers.light.model import LightReranker
-    from llama_index.tuning.text.words import Analyzer
-
-    return LightReranker(analyzer=Analyzer(language))
 
 
 def _worse(asked: Questions, measured: Measured, before: Any, now: Any) -> list[Loss]:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from llama_index.tuning._checks import output_path
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.artifacts import check_writable, write_component
-from llama_index.tuning.base import OVERRIDE, BaseLLMFinetuneEngine, FinetuneEngine
-from llama_index.tuning.base import Clock as Seconds
+from llama_index.tuning.base import (
+    OVERRIDE,
+    BaseLLMFinetuneEngine,
+    Clock as Seconds,
+    FinetuneEngine,
+)
 from llama_index.tuning.errors import (
     HostedError,
     JobNotFinishedError,

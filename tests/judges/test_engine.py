@@ -48,7 +48,7 @@ def test_nothing_is_learnt_from_random_verdicts():
     engine = JudgeFinetuneEngine(data(rows))
     report = engine.finetune()
     assert not report.accepted
-    assert "against the shortcut" in report.reason
+    assert "base: the shortcut" in report.reason
     with pytest.raises(JudgeRefusedError, match=r"the judge is refused: .*no defer_to"):
         engine.get_finetuned_model()
     teacher = Teacher()

@@ -228,12 +228,12 @@ def load_encoder_judge(
         raise ArtifactError(
             f"{path} is damaged: slopes must be above 0, share from 0 to 1, batch_size at least 1"
         )
-    artifacts.check_intact(path)
     encoder = load_cross_encoder(
         Path(path) / ENCODER, device=device, trust_remote_code=trust_remote_code
     )
     encoder.max_seq_length = max_length
     light = load_judge(Path(path) / LIGHT) if average.light is not None else None
+    artifacts.check_intact(path)  # last: what is missing has been named by then
     return EncoderJudge(encoder=encoder, light=light, **settings)
 
 

@@ -280,7 +280,7 @@ def test_correctness_is_judged_by_its_scores():
     assert report.gains["accuracy"].tuned == 1.0
     assert report.summary["pearson"] > 0.9
     assert report.shortcuts["the untuned LLM"]["accuracy"] == 0.0
-    chats = engine._judge.engine.chats
+    chats = engine._model.engine.chats
     assert {example.messages[-1]["content"] for example in chats.examples} == {
         "4.0\nAs the reference has it.",
         "5.0\nAs the reference has it.",
@@ -327,7 +327,7 @@ def test_nothing_is_measured_on_what_was_learnt():
         return by_the_coin(prompt)
 
     engine, _ = tuned(scripted(answer))
-    learnt = {example.messages[0]["content"] for example in engine._judge.engine.chats.examples}
+    learnt = {example.messages[0]["content"] for example in engine._model.engine.chats.examples}
     assert len(learnt) + len(set(asked)) == 60
     assert not learnt & set(asked)
 

@@ -167,7 +167,7 @@ def test_a_run_killed_while_saving_its_result_is_not_trained_again(tiny, tmp_pat
     from llama_index.tuning.llms.local import engine as module
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "save_llm", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr(module, "write_llm", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
             engine(tiny, tmp_path / "out").finetune()
     (tmp_path / ".out.new-killed").mkdir()  # what a kill would have left
@@ -311,7 +311,7 @@ def test_the_gate_looks_at_the_callers_scores_and_at_what_is_protected(tiny, tmp
     assert any("was forgotten, from 1.000 to 0." in note for note in report.notes)
     with caplog.at_level(logging.WARNING):
         base = guarded.get_finetuned_model(max_new_tokens=5)
-    assert "the base is kept" in caplog.text
+    assert "the base LLM is kept" in caplog.text
     assert base.metadata.model_name == str(tiny)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from _data import arguments
@@ -18,7 +20,7 @@ from scipy.special import expit, logit
 
 from llama_index.tuning import JudgeFinetuneEngine
 from llama_index.tuning.judges import JudgeOptions
-from llama_index.tuning.judges.data import material_of
+from llama_index.tuning.judges.data import judge_data_of
 from llama_index.tuning.judges.light.fit import (
     calibrate,
     choose_setting,
@@ -62,11 +64,11 @@ def main() -> None:
                 )
 
 
-def features(folder, name):
+def features(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The light features of all answers of a set, without vectors."""
     parts = [answers(read(folder, name, split), True) for split in ("train", "test")]
     engine = JudgeFinetuneEngine(parts[0])
-    material = [material_of(part, engine.options) for part in parts]
+    material = [judge_data_of(part, engine.options) for part in parts]
     maker = engine._maker(material[0])
     return (
         np.concatenate([maker.table(part.items, None) for part in material]),
@@ -75,7 +77,9 @@ def features(folder, name):
     )
 
 
-def parts(table, kind, repeats, rng):
+def parts(
+    table: np.ndarray, kind: str, repeats: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
     """Which rows may be learnt from."""
     if kind == "random":
         for _ in range(repeats):
@@ -88,7 +92,9 @@ def parts(table, kind, repeats, rng):
             yield ~low
 
 
-def thinned(rng, labels, part, share, size):
+def thinned(
+    rng: np.random.Generator, labels: np.ndarray, part: np.ndarray, share: float, size: int
+) -> np.ndarray:
     """Rows of which that share passes."""
     passes, fails = (rng.permutation(np.flatnonzero(part & (labels == kind))) for kind in (1, 0))
     count = min(size, len(passes) / share, len(fails) / (1 - share))
@@ -96,7 +102,14 @@ def thinned(rng, labels, part, share, size):
     return rng.permutation(np.concatenate(rows))
 
 
-def regrets(rng, table, labels, clusters, rows, others):
+def regrets(
+    rng: np.random.Generator,
+    table: np.ndarray,
+    labels: np.ndarray,
+    clusters: np.ndarray,
+    rows: np.ndarray,
+    others: np.ndarray,
+) -> Iterator[tuple[str, np.ndarray]]:
     """Rule → kappa lost at each share, against the best threshold for it."""
     known, number = np.unique(clusters[rows], return_inverse=True)
     fold = rng.permutation(len(known))[number] % 5
@@ -122,7 +135,7 @@ def regrets(rng, table, labels, clusters, rows, others):
         yield rule, best - kappa(asked, labels[others], np.array([threshold]))[:, 0]
 
 
-def best_balanced(chances, labels):
+def best_balanced(chances: np.ndarray, labels: np.ndarray) -> float:
     """The threshold with the best balanced accuracy on what it is chosen on."""
     cuts = np.unique(chances)
     every = np.concatenate([[0.0], (cuts[1:] + cuts[:-1]) / 2, [1.0]])
@@ -131,14 +144,16 @@ def best_balanced(chances, labels):
     return float(every[best[len(best) // 2]])
 
 
-def rates(chances, labels, thresholds):
+def rates(
+    chances: np.ndarray, labels: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the passing and of the failing answers that are told right."""
     passes, fails = (np.sort(chances[labels == kind]) for kind in (1, 0))
     passed = 1 - np.searchsorted(passes, thresholds, "left") / len(passes)
     return passed, np.searchsorted(fails, thresholds, "left") / len(fails)
 
 
-def kappa(chances, labels, thresholds):
+def kappa(chances: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Cohen's kappa, shape `(shares, thresholds)`."""
     right, wrong = rates(chances, labels, thresholds)
     pi = SHARES[:, None]

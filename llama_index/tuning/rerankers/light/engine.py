@@ -28,7 +28,6 @@ from llama_index.tuning.rerankers.data import (
     checked_data,
     counted_words,
     deployed_statistics,
-    word_index,
 )
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (
@@ -54,8 +53,9 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
 
     It learns from the app's own candidates how far to trust the retriever's score, BM25, shared
     words, pairs and numbers. Measured by cross-fitting, with queries of one relevant document
-    kept together, or on `val_dataset`; compared with the best of: no re-ranker, fusion with
-    BM25, the package's default weights, and `base_reranker`.
+    kept together, or on `val_dataset`; compared with what the app has: `base_reranker`, or the
+    re-ranker of a `TunedRetriever`, or none; or with the package's default weights or a fusion
+    with BM25, where these show a gain over it without tuning.
 
     Args:
         dataset: a `RelevanceDataset`; or a `RetrievalDataset`, with the retriever.
@@ -63,7 +63,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         val_dataset: measured on instead of cross-fitting; of the same kind as `dataset`, with
             none of its queries.
         options: how to train.
-        base_reranker: what the app re-ranks with today.
+        base_reranker: what the app re-ranks with today; that of a `TunedRetriever` by default.
         model_output_path: folder for the re-ranker and its report; nothing is written by default.
         accept: `"gain"`, or `"always"` to take the tuned one whatever was measured.
         num_workers: queries under way at once while candidates are collected.
@@ -131,7 +131,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
                 val or train,
                 maker,
                 fitted.out_of_fold if val is None else fitted.scores,
-                base_lines(self.base_reranker, word_index(self.retriever)),
+                base_lines(self.base_reranker, self.retriever),
                 self.options,
                 lists=lists if val is None else None,
             )

@@ -1,11 +1,15 @@
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from llama_index.tuning import artifacts
+from llama_index.tuning._files import write_text_atomic
 from llama_index.tuning.artifacts import exchange
 from llama_index.tuning.errors import ArtifactError
 
@@ -137,3 +141,113 @@ def test_a_file_name_in_the_config_is_never_followed(tmp_path):
     config = artifacts.read_config(path, "thing")
     assert json.dumps(config).count("secret") == 1
     assert artifacts.read_tensors(path)["w"].tolist() == [1, 1, 1]
+
+
+def test_what_killed_saves_left_is_cleared_by_the_next(tmp_path):
+    code = """
+import os, sys
+from llama_index.tuning import artifacts
+with artifacts.replacing_folder(sys.argv[1]) as folder:
+    (folder / "half").write_text("x")
+    os.kill(os.getpid(), 9)
+"""
+    target = tmp_path / "a[1]"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1  # the second cleared what the first left
+    (tmp_path / ".other.new-x").mkdir()
+    with artifacts.replacing_folder(target) as folder:
+        artifacts.write_component(folder, "k", {}, {}, "")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a[1]", ".other.new-x"}
+
+
+def test_a_save_that_is_at_work_is_left_alone(tmp_path):
+    with artifacts.replacing_folder(tmp_path / "a") as one:
+        artifacts.write_component(one, "k", {"n": 1}, {}, "")
+        with artifacts.replacing_folder(tmp_path / "a") as other:
+            artifacts.write_component(other, "k", {"n": 2}, {}, "")
+        assert one.exists()
+    assert artifacts.read_config(tmp_path / "a", "k")["n"] == 1
+
+
+def test_what_was_moved_aside_by_a_killed_save_comes_back(tmp_path):
+    with artifacts.replacing_folder(tmp_path / "a") as folder:
+        artifacts.write_component(folder, "k", {"n": 1}, {}, "")
+    aside = tmp_path / ".a.old-x"
+    aside.mkdir()
+    (tmp_path / "a").rename(aside / "was")
+    with pytest.raises(KeyError), artifacts.replacing_folder(tmp_path / "a"):
+        raise KeyError
+    assert artifacts.read_config(tmp_path / "a", "k")["n"] == 1
+    assert not aside.exists()
+
+
+def test_files_of_killed_writers_are_cleared_too(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from llama_index.tuning.artifacts import draft_beside
+with draft_beside(Path(sys.argv[1]), folder=False):
+    os.kill(os.getpid(), 9)
+"""
+    file = tmp_path / "data.json"
+    subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    write_text_atomic(file, "{}")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data.json"]
+
+
+def test_a_component_is_sealed(tmp_path):
+    def saved():
+        with artifacts.replacing_folder(tmp_path / "a") as folder:
+            arrays = {"w": np.ones(3, np.float32)}
+            artifacts.write_component(folder, "k", {"bias": 0.5}, arrays, "card")
+            (folder / "words").mkdir()
+            (folder / "words" / "ids.json").write_text("[1]")
+        return tmp_path / "a"
+
+    def told(change):
+        change(saved())
+        with pytest.raises(ArtifactError, match="is damaged") as caught:
+            artifacts.check_intact(tmp_path / "a")
+        return str(caught.value)
+
+    def negate(path):
+        save_file({"w": -np.ones(3, np.float32)}, path / artifacts.WEIGHTS)
+
+    def turn(path):
+        text = (path / artifacts.CONFIG).read_text()
+        (path / artifacts.CONFIG).write_text(text.replace("0.5", "-0.5"))
+
+    assert "model.safetensors is not what was saved" in told(negate)
+    assert "tuning.json is not what was saved" in told(turn)
+    assert "words/ids.json is not" in told(lambda p: (p / "words" / "ids.json").write_text("[2]"))
+    assert "ids.json" in told(lambda p: (p / "words" / "ids.json").unlink())
+    (saved() / "README.md").write_text("for people: may be edited")
+    artifacts.check_intact(tmp_path / "a")
+    assert "checksums" not in artifacts.read_config(tmp_path / "a", "k")
+
+
+_WORKER = """
+import sys, time
+from pathlib import Path
+from llama_index.tuning.artifacts import locked, remove_locked_folder
+folder, times, end = Path(sys.argv[1]), 0, time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        with locked(folder / "lock", BlockingIOError()):
+            (folder / "work").mkdir()
+            remove_locked_folder(folder / "lock")
+            times += 1
+    except BlockingIOError:
+        pass
+print(times)
+"""
+
+
+def test_one_at_a_time_holds_a_folder_that_goes_with_its_lock(tmp_path):
+    command = [sys.executable, "-c", _WORKER, tmp_path / "run"]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    times = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]  # else `work` was there already
+    assert sum(map(int, times)) > 100

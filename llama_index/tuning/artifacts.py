@@ -38,6 +38,7 @@ CARD = "README.md"
 REPORT = "report.json"
 CANDIDATE = "candidate"  # beside a base that was kept: what the gate refused
 KEPT_BASE = "kept-base"
+_TRIES = 1000
 _NEVER_READ = (CONFIG, "report.json", "config.json")  # the last is for the stock adapter
 
 PathLike = str | os.PathLike[str]
@@ -315,11 +316,7 @@ def locked(file: Path, refusal: Exception) -> Iterator[None]:
         refusal: what is raised if another process, or another call, holds it.
     """
     while True:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = file.open("a+")
-        except FileNotFoundError:  # its folder was removed just now
-            continue
+        handle = _open_lock(file)
         with handle:
             if not take_lock(handle):
                 raise refusal
@@ -327,6 +324,18 @@ def locked(file: Path, refusal: Exception) -> Iterator[None]:
                 continue
             yield
             return
+
+
+def _open_lock(file: Path) -> IO[str]:
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # its folder goes just now
+            return _made_lock(file)
+    return _made_lock(file)
+
+
+def _made_lock(file: Path) -> IO[str]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file.open("a+")
 
 
 def take_lock(handle: IO[str]) -> bool:

@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import ImageNode, TextNode
 
 from llama_index.tuning import (
     ChatDataset,
@@ -213,3 +213,20 @@ def test_half_a_surrogate_pair_is_named_with_its_id(part):
     parts[part] = dict.fromkeys(parts[part], "a\ud83d")
     with pytest.raises(DatasetError, match=r"'[qd]': .*lone surrogate"):
         RetrievalDataset(**parts)
+
+
+def test_nodes_without_text_are_left_out_and_counted(caplog):
+    given = [
+        TextNode(id_="a", text="Refunds take ten days."),
+        TextNode(id_="empty", text=" \n"),
+        ImageNode(id_="image", image_path="a.png"),
+    ]
+    labels = {"q1": ["a", "empty"], "q2": ["image"]}
+    dataset = RetrievalDataset.from_nodes(given, {"q1": "How long?", "q2": "What is seen?"}, labels)
+    assert dataset.corpus == {"a": "Refunds take ten days."}
+    assert dataset.relevant_docs == {"q1": ["a"]}
+    assert dataset.queries == {"q1": "How long?"}
+    assert "2 of 3 nodes have no text, such as 'empty', and are left out" in caplog.text
+    assert "1 of 2 queries are left out: none of their documents has a text" in caplog.text
+    with pytest.raises(DatasetError, match="none of the 1 nodes has a text, such as 'image'"):
+        RetrievalDataset.from_nodes(given[2:], {}, {})

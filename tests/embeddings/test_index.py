@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core import MockEmbedding, StorageContext, VectorStoreIndex
 from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
@@ -632,3 +632,24 @@ def test_kill_9_at_any_moment_and_a_second_call_end_as_if_uninterrupted(killed, 
         else:
             assert run["restored"] == undisturbed["restored"], point
             assert run["difference"] == 0.0, point
+
+
+def test_another_indexs_vectors_in_a_shared_store_stay(tmp_path):
+    store = new_store("simple", tmp_path)
+    context = StorageContext.from_defaults(vector_store=store)
+    model = MockEmbedding(embed_dim=DIM)
+    mine, theirs = (
+        VectorStoreIndex(
+            [TextNode(id_=f"{name}{i}", text=f"text {i}") for i in range(3)],
+            storage_context=context,
+            embed_model=model,
+        )
+        for name in ("mine", "theirs")
+    )
+    before = dict(store.data.embedding_dict)
+    result = adapt_index(mine, an_adapter(), backup=tmp_path / "backup")
+    assert (result.mapped, result.added) == (3, 0)
+    changed = {id_ for id_, vector in store.data.embedding_dict.items() if vector != before[id_]}
+    assert changed == {"mine0", "mine1", "mine2"}
+    assert open_store(theirs).get(["mine0", "theirs0"])[0] == ["theirs0"]
+    assert restore_index(mine, tmp_path / "backup").restored == 3

@@ -21,7 +21,7 @@ class Prompted(TableEmbedding):
     """A model that treats queries otherwise than texts, as bge and e5 do."""
 
     def _get_query_embedding(self, query):
-        self.calls.append([query])
+        self.note([query])
         return self.vector(f"query: {query}")
 
 

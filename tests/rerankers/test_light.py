@@ -278,3 +278,21 @@ def test_a_trace_shows_the_re_ranking_as_one_step():
         dispatcher.span_handlers.remove(spans)
     [step] = [span.id_ for span in spans.completed_spans if "LightReranker" in span.id_]
     assert step.startswith("LightReranker._postprocess_nodes")
+
+
+def test_a_node_found_twice_comes_once():
+    given = nodes()
+    found = LightReranker().postprocess_nodes([*given, *given], query_str="How is a refund paid?")
+    assert order(found) == order(
+        LightReranker().postprocess_nodes(given, query_str="How is a refund paid?")
+    )
+
+
+def test_weights_with_their_signs_turned_are_refused(tmp_path):
+    LightReranker().save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(
+        save({name: -a if name == "weights" else a for name, a in load_file(file).items()})
+    )
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is not what was saved"):
+        LightReranker.load(tmp_path)

@@ -194,10 +194,9 @@ def test_serving_imports_neither_torch_nor_scikit_learn(selector, tmp_path):
     selector.save(tmp_path / "router")
     code = f"""
 import sys
-from llama_index.core import MockEmbedding
 from llama_index.tuning import TunedSelector
-model = MockEmbedding(embed_dim=8, model_name="table")
-selector = TunedSelector.load({str(tmp_path / "router")!r}, model)
+from tests.conftest import TableEmbedding
+selector = TunedSelector.load({str(tmp_path / "router")!r}, TableEmbedding())
 selector.select(list(selector.choices), "anything")
 print(*{{"torch", "sklearn", "scipy"}} & set(sys.modules))
 """

@@ -266,7 +266,7 @@ class RetrievalDataset:
             raise DatasetError("the nodes have faults:", twice)
         corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in kept}
         textless = counts.keys() - corpus.keys()
-        asked, relevant = dict(queries), {}
+        asked, relevant = dict(queries), dict[str, Any]()
         for id_, docs in relevant_docs.items():
             if isinstance(docs, str):  # which is no list of ids, and is refused by name
                 relevant[id_] = docs
@@ -280,7 +280,7 @@ class RetrievalDataset:
                 len(queries) - len(asked),
                 len(queries),
             )
-        return cls(asked, corpus, relevant)  # type: ignore[arg-type]
+        return cls(asked, corpus, relevant)
 
     @classmethod
     def from_table(

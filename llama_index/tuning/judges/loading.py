@@ -17,8 +17,8 @@ from llama_index.tuning.judges.records import TIE
 from llama_index.tuning.judges.student import JudgeModel
 
 LOADERS = {
-    KIND: "light:load_judge",
-    "judge_encoder": "encoder:load_encoder_judge",
+    KIND: "light.model:load_judge",
+    "judge_encoder": "encoder.model:load_encoder_judge",
 }
 """Kind in `tuning.json` → what reads such a folder: `module:function` of this package."""
 

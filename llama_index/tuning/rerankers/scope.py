@@ -139,21 +139,23 @@ class Scope:
 
 def metadata_test(filters: Any) -> Passes:
     """Whether a node passes metadata filters, filters within filters too."""
-    build: Any = getattr(simple, "build_metadata_filter_fn", None)  # its name in newer versions
-    build = build or getattr(simple, "_build_metadata_filter_fn")  # noqa: B009
-    tests: list[Passes] = []
-    for one in filters.filters:
-        if isinstance(one, MetadataFilters):
-            tests.append(metadata_test(one))
-        else:
-            alone = MetadataFilters(filters=[one])
-            tests.append(lambda node, f=alone: bool(build(lambda _: node.metadata, f)("")))
+    tests = [
+        metadata_test(one) if isinstance(one, MetadataFilters) else _single_test(one)
+        for one in filters.filters
+    ]
     condition = filters.condition or FilterCondition.AND
     if condition == FilterCondition.AND:
         return lambda node: all(test(node) for test in tests)
     if condition == FilterCondition.OR:
         return lambda node: any(test(node) for test in tests)
     return lambda node: not any(test(node) for test in tests)
+
+
+def _single_test(one: Any) -> Passes:
+    build: Any = getattr(simple, "build_metadata_filter_fn", None)  # its name in newer versions
+    build = build or getattr(simple, "_build_metadata_filter_fn")  # noqa: B009
+    alone = MetadataFilters(filters=[one])
+    return lambda node: bool(build(lambda _: node.metadata, alone)(""))
 
 
 def walk(retriever: BaseRetriever) -> Iterator[BaseRetriever]:

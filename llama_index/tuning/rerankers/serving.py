@@ -279,7 +279,7 @@ def stored_nodes(index: Any, ids: Sequence[str] | None = None) -> list[BaseNode]
     Raises:
         StoreError: the store does not list its ids, or gives no nodes for them.
     """
-    store = open_store(index)
+    store = open_store(index.vector_store)  # what it has beside the index' own list is told
     ids = store.ids() if ids is None else ids
     nodes: list[BaseNode] = []
     for start in range(0, len(ids), _PAGE):

@@ -150,7 +150,7 @@ def open_store(index_or_store: object) -> StoredVectors:
     if isinstance(index_or_store, StoredVectors):
         return index_or_store
     store = getattr(index_or_store, "vector_store", index_or_store)
-    struct = getattr(index_or_store, "index_struct", None)
+    own = getattr(getattr(index_or_store, "index_struct", None), "nodes_dict", None)
     if not _is_a(store, "llama_index.core.", "BasePydanticVectorStore"):
         raise TypeError(
             "expected an index with a vector_store, or a vector store, "
@@ -158,9 +158,7 @@ def open_store(index_or_store: object) -> StoredVectors:
         )
     for module, class_name, opened in _KINDS:
         if _is_a(store, module, class_name):
-            if opened is SimpleVectors and hasattr(struct, "nodes_dict"):
-                return SimpleVectors(store, struct.nodes_dict)
-            return opened(store)
+            return SimpleVectors(store, own) if opened is SimpleVectors else opened(store)
     return OtherVectors(store)
 
 

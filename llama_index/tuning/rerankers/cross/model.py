@@ -195,12 +195,13 @@ class TunedReranker(CalibratedReranker):
                 path,
                 details.get("reason", "no reason recorded"),
             )
-        artifacts.check_intact(path)
         plain = LinearRanker.fixed("calibration")
         partner = LightReranker.load(Path(path) / PARTNER) if config.get("partner") else None
+        calibration = LinearRanker.from_tensors(FEATURES, {**plain.tensors(), **saved}, {})
+        artifacts.check_intact(path)
         return cls(
             str(Path(path)),
-            calibration=LinearRanker.from_tensors(FEATURES, {**plain.tensors(), **saved}, {}),
+            calibration=calibration,
             details=details,
             **{"fusion_weight": learnt, "partner": partner, **arguments},
         )

@@ -1,0 +1,127 @@
+"""What a forked child finds of its parent's locks and threads."""
+
+import asyncio
+import copy
+import os
+import pickle
+import threading
+import time
+import warnings
+
+import pytest
+
+from llama_index.tuning._running import ThreadLock, run_async
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+
+
+def in_child(work, seconds=10):
+    """The exit status of a forked child that does this; 0 where it gave True in time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads are what this is about
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if work() else 2
+        finally:
+            os._exit(status)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return "stuck"
+
+
+def taken(lock):
+    with lock:
+        return True
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_the_child():
+    lock, inside, leave = ThreadLock(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    assert in_child(lambda: taken(lock)) == 0
+    leave.set()
+    thread.join()
+    assert taken(lock)
+
+
+def test_the_thread_that_forks_keeps_its_lock():
+    lock = ThreadLock()
+    with lock:
+        assert in_child(lambda: taken(lock)) == 0
+    assert in_child(lambda: taken(lock)) == 0
+
+
+def test_a_fork_waits_for_what_is_being_written():
+    lock, state, stop = ThreadLock(), [0, 0], threading.Event()
+
+    def write():
+        while not stop.is_set():
+            with lock:
+                state[0] += 1
+                time.sleep(0.002)
+                state[1] += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert [in_child(lambda: state[0] == state[1]) for _ in range(15)] == [0] * 15
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_copies_have_locks_of_their_own():
+    lock = ThreadLock()
+    for other in (copy.copy(lock), copy.deepcopy(lock), pickle.loads(pickle.dumps(lock))):
+        assert other is not lock
+        assert taken(other)
+
+
+def test_coroutines_run_in_a_child_too():
+    assert run_async(asyncio.sleep(0, 5)) == 5
+    assert in_child(lambda: run_async(asyncio.sleep(0, 6)) == 6) == 0
+    assert run_async(asyncio.sleep(0, 7)) == 7
+
+
+def test_a_busy_retriever_answers_in_every_child():
+    from llama_index.core import MockEmbedding, VectorStoreIndex
+    from llama_index.core.schema import TextNode
+
+    from llama_index.tuning import TunedRetriever
+
+    nodes = [TextNode(id_=str(i), text=f"Refund rule {i}") for i in range(50)]
+    index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+    tuned, stop = TunedRetriever.from_index(index), threading.Event()
+
+    def churn():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            tuned.insert_nodes([TextNode(id_=f"n{n % 9}", text=f"Fee number {n} refund")])
+            tuned.index.search("refund rule 7", 5)
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        right = lambda: tuned.retrieve("refund rule 7")[0].node.node_id == "7"  # noqa: E731
+        assert [in_child(right) for _ in range(20)] == [0] * 20
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

@@ -1,5 +1,8 @@
 __version__: str
 
+from .app.model import TunedApp as TunedApp
+from .app.saved import load_app as load_app
+from .app.tune import tune_app as tune_app
 from .collect.callbacks import OpenAIFineTuningHandler as OpenAIFineTuningHandler
 from .collect.recorder import FinetuningRecorder as FinetuningRecorder
 from .datasets.chat import ChatDataset as ChatDataset

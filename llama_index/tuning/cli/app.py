@@ -18,6 +18,7 @@ from llama_index.tuning.cli import (
     questions,
     rerankers as reranker,
     router,
+    tune_app,
 )
 from llama_index.tuning.cli.common import console, print_json
 from llama_index.tuning.cli.data import collect_app, generate_app
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
+app.add_typer(tune_app.app, name="app")
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(generate_app, name="generate")

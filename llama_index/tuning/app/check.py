@@ -1,0 +1,102 @@
+"""Whether an app that is served still does what was promised: on new questions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_index.core.base.base_retriever import BaseRetriever
+
+from llama_index.tuning._checks import number
+from llama_index.tuning._running import own_work
+from llama_index.tuning.app.choose import PRIMARY
+from llama_index.tuning.app.questions import check_telling, over_nodes, read_questions
+from llama_index.tuning.evaluate.bootstrap import paired_gain
+from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
+from llama_index.tuning.gate import MIN_QUERIES
+from llama_index.tuning.report import Gain, Gains
+
+if TYPE_CHECKING:
+    from llama_index.tuning.app.model import TunedApp
+    from llama_index.tuning.datasets.retrieval import RetrievalDataset
+
+Verdict = Literal["better", "no worse", "worse", "too few"]
+DEPTH = 10
+SHOWN = (PRIMARY, "mrr@10", "hit_rate@1", "hit_rate@5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """An app on new questions.
+
+    Attributes:
+        verdict: `"worse"` if a loss beyond `max_loss` is shown; `"too few"` below ten questions.
+        gains: metric → the app served against the app before.
+        promised: nDCG@10 as it was measured when the app was tuned.
+        max_loss: that is no regression yet.
+        notes: what was done to the questions.
+    """
+
+    verdict: Verdict
+    gains: Gains
+    promised: Gain
+    max_loss: float
+    notes: list[str]
+
+    @property
+    def regressed(self) -> bool:
+        """Whether the app served is shown to be worse than the app before."""
+        return self.verdict == "worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        gain, told = self.gains[PRIMARY], self.promised
+        lines = [
+            f"{self.verdict}: {PRIMARY} {gain.base:.3f} → {gain.tuned:.3f}, {gain.mean:+.3f} "
+            f"({gain.confidence:.0%} interval {gain.low:+.3f} to {gain.high:+.3f}, n={gain.n})",
+            f"promised: {told.mean:+.3f} ({told.low:+.3f} to {told.high:+.3f}, n={told.n})",
+        ]
+        if gain.high < told.low:
+            lines.append("the gain is smaller than promised: the questions have changed; tune anew")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+@own_work
+def check(app: TunedApp, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
+    """See `TunedApp.check`."""
+    max_loss = number("max_loss", max_loss, 0, 1)
+    notes: list[str] = []
+    dataset = over_nodes(read_questions(questions, app.seen), app.seen, "questions", notes)
+    dataset = dataset.merge_duplicates()
+    check_telling(dataset)
+    before = _measured(app.seen.copied_retriever(DEPTH), dataset)
+    now = _measured(app.as_retriever(DEPTH), dataset)
+    gains = {
+        name: paired_gain(before.values[name], now.values[name], seed=app.report.seed)
+        for name in SHOWN
+    }
+    verdict = _verdict(gains[PRIMARY], max_loss)
+    promised = app.report.gains[PRIMARY]
+    return CheckResult(
+        verdict=verdict, gains=gains, promised=promised, max_loss=max_loss, notes=notes
+    )
+
+
+def _verdict(gain: Gain, max_loss: float) -> Verdict:
+    if gain.n < MIN_QUERIES:
+        return "too few"
+    if gain.high < 0 and gain.mean < -max_loss:
+        return "worse"
+    return "better" if gain.low > 0 else "no worse"
+
+
+def _measured(retriever: BaseRetriever, dataset: RetrievalDataset) -> RetrievalScores:
+    ids = list(dataset.queries)
+    found = [
+        list(dict.fromkeys(item.node.node_id for item in retriever.retrieve(text)))
+        for text in dataset.queries.values()
+    ]
+    return score_rankings(ids, found, [dataset.relevant_docs[id_] for id_ in ids])

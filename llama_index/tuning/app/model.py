@@ -1,0 +1,121 @@
+"""The tuned app: ready objects of LlamaIndex, and what is known about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.query_engine import RetrieverQueryEngine
+
+from llama_index.tuning.app.choose import Stack
+from llama_index.tuning.app.report import AppReport
+from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.rerankers.light.features import LinearRanker
+from llama_index.tuning.rerankers.light.model import LightReranker
+from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
+from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.text.words import Analyzer
+
+if TYPE_CHECKING:
+    from llama_index.tuning.app.check import CheckResult
+    from llama_index.tuning.artifacts import PathLike
+
+
+class TunedApp:
+    """An app as it is served after `tune_app`, or loaded by `load_app`.
+
+    Attributes:
+        report: what was measured, and why this is served.
+        retriever: LlamaIndex's, with the app's own top k; the app's own one if nothing is better.
+        embed_model: that questions are embedded with; the app's own one without an adapter.
+        reranker: the one in the retriever; `None` without one.
+    """
+
+    def __init__(
+        self,
+        seen: SeenApp,
+        stack: Stack,
+        report: AppReport,
+        *,
+        language: str,
+        adapter: Adapter | None = None,
+        ranker: LinearRanker | None = None,
+        index: BM25Index | None = None,
+    ) -> None:
+        self.seen, self.stack, self.report, self.language = seen, stack, report, language
+        self.adapter = adapter if stack.vectors == "adapted" else None
+        self.ranker = ranker if stack.order == "tuned" else None
+        self.embed_model: BaseEmbedding | None = seen.embed_model
+        if self.adapter is not None and seen.embed_model is not None:
+            self.embed_model = AdapterEmbeddingModel(seen.embed_model, self.adapter)
+        self.reranker: LightReranker | None = None
+        if stack.order in ("untuned", "tuned"):
+            self.reranker = LightReranker(self.ranker, Analyzer(language))
+        self.retriever = self._retriever(index)
+
+    def _retriever(self, index: BM25Index | None) -> BaseRetriever:
+        adapted = self.embed_model if self.adapter is not None else None
+        if self.stack.order == "retriever":
+            if adapted is None:
+                return self.seen.retriever
+            return self.seen.copied_retriever(self.seen.top_k, adapted)
+        return self.seen.fused_retriever(
+            adapted, reranker=self.reranker, language=self.language, index=index
+        )
+
+    def __repr__(self) -> str:
+        return f"TunedApp({self.stack}; {len(self.seen.nodes)} nodes)"
+
+    @property
+    def engine(self) -> RetrieverQueryEngine | None:
+        """The query engine that was handed over."""
+        return self.seen.engine
+
+    def as_retriever(self, top_k: int | None = None) -> BaseRetriever:
+        """The served retriever with another number of nodes."""
+        if top_k is None:
+            return self.retriever
+        if isinstance(self.retriever, TunedRetriever):
+            other = self.retriever.with_reranker(self.retriever.reranker)
+            other.top_k = top_k
+            return other
+        adapted = self.embed_model if self.adapter is not None else None
+        return self.seen.copied_retriever(top_k, adapted)
+
+    def as_query_engine(self, **arguments: Any) -> RetrieverQueryEngine:
+        """A query engine over the served retriever.
+
+        Args:
+            **arguments: those of `RetrieverQueryEngine.from_args`, such as `llm` and `streaming`.
+                Without any, what the app's own query engine answers with is kept.
+        """
+        kept = self.seen.postprocessors
+        if not arguments and self.engine is not None:
+            return RetrieverQueryEngine(
+                self.retriever,
+                self.engine._response_synthesizer,
+                kept,
+                callback_manager=self.engine.callback_manager,
+            )
+        arguments = {"node_postprocessors": kept, **arguments}
+        return RetrieverQueryEngine.from_args(self.retriever, **arguments)
+
+    def save(self, path: PathLike) -> None:
+        """Write settings, parts and report to one folder, for `load_app`."""
+        from llama_index.tuning.app.saved import save
+
+        save(self, path)
+
+    def check(self, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
+        """What the app that is served is worth on new questions, against what was promised.
+
+        Args:
+            questions: as in `tune_app`.
+            max_loss: of nDCG@10, below the app before, that is no regression yet.
+        """
+        from llama_index.tuning.app.check import check
+
+        return check(self, questions, max_loss=max_loss)

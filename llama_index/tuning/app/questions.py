@@ -1,0 +1,234 @@
+"""The questions that decide: given, asked by users, or sentences that stand in for questions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from llama_index.tuning._arrays import Ints
+from llama_index.tuning._files import read_json
+from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.collect.traffic import Traffic
+from llama_index.tuning.datasets.folds import fold_numbers
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.generate.sentences import generate_sentence_queries
+
+Kind = Literal["questions", "generated questions", "stand-ins"]
+
+FOLDS = 5
+"""Parts that the questions are shared out to."""
+MANY = 1000
+"""From so many questions on, a fifth is held out; fewer are all held out in turn."""
+TOGETHER = 0.25
+"""Share of the documents whose questions stay in one fold: for them the document is new."""
+STAND_INS = 200
+"""Sentences that stand in for questions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Questions over the app's nodes, and in which fold each is held out.
+
+    Attributes:
+        dataset: each text once; the corpus is what the app may find.
+        kind: what they are: real ones, generated ones, or sentences of the documents.
+        fold: of each question, from 0, shape `(n,)`.
+        seen: whether a document of the question has questions in other folds, shape `(n,)`.
+        notes: what was done to them.
+    """
+
+    dataset: RetrievalDataset
+    kind: Kind
+    fold: Ints
+    seen: np.ndarray[Any, np.dtype[np.bool_]]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self.dataset.queries.values())
+
+    @property
+    def held_out_folds(self) -> list[int]:
+        """Folds that are measured: all in turn, or of many questions the first alone."""
+        return [0] if len(self) >= MANY else list(range(int(self.fold.max()) + 1))
+
+
+def gather(seen: SeenApp, questions: Any, traffic: Any, seed: int) -> Questions:
+    """Everything that was given, over the app's nodes; sentences where nothing was.
+
+    Raises:
+        DatasetError: the questions are not about these nodes, or too alike to tell anything.
+    """
+    notes: list[str] = []
+    kind: Kind = "questions"
+    parts = []
+    if questions is not None:
+        parts.append(over_nodes(read_questions(questions, seen), seen, "questions", notes))
+    if traffic is not None:
+        asked = _of_traffic(traffic)
+        parts.append(over_nodes(asked, seen, "traffic", notes))
+        notes.append(f"{len(asked)} questions are of the traffic")
+    if not parts:
+        kind = "stand-ins"
+        parts.append(stand_ins(seen, seed))
+    dataset = _together(parts, notes)
+    if kind != "stand-ins":
+        check_telling(dataset)
+    fold = split(dataset, seed)
+    return Questions(dataset, kind, fold, seen_documents(dataset, fold), notes)
+
+
+def read_questions(given: Any, seen: SeenApp) -> RetrievalDataset:
+    """A dataset, or a file or rows of questions with what answers them."""
+    if isinstance(given, (str, PathLike)):
+        path = Path(fspath(given))
+        if path.is_dir():
+            return RetrievalDataset.from_beir(path)
+        if path.suffix == ".json" and isinstance(data := read_json(path), Mapping):
+            return RetrievalDataset.from_dict({"corpus": seen.texts, **data}, source=str(path))
+        return RetrievalDataset.from_table(path, nodes=list(seen.nodes.values()))
+    if isinstance(given, (list, tuple)) or hasattr(given, "columns"):
+        if isinstance(given, (list, tuple)) and not given:
+            raise DatasetError("questions is empty; leave it out for documents alone")
+        return RetrievalDataset.from_table(given, nodes=list(seen.nodes.values()))
+    try:
+        return RetrievalDataset.coerce(given)
+    except TypeError:
+        raise TypeError(
+            "questions must be a RetrievalDataset, a file or rows of questions and answers, "
+            f"got {type(given).__name__}"
+        ) from None
+
+
+def over_nodes(
+    dataset: RetrievalDataset, seen: SeenApp, name: str, notes: list[str]
+) -> RetrievalDataset:
+    """The same questions with the ids of the app's nodes, found by their texts if need be.
+
+    Raises:
+        DatasetError: the app has not even half of the documents that answer them.
+    """
+    corpus = seen.texts
+    wanted = dict.fromkeys(id_ for ids in dataset.relevant_docs.values() for id_ in ids)
+    relevant = dataset.relevant_docs
+    if unknown := [id_ for id_ in wanted if id_ not in corpus]:
+        try:
+            found = dataset.remap(seen.nodes.values())
+        except DatasetError as exc:
+            raise DatasetError(f"{name} are not about this app: {exc}") from None
+        if 2 * len(found.gone) > len(dataset):
+            raise DatasetError(
+                f"{name} are not about this app: {len(found.gone)} of {len(dataset)} have no "
+                "answer among its nodes"
+            )
+        lost = f"; {len(found.gone)} questions have no answer here any more" if found.gone else ""
+        notes.append(
+            f"{len(unknown)} of {len(wanted)} answers had ids of other nodes and were found by "
+            f"their texts{lost}"
+        )
+        relevant = found.dataset.relevant_docs
+    with warnings.catch_warnings():  # of texts that come twice: they are merged below
+        warnings.simplefilter("ignore", UserWarning)
+        return RetrievalDataset(
+            {id_: dataset.queries[id_] for id_ in relevant}, corpus, dict(relevant)
+        )
+
+
+def stand_ins(seen: SeenApp, seed: int) -> RetrievalDataset:
+    """Sentences of the documents, each of which asks for the node that it is taken from."""
+    found = generate_sentence_queries(_bodies(seen), per_document=1, seed=seed)
+    ids = list(found.queries)
+    if len(ids) > STAND_INS:
+        drawn = np.random.default_rng(seed).permutation(len(ids))[:STAND_INS]
+        ids = [ids[place] for place in sorted(drawn.tolist())]
+    queries = {id_: found.queries[id_] for id_ in ids}
+    return RetrievalDataset(queries, seen.texts, {id_: found.relevant_docs[id_] for id_ in ids})
+
+
+def _bodies(seen: SeenApp) -> dict[str, str]:
+    texts = {id_: node.get_content() for id_, node in seen.nodes.items()}
+    return {id_: text for id_, text in texts.items() if text.strip()}
+
+
+def _of_traffic(traffic: Any) -> RetrievalDataset:
+    if isinstance(traffic, (str, PathLike)):
+        traffic = Traffic.load(fspath(traffic))
+    if not isinstance(traffic, Traffic):
+        raise TypeError(f"traffic must be a recorded log or Traffic, got {type(traffic).__name__}")
+    return traffic.retrieval_dataset()
+
+
+def _together(parts: list[RetrievalDataset], notes: list[str]) -> RetrievalDataset:
+    queries: dict[str, str] = {}
+    relevant: dict[str, list[str]] = {}
+    for number, part in enumerate(parts):
+        for id_, text in part.queries.items():
+            name = id_ if id_ not in queries else f"{number}:{id_}"
+            queries[name], relevant[name] = text, part.relevant_docs[id_]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = RetrievalDataset(queries, parts[0].corpus, relevant)
+    merged = whole.merge_duplicates()
+    if len(merged) < len(whole):
+        notes.append(
+            f"{len(whole) - len(merged)} questions were there already, word for word; all their "
+            "answers count"
+        )
+    return merged
+
+
+def check_telling(dataset: RetrievalDataset) -> None:
+    """Questions must be able to tell one app from another.
+
+    Raises:
+        DatasetError: there is one, or all have the same answer.
+    """
+    if len(dataset) < 2:
+        raise DatasetError(
+            f"{len(dataset)} question tells nothing; give at least 10, or none (documents alone)"
+        )
+    answers = {frozenset(ids) for ids in dataset.relevant_docs.values()}
+    if len(answers) == 1:
+        raise DatasetError(
+            f"all {len(dataset)} questions have the same answer ({sorted(*answers)[0]}); an app "
+            "would learn to return it always"
+        )
+
+
+def split(dataset: RetrievalDataset, seed: int) -> Ints:
+    """A fold of each question: of a share of the documents all questions stay together."""
+    row = {id_: place for place, id_ in enumerate(dataset.queries)}
+    draw = np.random.default_rng([seed, 11])
+    groups: list[list[int]] = []
+    for group in dataset.groups(by="document"):
+        rows = [row[id_] for id_ in group]
+        if draw.random() < TOGETHER and len(rows) * FOLDS <= max(len(dataset), FOLDS):
+            groups.append(rows)
+        else:
+            groups += [[one] for one in rows]
+    return fold_numbers(groups, FOLDS, seed)
+
+
+def seen_documents(dataset: RetrievalDataset, fold: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether a document of each question has questions in other folds."""
+    folds_of: dict[str, set[int]] = {}
+    for number, ids in zip(fold.tolist(), dataset.relevant_docs.values(), strict=True):
+        for id_ in ids:
+            folds_of.setdefault(id_, set()).add(number)
+    return np.array(
+        [
+            any(folds_of[id_] - {number} for id_ in ids)
+            for number, ids in zip(fold.tolist(), dataset.relevant_docs.values(), strict=True)
+        ],
+        dtype=bool,
+    )

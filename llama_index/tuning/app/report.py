@@ -1,0 +1,187 @@
+"""What a tuned app gained: one sentence, the ladder, and where it got worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llama_index.tuning._files import PathLike, write_text_atomic
+from llama_index.tuning.report import Gain, Gains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One stack of the ladder.
+
+    Attributes:
+        name: its parts.
+        values: metric → mean over the measured questions.
+        gain: of nDCG@10 over the app before.
+        milliseconds: a query beside embedding it and asking the store.
+        taken: whether it is what is served.
+        reason: of the gate on this step; empty for a stack that is no step.
+    """
+
+    name: str
+    values: dict[str, float]
+    gain: Gain
+    milliseconds: float
+    taken: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A question that lost: what answered it, and where that stands before and now."""
+
+    question: str
+    document: str
+    before: int | None
+    now: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppReport:
+    """What `tune_app` measured, on questions that no part had seen.
+
+    Attributes:
+        served: the parts that are served.
+        kind: what the questions are: questions, generated questions, or stand-ins.
+        changed: whether something else than the app before is served.
+        shown: whether its gain is shown on real questions.
+        reason: why this is served.
+        gains: metric → the app served against the app before; the choice among the stacks was made
+            without each question that it is measured on.
+        slices: the same for groups of questions.
+        ladder: every stack that was measured, in the order of cost.
+        worse: the questions that lost most.
+        counts: of nodes, questions, folds.
+        top_k: nodes that the app hands on.
+        seconds: step → seconds.
+        notes: what was seen and done besides.
+        seed: of the run.
+        fingerprint: of the questions.
+        versions: library → version.
+    """
+
+    served: str
+    kind: str
+    changed: bool
+    shown: bool
+    reason: str
+    gains: Gains
+    slices: dict[str, Gains] = field(default_factory=dict)
+    ladder: list[Rung] = field(default_factory=list)
+    worse: list[Loss] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    top_k: int = 2
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seed: int = 0
+    fingerprint: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def milliseconds(self) -> float:
+        """What a query costs more than before."""
+        return next((r.milliseconds for r in self.ladder if r.taken), 0.0)
+
+    @property
+    def sentence(self) -> str:
+        """What it means, for someone who does not know the words."""
+        return _sentence(self)
+
+    def __str__(self) -> str:
+        lines = [self.sentence, "", f"served: {self.served}", f"why: {self.reason}", ""]
+        lines += _table(self)
+        if self.worse:
+            lines += ["", f"Where it got worse ({len(self.worse)} questions that lost most):"]
+            lines += [f"  {_place(loss)}  {loss.question}" for loss in self.worse]
+        lines += ["", *(f"note: {note}" for note in self.notes)]
+        return "\n".join(lines).rstrip()
+
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.app.page import body
+
+        return body(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {**asdict(self), "sentence": self.sentence}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AppReport:
+        """The report that `to_dict` gave."""
+        fields = {name: value for name, value in data.items() if name != "sentence"}
+        fields["gains"] = _gains(fields["gains"])
+        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
+        fields["ladder"] = [
+            Rung(**{**rung, "gain": Gain(**rung["gain"])}) for rung in fields["ladder"]
+        ]
+        fields["worse"] = [Loss(**loss) for loss in fields["worse"]]
+        return cls(**fields)
+
+    def save_json(self, path: PathLike) -> None:
+        """Write the report as JSON, atomically."""
+        write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2))
+
+    @classmethod
+    def from_json(cls, path: PathLike) -> AppReport:
+        """Load what `save_json` wrote."""
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def save_html(self, path: PathLike) -> None:
+        """Write one HTML page that needs no other file."""
+        from llama_index.tuning.app.page import page
+
+        write_text_atomic(path, page(self))
+
+
+def _sentence(report: AppReport) -> str:
+    hits = report.gains["hit_rate@5"]
+    asked = {
+        "stand-ins": "sentences of the documents, which stand in for questions",
+        "generated questions": "generated questions",
+    }.get(report.kind, "questions")
+    if not report.changed:
+        found = f"Answers found in the first 5: {hits.base:.0%} of {hits.n} {asked}"
+        return f"{found}; nothing better was shown, the app stays as it was."
+    known = "" if report.shown else " (not shown by these alone)"
+    return (
+        f"Answers found in the first 5: {hits.base:.0%} → {hits.tuned:.0%} of {hits.n} "
+        f"{asked}{known}; {report.milliseconds:.1f} ms more a query; index untouched."
+    )
+
+
+def _table(report: AppReport) -> list[str]:
+    width = max(len(rung.name) for rung in report.ladder) + 2
+    rows = [
+        f"  {'':{width}}{'nDCG@10':>9}{'hit@5':>7}   {'over the app before':<28}{'ms':>6}",
+    ]
+    for rung in report.ladder:
+        gain = rung.gain
+        span = f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+        mark = "*" if rung.taken else " "
+        rows.append(
+            f"{mark} {rung.name:{width}}{rung.values['ndcg@10']:>9.3f}"
+            f"{rung.values['hit_rate@5']:>7.2f}   {span:<28}{rung.milliseconds:>6.1f}"
+        )
+    gain = report.gains["ndcg@10"]
+    span = f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    rows.append(
+        f"  {'the choice, cross-fitted':{width}}{gain.tuned:>9.3f}"
+        f"{report.gains['hit_rate@5'].tuned:>7.2f}   {span:<28}"
+    )
+    return [f"n={gain.n} {report.kind}, {gain.confidence:.0%} intervals; * is served", *rows]
+
+
+def _place(loss: Loss) -> str:
+    before, now = (("–" if rank is None else str(rank)) for rank in (loss.before, loss.now))
+    return f"{before:>3} → {now:<3}"
+
+
+def _gains(data: Mapping[str, Any]) -> Gains:
+    return {name: Gain(**gain) for name, gain in data.items()}

@@ -1,0 +1,141 @@
+"""A tuned app on disk: one folder with its settings, its parts and its report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from llama_index.tuning import artifacts
+from llama_index.tuning.app.choose import Order, Stack, Vectors
+from llama_index.tuning.app.model import TunedApp
+from llama_index.tuning.app.report import AppReport
+from llama_index.tuning.app.see import SeenApp, look_at
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.light.model import LightReranker
+from llama_index.tuning.vectors.stores import (
+    base_name,
+    check_signature,
+    model_signature,
+    same_name,
+)
+
+KIND = "tuned_app"
+_ADAPTER, _RERANKER = "adapter", "reranker"
+_TEXTS = 1000
+_HELD = 0.5
+"""Share of the nodes' texts that an index must still have to be the one an app was tuned on."""
+
+
+def save(app: TunedApp, path: artifacts.PathLike) -> None:
+    """See `TunedApp.save`."""
+    model = app.seen.embed_model
+    config = {
+        "vectors": app.stack.vectors,
+        "order": app.stack.order,
+        "language": app.language,
+        "top_k": app.seen.top_k,
+        "base_model": "" if model is None else base_name(model),
+        "signature": None if model is None else model_signature(model),
+        "nodes": _hashes(app.seen),
+    }
+    artifacts.check_writable(path)
+    with artifacts.replacing_folder(path) as folder:
+        artifacts.write_component(folder, KIND, config, {}, _CARD)
+        if app.adapter is not None:
+            app.adapter.save(folder / _ADAPTER)
+        if app.ranker is not None and app.reranker is not None:
+            app.reranker.save(folder / _RERANKER)
+        app.report.save_json(folder / artifacts.REPORT)
+        app.report.save_html(folder / "report.html")
+
+
+def load_app(path: artifacts.PathLike, app: Any) -> TunedApp:
+    """The tuned app that `save` wrote, over the app that it was tuned for.
+
+    Args:
+        path: the folder.
+        app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
+            gone since.
+
+    Raises:
+        ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
+        TypeError: `app` is none of those.
+
+    Example:
+        >>> app = load_app("tuned", index)  # doctest: +SKIP
+        >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
+    """
+    config = artifacts.read_config(path, KIND)
+    stack = _stack(path, config)
+    seen = look_at(app)
+    _check_index(path, config, seen)
+    _check_model(path, config, seen)
+    folder = Path(path)
+    adapter = Adapter.load(folder / _ADAPTER) if stack.vectors == "adapted" else None
+    ranker = None
+    if stack.order == "tuned":
+        ranker = LightReranker.load(folder / _RERANKER).ranker
+    try:
+        report = AppReport.from_json(folder / artifacts.REPORT)
+        language = str(config["language"])
+    except (OSError, KeyError, TypeError, ValueError) as exc:
+        raise ArtifactError(f"{path} is damaged: {exc}") from exc
+    artifacts.check_intact(path)
+    return TunedApp(seen, stack, report, language=language, adapter=adapter, ranker=ranker)
+
+
+def _stack(path: artifacts.PathLike, config: Mapping[str, Any]) -> Stack:
+    vectors, order = config.get("vectors"), config.get("order")
+    if vectors not in get_args(Vectors) or order not in get_args(Order):
+        raise ArtifactError(f"{path} is damaged: it serves {vectors!r} vectors in order {order!r}")
+    return Stack(vectors, order)
+
+
+def _check_index(path: artifacts.PathLike, config: Mapping[str, Any], seen: SeenApp) -> None:
+    saved = config.get("nodes")
+    if not isinstance(saved, list) or not saved:
+        raise ArtifactError(f"{path} is damaged: it does not say which nodes it was tuned on")
+    now = {_hash(text) for text in seen.texts.values()}
+    held = sum(hash_ in now for hash_ in saved)
+    if held < _HELD * len(saved):
+        raise ArtifactError(
+            f"{path} was tuned for another index: of {len(saved)} of its nodes this one has {held}"
+        )
+
+
+def _check_model(path: artifacts.PathLike, config: Mapping[str, Any], seen: SeenApp) -> None:
+    name, model = config.get("base_model"), seen.embed_model
+    if name and model is None:
+        raise ArtifactError(f"{path} was tuned for the embedding model {name!r}; the app has none")
+    if model is None:
+        return
+    if name and not same_name(str(name), base_name(model)):
+        raise ArtifactError(
+            f"{path} was tuned for the embedding model {name!r}, not for {base_name(model)!r}"
+        )
+    check_signature(model, config.get("signature"), f"the app {path}")
+
+
+def _hashes(seen: SeenApp) -> list[str]:
+    """Of a sample of the nodes' texts, spread over all."""
+    texts = list(seen.texts.values())
+    return [_hash(text) for text in texts[:: max(1, len(texts) // _TEXTS)]]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+_CARD = """# A tuned app
+
+Made by llama-index-tuning. Use it with
+
+    from llama_index.tuning import load_app
+    app = load_app("this folder", index)
+    query_engine = app.as_query_engine(llm=llm)
+
+`report.html` says what was measured.
+"""

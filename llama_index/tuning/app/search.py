@@ -1,0 +1,153 @@
+"""What is found for each question: as the served retriever finds it, at the cost of a matrix.
+
+Questions are embedded once, and searched for many times: by the app's own vectors and by those
+of each adapter that had not seen them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from llama_index.core.schema import QueryBundle
+
+from llama_index.tuning._arrays import Float32, Float64
+from llama_index.tuning.app.see import WIDE, SeenApp
+from llama_index.tuning.rerankers.light.features import LinearRanker, candidate_features
+from llama_index.tuning.rerankers.light.fit import FeatureList
+from llama_index.tuning.rerankers.retriever.retriever import reciprocal_rank_fusion
+from llama_index.tuning.rerankers.scope import Scope
+from llama_index.tuning.rerankers.serving import similar_first
+from llama_index.tuning.text.bm25 import search_within
+from llama_index.tuning.text.statistics import CodesMemory
+from llama_index.tuning.vectors.embedder import Embedder, document_vectors
+from llama_index.tuning.vectors.search import top_k, unit_rows
+
+Dense = tuple[list[str], list[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What one set of vectors finds for questions.
+
+    Attributes:
+        retrieved: for each question the retriever's nodes, best first.
+        fused: those and BM25's, best first, as many as are re-ranked.
+        lists: the fused ones as numbers.
+    """
+
+    retrieved: list[list[str]]
+    fused: list[list[str]]
+    lists: list[FeatureList]
+
+    def reranked(self, row: int, scores: Float64) -> list[str]:
+        """A question's nodes in the order of these scores."""
+        return [self.fused[row][place] for place in np.argsort(-scores, kind="stable").tolist()]
+
+    def ranked(self, row: int, ranker: LinearRanker) -> list[str]:
+        """A question's nodes in a ranker's order."""
+        return self.reranked(row, ranker.scores(self.lists[row].features))
+
+
+class Search:
+    """Finds nodes of an app.
+
+    Args:
+        seen: the app.
+        embedder: of its embedding model; `None` if its retriever has none.
+        language: whose stemmer and stop words BM25 uses.
+    """
+
+    def __init__(self, seen: SeenApp, embedder: Embedder | None, language: str) -> None:
+        self.seen, self.embedder = seen, embedder
+        self.served = seen.fused_retriever(language=language)
+        self.index, self.analyzer = self.served.index, self.served.index.analyzer
+        self._wide = seen.wide_retriever()
+        self._passes = Scope(seen.retriever).passes()
+        self._codes = CodesMemory(self.analyzer.codes, sys.maxsize)
+        self._texts = seen.texts
+        self._ids = list(seen.nodes)
+        self._words: dict[str, list[str]] = {}
+        self._given: dict[str, Dense] = {}
+        self._documents: Float32 | None = None
+
+    @property
+    def documents(self) -> Float32:
+        """The nodes' vectors, from where they are: unit rows, in the order of `seen.nodes`."""
+        assert self.embedder is not None
+        if self._documents is None:
+            source = self.seen.index if hasattr(self.seen.index, "vector_store") else None
+            stored = document_vectors(self._texts, source, self.embedder)
+            self._documents = unit_rows(stored)
+        return self._documents
+
+    def find(
+        self,
+        texts: Sequence[str],
+        vectors: Float32 | None,
+        relevant: Sequence[Sequence[str]],
+    ) -> Found:
+        """What is found for questions, whose vectors may be another model's than the app's.
+
+        Args:
+            texts: the questions.
+            vectors: theirs, shape `(n, dim)`; `None` if the app's retriever has none.
+            relevant: ids of the nodes that answer each.
+        """
+        dense = self._dense(texts, vectors)
+        fused, lists = [], []
+        for text, (ids, scores), wanted in zip(texts, dense, relevant, strict=True):
+            order = reciprocal_rank_fusion([ids, self._by_words(text)], k=self.served.rrf_k)
+            order = [id_ for id_ in order if id_ in self._texts][: self.served.depth]
+            fused.append(order)
+            known = dict(zip(ids, scores, strict=True))
+            lists.append(self._numbers(text, order, known, set(wanted)))
+        return Found([ids[:WIDE] for ids, _ in dense], fused, lists)
+
+    def _numbers(
+        self, text: str, order: list[str], scores: dict[str, float], wanted: set[str]
+    ) -> FeatureList:
+        features = candidate_features(
+            self.analyzer.query(text),
+            self._codes([self._texts[id_] for id_ in order]),
+            [scores.get(id_, np.nan) for id_ in order],
+            self.index,
+        )
+        relevance = np.array([float(id_ in wanted) for id_ in order])
+        return FeatureList(features, relevance, np.ones(len(wanted.difference(order))))
+
+    def _by_words(self, text: str) -> list[str]:
+        if text not in self._words:
+            found = search_within(
+                self.index, text, self.served.pool, self.served.docstore, self._passes
+            )
+            self._words[text] = [id_ for id_, _ in found]
+        return self._words[text]
+
+    def _dense(self, texts: Sequence[str], vectors: Float32 | None) -> list[Dense]:
+        if vectors is None:
+            return [self._as_given(text) for text in texts]
+        if self.seen.exact:
+            rows, scores = top_k(vectors, self.documents, WIDE)
+            return [
+                ([self._ids[row] for row in found], near)
+                for found, near in zip(rows.tolist(), scores.tolist(), strict=True)
+            ]
+        return [
+            self._asked(QueryBundle(text, embedding=vector))
+            for text, vector in zip(texts, vectors.tolist(), strict=True)
+        ]
+
+    def _as_given(self, text: str) -> Dense:
+        if text not in self._given:
+            self._given[text] = self._asked(QueryBundle(text))
+        return self._given[text]
+
+    def _asked(self, query: QueryBundle) -> Dense:
+        first: dict[str, float] = {}
+        for item in similar_first(self._wide.retrieve(query)):
+            score = np.nan if item.score is None else float(item.score)
+            first.setdefault(item.node.node_id, score)
+        return list(first), list(first.values())

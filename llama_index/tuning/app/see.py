@@ -1,0 +1,240 @@
+"""What an app has: its index, its retriever, its nodes, what comes after; and what is not seen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.indices.base import BaseIndex
+from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
+from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
+from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts, walk
+from llama_index.tuning.rerankers.serving import own_nodes
+from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.vectors.stores import SimpleVectors, open_store
+
+WIDE = 100
+"""Nodes that the retriever hands to the fusion."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeenApp:
+    """An app as far as it can be seen.
+
+    Attributes:
+        retriever: the app's, as it is today.
+        nodes: id → node, of all that it may find: in its index, and past its filters.
+        stored: the same, whatever the filters are.
+        top_k: nodes that it hands on for a question.
+        index: whose nodes they are.
+        embed_model: that questions are embedded with; `None` if the retriever has none.
+        engine: the query engine around it, if one was given.
+        postprocessors: of the engine, that stay behind whatever retriever is served.
+        notes: what was seen that a reader of the report should know.
+    """
+
+    retriever: BaseRetriever
+    nodes: dict[str, BaseNode]
+    stored: dict[str, BaseNode]
+    top_k: int
+    index: BaseIndex[Any]
+    embed_model: BaseEmbedding | None = None
+    engine: RetrieverQueryEngine | None = None
+    postprocessors: list[BaseNodePostprocessor] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Node id → the text that an index embeds."""
+        return {id_: node.get_content(MetadataMode.EMBED) for id_, node in self.nodes.items()}
+
+    @property
+    def exact(self) -> bool:
+        """Whether the retriever's search is an exact one by cosine, which a matrix does as well."""
+        store = getattr(self.retriever, "_vector_store", None)
+        mode = getattr(self.retriever, "_vector_store_query_mode", None)
+        plain = mode == VectorStoreQueryMode.DEFAULT and not getattr(self.retriever, "_kwargs", {})
+        return (
+            self.embed_model is not None
+            and plain
+            and type(store).__name__ == "SimpleVectorStore"
+            and isinstance(open_store(store), SimpleVectors)
+        )
+
+    def fused_retriever(
+        self,
+        embed_model: BaseEmbedding | None = None,
+        *,
+        reranker: BaseNodePostprocessor | None = None,
+        language: str | None = None,
+        index: BM25Index | None = None,
+    ) -> TunedRetriever:
+        """What is served: the app's retriever, fused with BM25, and a re-ranker over both.
+
+        Args:
+            embed_model: that questions are embedded with; the app's by default.
+            reranker: none by default.
+            language: whose stemmer and stop words.
+            index: BM25 over the app's nodes, if there is one already.
+        """
+        docstore = self.index.docstore
+        if self._in_docstore():
+            where: dict[str, Any] = {"docstore": docstore}
+        else:
+            where = {"nodes": list(self.stored.values())}
+        return TunedRetriever(
+            self.wide_retriever(embed_model),
+            **where,
+            reranker=reranker,
+            top_k=self.top_k,
+            language=language,
+            index=index,
+        )
+
+    def _in_docstore(self) -> bool:
+        if keeps_texts(self.index):
+            return False
+        docstore = self.index.docstore
+        return all(docstore.document_exists(id_) for id_ in self.stored)
+
+    def wide_retriever(self, embed_model: BaseEmbedding | None = None) -> BaseRetriever:
+        """The app's retriever with a longer list, and another embedding model if one is given."""
+        return self.copied_retriever(max(WIDE, self.top_k), embed_model)
+
+    def copied_retriever(
+        self, top_k: int, embed_model: BaseEmbedding | None = None
+    ) -> BaseRetriever:
+        """The app's retriever, filters and all, with another length and embedding model."""
+        if not isinstance(self.retriever, VectorIndexRetriever):
+            return self.retriever
+        other = copy.copy(self.retriever)
+        other.similarity_top_k = top_k
+        if embed_model is not None:
+            other._embed_model = embed_model
+        return other
+
+
+def look_at(app: Any) -> SeenApp:
+    """What can be seen of an index, a retriever, or a query engine with one retriever.
+
+    Raises:
+        TypeError: it is none of them, or has no retriever that is known.
+        DatasetError: there are no nodes to find.
+    """
+    if app is None:
+        raise TypeError("app must be an index, a retriever or a query engine, got None")
+    if isinstance(app, BaseIndex):
+        return _of_retriever(app.as_retriever())
+    if isinstance(app, BaseRetriever):
+        return _of_retriever(app)
+    if isinstance(app, RouterQueryEngine):
+        raise TypeError(
+            "app is a RouterQueryEngine: tune each of its tools' query engines, and its selector "
+            "with RouterFinetuneEngine"
+        )
+    inner = getattr(app, "_retriever", None)
+    if isinstance(inner, BaseRetriever):
+        seen = _of_retriever(inner)
+        given = list(getattr(app, "_node_postprocessors", None) or [])
+        kept, notes = _postprocessors(given)
+        engine = app if isinstance(app, RetrieverQueryEngine) else None
+        if engine is None:
+            notes.append(
+                f"of the {type(app).__name__} only its retriever is seen: set app.retriever there"
+            )
+        return replace(seen, engine=engine, postprocessors=kept, notes=[*seen.notes, *notes])
+    hint = " with a retriever" if isinstance(app, BaseQueryEngine) else ""
+    raise TypeError(
+        f"app must be an index, a retriever or a query engine{hint}, got {type(app).__name__}"
+    )
+
+
+def _of_retriever(retriever: BaseRetriever) -> SeenApp:
+    if isinstance(retriever, TunedRetriever):
+        raise TypeError(
+            "app is a TunedRetriever: hand over the app as it was before, such as its index or "
+            "the retriever's .retriever"
+        )
+    indices: dict[int, BaseIndex[Any]] = {}
+    for part in walk(retriever):
+        index = getattr(part, "_index", None)
+        if isinstance(index, BaseIndex):
+            indices[id(index)] = index
+    if not indices:
+        raise TypeError(
+            f"app: a {type(retriever).__name__} does not name an index, so its nodes cannot be "
+            "seen; hand over the index, or a retriever of it"
+        )
+    stored, nodes = _findable(retriever, list(indices.values()))
+    if not nodes:
+        raise DatasetError(
+            "the app's index has no node with text"
+            + (f" that passes its filters, of {len(stored)}" if stored else ": it is empty")
+        )
+    vector = isinstance(retriever, VectorIndexRetriever)
+    model = getattr(retriever, "_embed_model", None) if vector else None
+    notes = []
+    if not vector:
+        notes.append(
+            f"the app's retriever is a {type(retriever).__name__}: its own search stays as it is, "
+            "an adapter is not tried"
+        )
+    if len(nodes) < 2:
+        raise DatasetError("the app's index has one node; there is nothing to rank")
+    top_k = getattr(retriever, "similarity_top_k", None)
+    return SeenApp(
+        retriever,
+        nodes,
+        stored,
+        top_k if isinstance(top_k, int) and top_k > 0 else 10,
+        next(iter(indices.values())),
+        embed_model=model if isinstance(model, BaseEmbedding) else None,
+        notes=notes,
+    )
+
+
+def _findable(
+    retriever: BaseRetriever, indices: Sequence[BaseIndex[Any]]
+) -> tuple[dict[str, BaseNode], dict[str, BaseNode]]:
+    """The indices' nodes that have text, and those of them that pass the filters."""
+    scope = Scope(retriever)
+    allowed = set(scope.node_ids())
+    passes = scope.passes()
+    stored: dict[str, BaseNode] = {}
+    for index in indices:
+        own = [id_ for id_ in index_node_ids(index) if id_ in allowed]
+        for node in own_nodes(index, own):
+            if node.get_content(MetadataMode.EMBED).strip():
+                stored[node.node_id] = node
+    if passes is None:
+        return stored, stored
+    return stored, {id_: node for id_, node in stored.items() if passes(node)}
+
+
+def _postprocessors(
+    given: list[BaseNodePostprocessor],
+) -> tuple[list[BaseNodePostprocessor], list[str]]:
+    """Those that can stay, and what to say of them."""
+    kept = [item for item in given if not isinstance(item, SimilarityPostprocessor)]
+    notes = []
+    if kept:
+        names = ", ".join(type(item).__name__ for item in kept)
+        notes.append(f"{names} of the query engine stays behind the retriever, unmeasured")
+    if len(kept) < len(given):
+        notes.append(
+            "SimilarityPostprocessor is left out: its cut-off was for other scores; "
+            "a re-ranker's min_score does its work"
+        )
+    return kept, notes

@@ -1,0 +1,154 @@
+"""`app tune`, `app ask`, `app check`, `app report`: a whole app by one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from llama_index.tuning.cli.common import JSON, MODEL, SEED, WORKERS, console, print_json
+from llama_index.tuning.cli.models import embedding_model
+
+if TYPE_CHECKING:
+    from llama_index.core import VectorStoreIndex
+
+    from llama_index.tuning.app.model import TunedApp
+
+app = typer.Typer(
+    help="Tune a whole app: retriever, BM25, re-ranker and adapter, whatever is shown to gain.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+STORAGE = "storage"
+TUNED = typer.Argument(help="Folder that `app tune` wrote.", exists=True, file_okay=False)
+
+
+@app.command("tune")
+def tune(
+    documents: Path = typer.Argument(
+        help="A folder of documents, or a persisted storage folder of LlamaIndex.", exists=True
+    ),
+    out: Path = typer.Option(Path("tuned"), help="Folder for the tuned app and its report."),
+    questions: Path | None = typer.Option(
+        None, help="Questions with their answers: JSON, CSV or JSON Lines.", exists=True
+    ),
+    traffic: Path | None = typer.Option(None, help="Log of the recorder.", exists=True),
+    model: str = MODEL,
+    num_workers: int = WORKERS,
+    seed: int = SEED,
+    json: bool = JSON,
+) -> None:
+    """Tune the app over DOCUMENTS; OUT loads with load_app(OUT, index)."""
+    from llama_index.tuning.app.tune import tune_app
+    from llama_index.tuning.artifacts import check_writable
+
+    check_writable(out)
+    index = _index(documents, model)
+    tuned = tune_app(
+        index,
+        questions,
+        traffic=traffic,
+        run_folder=out.with_name(f"{out.name}.run"),
+        num_workers=num_workers,
+        seed=seed,
+        show_progress=not json,
+    )
+    tuned.save(out)
+    index.storage_context.persist(str(out / STORAGE))
+    if json:
+        print_json(tuned.report.to_dict())
+        return
+    console.print(str(tuned.report), markup=False, soft_wrap=True)
+    console.print(f"\nsaved to {out} (report.html beside it)", markup=False, soft_wrap=True)
+
+
+@app.command("ask")
+def ask(
+    tuned: Path = TUNED,
+    question: str = typer.Argument(help="What to look for."),
+    model: str = MODEL,
+    json: bool = JSON,
+) -> None:
+    """What the app finds for a question, before and after."""
+    app = _loaded(tuned, model)
+    ways = {"before": app.seen.retriever, "after": app.retriever}
+    found = {
+        name: [
+            {"id": item.node.node_id, "text": " ".join(item.node.get_content().split())[:300]}
+            for item in way.retrieve(question)
+        ]
+        for name, way in ways.items()
+    }
+    if json:
+        print_json(found)
+        return
+    for name, nodes in found.items():
+        console.print(f"{name}:")
+        for place, node in enumerate(nodes, start=1):
+            console.print(f"  {place}. {node['text'][:160]}", markup=False, soft_wrap=True)
+
+
+@app.command("check")
+def check(
+    tuned: Path = TUNED,
+    questions: Path = typer.Option(..., help="New questions with their answers."),
+    max_loss: float = typer.Option(0.01, help="Loss of nDCG@10 that is no regression yet."),
+    model: str = MODEL,
+    json: bool = JSON,
+) -> int:
+    """Compare the served app with the app before on new questions.
+
+    Exit status 1 if it is shown to be worse, 0 if not, 2 for wrong input.
+    """
+    from llama_index.tuning.errors import TuningError
+
+    try:
+        result = _loaded(tuned, model).check(questions, max_loss=max_loss)
+    except (TuningError, ValueError, TypeError, OSError) as exc:
+        typer.echo(f"error: {' '.join(str(exc).split())}", err=True)
+        return 2
+    if json:
+        print_json(result.to_dict())
+    else:
+        console.print(str(result), markup=False, soft_wrap=True)
+    return int(result.regressed)
+
+
+@app.command("report")
+def report(tuned: Path = TUNED, json: bool = JSON) -> None:
+    """Show the report of a tuned app."""
+    from llama_index.tuning.app.report import AppReport
+    from llama_index.tuning.artifacts import REPORT
+
+    found = AppReport.from_json(tuned / REPORT)
+    if json:
+        print_json(found.to_dict())
+    else:
+        console.print(str(found), markup=False, soft_wrap=True)
+
+
+def _loaded(tuned: Path, model: str) -> TunedApp:
+    from llama_index.tuning.app.saved import load_app
+
+    return load_app(tuned, _index(tuned / STORAGE, model))
+
+
+def _index(folder: Path, model: str) -> VectorStoreIndex:
+    """A persisted index, or a new one over a folder of documents."""
+    from llama_index.core import (
+        SimpleDirectoryReader,
+        StorageContext,
+        VectorStoreIndex,
+        load_index_from_storage,
+    )
+
+    embed_model = embedding_model(model)
+    if (folder / "index_store.json").exists():
+        context = StorageContext.from_defaults(persist_dir=str(folder))
+        loaded = load_index_from_storage(context, embed_model=embed_model)
+        if not isinstance(loaded, VectorStoreIndex):
+            raise TypeError(f"{folder} holds a {type(loaded).__name__}, not a vector index")
+        return loaded
+    documents = SimpleDirectoryReader(str(folder), recursive=True).load_data()
+    return VectorStoreIndex.from_documents(documents, embed_model=embed_model)

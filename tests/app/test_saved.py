@@ -1,0 +1,123 @@
+"""A tuned app on disk, its report, and its checks on new questions."""
+
+import json
+
+import pytest
+from llama_index.core import VectorStoreIndex
+from llama_index.core.schema import TextNode
+
+from llama_index.tuning import load_app, tune_app
+from llama_index.tuning.app.choose import Stack
+from llama_index.tuning.app.model import TunedApp
+from llama_index.tuning.app.report import AppReport
+from llama_index.tuning.cli.app import run
+from llama_index.tuning.errors import ArtifactError
+from tests.app.conftest import WordEmbedding, nodes_of, questions_of
+
+ASKED = [f"What does pump number {i} cost?" for i in range(0, 60, 7)]
+
+
+@pytest.fixture
+def app(index, questions):
+    return tune_app(index, questions, run_folder=None)
+
+
+def found(app):
+    return [[item.node.node_id for item in app.retriever.retrieve(text)] for text in ASKED]
+
+
+def test_a_loaded_app_finds_the_same(app, index, tmp_path):
+    app.save(tmp_path / "tuned")
+    loaded = load_app(tmp_path / "tuned", index)
+    assert found(loaded) == found(app)
+    assert loaded.report == app.report
+
+
+def test_every_stack_survives_saving(index, questions, tmp_path, monkeypatch):
+    from llama_index.tuning.app import tune
+
+    for stack in (Stack("adapted", "tuned"), Stack("adapted", "retriever"), Stack("own", "fusion")):
+
+        def decided(measured, asked, seed, stack=stack):
+            return tune._Outcome(stack, True, "for the test")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tune, "_decided", decided)
+            patch.setattr("llama_index.tuning.app.measure.served_stack", lambda _, s=stack: s)
+            app = tune_app(index, questions, run_folder=None)
+        folder = tmp_path / str(stack).replace(" ", "")
+        app.save(folder)
+        assert app.stack == stack
+        assert found(load_app(folder, index)) == found(app)
+
+
+def test_another_index_and_another_model_are_refused(app, tmp_path):
+    app.save(tmp_path / "tuned")
+    other = VectorStoreIndex(
+        [TextNode(text=f"Nothing of it, {i}") for i in range(9)], embed_model=WordEmbedding()
+    )
+    with pytest.raises(ArtifactError, match="another index"):
+        load_app(tmp_path / "tuned", other)
+    trained = VectorStoreIndex(nodes_of(), embed_model=WordEmbedding(salt="trained again"))
+    with pytest.raises(ArtifactError, match="other vectors"):
+        load_app(tmp_path / "tuned", trained)
+    renamed = VectorStoreIndex(nodes_of(), embed_model=WordEmbedding(model_name="other"))
+    with pytest.raises(ArtifactError, match="not for 'other'"):
+        load_app(tmp_path / "tuned", renamed)
+
+
+def test_a_folder_that_is_no_app_is_refused(index, tmp_path):
+    with pytest.raises(ArtifactError):
+        load_app(tmp_path, index)
+
+
+def test_the_report_survives_json_and_escapes_its_page(app, tmp_path):
+    app.report.save_json(tmp_path / "r.json")
+    assert AppReport.from_json(tmp_path / "r.json") == app.report
+    hostile = AppReport.from_dict({**app.report.to_dict(), "notes": ["<script>alert(1)</script>"]})
+    page = hostile._repr_html_()
+    assert "<script>" not in page
+    assert app.report.served in page
+
+
+def test_new_questions_check_what_was_promised(app):
+    assert app.check(questions_of(each=2)).verdict == "better"
+    assert app.check(questions_of(5)).verdict == "too few"
+    with pytest.raises(ValueError, match="max_loss"):
+        app.check(questions_of(), max_loss=-1)
+
+
+def test_a_shown_loss_is_a_regression(app, questions):
+    class Reversed(TunedApp):
+        def as_retriever(self, top_k=None):
+            return self.seen.copied_retriever(1, WordEmbedding(salt="wrong"))
+
+    app.__class__ = Reversed
+    result = app.check(questions)
+    assert result.regressed
+    assert "worse" in str(result)
+
+
+def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "llama_index.tuning.cli.tune_app.embedding_model", lambda _: WordEmbedding()
+    )
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for node in nodes_of(40):
+        (docs / f"{node.node_id}.txt").write_text(node.text)
+    questions = tmp_path / "q.csv"
+    rows = [f"What does pump number {i} cost?,one is {3 * i + 7} euros" for i in range(40)]
+    questions.write_text("\n".join(["question,answer", *rows]))
+    out = str(tmp_path / "tuned")
+    assert run(["app", "tune", str(docs), "--out", out, "--questions", str(questions)]) == 0
+    assert "Answers found in the first 5" in capsys.readouterr().out
+    assert run(["app", "ask", out, "What does pump number 5 cost?", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"before", "after"}
+    assert run(["app", "check", out, "--questions", str(questions)]) == 0
+    assert run(["app", "check", out, "--questions", str(tmp_path / "none.csv")]) == 2
+    assert run(["app", "report", out]) == 0
+    capsys.readouterr()
+    again = ["app", "tune", f"{out}/storage", "--out", f"{out}2", "--json"]
+    assert run(again) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "stand-ins"

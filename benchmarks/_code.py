@@ -56,6 +56,8 @@ def _functions(root: Path) -> Iterator[tuple[str, str]]:
                 continue
             question = " ".join(re.split(r"(?<=[.!?])\s|\n\s*\n", said.strip())[0].split())
             doc, last = node.body[0], node.end_lineno
-            source = "\n".join(lines[node.lineno - 1 : doc.lineno - 1] + lines[doc.end_lineno : last])
+            source = "\n".join(
+                lines[node.lineno - 1 : doc.lineno - 1] + lines[doc.end_lineno : last]
+            )
             if 5 <= len(question.split()) <= 25 and ">>>" not in question and len(source) > 80:
                 yield question.rstrip("."), source

@@ -24,10 +24,11 @@ from llama_index.tuning.rerankers.data import (
     Given,
     analyzer_for,
     candidate_lists,
-    check_separable,
     checked_data,
     counted_words,
     deployed_statistics,
+    separable_groups,
+    tied_notes,
 )
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (
@@ -172,7 +173,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         options = self.options
         start = default_ranker() if options.start == "default" else LinearRanker.fixed("zero")
         prior = standardised(lists, start.with_metadata(options.metadata_keys))
-        fold = fold_numbers(train.groups(), options.folds, options.seed)
+        fold = fold_numbers(separable_groups(train), options.folds, options.seed)
         loss = options.loss or usual_loss(lists)
         ranker, freedom = fit_freely(lists, fold, prior, loss)
         fitted = _Fitted(ranker, loss, freedom, fold, fold_rankers(lists, fold, prior, loss))
@@ -204,7 +205,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             data=data,
             options={**asdict(self.options), "loss": fitted.loss},
             seed=self.options.seed,
-            notes=comparison.notes,
+            notes=[*comparison.notes, *([] if val else tied_notes(train))],
         )
 
 
@@ -215,7 +216,7 @@ def check_learnable(dataset: RelevanceDataset) -> RelevanceDataset:
             "there is nothing to learn: no query has both a relevant candidate and another one "
             "(negatives); let the retriever find more, or label some"
         )
-    check_separable(dataset, dataset.groups())
+    separable_groups(dataset)
     return dataset
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning.datasets.checks import check_held_out, normalise
+from llama_index.tuning.datasets.checks import check_held_out
 from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
@@ -21,7 +21,7 @@ from llama_index.tuning.rerankers.light.fit import FeatureList
 from llama_index.tuning.rerankers.serving import metadata_text, most_rise
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
-from llama_index.tuning.text.words import ENGLISH, Analyzer
+from llama_index.tuning.text.words import ENGLISH, Analyzer, normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever

@@ -21,7 +21,7 @@ from llama_index.tuning.rerankers.light.fit import FeatureList
 from llama_index.tuning.rerankers.serving import metadata_text, most_rise
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
-from llama_index.tuning.text.words import ENGLISH, Analyzer
+from llama_index.tuning.text.words import ENGLISH, Analyzer, normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -68,8 +68,7 @@ def split_lists(
     dataset: RelevanceDataset, share: float, seed: int
 ) -> tuple[RelevanceDataset, RelevanceDataset]:
     """Two parts without a shared query text or relevant node; `share` goes to the second."""
-    groups = dataset.groups()
-    check_separable(dataset, groups)
+    groups = separable_groups(dataset)
     np.random.default_rng(seed).shuffle(groups)
     held: set[int] = set()
     for group in groups[:-1]:
@@ -81,13 +80,34 @@ def split_lists(
     return dataset.subset(rest), dataset.subset([ids[row] for row in sorted(held)])
 
 
-def check_separable(dataset: RelevanceDataset, groups: list[list[int]]) -> None:
-    """Something must be left to measure on."""
+def separable_groups(dataset: RelevanceDataset) -> list[list[int]]:
+    """The dataset's groups; of queries that all share nodes, those of equal texts.
+
+    Raises:
+        DatasetError: nothing is left to measure on.
+    """
+    groups = dataset.groups()
+    if len(groups) < 2:
+        same: dict[str, list[int]] = {}
+        for row, item in enumerate(dataset.lists):
+            same.setdefault(normalise(item.query), []).append(row)
+        groups = list(same.values())
     if len(groups) < 2:
         raise DatasetError(
-            f"all {len(dataset)} queries hang together through shared texts or relevant nodes; "
-            "add queries about other nodes, so that some can be held out"
+            f"all {len(dataset)} queries hang together through shared texts; add other queries, so "
+            "that some can be held out"
         )
+    return groups
+
+
+def tied_notes(dataset: RelevanceDataset) -> list[str]:
+    """What a report says where queries could be kept apart by their texts alone."""
+    if len(dataset.groups()) > 1:
+        return []
+    return [
+        "all queries hang together through shared relevant nodes: folds are by query, so a "
+        "held-out query's nodes may have been learnt from"
+    ]
 
 
 def _checked(name: str, data: Any, retriever: BaseRetriever | None) -> Given:

@@ -1,11 +1,8 @@
-"""A tuned re-ranker against the best of the baselines, at several depths.
-
-What a tuned re-ranker has to beat.
-"""
+"""A tuned re-ranker against what the app has and other untuned ones, at several depths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +12,9 @@ from llama_index.tuning._arrays import Float64
 from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores
+from llama_index.tuning.gate import decide
 from llama_index.tuning.report import Gains
-from llama_index.tuning.rerankers.data import FeatureMaker, has_distances
+from llama_index.tuning.rerankers.data import FeatureMaker, has_distances, word_index
 from llama_index.tuning.rerankers.light.features import (
     LinearRanker,
     rank_fusion,
@@ -31,6 +29,7 @@ from llama_index.tuning.text.statistics import WordStatistics
 from llama_index.tuning.text.words import Analyzer
 
 if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 
@@ -77,20 +76,48 @@ class Baseline:
 
 
 def base_lines(
-    reranker: BaseNodePostprocessor | None, index: BM25Index | None = None
+    reranker: BaseNodePostprocessor | None, retriever: BaseRetriever | None = None
 ) -> list[Baseline]:
-    """No re-ranker, the two fusions, the package's default, and the app's own.
+    """What the app has first; then no re-ranker, the two fusions and the package's default.
+
+    The app has `reranker`, or else what its `TunedRetriever` re-ranks with, or else no re-ranker.
 
     Args:
         reranker: the app's own.
-        index: the deployed retriever's, where it fuses.
+        retriever: as deployed.
     """
-    fixed = [retriever_order(), rank_fusion(), score_fusion()]
-    found = [Baseline(str(ranker.details["name"]), ranker) for ranker in fixed]
-    found.append(Baseline("default light re-ranker", default_ranker()))
-    if reranker is not None:
-        found.append(Baseline("base re-ranker", retriever_order(), reranker, index))
-    return found
+    fixed = [retriever_order(), rank_fusion(), score_fusion(), default_ranker()]
+    lines = {str(ranker.details["name"]): ranker for ranker in fixed}
+    others = [Baseline(name, ranker) for name, ranker in lines.items()]
+    index = word_index(retriever)
+    if reranker is None and index is not None:  # a `TunedRetriever`
+        reranker = getattr(retriever, "reranker", None)
+        name = "reciprocal rank fusion"
+        if isinstance(reranker, LightReranker):
+            untuned = reranker.fingerprint == default_ranker().fingerprint
+            name = "default light re-ranker" if untuned else ""
+        if reranker is None or name == "default light re-ranker":
+            return sorted(others, key=lambda line: line.name != name)
+    if reranker is None:
+        return others
+    return [Baseline("base re-ranker", retriever_order(), reranker, index), *others]
+
+
+def fallback(lines: Sequence[Baseline], scores: Sequence[RetrievalScores], seed: int) -> int:
+    """Which of the untuned lines is served unless tuning shows a gain: the first, what the app has.
+
+    Another only by a gain over the first that the gate accepts, in intervals so wide that all
+    others together are wrong no more often than one: whichever merely looks best on few queries
+    is often the worse one.
+    """
+    confidence = 1 - 0.1 / max(1, len(lines) - 1)
+    chosen, most = 0, 0.0
+    for place in range(1, len(lines)):
+        before, after = (scores[i].values[PRIMARY] for i in (0, place))
+        gain = paired_gain(before, after, confidence=confidence, seed=seed)
+        if gain.mean > most and gain.low > 0 and decide(PRIMARY, gain).accepted:
+            chosen, most = place, gain.mean
+    return chosen
 
 
 def reranked(reranker: BaseNodePostprocessor, item: RelevanceList) -> Float64:
@@ -139,9 +166,9 @@ class Comparison:
     """What was measured.
 
     Attributes:
-        base: the best baseline.
+        base: the untuned line that is served unless tuning shows a gain; see `fallback`.
         gains: over it, at the deployed depth.
-        slices: against each baseline, and over the best one at other depths.
+        slices: against each line, and over the base at other depths.
         notes: for the report.
     """
 
@@ -166,7 +193,7 @@ def compare(
         dataset: what to measure on.
         maker: of features.
         scorer: the tuned re-ranker's scores.
-        baselines: what it has to beat.
+        baselines: untuned lines, what the app has first.
         options: depths, and the seed of the intervals.
         lists: the features at the deployed depth, where they were made before.
     """
@@ -183,21 +210,37 @@ def compare(
     if lists is None:
         lists = maker.lists(dataset, deployed)
     ours, theirs = at(deployed, lists)
+    kept = fallback(baselines, theirs, options.seed)
     slices = {
         f"against {line.name}": gains(scores, ours, options.seed)
         for line, scores in zip(baselines, theirs, strict=True)
     }
     for depth in sorted({d for d in options.depths if d <= longest} - {deployed}):
         now, others = at(depth, maker.lists(dataset, depth))
-        place = _best(others)
-        name = f"{depth} candidates, against {baselines[place].name}"
-        slices[name] = gains(others[place], now, options.seed)
-    best = _best(theirs)
+        name = f"{depth} candidates, against {baselines[kept].name}"
+        slices[name] = gains(others[kept], now, options.seed)
+    means = {line.name: _mean(scores) for line, scores in zip(baselines, theirs, strict=True)}
     return Comparison(
-        _calibrated(baselines[best], dataset.top(deployed), lists),
-        gains(theirs[best], ours, options.seed),
+        _calibrated(baselines[kept], dataset.top(deployed), lists),
+        gains(theirs[kept], ours, options.seed),
         slices,
-        notes_on(dataset, lists, deployed),
+        [told(means, baselines[kept].name, _mean(ours)), *notes_on(dataset, lists, deployed)],
+    )
+
+
+def told(means: Mapping[str, float], kept: str, tuned: float) -> str:
+    """What a reader wants to know first: what the app's retriever has, and what tuning adds.
+
+    Args:
+        means: each untuned line's metric.
+        kept: the line that is served without tuning.
+        tuned: the tuned re-ranker's metric.
+    """
+    retriever = means[str(retriever_order().details["name"])]
+    without = "" if kept == "no re-ranker" else f" → {means[kept]:.3f} with {kept}, untuned"
+    added = tuned - means[kept]
+    return f"{PRIMARY}: your retriever {retriever:.3f}{without}; tuned {tuned:.3f}, " + (
+        f"of which tuning adds {added:+.3f}"
     )
 
 
@@ -206,9 +249,8 @@ def gains(base: RetrievalScores, tuned: RetrievalScores, seed: int) -> Gains:
     return {name: paired_gain(base.values[name], tuned.values[name], seed=seed) for name in SHOWN}
 
 
-def _best(scores: Sequence[RetrievalScores]) -> int:
-    means = [float(item.values[PRIMARY].mean()) for item in scores]
-    return means.index(max(means))
+def _mean(scores: RetrievalScores) -> float:
+    return float(scores.values[PRIMARY].mean())
 
 
 def _calibrated(

@@ -34,7 +34,6 @@ from llama_index.tuning.rerankers.data import (
     counted_words,
     deployed_statistics,
     split_lists,
-    word_index,
 )
 from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.measure import PRIMARY, Baseline, Comparison, base_lines
@@ -125,7 +124,7 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
         history = self._train(model, rows, teach, decide_on)
         trained = time.perf_counter()
         mixture = decided(model, light, decide_on, maker, self.options, data.highest_grade)
-        lines = base_lines(self.base_reranker, word_index(self.retriever))
+        lines = base_lines(self.base_reranker, self.retriever)
         comparison = compared(model, mixture, measured, maker, lines, self.options)
         report = self._described(
             comparison,

@@ -15,7 +15,7 @@ import numpy as np
 from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path, whole_number
+from llama_index.tuning._checks import folder_path, number, whole_number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices

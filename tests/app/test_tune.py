@@ -170,6 +170,7 @@ def test_a_shared_docstore_gives_this_index_nodes_only(model):
     assert all(item.node.node_id.startswith("ours") for item in found)
 
 
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
 @pytest.mark.parametrize("kind", ["simple", "chroma", "qdrant"])
 def test_every_store_serves_what_was_measured(kind, tmp_path, model):
     nodes = [TextNode(id_=node_id(kind, i), text=page(i)) for i in range(40)]

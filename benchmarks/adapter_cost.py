@@ -52,7 +52,7 @@ def main() -> None:
             print(f"old engine's loop: {old:.1f} s an epoch, ratio {old / embed:.2f}", flush=True)
 
 
-def old_epoch(base, train, sample):  # noqa: ANN201
+def old_epoch(base, train, sample):
     """Seconds of the old engine's epoch: its `smart_batching_collate`, one text a call."""
     pairs = [(text, train.corpus[docs[0]]) for text, docs in train.query_docid_pairs]
     step = max(1, len(pairs) // sample)

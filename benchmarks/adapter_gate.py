@@ -40,7 +40,7 @@ def main() -> None:
     print(f"real labels: {finetune(train, base, args.cache, 0).reason}")
 
 
-def finetune(dataset, base, cache, seed):  # noqa: ANN201
+def finetune(dataset, base, cache, seed):
     with tempfile.TemporaryDirectory() as folder:
         return EmbeddingAdapterFinetuneEngine(
             dataset,

@@ -24,6 +24,7 @@ def test_a_shown_gain_is_accepted():
     [
         (gain(-0.01, 0.05), {}, "no gain is shown"),
         (gain(0.0, 0.0), {}, "no gain is shown"),
+        (gain(0.0, 0.073), {}, "no gain is shown"),
         (gain(math.nan, math.nan), {}, "no gain is shown: ndcg@10 +nan"),
         (gain(0.01, 0.05), {"old": gain(math.nan, math.nan, n=30)}, "old lose: ndcg@10 +nan"),
         (gain(0.1, 0.3, n=9), {}, "9 measured queries are fewer than 10"),
@@ -51,3 +52,10 @@ def test_a_small_slice_or_an_unclear_loss_does_not_refuse():
 def test_unknown_accept_lists_the_right_ones():
     with pytest.raises(ValueError, match="unknown accept 'yes'; choose one of: gain, always"):
         decide("ndcg@10", gain(0, 1), accept="yes")
+
+
+def test_what_else_is_beaten_must_be_shown_too():
+    verdict = decide("accuracy", gain(0.1, 0.3), also={"over the frequencies": gain(0.0, 0.2)})
+    assert not verdict.accepted
+    assert verdict.reason.startswith("no gain is shown over the frequencies: accuracy +0.100")
+    assert decide("accuracy", gain(0.1, 0.3), also={"over it": gain(0.01, 0.2)}).accepted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ def check_options(options: T | None, kind: type[T]) -> T:
     return of_type("options", options, kind)
 
 
-def of_type(name: str, value: Any, kind: type[T], what: str | None = None) -> T:
+def of_type(name: str, value: T, kind: type[Any], what: str | None = None) -> T:
     """The value, if it is of that class.
 
     Args:
@@ -55,10 +55,11 @@ def number(name: str, value: object, low: float, high: float = float("inf")) -> 
     Raises:
         ValueError: it is no number, or outside.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+    plain = isinstance(value, float | Integral) and not isinstance(value, bool)
+    if not plain or not low <= float(value) <= high:  # type: ignore[arg-type]
         bounds = f">= {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
 
 
 def whole_numbers(name: str, values: object, least: int) -> tuple[int, ...]:

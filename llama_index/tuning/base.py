@@ -271,7 +271,12 @@ def decided(
     """The report with the gate's verdict, the seconds and the versions."""
     guards = {name: found.guard(name) for name in found.guards}
     verdict = decide(
-        found.primary, found.gains[found.primary], guards, accept=accept, unit=found.unit
+        found.primary,
+        found.gains[found.primary],
+        guards,
+        also={name: found.guard(name) for name in found.also_shown},
+        accept=accept,
+        unit=found.unit,
     )
     return replace(
         found,

@@ -60,6 +60,8 @@ class FinetuneReport:
             queries.
         base: what the tuned component is compared with, if its name says more than "base".
         guards: names of the slices that must not lose for the gate to accept.
+        also_shown: names of the slices that are comparisons with something else, whose gain the
+            gate wants to see too.
         accepted: whether `get_finetuned_model()` returns the tuned component.
         reason: why, in a sentence.
         data: what was measured on: counts and the dataset's fingerprint.
@@ -80,6 +82,7 @@ class FinetuneReport:
     reason: str = ""
     base: str = ""
     guards: list[str] = field(default_factory=list)
+    also_shown: list[str] = field(default_factory=list)
     slices: dict[str, Gains] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +115,7 @@ class FinetuneReport:
         return word if self.gains else f"{word}, not measured"
 
     def guard(self, name: str) -> Gain:
-        """The gain of a slice that the gate guards: of the primary metric, or of its only one."""
+        """The gain of a slice that the gate looks at: of the primary metric, or of its only one."""
         part = self.slices[name]
         return part.get(self.primary) or next(iter(part.values()))
 

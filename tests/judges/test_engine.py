@@ -243,7 +243,7 @@ def test_uncertain_answers_go_to_the_teacher(engine):
 
 def test_a_failing_teacher_leaves_the_judges_verdict(engine, caplog):
     base = engine.get_finetuned_model().model
-    unsure = replace(base, line=replace(base.line, margin=1.0))
+    unsure = replace(base, line=replace(base.line, margin=100.0))
     judge = TunedJudge(unsure, defer_to=Teacher(fails=True))
     row = verdicts(2)[1]
     found = judge.evaluate(row["query"], row["response"], row["contexts"])

@@ -9,10 +9,7 @@ from sklearn.metrics import (
 )
 
 from llama_index.tuning import JudgeFinetuneEngine
-from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges import JudgeOptions, JudgeReport
-from llama_index.tuning.judges.measure import agreement_measures
-from llama_index.tuning.judges.resampling import (
+from llama_index.tuning.evaluate.bootstrap import (
     auroc_of,
     calibration_error_of,
     intervals,
@@ -20,6 +17,9 @@ from llama_index.tuning.judges.resampling import (
     pearson_of,
     spearman_of,
 )
+from llama_index.tuning.evaluate.routing import calibration_error
+from llama_index.tuning.judges import JudgeOptions, JudgeReport
+from llama_index.tuning.judges.measure import agreement_measures
 from tests.judges.conftest import data, verdicts
 
 RNG = np.random.default_rng(0)
@@ -64,12 +64,15 @@ def test_agreement_of_a_resample_is_scikit_learns():
     assert found["balanced accuracy"](often[None].astype(float))[0] == pytest.approx(balanced)
 
 
-def test_intervals_are_scipys_where_every_row_is_its_own_query():
+def test_intervals_of_many_rows_are_scipys_bootstrap():
+    one = np.random.default_rng(4).random(500)
+    other = one + np.random.default_rng(5).random(500)
+
     def correlation(rows):
-        return pearsonr(SCORES[rows], CHANCES[rows]).statistic
+        return pearsonr(one[rows], other[rows]).statistic
 
     wanted = bootstrap(
-        (np.arange(80),),
+        (np.arange(500),),
         correlation,
         n_resamples=2000,
         vectorized=False,
@@ -77,8 +80,8 @@ def test_intervals_are_scipys_where_every_row_is_its_own_query():
         method="percentile",
         rng=np.random.default_rng(3),
     ).confidence_interval
-    found = intervals({"pearson": pearson_of(SCORES, CHANCES)}, np.arange(80))["pearson"]
-    assert found == pytest.approx((wanted.low, wanted.high), abs=0.02)
+    found = intervals({"pearson": pearson_of(one, other)}, np.arange(500))["pearson"]
+    assert found == pytest.approx((wanted.low, wanted.high), abs=0.01)
 
 
 def test_rows_of_one_query_are_drawn_together():

@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
+from scipy.special import expit, logit
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
@@ -13,7 +14,7 @@ from llama_index.tuning.judges.data import item_keys
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.light.fit import choose_band, choose_threshold
 from llama_index.tuning.judges.measure import agreement_gains
-from llama_index.tuning.judges.records import Rows
+from llama_index.tuning.judges.records import DecisionRule, Rows
 from llama_index.tuning.text.statistics import WordStatistics
 from llama_index.tuning.text.words import Analyzer
 from tests.conftest import TableEmbedding
@@ -56,10 +57,27 @@ def test_support_by_the_contexts(response, column, value):
     assert made.table([item])[0, made.columns.index(column)] == pytest.approx(value)
 
 
-def test_a_threshold_that_separates_is_found_between():
+def test_the_threshold_is_halfway_between_the_mean_logits():
     given = rows([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1])
     found = choose_threshold(given.table[:, 0], given, JudgeOptions())
-    assert found == pytest.approx(0.4)
+    means = logit([0.1, 0.2]).mean(), logit([0.6, 0.9]).mean()
+    assert found == pytest.approx(expit(np.mean(means)))
+
+
+def test_the_threshold_does_not_depend_on_how_many_pass():
+    chances, labels = [0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1]
+    few, many = rows(chances, labels), rows(chances + [0.3, 0.8] * 20, labels + [1, 1] * 20)
+    one, other = (choose_threshold(r.table[:, 0], r, JudgeOptions()) for r in (few, many))
+    assert one == pytest.approx(other)
+
+
+def test_answers_as_far_from_the_line_in_logits_are_as_certain():
+    line = DecisionRule(threshold=0.1)
+    odds = logit(0.1) + np.array([-2.0, 2.0, 0.0, 1.0])
+    assert line.certainties(expit(odds)) == pytest.approx([2, 2, 0, 1])
+    assert np.isfinite(line.certainties(np.array([0.0, 1.0]))).all()
+    pair = DecisionRule(band=0.2)
+    assert pair.certainties(np.array([0.7, 0.3, 0.5])) == pytest.approx([0, 0, logit(0.7)])
 
 
 def test_a_threshold_for_precision_passes_as_many_as_it_may():

@@ -68,17 +68,22 @@ def test_an_unknown_choice_is_scored_by_its_description_embedded_once(tuned_worl
     assert model.calls.count(["weather and climate"]) == 1
 
 
-def test_a_changed_description_decides_and_a_reworded_one_does_not(tuned_world, selector):
+def test_the_name_decides_and_a_description_that_says_something_else_is_said_once(
+    tuned_world, selector, caplog
+):
     model = tuned_world[1]
-    before = np.array(model.table["all about orders"])
-    model.table["all about the orders"] = before + 0.05
+    model.table["all about the orders"] = np.array(model.table["all about orders"]) + 0.05
     model.table["nothing to do with it"] = -np.array(model.table["orders question 0"])
-    query = "orders question 0"
     choices = metadata()
     choices[0] = ToolMetadata(name="orders", description="all about the orders")
-    assert selector.select(choices, query).ind == 0
+    assert selector.select(choices, "orders question 0").ind == 0
+    assert not caplog.records
     choices[0] = ToolMetadata(name="orders", description="nothing to do with it")
-    assert selector.select(choices, query).ind != 0
+    for query in ("orders question 0", "orders question 1"):
+        assert selector.select(choices, query).ind == 0
+    assert selector.select(choices[:2], "orders question 0").ind == 0
+    assert len(caplog.records) == 1
+    assert "choice 'orders' has another description than in training" in caplog.text
 
 
 async def test_async_answers_the_same(selector):

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._arrays import Ints
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.asking.calls import check_counts
 from llama_index.tuning.errors import DatasetError, MissingExtraError
+from llama_index.tuning.evaluate.bootstrap import auroc_of, intervals
 from llama_index.tuning.text.sentences import question_key
 from llama_index.tuning.vectors.search import unit_rows
 
@@ -99,7 +101,6 @@ def _read(file: Path, name: str) -> list[Document]:
 
 
 _LEAST = 10
-_RESAMPLES = 300
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class QueryComparison:
     Args:
         auc: how well a classifier that never saw a query tells whether it was generated: 0.5 is
             not at all, 1 always.
-        low: lower end of its 90 % interval (bootstrap over queries).
+        low: lower end of its 90 % interval.
         high: upper end.
         n_generated: queries compared.
         n_real: queries compared.
@@ -152,7 +153,7 @@ def compare_queries(
         real: a sample of the app's own queries, at least 10.
         embed_model: of the app.
         folds: of the cross-validation; one text is always in one fold.
-        seed: of folds and bootstrap.
+        seed: of folds and half-samples.
 
     Example:
         >>> from llama_index.core import MockEmbedding
@@ -171,13 +172,15 @@ def compare_queries(
     texts = [*generated, *real]
     vectors = unit_rows(Embedder(embed_model).queries(texts))
     labels = np.repeat([1, 0], [len(generated), len(real)])
-    scores = _held_out_scores(vectors, labels, list(map(question_key, texts)), folds, seed)
-    draws = _bootstrap(labels, scores, seed)
+    groups = np.unique(list(map(question_key, texts)), return_inverse=True)[1]
+    scores = _held_out_scores(vectors, labels, groups, folds, seed)
+    area = {"auc": auroc_of(labels.astype(np.float64), scores)}
+    low, high = intervals(area, groups, seed=seed)["auc"]
     order = np.argsort(-scores[: len(generated)], kind="stable")
     return QueryComparison(
         auc=_auc(labels, scores),
-        low=float(np.quantile(draws, 0.05)),
-        high=float(np.quantile(draws, 0.95)),
+        low=low,
+        high=high,
         n_generated=len(generated),
         n_real=len(real),
         most_artificial=[generated[row] for row in order[:10]],
@@ -185,7 +188,7 @@ def compare_queries(
 
 
 def _held_out_scores(
-    vectors: NDArray[np.float32], labels: NDArray[Any], keys: list[str], folds: int, seed: int
+    vectors: NDArray[np.float32], labels: NDArray[Any], groups: Ints, folds: int, seed: int
 ) -> NDArray[np.float64]:
     try:
         from sklearn.linear_model import LogisticRegression
@@ -199,21 +202,10 @@ def _held_out_scores(
         StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
     )
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    groups = np.unique(keys, return_inverse=True)[1]
     scores: NDArray[np.float64] = cross_val_predict(
         classifier, vectors, labels, groups=groups, cv=split, method="decision_function"
     )
     return scores
-
-
-def _bootstrap(labels: NDArray[Any], scores: NDArray[Any], seed: int) -> list[float]:
-    rng = np.random.default_rng(seed)
-    ones, zeros = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    draws = []
-    for _ in range(_RESAMPLES):
-        rows = np.concatenate([rng.choice(ones, len(ones)), rng.choice(zeros, len(zeros))])
-        draws.append(_auc(labels[rows], scores[rows]))
-    return draws
 
 
 def _auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:

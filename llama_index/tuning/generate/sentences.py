@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.asking.results import GeneratedDataset
 from llama_index.tuning.datasets.checks import check_nodes
@@ -102,7 +102,8 @@ def _texts_by_id(documents: Mapping[str, str] | Sequence[BaseNode]) -> dict[str,
             if not isinstance(text, str):
                 raise TypeError(f"document {id_!r} must be a text, got {type(text).__name__}")
         return dict(documents)
-    if isinstance(documents, str) or not isinstance(documents, Sequence):
+    given: Any = documents
+    if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(
             f"documents must be a mapping of id → text, or nodes, got {type(documents).__name__}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,65 @@ def predict(model: Any, pairs: Sequence[tuple[str, str]], batch_size: int) -> Fl
             f"shape {scores.shape}{'' if np.isfinite(scores).all() else ' with NaN or infinity'}"
         )
     return scores
+
+
+def training_arguments(
+    folder: Path,
+    *,
+    batch_size: int,
+    epochs: float,
+    max_steps: int,
+    learning_rate: float,
+    warmup: float,
+    evaluation_steps: int,
+    checkpoints: int,
+    metric: str | None,
+    seed: int,
+    device: str | None,
+    bf16: bool,
+    show_progress: bool,
+) -> Any:
+    """The arguments of sentence-transformers' cross-encoder trainer.
+
+    Args:
+        folder: of the checkpoints.
+        batch_size: rows in a step.
+        epochs: passes over the rows.
+        max_steps: steps instead of `epochs`; -1 for none.
+        learning_rate: the highest.
+        warmup: share of the steps, or a number of them.
+        evaluation_steps: steps between two evaluations, each with a checkpoint.
+        checkpoints: at most so many are kept.
+        metric: the checkpoint that is best by it is loaded at the end; without, the last stays.
+        seed: of the weights that are new, and of the order of the rows.
+        device: `"cpu"` keeps to it.
+        bf16: compute in bfloat16 where that is safe.
+        show_progress: show bars.
+    """
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+
+    return CrossEncoderTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=epochs,
+        max_steps=max_steps,
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup,
+        seed=seed,
+        data_seed=seed,
+        eval_strategy="steps",
+        eval_steps=evaluation_steps,
+        save_strategy="steps",
+        save_steps=evaluation_steps,
+        save_total_limit=checkpoints,
+        load_best_model_at_end=metric is not None,
+        metric_for_best_model=None if metric is None else f"eval_{metric}",
+        greater_is_better=True,
+        logging_steps=evaluation_steps,
+        disable_tqdm=not show_progress,
+        report_to=[],
+        use_cpu=device == "cpu",
+        bf16=bf16,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+    )

@@ -11,11 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float64, Ints
-from llama_index.tuning.evaluate.bootstrap import RESAMPLES
-from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges.data import MIN_VERDICTS, JudgeData, other_scores, people_pairs
-from llama_index.tuning.judges.records import TIE, Predictions
-from llama_index.tuning.judges.resampling import (
+from llama_index.tuning.evaluate.bootstrap import (
     Measure,
     among,
     auroc_of,
@@ -25,6 +21,9 @@ from llama_index.tuning.judges.resampling import (
     pearson_of,
     spearman_of,
 )
+from llama_index.tuning.evaluate.routing import calibration_error
+from llama_index.tuning.judges.data import MIN_VERDICTS, JudgeData, other_scores, people_pairs
+from llama_index.tuning.judges.records import TIE, Predictions
 from llama_index.tuning.report import Gain
 
 METRICS = ("balanced accuracy", "accuracy", "kappa")
@@ -42,8 +41,8 @@ def agreement_gains(
 ) -> dict[str, Gain]:
     """Agreement with the truth of two judges, and the difference with its interval.
 
-    A paired bootstrap over clusters (Field and Welsh 2007): all verdicts on a query are drawn
-    together. `n` counts the clusters.
+    All verdicts on a query are taken or left together (`evaluate.bootstrap`). `n` counts the
+    queries.
 
     Args:
         truth: 1, 0, or 0.5 for a tie, shape `(n,)`.
@@ -58,28 +57,26 @@ def agreement_gains(
         >>> found["accuracy"].base, found["accuracy"].tuned, found["kappa"].tuned
         (0.5, 1.0, 1.0)
     """
-    tables = [
-        _tables(np.asarray(truth), np.asarray(v), np.asarray(clusters)) for v in (base, tuned)
-    ]
-    count = len(tables[0])
-    rng = np.random.default_rng(seed)
-    step = max(1, 2_000_000 // count)
-    differences = []
-    for start in range(0, RESAMPLES, step):
-        size = min(step, RESAMPLES - start)
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
-        before, after = (
-            agreement((drawn @ t.reshape(count, -1)).reshape(-1, _KINDS, _KINDS)) for t in tables
-        )
-        differences.append(after - before)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(np.concatenate(differences), tails, axis=0)
-    first, second = (agreement(table.sum(axis=0)[None])[0] for table in tables)
+    rows = np.asarray(clusters)
+    before, after = (
+        agreement_measures(np.asarray(truth), np.asarray(said)) for said in (base, tuned)
+    )
+    ends = intervals(
+        {name: _difference(after[name], before[name]) for name in METRICS},
+        rows,
+        confidence=confidence,
+        seed=seed,
+    )
+    whole, count = np.ones((1, len(rows))), len(np.unique(rows))
     return {
         name: Gain(
-            float(first[i]), float(second[i]), float(low[i]), float(high[i]), count, confidence
+            float(before[name](whole)[0]),
+            float(after[name](whole)[0]),
+            *ends[name],
+            count,
+            confidence,
         )
-        for i, name in enumerate(METRICS)
+        for name in METRICS
     }
 
 
@@ -102,12 +99,16 @@ def agreement(tables: Float64) -> Float64:
 
 def agreement_measures(truth: Float64, verdicts: Float64) -> dict[str, Measure]:
     """Each of `METRICS` as a measure of resampled rows."""
-    rows = _tables(truth, verdicts, np.arange(len(truth))).reshape(-1, _KINDS * _KINDS)
+    rows = _cells(truth, verdicts)
 
     def measure(column: int) -> Measure:
         return lambda weights: agreement((weights @ rows).reshape(-1, _KINDS, _KINDS))[:, column]
 
     return {name: measure(column) for column, name in enumerate(METRICS)}
+
+
+def _difference(one: Measure, other: Measure) -> Measure:
+    return lambda weights: one(weights) - other(weights)
 
 
 def equal_length_auroc(
@@ -142,11 +143,11 @@ def equal_length_auroc(
     return (won / total, total) if total else None
 
 
-def _tables(truth: Float64, verdicts: Float64, clusters: Ints) -> Float64:
-    """Truth by verdict (0, tie, 1, none) within each cluster, shape `(clusters, 4, 4)`."""
-    rows = np.unique(clusters, return_inverse=True)[1]
-    found = np.zeros((rows.max() + 1, _KINDS, _KINDS))
-    np.add.at(found, (rows, (2 * truth).astype(int), (2 * verdicts).astype(int)), 1.0)
+def _cells(truth: Float64, verdicts: Float64) -> Float64:
+    """Which cell of truth by verdict (0, tie, 1, none) each row is in, shape `(n, 16)`."""
+    found = np.zeros((len(truth), _KINDS * _KINDS))
+    cells = _KINDS * (2 * truth).astype(int) + (2 * verdicts).astype(int)
+    found[np.arange(len(truth)), cells] = 1.0
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from llama_index.tuning._arrays import Float64, Ints
 
@@ -16,6 +16,10 @@ NO_VERDICT = 1.5
 
 
 TIE = 0.5
+
+
+_SURE = 1e-9
+"""Probabilities count as no nearer than this to 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class DecisionRule:
         offset: its intercept; 0 for a pairwise judge.
         threshold: an answer passes from this probability on; 0.5 for a pairwise judge.
         band: a pair is a tie up to this distance from 0.5; None for single responses.
-        margin: an answer is uncertain below this distance from the line.
+        margin: an answer is uncertain below this distance from the line, in logits.
     """
 
     slope: float = 1.0
@@ -49,9 +53,21 @@ class DecisionRule:
         return found
 
     def certainties(self, chances: Float64) -> Float64:
-        """Distance of each probability from the nearest line, shape `(n,)`."""
-        found: Float64 = np.abs(np.abs(chances - self.threshold) - (self.band or 0.0))
+        """Distance of each probability from the nearest line, in logits, shape `(n,)`.
+
+        A distance in probability would rank every answer that is almost certain to fail behind
+        those a little above the line, if the line is low: the two sides would not be alike.
+        """
+        band = self.band or 0.0
+        lines = log_odds(np.array([self.threshold - band, self.threshold + band]))
+        found: Float64 = np.abs(log_odds(chances)[:, None] - lines).min(axis=1)
         return found
+
+
+def log_odds(chances: Float64) -> Float64:
+    """The logits of probabilities, finite at 0 and 1 too."""
+    found: Float64 = logit(np.clip(chances, _SURE, 1 - _SURE))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +106,8 @@ class Predictions:
     Attributes:
         chances: probabilities that the answer passes, or that the first response is better.
         verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie;
-            `measuring.NO_VERDICT`, which is never right, where none could be read.
-        certainties: distances from the line; the least certain are handed over first.
+            `NO_VERDICT`, which is never right, where none could be read.
+        certainties: distances from the line, in logits; the least certain are handed over first.
         scores: the judge's own on the scale of the verdicts' scores, NaN where there is none; by
             default its chances stand in for them.
 

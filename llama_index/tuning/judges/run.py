@@ -203,7 +203,7 @@ def _notes(
     for name, gains in compared.items():
         for metric in ("accuracy", "balanced accuracy"):
             gain = gains[metric]
-            if gain.low < 0 or gain.mean <= 0:
+            if gain.low <= 0:
                 said = "is not better than" if gain.mean <= 0 else "cannot be told from"
                 notes.append(f"in {metric} the judge {said} the shortcut {name!r}")
     if material.pairwise and not (material.labels == TIE).any():

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.routers.data import RouterData, Targets
-from llama_index.tuning.routers.model import probabilities
+from llama_index.tuning.routers.model import ScopeScores, probabilities
+from llama_index.tuning.routers.new_choices import HeldOut
 
 SINGLES = 2000
 """Queries, and pairs of queries, on which the number of choices is tried."""
 GRID = np.round(np.arange(0.05, 0.96, 0.05), 2)
 
 
-def scope_threshold(logits: Float32, in_scope_recall: float) -> float:
-    """The largest logit that this share of in-scope queries reaches."""
-    return float(np.quantile(logits.max(axis=1), 1 - in_scope_recall))
+STEPS = 101
+"""Values by which a distribution of scores is written down."""
+
+
+def scope_threshold(scores: Float32, in_scope_recall: float) -> float:
+    """The score that this share of in-scope queries reaches at least; scores of shape `(n,)`."""
+    return float(np.quantile(scores, 1 - in_scope_recall, method="lower"))
+
+
+def scope_reference(inside: Float32, held_out: HeldOut, in_scope_recall: float) -> ScopeScores:
+    """The scores that an app's queries are compared with.
+
+    Args:
+        inside: of in-scope queries, shape `(n,)`.
+        held_out: of routers that never saw some choices; on the scale of `inside` by mean and
+            spread of what they knew.
+        in_scope_recall: what the threshold is drawn for.
+    """
+    steps = (np.arange(STEPS) + 0.5) / STEPS
+    found = ScopeScores(tuple(np.quantile(inside, steps).tolist()), (), in_scope_recall)
+    if len(held_out.outside) < 2 or np.ptp(held_out.inside) == 0:
+        return found
+    spread = float(inside.std()) / float(held_out.inside.std())
+    outside = inside.mean() + spread * (held_out.outside - held_out.inside.mean())
+    return replace(found, outside=tuple(np.quantile(outside, steps).tolist()))
 
 
 def margins(chances: Float32) -> Float32:

@@ -18,8 +18,8 @@ from llama_index.tuning.routers.model import RouterModel
 from llama_index.tuning.text.segmentation import clauses
 from llama_index.tuning.vectors.search import unit_rows
 
-SAME_MEANING = 0.9
-"""A description reworded to this cosine or more keeps what was learnt for its choice."""
+OTHER_MEANING = 0.5
+"""A description with a smaller cosine to the one in training is called out."""
 KEPT = 32
 """Sets of choices that are kept matched."""
 
@@ -37,6 +37,7 @@ class OfferedChoices:
         weight: their weights, shape `(new, dim)`.
         bias: their biases, shape `(new,)`.
         plain: whether the choices are exactly the router's own, in its order.
+        reworded: known by name, but with a description that says something else.
     """
 
     names: list[str]
@@ -45,6 +46,7 @@ class OfferedChoices:
     weight: Float32
     bias: Float32
     plain: bool
+    reworded: tuple[str, ...] = ()
 
     def scores(self, model: RouterModel, vector: Float32, text: str) -> Float32:
         """One logit for each choice offered."""
@@ -106,21 +108,27 @@ def texts_to_embed(model: RouterModel, key: Key) -> list[str]:
 
 
 def make_offer(model: RouterModel, key: Key, vectors: Mapping[str, Float32]) -> OfferedChoices:
-    """The offer, with `vectors` for what `texts_to_embed` names."""
+    """The offer, with `vectors` for what `texts_to_embed` names.
+
+    A known name decides, whatever its description says now: what was learnt from examples is
+    worth more than a sentence. A description that says something else is noted.
+    """
     if not key:
         raise ValueError("choices must hold at least one choice, got none")
     rows = _rows(model, key)
-    new, made = [], []
+    new, made, reworded = [], [], []
+    names = list(model.choices)
     for position, ((name, text), row) in enumerate(zip(key, rows, strict=True)):
         if row >= 0 and _unchanged(model, row, text):
             continue
         vector = unit_rows(vectors[_text(name, text)][None])[0]
-        if row >= 0 and float(vector @ model.descriptions[row]) >= SAME_MEANING:
+        if row >= 0:
+            if _says_something_else(model, row, vector):
+                reworded.append(names[row])
             continue
         rows[position] = -1
         new.append(position)
         made.append(model.new_row(vector, model.by_description))
-    names = list(model.choices)
     called = [
         names[row] if row >= 0 else (name or text)
         for row, (name, text) in zip(rows, key, strict=True)
@@ -133,7 +141,14 @@ def make_offer(model: RouterModel, key: Key, vectors: Mapping[str, Float32]) -> 
         np.stack([row for row, _ in made]) if made else blank,
         np.array([bias for _, bias in made], dtype=np.float32),
         rows == list(range(len(names))),
+        tuple(reworded),
     )
+
+
+def _says_something_else(model: RouterModel, row: int, vector: Float32) -> bool:
+    """Whether a description is far from its choice's in training, or nearer to another's."""
+    near = model.descriptions @ vector
+    return bool(near[row] < OTHER_MEANING or near.argmax() != row)
 
 
 def _rows(model: RouterModel, key: Key) -> list[int]:

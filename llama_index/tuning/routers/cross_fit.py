@@ -19,6 +19,7 @@ from llama_index.tuning.routers.data import (
     stratified_folds,
     training_rows,
     trust,
+    twin_groups,
     word_matrix,
 )
 from llama_index.tuning.routers.fit import Setting, build_lexicon, fit_rows
@@ -99,6 +100,7 @@ def cross_fit(
     options: RouterOptions,
     *,
     known: Setting | None = None,
+    groups: list[list[int]] | None = None,
     steps: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> CrossFit:
     """Score each in-scope example by a model of the other folds; choose the setting.
@@ -107,9 +109,10 @@ def cross_fit(
         material: the data.
         options: the options.
         known: a setting chosen before; the search is left out then.
+        groups: examples that stay in one fold; by default equal queries.
         steps: wraps the folds, for a progress bar.
     """
-    fold_of = stratified_folds(material, _fold_count(material, options), options.seed)
+    fold_of = stratified_folds(material, _fold_count(material, options), options.seed, groups)
     examples = np.flatnonzero(fold_of >= 0)
     found = CrossFit(material, examples, fold_of[examples])
     folds = [_Fold(found, options, fold) for fold in np.unique(found.folds).tolist()]
@@ -124,6 +127,19 @@ def cross_fit(
             _try(found, folds, [replace(found.chosen, noise_robust=True)], iter)
     found.chosen = known if known is not None and known in found.losses else found.best()
     return found
+
+
+def scope_scores(material: RouterData, options: RouterOptions, setting: Setting) -> Float32:
+    """The largest logit of each in-scope example, as of queries that nobody wrote twice.
+
+    By models of one setting, for a logit's size hangs on it, that saw neither the example nor its
+    twin: with the twin in training, scores are higher than an app's queries get, and the share
+    that a threshold keeps is less than it promises.
+    """
+    plain = replace(setting, noise_robust=False)
+    found = cross_fit(material, options, known=plain, groups=twin_groups(material))
+    scores: Float32 = found.logits[plain].max(axis=1)
+    return scores
 
 
 def _search(

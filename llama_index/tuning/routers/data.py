@@ -166,26 +166,70 @@ def word_matrix(lexicon: Lexicon, texts: list[str]) -> csr_matrix:
     return csr_matrix((values.astype(np.float32), rows, ends), shape=shape)
 
 
-def stratified_folds(material: RouterData, folds: int, seed: int) -> Ints:
-    """Fold of each example, shape `(n,)`: choices spread evenly, equal queries together.
+def stratified_folds(
+    material: RouterData, folds: int, seed: int, groups: list[list[int]] | None = None
+) -> Ints:
+    """Fold of each example, shape `(n,)`: choices spread evenly, groups together.
 
-    Out-of-scope examples are in no fold: -1.
+    Out-of-scope examples are in no fold: -1. By default equal queries are groups.
     """
     draw = np.random.default_rng(seed)
     strata: dict[tuple[str, ...], list[list[int]]] = {}
-    for group in material.dataset.groups():
+    for group in groups or material.dataset.groups():
         examples = material.dataset.examples
         strata.setdefault(tuple(sorted(examples[group[0]].choices)), []).append(group)
     found = np.full(len(material.dataset), -1, dtype=np.int64)
     turn = 0
-    for names, groups in strata.items():
+    for names, members in strata.items():
         if not names:
             continue
-        for position in draw.permutation(len(groups)):
-            found[groups[position]] = turn % folds
+        for position in draw.permutation(len(members)):
+            found[members[position]] = turn % folds
             turn += 1
     inside = np.isin(np.arange(len(found)), material.owner)
     return np.where(inside, found, -1)
+
+
+MIN_TWINS = 5
+"""Examples of a choice from which its nearest ones are kept together."""
+
+
+def twin_groups(material: RouterData) -> list[list[int]]:
+    """Equal queries, and two of a choice that are each other's nearest, as groups.
+
+    Training queries are often written in pairs that differ by a word; what an app is asked is not.
+    """
+    groups = material.dataset.groups()
+    examples = material.dataset.examples
+    strata: dict[tuple[str, ...], list[int]] = {}
+    for number, group in enumerate(groups):
+        strata.setdefault(tuple(sorted(examples[group[0]].choices)), []).append(number)
+    found = []
+    for names, members in strata.items():
+        if not names or len(members) < MIN_TWINS:
+            found += [groups[number] for number in members]
+            continue
+        vectors = material.vectors[[groups[number][0] for number in members]]
+        nearest = _nearest_others(vectors)
+        for place, number in enumerate(members):
+            other = int(nearest[place])
+            if nearest[other] != place:
+                found.append(groups[number])
+            elif place < other:
+                found.append([*groups[number], *groups[members[other]]])
+    return found
+
+
+def _nearest_others(vectors: Float32) -> Ints:
+    """For each row the nearest of the others, without a matrix of them all, shape `(n,)`."""
+    found = np.empty(len(vectors), dtype=np.int64)
+    step = max(1, 4_000_000 // len(vectors))
+    for start in range(0, len(vectors), step):
+        near = vectors[start : start + step] @ vectors.T
+        rows = np.arange(len(near))
+        near[rows, start + rows] = -np.inf
+        found[start : start + step] = near.argmax(axis=1)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

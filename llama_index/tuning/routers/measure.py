@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning.evaluate.bootstrap import paired_gain
+from llama_index.tuning._arrays import Float32, Float64, Ints
+from llama_index.tuning.evaluate.bootstrap import intervals, paired_gain
 from llama_index.tuning.evaluate.routing import (
     Confusion,
     auroc,
@@ -67,6 +67,36 @@ class Measured:
             name = "accuracy" if k == 1 else f"recall@{k}"
             found[name] = paired_gain(before, after, seed=seed)
         return found
+
+    def over_frequencies(self, seed: int) -> Gain:
+        """Accuracy against that of the same answers dealt to the queries at random.
+
+        Without any signal, more may be right than by the base's answers: what is frequent among
+        the labels is frequent among the answers, too, and the folds hold each choice alike. The
+        difference is the numerator of Cohen's (1960) kappa.
+        """
+        from scipy.sparse import csr_matrix
+
+        targets, predicted = self.targets, self.logits.argmax(axis=1)
+        count, width = len(self.examples), self.material.choices
+        said = csr_matrix((np.ones(count), (np.arange(count), predicted)), (count, width))
+        wanted = csr_matrix(
+            (np.ones(len(targets.labels)), (targets.owner, targets.labels)), (count, width)
+        )
+        right = targets.correct(predicted).astype(np.float64)
+
+        def dealt(weights: Float64) -> Float64:
+            total = weights.sum(axis=1)
+            shares: Float64 = ((weights @ said) * (weights @ wanted)).sum(axis=1) / total**2
+            return shares
+
+        def gained(weights: Float64) -> Float64:
+            found: Float64 = weights @ right / weights.sum(axis=1) - dealt(weights)
+            return found
+
+        whole = np.ones((1, count))
+        low, high = intervals({"gain": gained}, np.arange(count), seed=seed)["gain"]
+        return Gain(float(dealt(whole)[0]), float(right.mean()), low, high, count, 0.9)
 
     def summary(self, base: Float32) -> dict[str, float]:
         """Macro-F1 of both, and the calibration error."""

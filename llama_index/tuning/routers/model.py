@@ -122,6 +122,21 @@ class Kept:
         return self.queries[start + int(self.vectors[start:stop].dot(vector).argmax())]
 
 
+@dataclass(frozen=True)
+class ScopeScores:
+    """Largest logits of queries that the router had not seen, at even steps of their shares.
+
+    Attributes:
+        inside: of queries that belong somewhere, ascending.
+        outside: of queries that belong nowhere, ascending; empty if none were known.
+        recall: share of the former that the threshold is drawn for.
+    """
+
+    inside: tuple[float, ...] = ()
+    outside: tuple[float, ...] = ()
+    recall: float = 0.95
+
+
 @dataclass(frozen=True, eq=False)
 class RouterModel:
     """Scores of choices for a query's vector and words.
@@ -142,6 +157,7 @@ class RouterModel:
         lexicon: the known words; `None` where words are not used.
         words: their weights, shape `(terms, choices)`.
         base_model: name of the embedding model.
+        scores: what `recalibrate` compares an app's queries with.
         details: what else is worth keeping: verdict, options, scores.
     """
 
@@ -160,6 +176,7 @@ class RouterModel:
     lexicon: Lexicon | None = None
     words: Float32 | None = None
     base_model: str = ""
+    scores: ScopeScores = field(default_factory=ScopeScores)
     details: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FREQUENCIES = "over the choices' frequencies"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RouterReport(FinetuneReport):
     """What a router gained over the stock selector, and how far it knows its limits.
@@ -112,7 +115,10 @@ def write_report(
 ) -> tuple[RouterReport, float]:
     """The report, and the margin for deferral that it recommends."""
     gains = measured.gains(base_scores, options.seed)
-    verdict = decide("accuracy", gains["accuracy"], accept=options.accept)
+    beyond = measured.over_frequencies(options.seed)
+    verdict = decide(
+        "accuracy", gains["accuracy"], also={FREQUENCIES: beyond}, accept=options.accept
+    )
     correct = measured.correct
     margin = run.model.margin
     if deferred is not None:
@@ -123,6 +129,8 @@ def write_report(
         method=_method(run, held_out),
         primary="accuracy",
         gains=gains,
+        slices={FREQUENCIES: {"accuracy": beyond}},
+        also_shown=[FREQUENCIES],
         accepted=verdict.accepted,
         reason=verdict.reason,
         data=_data(run, material, measured, margin),

@@ -15,10 +15,11 @@ from llama_index.tuning._running import progress
 from llama_index.tuning.routers.calibrate import (
     margin_for,
     margins,
+    scope_reference,
     scope_threshold,
     several_threshold,
 )
-from llama_index.tuning.routers.cross_fit import CrossFit, cross_fit
+from llama_index.tuning.routers.cross_fit import CrossFit, cross_fit, scope_scores
 from llama_index.tuning.routers.data import (
     RouterData,
     Targets,
@@ -110,7 +111,13 @@ def train(
         with clock.step("calibrate"):
             held_out = hold_out(sample, options, found.chosen)
             model = _model(material, options, solution, lexicon, held_out)
+            scores = scope_scores(sample, options, found.chosen)
             model, measured = _calibrated(model, sample, options, found)
+            model = replace(
+                model,
+                threshold=scope_threshold(scores, options.in_scope_recall),
+                scores=scope_reference(scores, held_out, options.in_scope_recall),
+            )
     model = replace(model, base_model=base_model)
     return Run(model, measured, found.chosen, noise, held_out, solution, lexicon)
 
@@ -130,7 +137,7 @@ def scores_of(run: Run, material: RouterData, examples: Ints) -> Float32:
 def _calibrated(
     model: RouterModel, material: RouterData, options: RouterOptions, found: CrossFit
 ) -> tuple[RouterModel, Measured]:
-    """Sharpness and thresholds from held-out scores, each fold's by the other folds."""
+    """Sharpness and margins from held-out scores, each fold's by the other folds."""
     logits = found.honest()
     targets = Targets.of(material, found.examples)
     sharpness = sharpness_of(logits, targets)
@@ -145,7 +152,6 @@ def _calibrated(
     calibrated = replace(
         model,
         sharpness=sharpness,
-        threshold=scope_threshold(logits, options.in_scope_recall),
         margin=margin_for(margins(chances), correct, options.target_accuracy),
         several=several_threshold(material, found.examples, logits, sharpness, options.seed),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.routers.model import Kept, Lexicon, NewChoice, RouterModel
+from llama_index.tuning.routers.model import Kept, Lexicon, NewChoice, RouterModel, ScopeScores
 
 KIND = "router"
 _PLAIN = ("sharpness", "threshold", "margin", "several", "base_model", "details")
@@ -28,6 +28,7 @@ def save_router(model: RouterModel, path: artifacts.PathLike, settings: dict[str
         "terms": None if model.lexicon is None else model.lexicon.known,
         "words_scale": 0.0 if model.lexicon is None else model.lexicon.scale,
         "dim": model.dim,
+        "scores": asdict(model.scores),
         "settings": settings,
         "fingerprint": model.fingerprint,
     }
@@ -82,8 +83,14 @@ def _model(config: dict[str, Any], tensors: dict[str, Float32]) -> RouterModel:
         by_examples=NewChoice(**config["by_examples"]),
         lexicon=lexicon,
         words=tensors["words"] if lexicon is not None else None,
+        scores=_scores(config.get("scores", {})),
         **{name: config[name] for name in _PLAIN},
     )
+
+
+def _scores(config: dict[str, Any]) -> ScopeScores:
+    lists = {name: tuple(map(float, config.get(name, ()))) for name in ("inside", "outside")}
+    return ScopeScores(**lists, recall=float(config.get("recall", ScopeScores.recall)))
 
 
 def _fault(model: RouterModel) -> str:

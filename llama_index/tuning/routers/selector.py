@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.base.base_selector import (
@@ -22,7 +22,7 @@ from llama_index.core.tools.types import ToolMetadata
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.errors import ArtifactError, OutOfScopeError
+from llama_index.tuning.errors import ArtifactError, DatasetError, OutOfScopeError
 from llama_index.tuning.routers.choice_matching import (
     ChoiceMatcher,
     Key,
@@ -35,7 +35,15 @@ from llama_index.tuning.routers.model import RouterModel, probabilities, top_two
 from llama_index.tuning.routers.saved import load_router, save_router
 from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
 
+if TYPE_CHECKING:
+    from llama_index.tuning.routers.recalibrate import ScopeFit
+
 logger = logging.getLogger(__name__)
+
+WATCHED = 500
+"""Queries after which the share below the out-of-scope threshold is looked at."""
+SURE = 4.0
+"""Standard errors by which it must be larger than in training to be said."""
 
 DESCRIPTIONS = 10_000
 """Vectors of descriptions, of choices that were not trained, that are kept."""
@@ -65,8 +73,9 @@ class Prediction:
 class TunedSelector(BaseSelector):
     """A selector for `RouterQueryEngine` and `RouterRetriever` that learnt from examples.
 
-    Choices are matched by name, in any order and any subset; one that was not trained is scored
-    by its description. No LLM is called, unless `defer_to` is one.
+    Choices are matched by name, in any order and any subset, whatever their descriptions say now;
+    one that was not trained is scored by its description. No LLM is called, unless `defer_to` is
+    one.
 
     Args:
         model: what an engine trained, or `load` read.
@@ -128,6 +137,8 @@ class TunedSelector(BaseSelector):
         self.multi, self.clauses = multi, clauses
         self.fallback, self.defer_to = fallback, defer_to
         self._vectors: dict[str, Float32] = {}
+        self._said: set[str] = set()
+        self._seen, self._below = 0, 0
 
     @property
     def model(self) -> RouterModel:
@@ -194,6 +205,59 @@ class TunedSelector(BaseSelector):
         if len(model.choices) == 1:
             raise ValueError(f"{name!r} is the only choice; a router needs at least one")
         self._matcher = ChoiceMatcher(model.removed(name))
+
+    def recalibrate(
+        self,
+        queries: Sequence[str],
+        *,
+        in_scope: Sequence[bool | None] | None = None,
+        seed: int = 0,
+    ) -> ScopeFit:
+        """Fit the out-of-scope threshold to the queries that the app is asked.
+
+        A threshold keeps what it promises of queries like those in training. With a few labels it
+        keeps it of the app's own; without, the fit separates two overlapping kinds of scores and
+        is a guess, whose interval says so. What was found is logged, as a warning if the queries
+        are unlike those in training. `save` keeps the new threshold.
+
+        Args:
+            queries: a random sample of the app's, at least 100; with labels, fewer do.
+            in_scope: whether each belongs to one of the choices, `None` where nobody said; at
+                least 20 that do, if any is given.
+            seed: of the half-samples that the intervals come from.
+
+        Raises:
+            DatasetError: too few queries or labels, or a router that was saved without the scores
+                to compare with.
+        """
+        from llama_index.tuning.routers.recalibrate import fit_scope
+        from llama_index.tuning.vectors.embedder import Embedder
+
+        if isinstance(queries, str):
+            raise TypeError("queries must be a list of queries, got a string")
+        texts = [_checked(query) for query in queries]
+        if not texts:
+            raise DatasetError("queries is empty")
+        if in_scope is not None and len(in_scope) != len(texts):
+            raise ValueError(
+                f"in_scope must have one entry for each of {len(texts)} queries, "
+                f"got {len(in_scope)}"
+            )
+        odd = [label for label in in_scope or () if label not in (True, False, None)]
+        if odd:
+            raise ValueError(f"in_scope must hold True, False and None, got {odd[0]!r}")
+        model = self.model
+        vectors = Embedder(self._embed_model).queries(texts)
+        scores = [
+            float(model.logits(model.unit(vector), text).max())
+            for vector, text in zip(vectors, texts, strict=True)
+        ]
+        found = fit_scope(scores, model.scores, model.threshold, in_scope, seed=seed)
+        log = logger.warning if found.unlike_training else logger.info
+        log("%s", found)
+        self._matcher = ChoiceMatcher(replace(model, threshold=found.threshold))
+        self._seen, self._below = 0, 0
+        return found
 
     def save(self, path: PathLike) -> None:
         """Write the selector's folder, atomically, without pickle; `load` reads it."""
@@ -278,6 +342,7 @@ class TunedSelector(BaseSelector):
         """The selection; `None` where it is to be deferred."""
         scores = offer.scores(model, vectors[0], text)
         best, chance, margin = top_two(scores, model.sharpness)
+        self._watch(model, bool(scores[best] < model.threshold))
         if self.fallback is not None and scores[best] < model.threshold:
             return self._outside(model, offer, float(scores[best]))
         if self.defer_to is not None and margin < model.margin:
@@ -291,6 +356,36 @@ class TunedSelector(BaseSelector):
                 _selection(model, offer, row, likely, margin, vectors[0]) for row, likely in chosen
             ]
         )
+
+    def _watch(self, model: RouterModel, below: bool) -> None:
+        """Say once for each `WATCHED` queries if far more than in training score low."""
+        self._seen += 1
+        self._below += below
+        if self._seen < WATCHED:
+            return
+        share, usual = self._below / self._seen, 1 - model.scores.recall
+        self._seen, self._below = 0, 0
+        if share - usual > SURE * (usual * (1 - usual) / WATCHED) ** 0.5 and share > 2 * usual:
+            logger.warning(
+                "%.0f %% of the last %d queries scored below the out-of-scope threshold, %.0f %% "
+                "of queries like those in training do: they belong nowhere more often, or no "
+                "longer look like them; recalibrate(queries) fits the threshold to the app's own",
+                100 * share,
+                WATCHED,
+                100 * usual,
+            )
+
+    def _call_out(self, offer: OfferedChoices) -> OfferedChoices:
+        """Say once of each choice that its description is another one than in training."""
+        for name in offer.reworded:
+            if name not in self._said:
+                self._said.add(name)
+                logger.warning(
+                    "choice %r has another description than in training, which says something "
+                    "else; its name decides: train anew if it now stands for something else",
+                    name,
+                )
+        return offer
 
     def _several(
         self,
@@ -336,7 +431,7 @@ class TunedSelector(BaseSelector):
             if missing:
                 fresh = self._embed_model.get_text_embedding_batch(missing)
                 self._remember(matcher, vectors, missing, fresh)
-            found = matcher.make(key, vectors)
+            found = self._call_out(matcher.make(key, vectors))
         return found
 
     async def _aoffer(
@@ -349,7 +444,7 @@ class TunedSelector(BaseSelector):
             if missing:
                 fresh = await self._embed_model.aget_text_embedding_batch(missing)
                 self._remember(matcher, vectors, missing, fresh)
-            found = matcher.make(key, vectors)
+            found = self._call_out(matcher.make(key, vectors))
         return found
 
     def _described(self, matcher: ChoiceMatcher, key: Key) -> tuple[dict[str, Float32], list[str]]:

@@ -161,7 +161,7 @@ def check_data(dataset: Any, unlabelled: Any, validation: Any, options: Sentence
         raise ValueError("dataset and unlabelled are both None; there is nothing to learn from")
     labelled = None if dataset is None else RetrievalDataset.coerce(dataset)
     held_out = None if validation is None else RetrievalDataset.coerce(validation)
-    sentences = None
+    sentences: RetrievalDataset | None = None
     if unlabelled is not None:
         sentences = generate_sentence_queries(documents_of(unlabelled))
         if len(sentences) > options.max_unlabelled:  # the others are not even embedded

@@ -14,11 +14,11 @@ from sentence_transformers.util import batch_to_device
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from llama_index.tuning.hf import trainer as _trainer
+from llama_index.tuning.hf.cross_encoders import training_arguments
 from llama_index.tuning.judges.encoder.options import EncoderStudent
-from llama_index.tuning.rerankers.cross.options import CrossEncoderOptions
-from llama_index.tuning.rerankers.cross.train import arguments
 
 METRIC = "log_loss"
+CHECKPOINTS = 4
 
 
 class Trainer(_trainer.DurableCheckpoints, CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]
@@ -77,24 +77,22 @@ def train(
     show_progress: bool,
 ) -> list[dict[str, float]]:
     """Train in place; the training curve."""
-    common = CrossEncoderOptions(
-        learning_rate=options.learning_rate,
-        warmup=options.warmup,
-        max_steps=options.max_steps,
-        device=options.device,
-        bf16=options.bf16,
-        seed=seed,
-    )
     trainer = Trainer(
         model=model,
-        args=arguments(
+        args=training_arguments(
             folder,
-            common,
-            options.batch_size,
-            options.epochs,
-            options.evaluation_steps,
-            show_progress,
-            None,
+            batch_size=options.batch_size,
+            epochs=options.epochs,
+            max_steps=options.max_steps,
+            learning_rate=options.learning_rate,
+            warmup=options.warmup,
+            evaluation_steps=options.evaluation_steps,
+            checkpoints=CHECKPOINTS,
+            metric=None,
+            seed=seed,
+            device=options.device,
+            bf16=options.bf16,
+            show_progress=show_progress,
         ),
         train_dataset=Dataset.from_dict(dict(rows)),
         loss=WeightedCrossEntropy(model),

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.judges.light.model import LightJudge, Linear, novelty_of
 from llama_index.tuning.judges.options import JudgeOptions
-from llama_index.tuning.judges.records import TIE, DecisionRule, Predictions, Rows
+from llama_index.tuning.judges.records import TIE, DecisionRule, Predictions, Rows, log_odds
 from llama_index.tuning.judges.student import TrainingData, TrainingResult
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
@@ -43,7 +43,7 @@ class Fitted:
         setting: what was chosen by cross-fitting.
         chances: held-out probabilities, shape `(n,)`.
         verdicts: held-out verdicts, shape `(n,)`.
-        certainties: held-out distances from the line, shape `(n,)`.
+        certainties: held-out distances from the line, in logits, shape `(n,)`.
     """
 
     linear: Linear
@@ -173,7 +173,9 @@ def calibrate(logits: Float64, rows: Rows) -> DecisionRule:
 
 
 def choose_threshold(chances: Float64, rows: Rows, options: JudgeOptions) -> float:
-    """The probability to pass from, for the target; of several as good, the middle one."""
+    """The probability to pass from, for the target."""
+    if options.target == "balanced accuracy":
+        return _midpoint(chances, rows)
     order = np.argsort(-chances, kind="stable")
     sorted_chances = chances[order]
     right = rows.labels[order] * rows.weights[order]
@@ -184,14 +186,26 @@ def choose_threshold(chances: Float64, rows: Rows, options: JudgeOptions) -> flo
         good = ends & (passed >= options.target_precision * (passed + leaked))
         last = np.flatnonzero(good)
         return _between(sorted_chances, int(last[-1])) if len(last) else 1.0
-    all_right, all_wrong = max(passed[-1], 1e-12), max(leaked[-1], 1e-12)
-    if options.target == "accuracy":
-        all_right = all_wrong = 1.0
-    values = np.where(ends, passed / all_right - leaked / all_wrong, -np.inf)
+    values = np.where(ends, passed - leaked, -np.inf)
     if values.max() < 0:  # to pass nothing is better
         return 1.0
-    best = np.flatnonzero(values >= values.max() - 1e-12)
+    best = np.flatnonzero(values >= values.max() - 1e-12)  # of several as good, the middle one
     return _between(sorted_chances, int(best[len(best) // 2]))
+
+
+def _midpoint(chances: Float64, rows: Rows) -> float:
+    """Halfway, in logits, between the mean passing and the mean failing answer.
+
+    Fisher's (1936) rule. How many answers pass moves neither mean, so that the threshold holds
+    where another share passes; the threshold with the best balanced accuracy on the training
+    verdicts hangs on the few answers about it (`benchmarks/judge_threshold.py`).
+    """
+    logits = log_odds(chances)
+    means = [
+        float(np.average(logits[rows.labels == kind], weights=rows.weights[rows.labels == kind]))
+        for kind in np.unique(rows.labels)
+    ]
+    return float(expit(np.mean(means)))
 
 
 def choose_band(chances: Float64, rows: Rows) -> float:

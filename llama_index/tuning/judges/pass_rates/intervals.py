@@ -237,7 +237,7 @@ def recalibrate_judge(
     slope, shift = fit_scale(
         chances, material.labels, material.weights, method, shifted=not material.pairwise
     )
-    return judge.with_line(scaled(judge.model.line, slope, shift, chances))
+    return judge.with_line(scaled(judge.model.line, slope, shift))
 
 
 def fit_scale(
@@ -271,34 +271,27 @@ def fit_scale(
     return slope, float(found[-1]) if shifted else 0.0
 
 
-def scaled(line: DecisionRule, slope: float, shift: float, chances: Float64) -> DecisionRule:
-    """The line for logits that are stretched and shifted: no verdict changes.
+def scaled(line: DecisionRule, slope: float, shift: float) -> DecisionRule:
+    """The line for logits that are stretched and shifted: no verdict changes, and none's certainty.
 
     Args:
         line: the judge's.
         slope: above 0.
         shift: 0 for pairs.
-        chances: the judge's probabilities of answers like those it will see, shape `(n,)`; as
-            many of them stay uncertain.
     """
 
-    def moved(values: Float64 | float) -> Float64:
-        found: Float64 = expit(slope * logit(values) + shift)
-        return found
+    def moved(value: float) -> float:
+        return float(expit(slope * logit(value) + shift))
 
     band = line.band
-    found = replace(
+    return replace(
         line,
         slope=line.slope * slope,
         offset=line.offset * slope + shift,
-        threshold=float(moved(line.threshold)),
-        band=None if band is None else float(moved(TIE + band)) - TIE,
+        threshold=moved(line.threshold),
+        band=None if band is None else moved(TIE + band) - TIE,
+        margin=line.margin * slope,
     )
-    if not line.margin:
-        return found
-    share = float((line.certainties(chances) < line.margin).mean())
-    margin = np.quantile(found.certainties(moved(chances)), share)
-    return replace(found, margin=float(margin))
 
 
 def _check(judge: TunedJudge, material: JudgeData, method: Method) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -40,6 +41,8 @@ from llama_index.tuning.rerankers.measure import PRIMARY, Baseline, Comparison, 
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
+
+logger = logging.getLogger(__name__)
 
 
 class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
@@ -199,7 +202,12 @@ class CrossEncoderFinetuneEngine(BaseRerankerFinetuneEngine):
             raise NotFinetunedError("call finetune() first; there is no tuned re-ranker yet")
         if self._report.accepted:
             return self._tuned(**model_kwargs)
-        return self._base.kept(self._report.reason, *self._words, **model_kwargs)
+        logger.warning(
+            'the base is kept (%s): %s; accept="always" overrides',
+            self._base.name,
+            self._report.reason,
+        )
+        return self._base.component(self._report.reason, *self._words, **model_kwargs)
 
     def _new_model(self) -> Any:
         from transformers import set_seed

@@ -15,6 +15,7 @@ import numpy as np
 
 from llama_index.tuning.datasets.relevance import RelevanceList
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.hf.cross_encoders import training_arguments
 from llama_index.tuning.hf.processes import no_bars
 from llama_index.tuning.rerankers.cross.options import CrossEncoderOptions
 
@@ -109,33 +110,21 @@ def arguments(
     metric: str | None,
 ) -> Any:
     """The trainer's arguments; without `metric` the last weights remain, not the best."""
-    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
-
-    per_step = max(1, batch_size // 8) if options.loss not in ("bce", "margin_mse") else batch_size
-    return CrossEncoderTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=epochs,
+    by_pair = options.loss in ("bce", "margin_mse")
+    return training_arguments(
+        folder,
+        batch_size=batch_size if by_pair else max(1, batch_size // 8),
+        epochs=epochs,
         max_steps=options.max_steps,
-        per_device_train_batch_size=per_step,
         learning_rate=options.learning_rate,
-        warmup_steps=options.warmup,
+        warmup=options.warmup,
+        evaluation_steps=evaluation_steps,
+        checkpoints=options.patience + 1,
+        metric=metric,
         seed=options.seed,
-        data_seed=options.seed,
-        eval_strategy="steps",
-        eval_steps=evaluation_steps,
-        save_strategy="steps",
-        save_steps=evaluation_steps,
-        save_total_limit=options.patience + 1,
-        load_best_model_at_end=metric is not None,
-        metric_for_best_model=None if metric is None else f"eval_{metric}",
-        greater_is_better=True,
-        logging_steps=evaluation_steps,
-        disable_tqdm=not show_progress,
-        report_to=[],
-        use_cpu=options.device == "cpu",
+        device=options.device,
         bf16=options.bf16,
-        dataloader_pin_memory=False,
-        ddp_find_unused_parameters=False,
+        show_progress=show_progress,
     )
 
 

@@ -45,7 +45,8 @@ WORDS = TEXT.split()
 CLIENT = """
 import json, logging, sys, time
 from benchmarks.judge_label_faults import TIMEOUT, samples, teacher
-from llama_index.tuning import CallOptions, label_judgments
+from llama_index.tuning import label_judgments
+from llama_index.tuning.asking import CallOptions
 
 logging.getLogger("llama_index.tuning").setLevel(logging.ERROR)
 url, path, items, workers = sys.argv[1:]

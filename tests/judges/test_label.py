@@ -293,7 +293,8 @@ def test_the_first_failure_can_end_it():
 PROGRAM = """
 import sys
 from llama_index.core.evaluation import CorrectnessEvaluator
-from llama_index.tuning import CallOptions, label_judgments
+from llama_index.tuning import label_judgments
+from llama_index.tuning.asking import CallOptions
 from tests.servers import client
 
 url, path = sys.argv[1:]

@@ -182,7 +182,8 @@ def test_resuming_equals_never_having_stopped(data, tiny, tmp_path):
         """
         import os, sys
         import transformers
-        from llama_index.tuning import CrossEncoderFinetuneEngine, CrossEncoderOptions
+        from llama_index.tuning import CrossEncoderFinetuneEngine
+        from llama_index.tuning.rerankers import CrossEncoderOptions
         from llama_index.tuning import RelevanceDataset
         def die(self, args, state, control, **_):
             if state.global_step == 3:

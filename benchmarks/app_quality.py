@@ -20,10 +20,9 @@ from llama_index.tuning import RetrievalDataset
 from llama_index.tuning.app import tune
 from llama_index.tuning.app.choose import Stack
 from llama_index.tuning.app.measure import Ladder
-from llama_index.tuning.app.prose import language_of
 from llama_index.tuning.app.questions import gather
 from llama_index.tuning.app.search import Search
-from llama_index.tuning.app.see import look_at
+from llama_index.tuning.app.see import language_of, look_at
 from llama_index.tuning.evaluate.retrieval import score_rankings
 from llama_index.tuning.rerankers.light.model import default_ranker
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors

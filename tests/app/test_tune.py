@@ -14,7 +14,7 @@ from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
 from llama_index.tuning import RetrievalDataset, TunedRetriever, tune_app
 from llama_index.tuning.app.adapters import Adapters
-from llama_index.tuning.app.prose import language_of
+from llama_index.tuning.app.see import language_of
 from llama_index.tuning.errors import DatasetError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
 from tests.embeddings.real_stores import new_store, node_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.app.choose import Order, Stack, Vectors
@@ -91,7 +91,7 @@ def _stack(path: artifacts.PathLike, config: Mapping[str, Any]) -> Stack:
     vectors, order = config.get("vectors"), config.get("order")
     if vectors not in get_args(Vectors) or order not in get_args(Order):
         raise ArtifactError(f"{path} is damaged: it serves {vectors!r} vectors in order {order!r}")
-    return Stack(vectors, order)
+    return Stack(cast(Vectors, vectors), cast(Order, order))
 
 
 def _check_index(path: artifacts.PathLike, config: Mapping[str, Any], seen: SeenApp) -> None:

@@ -21,11 +21,10 @@ from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
 from llama_index.tuning.app.measure import Ladder, Measured
 from llama_index.tuning.app.model import TunedApp
-from llama_index.tuning.app.prose import language_of
 from llama_index.tuning.app.questions import Questions, gather
 from llama_index.tuning.app.report import AppReport, Loss, Rung
 from llama_index.tuning.app.search import Search
-from llama_index.tuning.app.see import SeenApp, look_at
+from llama_index.tuning.app.see import SeenApp, language_of, look_at
 from llama_index.tuning.artifacts import locked, remove_locked_folder
 from llama_index.tuning.base import Clock
 from llama_index.tuning.embeddings.adapter.data import Pairs

@@ -237,7 +237,7 @@ def told(means: Mapping[str, float], kept: str, tuned: float) -> str:
         tuned: the tuned re-ranker's metric.
     """
     retriever = means[str(retriever_order().details["name"])]
-    without = "" if kept == "no re-ranker" else f" → {means[kept]:.3f} with {kept}, untuned"
+    without = "" if kept == "no re-ranker" else f" → {means[kept]:.3f} with {kept}"
     added = tuned - means[kept]
     return f"{PRIMARY}: your retriever {retriever:.3f}{without}; tuned {tuned:.3f}, " + (
         f"of which tuning adds {added:+.3f}"

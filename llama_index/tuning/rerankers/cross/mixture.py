@@ -162,7 +162,8 @@ def compared(
         return mixture.scores(logits, cut, lists)
 
     light = Baseline(str(mixture.light.details["name"]), mixture.light)
-    found = compare(whole, maker, scores, [*baselines, light], options)
+    # First: what a transformer adds nothing to is served without it.
+    found = compare(whole, maker, scores, [light, *baselines], options)
     alone = ", ".join(f"{transformer_alone(whole, logits, d):.3f} at {d}" for d in depths)
     note = (
         f"the transformer alone has nDCG@10 of {alone} candidates; its share of the score is "

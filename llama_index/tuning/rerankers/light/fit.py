@@ -260,7 +260,7 @@ def ratio_error(hits: Float64, owner: Ints) -> float:
 
 
 INNER_FOLDS = 3
-FREEDOMS = (0.003, 0.03, 0.3, 3.0)
+FREEDOMS = (0.03, 0.3, 3.0)
 """How far weights may move from the prior; the cross-fitted best is taken."""
 
 

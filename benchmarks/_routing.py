@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from llama_index.tuning.base import Clock
 from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.demo import minilm
 from llama_index.tuning.routers.data import JudgeData, embed
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.run import Clock, Run, train
+from llama_index.tuning.routers.run import Run, train
 from llama_index.tuning.vectors.embedder import Embedder
 
 

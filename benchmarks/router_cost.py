@@ -18,11 +18,11 @@ from llama_index.core.selectors import EmbeddingSingleSelector
 from llama_index.core.tools import ToolMetadata
 
 from llama_index.tuning import TunedSelector
+from llama_index.tuning.base import Clock
 from llama_index.tuning.demo import minilm
 from llama_index.tuning.routers.fit import Setting, fit_all, one_thread
 from llama_index.tuning.routers.linear import Rows, fit
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.run import Clock
 
 
 class Ready(MockEmbedding):

@@ -13,7 +13,6 @@ from llama_index.core.tools import QueryEngineTool
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset
 from llama_index.tuning.generate.routing import generate_routing_examples
-from llama_index.tuning.routers import RouterOptions
 
 TEXTS = {
     "billing": "Invoices are sent on the first of the month. Cards and transfers are accepted for "
@@ -55,7 +54,7 @@ def main(embed_model: BaseEmbedding | None = None) -> str:
     engines = tools()
     sentences = generate_routing_examples(engines)  # from each tool's own documents
     data = sentences.extend(RoutingDataset.from_metadata(engines, QUESTIONS))
-    tuning = RouterFinetuneEngine(data, model, options=RouterOptions(accept="always"))
+    tuning = RouterFinetuneEngine(data, model, accept="always")
     print(tuning.finetune())
     router = RouterQueryEngine(
         selector=tuning.get_finetuned_model(), query_engine_tools=engines, llm=MockLLM()

@@ -1,9 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from llama_index.tuning.cli import router
+from llama_index.tuning.cli.app import run as command
+from tests.conftest import TableEmbedding
 from tests.routers.conftest import world
 
 
@@ -30,3 +33,35 @@ def test_tune_evaluate_and_route(files):
     assert "orders" in run("route", "orders question 3", "--router", out)
     found = json.loads(run("route", "orders question 3", "--router", out, "--json"))
     assert found["names"][0] == "orders"
+
+
+def test_after_a_refusal_the_folder_says_so_and_where_the_router_lies(files, monkeypatch, capsys):
+    monkeypatch.setattr(router, "embedding_model", lambda name: TableEmbedding({}, dim=8))
+    rows = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
+    drawn = np.random.default_rng(1).permutation([row["label"] for row in rows]).tolist()
+    data, out = str(files / "shuffled.jsonl"), files / "router"
+    lines = [json.dumps({**row, "label": name}) for row, name in zip(rows, drawn, strict=True)]
+    (files / "shuffled.jsonl").write_text("\n".join(lines))
+    assert command(["router", "tune", data, "--out", str(out)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "base kept" in printed
+    assert "the refused router lies in candidate/" in printed
+    assert {"report.json", "report.html", "tuning.json", "candidate"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert command(["router", "route", "anything", "--router", str(out)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the base selector is kept" in said
+    assert "candidate" in said
+    assert command(["router", "route", "anything", "--router", str(out / "candidate")]) == 0
+
+
+def test_a_wrong_option_is_one_line_before_any_work(files, monkeypatch, capsys):
+    data = str(files / "train.jsonl")
+    for option, value, words in (
+        ("--accept", "maybe", "unknown accept 'maybe'"),
+        ("--seed", "-1", "seed must be a whole number"),
+    ):
+        assert command(["router", "tune", data, "--out", str(files / "o"), option, value]) == 1
+        assert words in capsys.readouterr().err
+    assert not (files / "o").exists()

@@ -18,7 +18,6 @@ from llama_index.tuning import (
 )
 from llama_index.tuning.embeddings import AdapterOptions
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.stores import (
     PROBES,
@@ -119,9 +118,7 @@ def test_other_dimensions_and_damaged_signatures_are_refused():
 def test_a_router_is_refused_by_another_model(tmp_path):
     pairs = [(f"{verb} {noun} {i}", noun) for i in range(5) for verb in ("pay", "find")
              for noun in ("bills", "flats")]  # fmt: skip
-    engine = RouterFinetuneEngine(
-        RoutingDataset.from_pairs(pairs), Stateful("a"), options=RouterOptions(accept="always")
-    )
+    engine = RouterFinetuneEngine(RoutingDataset.from_pairs(pairs), Stateful("a"), accept="always")
     engine.finetune()
     engine.get_finetuned_model().save(tmp_path / "r")
     assert TunedSelector.load(tmp_path / "r", Stateful("a")).predict("pay bills").names

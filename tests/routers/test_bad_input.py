@@ -133,7 +133,6 @@ def test_a_bad_validation_set_is_refused(held_out, words):
         ({"description_weight": -1}, "description_weight must be a number >= 0"),
         ({"description_weight": "1"}, "description_weight must be a number >= 0"),
         ({"keep_examples": -1}, "keep_examples must be a whole number"),
-        ({"accept": "yes"}, "unknown accept 'yes'"),
         ({"seed": -1}, "seed must be a whole number"),
     ],
 )

@@ -9,9 +9,10 @@ from llama_index.core.selectors import EmbeddingSingleSelector
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
 from llama_index.tuning.datasets.routing import RoutingExample
-from llama_index.tuning.errors import NotFinetunedError
+from llama_index.tuning.errors import ArtifactError, NotFinetunedError
 from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.report import RouterReport
+from tests.conftest import TableEmbedding
 from tests.routers.conftest import NAMES, world
 
 
@@ -66,7 +67,54 @@ def test_shuffled_labels_gain_nothing_and_the_base_is_kept(caplog):
     report = engine.finetune()
     assert not report.accepted
     assert isinstance(engine.get_finetuned_model(), EmbeddingSingleSelector)
-    assert 'accept="always" would override' in caplog.text
+    assert "the base selector is kept: no gain" in caplog.text
+
+
+def test_a_refused_router_lies_beside_a_note_that_says_what_was_kept(tmp_path):
+    dataset, _ = world(per_choice=4)
+    noise = TableEmbedding({}, dim=8)
+    mine = Oracle({})
+    engine = RouterFinetuneEngine(
+        dataset,
+        noise,
+        options=RouterOptions(words=False),
+        model_output_path=tmp_path / "router",
+    )
+    assert not engine.finetune().accepted
+    engine.save(tmp_path / "copy")
+    for folder in (tmp_path / "router", tmp_path / "copy"):
+        assert RouterReport.from_json(folder / "report.json") == engine.report
+        with pytest.raises(ArtifactError, match=r"base selector is kept .* lies in .*candidate"):
+            TunedSelector.load(folder, noise)
+        assert TunedSelector.load(folder / "candidate", noise).predict("anything").names
+    engine.base_selector = mine
+    assert engine.get_finetuned_model() is mine
+
+
+def test_an_update_writes_the_folder_anew(tmp_path):
+    dataset, model = world()
+    engine = RouterFinetuneEngine(
+        dataset, model, accept="always", model_output_path=tmp_path / "router"
+    )
+    engine.finetune()
+    old = TunedSelector.load(tmp_path / "router", model).model.fingerprint
+    report = engine.update([RoutingExample("orders question 1 again", ("orders",))])
+    again = TunedSelector.load(tmp_path / "router", model)
+    assert again.model.fingerprint != old
+    assert again.model.details["data"]["examples"] == report.data["examples"] == len(dataset) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"embed_model": "minilm"}, "embed_model must be a BaseEmbedding, got str"),
+        ({"base_selector": "llm"}, "base_selector must be a BaseSelector, got str"),
+        ({"defer_to": 3}, "defer_to must be a BaseSelector, got int"),
+    ],
+)
+def test_wrong_parts_are_refused_by_the_constructor(arguments, words):
+    with pytest.raises(TypeError, match=words):
+        RouterFinetuneEngine(world()[0], **arguments)
 
 
 def test_every_text_is_embedded_once():
@@ -80,7 +128,7 @@ def test_the_same_seed_gives_the_same_router():
     routers = []
     for _ in range(2):
         dataset, model = world(noise=1.2)
-        engine = RouterFinetuneEngine(dataset, model, options=RouterOptions(accept="always"))
+        engine = RouterFinetuneEngine(dataset, model, accept="always")
         engine.finetune()
         routers.append(engine.get_finetuned_model().model.fingerprint)
     assert routers[0] == routers[1]
@@ -100,7 +148,7 @@ def test_update_embeds_only_what_is_new_and_knows_the_new_choice():
         {name: dataset.choices[name] for name in NAMES},
         [e for e in dataset.examples if e.choices != ("billing",)],
     )
-    engine = RouterFinetuneEngine(old, model, options=RouterOptions(accept="always"))
+    engine = RouterFinetuneEngine(old, model, accept="always")
     engine.finetune()
     model.calls.clear()
     fresh = [e for e in dataset.examples if e.choices == ("billing",)]
@@ -134,7 +182,7 @@ def test_wrong_labels_are_weighed_down():
     for row in wrong:
         pairs[row] = (pairs[row][0], NAMES[(NAMES.index(pairs[row][1]) + 1) % 4])
     noisy = RoutingDataset.from_pairs(pairs, choices=dataset.choices)
-    engine = RouterFinetuneEngine(noisy, model, options=RouterOptions(accept="always"))
+    engine = RouterFinetuneEngine(noisy, model, accept="always")
     report = engine.finetune()
     assert report.summary["label_noise"] == pytest.approx(1 / 8, abs=0.05)
     assert any("labels look wrong" in note for note in report.notes)
@@ -159,8 +207,10 @@ def test_out_of_scope_examples_are_measured_and_never_trained_on():
 def test_a_deferral_selector_is_measured_on_the_least_certain_queries_only():
     dataset, model = world(noise=1.6, per_choice=20)
     oracle = Oracle({e.query: e.choices[0] for e in dataset.examples})
-    options = RouterOptions(accept="always", target_accuracy=0.95, words=False)
-    engine = RouterFinetuneEngine(dataset, model, options=options, defer_to=oracle, max_deferred=30)
+    options = RouterOptions(target_accuracy=0.95, words=False)
+    engine = RouterFinetuneEngine(
+        dataset, model, options=options, accept="always", defer_to=oracle, max_deferred=30
+    )
     report = engine.finetune()
     assert oracle.calls == 30
     shares = {point.share: point.accuracy for point in report.deferral}

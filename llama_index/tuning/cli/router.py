@@ -8,7 +8,15 @@ from typing import Literal, cast
 
 import typer
 
-from llama_index.tuning.cli.common import console, print_json, show_report
+from llama_index.tuning.cli.common import (
+    ACCEPT,
+    CACHE,
+    JSON,
+    SEED,
+    console,
+    print_json,
+    show_report,
+)
 from llama_index.tuning.cli.models import HELP, embedding_model
 from llama_index.tuning.datasets.routing import RoutingDataset
 
@@ -19,8 +27,6 @@ app = typer.Typer(
 _DATA = typer.Argument(help="Dataset: JSON Lines of query and label, or a JSON file.", exists=True)
 _LABELS = typer.Option(None, help="Descriptions, {name: text}; labels.json beside the data.")
 _ROUTER = typer.Option(..., help="Folder of a tuned router.", exists=True)
-_CACHE = typer.Option(None, help="File that keeps vectors between runs.")
-_JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
 @app.command("tune")
@@ -33,39 +39,36 @@ def tune(
         None, help="Dataset to measure on; cross-fitting without.", exists=True
     ),
     balanced: bool = typer.Option(False, help="Weigh the choices equally."),
-    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
-    seed: int = typer.Option(0, help="Seed of the run."),
-    vector_cache: Path | None = _CACHE,
-    json: bool = _JSON,
+    accept: str = ACCEPT,
+    seed: int = SEED,
+    vector_cache: Path | None = CACHE,
+    json: bool = JSON,
 ) -> None:
     """Tune a router; the folder OUT loads with TunedSelector.load(OUT, embed_model)."""
-    from llama_index.tuning.artifacts import check_writable
     from llama_index.tuning.routers.engine import RouterFinetuneEngine
     from llama_index.tuning.routers.options import RouterOptions
-    from llama_index.tuning.routers.selector import TunedSelector
 
-    check_writable(out)
     dataset = RoutingDataset.load(data, labels=labels)
-    engine = RouterFinetuneEngine(
+    report = RouterFinetuneEngine(
         dataset,
         embedding_model(model),
-        options=RouterOptions(balanced=balanced, accept=cast(Literal["gain"], accept), seed=seed),
+        options=RouterOptions(balanced=balanced, seed=seed),
         val_dataset=RoutingDataset.load(validation, labels=_same(validation, dataset))
         if validation
         else None,
+        accept=cast(Literal["gain"], accept),
+        model_output_path=out,
         vector_cache=vector_cache,
         show_progress=not json,
+    ).finetune()
+    report.save_html(out / "report.html")
+    what = (
+        "saved to"
+        if report.accepted
+        else "the base selector is kept; the refused router lies in candidate/ of"
     )
-    report = engine.finetune()
-    selector = engine.get_finetuned_model()
-    where = "nothing was saved: the base is kept"
-    if isinstance(selector, TunedSelector):
-        selector.save(out)
-        report.save_json(out / "report.json")
-        report.save_html(out / "report.html")
-        where = f"saved to {out} (report.json and report.html in it)"
     figures = [f"{name:<22}{value:.4f}" for name, value in report.summary.items()]
-    show_report(report, json, [*figures, where])
+    show_report(report, json, [*figures, f"{what} {out} (report.json and report.html in it)"])
 
 
 @app.command("evaluate")
@@ -74,7 +77,7 @@ def evaluate(
     router: Path = _ROUTER,
     model: str = typer.Option("minilm", help=HELP),
     labels: Path | None = _LABELS,
-    json: bool = _JSON,
+    json: bool = JSON,
 ) -> None:
     """Measure a tuned router on a dataset: exact match, recall, the most frequent wrong turns."""
     from llama_index.tuning.evaluate.routing import confusions, evaluate_selector
@@ -107,7 +110,7 @@ def route(
     router: Path = _ROUTER,
     model: str = typer.Option("minilm", help=HELP),
     top: int = typer.Option(3, help="How many choices to show.", min=1),
-    json: bool = _JSON,
+    json: bool = JSON,
 ) -> None:
     """Say where a question belongs."""
     from llama_index.tuning.routers.selector import TunedSelector

@@ -15,15 +15,18 @@ from llama_index.tuning.evaluate.routing import (
     auroc,
     calibration_error,
     confusions,
+    evaluate_selector,
     macro_f1,
     out_of_scope_recall,
 )
 from llama_index.tuning.report import Gain
 from llama_index.tuning.routers.calibrate import margins
 from llama_index.tuning.routers.data import RouterData, Targets
+from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
+    from llama_index.core.base.embeddings.base import BaseEmbedding
 
 RECALLS = (3, 5)
 
@@ -130,8 +133,6 @@ class Measured:
 
     def deferred(self, selector: BaseSelector, limit: int) -> NDArray[np.float64]:
         """Whether another selector is right on the least certain queries; NaN for the others."""
-        from llama_index.tuning.evaluate.routing import evaluate_selector
-
         rows = np.argsort(self.margins, kind="stable")[:limit]
         asked = self.material.dataset.subset(self.examples[rows].tolist())
         found = np.full(len(self.examples), np.nan)
@@ -152,6 +153,39 @@ class Measured:
         total = np.bincount(targets.owner, weights=hit, minlength=targets.size)
         recall: NDArray[np.float64] = total / np.bincount(targets.owner, minlength=targets.size)
         return recall
+
+
+def base_scores(
+    measured: Measured,
+    embed_model: BaseEmbedding,
+    selector: BaseSelector | None = None,
+    show_progress: bool = False,
+) -> Float32:
+    """The base's score of each choice for the measured queries, shape `(n, choices)`.
+
+    Args:
+        measured: the queries.
+        embed_model: of the stock rule, the description nearest to the query.
+        selector: the app's own, instead: its first choice scores 1, its second 1/2, and so on.
+        show_progress: show a bar.
+    """
+    data, names = measured.material, list(measured.material.dataset.choices)
+    if selector is not None:
+        asked = data.dataset.subset(measured.examples.tolist())
+        found = evaluate_selector(selector, asked, show_progress=show_progress)
+        number = {name: row for row, name in enumerate(names)}
+        scores = np.zeros((len(asked), data.choices), dtype=np.float32)
+        for row, chosen in enumerate(found.selected):
+            for rank, name in enumerate(chosen):
+                scores[row, number[name]] = 1 / (rank + 1)
+        return scores
+    described = data.described.copy()
+    blank = np.setdiff1d(np.arange(data.choices), data.has_description)
+    if len(blank):
+        vectors = embed_model.get_text_embedding_batch([names[row] for row in blank])
+        described[blank] = unit_rows(np.asarray(vectors, dtype=np.float32))
+    nearest: Float32 = data.vectors[measured.examples] @ described.T
+    return nearest
 
 
 def scope_summary(inside: Float32, outside: Float32, recall: float) -> dict[str, float]:

@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning.gate import Accept, check_accept
-
 
 @dataclass(frozen=True, kw_only=True)
 class RouterOptions:
-    """How a router is trained, measured and deployed.
+    """How a router is trained and measured.
 
     Example:
         >>> RouterOptions(words=False, balanced=True).in_scope_recall
@@ -39,8 +37,6 @@ class RouterOptions:
     """Accuracy for which the deferral margin is chosen; none is deferred by default."""
     keep_examples: int = 50
     """Training queries kept for each choice, to name the nearest one; 0 keeps none."""
-    accept: Accept = "gain"
-    """`"gain"` keeps the base selector where no gain is shown; `"always"` does not."""
     seed: int = 0
     """The same seed gives the same router."""
 
@@ -64,7 +60,6 @@ class RouterOptions:
             raise ValueError(f"in_scope_recall must be from 0.5 to 1, got {self.in_scope_recall}")
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
             raise ValueError(f"target_accuracy must be from 0 to 1, got {self.target_accuracy}")
-        check_accept(self.accept)
 
 
 def _positive(name: str, value: object) -> None:

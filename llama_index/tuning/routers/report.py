@@ -1,7 +1,4 @@
-"""The report of a router: what every report has, and what only routers have.
-
-A finished run as a report.
-"""
+"""The report of a router: what every report has, what only routers have, and a run as one."""
 
 from __future__ import annotations
 
@@ -15,14 +12,13 @@ from numpy.typing import NDArray
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.evaluate.routing import Confusion, DeferralPoint, deferral_curve
-from llama_index.tuning.gate import decide
-from llama_index.tuning.report import FinetuneReport, installed_versions
+from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.routers.calibrate import margin_for
 from llama_index.tuning.routers.cross_fit import NOISE_TO_ACT
 from llama_index.tuning.routers.data import RouterData
 from llama_index.tuning.routers.measure import Measured, scope_summary
 from llama_index.tuning.routers.options import RouterOptions
-from llama_index.tuning.routers.run import Clock, Run, scores_of
+from llama_index.tuning.routers.run import Run, scores_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,17 +104,11 @@ def write_report(
     held_out: RouterData | None,
     measured: Measured,
     options: RouterOptions,
-    clock: Clock,
     *,
     base_scores: Float32,
     deferred: NDArray[np.float64] | None,
 ) -> tuple[RouterReport, float]:
-    """The report, and the margin for deferral that it recommends."""
-    gains = measured.gains(base_scores, options.seed)
-    beyond = measured.over_frequencies(options.seed)
-    verdict = decide(
-        "accuracy", gains["accuracy"], also={FREQUENCIES: beyond}, accept=options.accept
-    )
+    """The report, without a verdict, and the margin for deferral that it recommends."""
     correct = measured.correct
     margin = run.model.margin
     if deferred is not None:
@@ -126,19 +116,15 @@ def write_report(
     scope, scope_note = _scope(run, material, held_out, measured, options)
     report = RouterReport(
         title="router",
-        method=_method(run, held_out),
+        method="cross-fitting" if held_out is None else "validation queries",
         primary="accuracy",
-        gains=gains,
-        slices={FREQUENCIES: {"accuracy": beyond}},
+        gains=measured.gains(base_scores, options.seed),
+        slices={FREQUENCIES: {"accuracy": measured.over_frequencies(options.seed)}},
         also_shown=[FREQUENCIES],
-        accepted=verdict.accepted,
-        reason=verdict.reason,
         data=_data(run, material, measured, margin),
         options=asdict(options),
         seed=options.seed,
-        seconds=clock.seconds,
         notes=[*scope_note, *_notes(run, material, options)],
-        versions=installed_versions("numpy", "scipy", "scikit-learn"),
         summary={**measured.summary(base_scores), **scope, "label_noise": run.noise},
         choices=list(material.dataset.choices),
         matrix=measured.matrix(),
@@ -146,12 +132,6 @@ def write_report(
         deferral=deferral_curve(measured.margins, correct, deferred),
     )
     return report, margin
-
-
-def _method(run: Run, held_out: RouterData | None) -> str:
-    if held_out is not None:
-        return "validation queries"
-    return "cross-fitting"
 
 
 def _scope(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning._running import progress
+from llama_index.tuning.base import Clock
 from llama_index.tuning.routers.calibrate import (
     margin_for,
     margins,
@@ -33,20 +31,6 @@ from llama_index.tuning.routers.measure import Measured
 from llama_index.tuning.routers.model import Kept, Lexicon, RouterModel, probabilities
 from llama_index.tuning.routers.new_choices import HeldOut, hold_out
 from llama_index.tuning.routers.options import RouterOptions
-
-
-@dataclass
-class Clock:
-    """Seconds of each step."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time a block."""
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - began, 3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
-"""A router's folder: written atomically, read without pickle."""
+"""A router's folder, which is read without pickle."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ KIND = "router"
 _PLAIN = ("sharpness", "threshold", "margin", "several", "base_model", "details")
 
 
-def save_router(model: RouterModel, path: artifacts.PathLike, settings: dict[str, Any]) -> None:
-    """Write the folder; `settings` are the selector's own."""
+def write_router(model: RouterModel, folder: Path, settings: dict[str, Any]) -> None:
+    """Fill a folder that exists; `settings` are the selector's own."""
     config: dict[str, Any] = {name: getattr(model, name) for name in _PLAIN}
     config |= {
         "choices": [list(item) for item in model.choices.items()],
@@ -41,8 +42,7 @@ def save_router(model: RouterModel, path: artifacts.PathLike, settings: dict[str
     }
     if model.lexicon is not None and model.words is not None:
         tensors |= {"words": model.words, "idf": model.lexicon.idf}
-    with artifacts.replacing_folder(path) as folder:
-        artifacts.write_component(folder, KIND, config, tensors, _card(model))
+    artifacts.write_component(folder, KIND, config, tensors, _card(model))
 
 
 def load_router(path: artifacts.PathLike) -> tuple[RouterModel, dict[str, Any]]:

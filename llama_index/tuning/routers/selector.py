@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.artifacts import PathLike, replacing_folder
 from llama_index.tuning.errors import ArtifactError, DatasetError, OutOfScopeError
 from llama_index.tuning.routers.choice_matching import (
     ChoiceMatcher,
@@ -32,7 +33,7 @@ from llama_index.tuning.routers.choice_matching import (
     texts_to_embed,
 )
 from llama_index.tuning.routers.model import RouterModel, probabilities, top_two
-from llama_index.tuning.routers.saved import load_router, save_router
+from llama_index.tuning.routers.saved import load_router, write_router
 from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
 
 if TYPE_CHECKING:
@@ -89,11 +90,8 @@ class TunedSelector(BaseSelector):
     Example:
         >>> from llama_index.core import MockEmbedding
         >>> from llama_index.tuning import RouterFinetuneEngine, RoutingDataset
-        >>> from llama_index.tuning.routers import RouterOptions
         >>> data = RoutingDataset.from_pairs([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
-        >>> engine = RouterFinetuneEngine(
-        ...     data, MockEmbedding(embed_dim=3), options=RouterOptions(accept="always")
-        ... )
+        >>> engine = RouterFinetuneEngine(data, MockEmbedding(embed_dim=3), accept="always")
         >>> _ = engine.finetune()
         >>> selector = engine.get_finetuned_model()
         >>> len(selector.predict("a").names)
@@ -261,8 +259,13 @@ class TunedSelector(BaseSelector):
 
     def save(self, path: PathLike) -> None:
         """Write the selector's folder, atomically, without pickle; `load` reads it."""
+        with replacing_folder(path) as folder:
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Fill a folder that exists; `save` puts it in its place."""
         settings = {"multi": self.multi, "clauses": self.clauses, "fallback": self.fallback}
-        save_router(self.model, path, settings)
+        write_router(self.model, folder, settings)
 
     @classmethod
     def load(
@@ -282,7 +285,8 @@ class TunedSelector(BaseSelector):
             **changes: `multi`, `clauses` or `fallback`, in place of the saved one.
 
         Raises:
-            ArtifactError: no router, damaged, edited, or tuned on another model.
+            ArtifactError: no router, damaged, edited, or tuned on another model; or an engine
+                kept the base there, and the message says where the refused router lies.
         """
         unknown = sorted(set(changes) - {"multi", "clauses", "fallback"})
         if unknown:

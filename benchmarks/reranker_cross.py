@@ -71,7 +71,8 @@ def main() -> None:
         start = time.process_time()
         report = engine.finetune()
         spent = time.process_time() - start
-        alone = TunedReranker(str(Path(folder) / "cross"), device="cpu")
+        where = Path(folder) / "cross" / ("" if report.accepted else "candidate")
+        alone = TunedReranker(str(where), device="cpu")
     print(f"{len(learn)} training queries, {len(measured)} test queries; {spent:.0f} CPU s in all")
     print(f"seconds {report.seconds}; fusion weight {report.data['fusion_weight']}")
     print("held-out nDCG@10 while training:")

@@ -36,9 +36,8 @@ with tempfile.TemporaryDirectory() as folder:
     )
     report = engine.finetune()
     print(report)
-    reranker = engine.get_finetuned_model()
-    reranker.save(Path(folder) / "kept")  # whichever the gate kept
-    tuned = retriever.with_reranker(load_reranker(Path(folder) / "kept"))
+    # Whichever the gate kept; a refused cross-encoder lies in candidate/ there.
+    tuned = retriever.with_reranker(load_reranker(Path(folder) / "cross_encoder"))
 
 question = "how do i write a string over several lines"
 for item in tuned.retrieve(question):

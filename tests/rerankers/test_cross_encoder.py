@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from llama_index.tuning import (
     RelevanceDataset,
     TunedReranker,
     TunedRetriever,
+    load_reranker,
 )
 from llama_index.tuning.errors import ArtifactError, DatasetError, NotFinetunedError
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder, predict
@@ -102,6 +104,10 @@ def test_a_light_reranker_of_the_same_queries_has_to_be_beaten(data, tiny, tmp_p
     assert "against light re-ranker of the same queries" in report.slices
     assert "base: light re-ranker of the same queries" in report.reason
     assert not report.accepted
+    again = load_reranker(tmp_path / "out")
+    assert again.details["name"] == "light re-ranker of the same queries"
+    refused = TunedReranker.load(tmp_path / "out" / "candidate", device="cpu")
+    assert refused.details["accepted"] is False
     kept = tuning.get_finetuned_model(min_score=0.2)  # calibrated, though it is the base
     assert kept.details["name"] in report.reason
     assert isinstance(kept, LightReranker)
@@ -206,7 +212,8 @@ def test_resuming_equals_never_having_stopped(data, tiny, tmp_path):
     assert killed.returncode == -9, killed.stderr[-2000:]
     assert (tmp_path / "killed.checkpoints" / "checkpoint-3").is_dir()
     engine(data, tiny, out, {"max_steps": 6, "resume": True}).finetune()
-    one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "killed"))
+    where = Path("candidate") / "model.safetensors"  # it learnt nothing in so few steps
+    one, other = (load_file(tmp_path / name / where) for name in ("whole", "killed"))
     for name, weights in one.items():
         np.testing.assert_array_equal(weights, other[name])
 
@@ -234,7 +241,8 @@ def test_two_processes_train_together(data, tiny, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert TunedReranker.load(tmp_path / "out", device="cpu").details["model_id"]
+    found = TunedReranker.load(tmp_path / "out" / "candidate", device="cpu")
+    assert found.details["model_id"]
 
 
 def test_rows_hold_hard_and_random_negatives_and_their_weight(data):
@@ -262,8 +270,12 @@ def test_misuse_is_named(data, shop_data, tiny, tmp_path):
         engine(data, tiny, tmp_path / "x").get_finetuned_model()
     with pytest.raises(ValueError, match=r"^dataset is a RetrievalDataset: pass retriever="):
         engine(shop_data, tiny, tmp_path / "x").finetune()
-    with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="epochs must be a whole number >= 1, got 0"):
         engine(data, tiny, tmp_path / "x", epochs=0)
+    with pytest.raises(ValueError, match=r"options\.resume needs a model_output_path"):
+        CrossEncoderFinetuneEngine(
+            data, tiny, None, options=CrossEncoderOptions(device="cpu", resume=True)
+        )
     with pytest.raises(TypeError, match="got NoisyRetriever; retriever= by name"):
         CrossEncoderFinetuneEngine(shop_data, NoisyRetriever(shop_data))
     one = RelevanceDataset.from_labels({"q": "x"}, {"a": "A", "b": "B"}, {"q": {"a": 1, "b": 0}})
@@ -278,8 +290,12 @@ def test_misuse_is_named(data, shop_data, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"options": {}}, TypeError, "options must be CrossEncoderOptions, got {}"),
-        ({"base_reranker": "bge"}, TypeError, "base_reranker must be a node postprocessor, got 'b"),
+        ({"options": {}}, TypeError, "options must be CrossEncoderOptions, got dict"),
+        (
+            {"base_reranker": "bge"},
+            TypeError,
+            "base_reranker must be a node postprocessor, got str",
+        ),
         ({"batch_size": 2.5}, ValueError, r"batch_size must be a whole number >= 1, got 2\.5"),
         ({"evaluation_steps": 0}, ValueError, "evaluation_steps must be a whole number >= 1"),
         ({"dataset": 3}, TypeError, "^dataset must be a RelevanceDataset, .*got int"),

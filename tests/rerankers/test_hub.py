@@ -9,7 +9,7 @@ import pytest
 
 from llama_index.tuning import CrossEncoderFinetuneEngine, TunedReranker
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.errors import NotFinetunedError
+from llama_index.tuning.errors import NotFinetunedError, TuningError
 from llama_index.tuning.rerankers import CrossEncoderOptions
 from tests.tiny_bert import save_tiny_bert
 
@@ -80,7 +80,7 @@ def engine(tiny, path, **arguments):
 def test_a_tuned_cross_encoder_goes_to_the_hub_and_loads_from_what_came(hub, tiny, tmp_path):
     tuning = engine(tiny, tmp_path / "out", accept="always")
     tuning.finetune()
-    assert tuning.push_to_hub("me/mine", private=True).endswith("/me/mine")
+    assert tuning.push_to_hub("me/mine", private=True).endswith("/commit/1")
     assert (hub.created["name"], hub.created["visibility"]) == ("mine", "private")
     for name, content in hub.files.items():
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_what_the_gate_refused_is_not_shipped(hub, tiny, tmp_path):
     with pytest.raises(ValueError, match="repo_id must be a name such as"):
         tuning.push_to_hub(None)
     assert not tuning.finetune().accepted
-    with pytest.raises(ValueError, match="the gate kept the base"):
+    with pytest.raises(TuningError, match="nothing is uploaded, the base re-ranker is kept"):
         tuning.push_to_hub("me/mine")
     assert hub.created is None
     loaded = tuning.get_finetuned_model(tiny, top_n=3)  # any cross-encoder, as the old one did

@@ -1,15 +1,10 @@
-"""`reranker tune`, `reranker tune-cross-encoder` and `reranker evaluate`.
-
-`reranker tune-cross-encoder`.
-
-The retriever whose candidates the re-ranker commands use.
-"""
+"""`reranker tune`, `tune-cross-encoder` and `evaluate`, and the retriever that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
@@ -39,6 +34,7 @@ if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
+    from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
     from llama_index.tuning.text.words import Analyzer
 
@@ -72,7 +68,7 @@ def tune_cross_encoder(
     vector_cache: Path | None = CACHE,
     json: bool = JSON,
 ) -> None:
-    """Tune a cross-encoder against a light re-ranker; OUT loads with TunedReranker.load(OUT)."""
+    """Tune a cross-encoder against a light re-ranker; OUT loads with load_reranker(OUT)."""
     from llama_index.tuning.artifacts import check_writable
     from llama_index.tuning.gate import check_accept
     from llama_index.tuning.rerankers.cross.engine import CrossEncoderFinetuneEngine
@@ -99,19 +95,18 @@ def tune_cross_encoder(
     engine = CrossEncoderFinetuneEngine(
         train,
         hugging_face_id(cross_encoder),
-        str(out),
+        out,
         batch_size,
         held_out,
         epochs=epochs,
-        show_progress_bar=not json,
+        show_progress=not json,
         retriever=fused if bm25 else fused.retriever,
         options=options,
         accept=cast(Literal["gain"], accept),
     )
     report = engine.finetune()
     report.save_html(out / "report.html")
-    kept = [] if report.accepted else [f"{out} holds the cross-encoder; keep to the base instead"]
-    show_report(report, json, [*kept, f"saved to {out} (report.json and report.html beside it)"])
+    show_report(report, json, [_where(out, report)])
 
 
 app = typer.Typer(
@@ -156,14 +151,13 @@ def tune(
         retriever if bm25 else retriever.retriever,
         val_dataset=held_out,
         options=options,
+        model_output_path=out,
         accept=cast(Literal["gain"], accept),
         show_progress=not json,
     )
     report = engine.finetune()
-    cast(Any, engine.get_finetuned_model()).save(out)
-    report.save_json(out / "report.json")
     report.save_html(out / "report.html")
-    show_report(report, json, [f"saved to {out} (report.json and report.html beside it)"])
+    show_report(report, json, [_where(out, report)])
 
 
 @app.command("evaluate")
@@ -207,6 +201,14 @@ def evaluate(
         print_scores(columns, {})
         console.print("re-ranked against the retriever:")
         print_scores(columns, gains)
+
+
+def _where(out: Path, report: FinetuneReport) -> str:
+    """Where what lies after a run."""
+    inside = "report.json and report.html in it"
+    if report.accepted:
+        return f"saved to {out} ({inside})"
+    return f"{out} holds the base, and the refused re-ranker in candidate/ ({inside})"
 
 
 def vector_index(

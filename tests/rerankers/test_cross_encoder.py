@@ -224,7 +224,8 @@ def test_two_processes_train_together(data, tiny, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         "import sys\n"
-        "from llama_index.tuning import *\n"
+        "from llama_index.tuning import CrossEncoderFinetuneEngine, RelevanceDataset\n"
+        "from llama_index.tuning.rerankers import CrossEncoderOptions\n"
         "data = RelevanceDataset.from_jsonl(sys.argv[1])\n"
         "options = CrossEncoderOptions(device='cpu', max_steps=4)\n"
         "CrossEncoderFinetuneEngine(\n"

@@ -14,8 +14,8 @@ import numpy as np
 from _routing import arguments, load, only, tuned
 
 from llama_index.tuning.routers.data import JudgeData
-from llama_index.tuning.routers.model import RouterModel
 from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.serving.model import RouterModel
 
 
 def predicted(model: RouterModel, test: JudgeData) -> np.ndarray:

@@ -15,8 +15,8 @@ from _routing import arguments, load, only, semantic_router, tuned
 
 from llama_index.tuning.evaluate.routing import auroc, out_of_scope_recall
 from llama_index.tuning.routers.data import JudgeData
-from llama_index.tuning.routers.model import probabilities
 from llama_index.tuning.routers.run import scores_of
+from llama_index.tuning.routers.serving.model import probabilities
 
 
 def confidences(train: JudgeData, parts: list[JudgeData]) -> list[np.ndarray]:

@@ -75,5 +75,5 @@ from .rerankers.light.model import LightReranker as LightReranker
 from .rerankers.loading import load_reranker as load_reranker
 from .rerankers.retriever.retriever import TunedRetriever as TunedRetriever
 from .routers.engine import RouterFinetuneEngine as RouterFinetuneEngine
-from .routers.selector import TunedSelector as TunedSelector
-from .routers.tools import TunedToolRetriever as TunedToolRetriever
+from .routers.serving.selector import TunedSelector as TunedSelector
+from .routers.serving.tools import TunedToolRetriever as TunedToolRetriever

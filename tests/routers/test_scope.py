@@ -8,11 +8,12 @@ import pytest
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
 from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.routers import RouterOptions, selector as selectors
+from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.calibrate import scope_threshold
 from llama_index.tuning.routers.data import RouterData, twin_groups
-from llama_index.tuning.routers.model import ScopeScores
-from llama_index.tuning.routers.recalibrate import fit_scope
+from llama_index.tuning.routers.serving import selector as selectors
+from llama_index.tuning.routers.serving.model import ScopeScores
+from llama_index.tuning.routers.serving.recalibrate import fit_scope
 from tests.conftest import TableEmbedding
 from tests.routers.conftest import NAMES, world
 

@@ -221,7 +221,7 @@ def test_many_threads_get_the_answers_of_one(selector):
 def test_vectors_of_descriptions_that_never_repeat_do_not_pile_up(
     tuned_world, selector, monkeypatch
 ):
-    monkeypatch.setattr("llama_index.tuning.routers.selector.DESCRIPTIONS", 3)
+    monkeypatch.setattr("llama_index.tuning.routers.serving.selector.DESCRIPTIONS", 3)
     for number in range(20):
         tuned_world[1].table[f"fresh {number}"] = np.ones(8)
         selector.select([f"fresh {number}", "all about orders"], "orders question 0")

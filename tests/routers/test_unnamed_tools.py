@@ -8,7 +8,7 @@ from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
 
 from llama_index.tuning import RoutingDataset
-from llama_index.tuning.routers.tools import TunedToolRetriever
+from llama_index.tuning.routers.serving.tools import TunedToolRetriever
 
 FEES, CARDS = "Questions about fees", "Questions about cards"
 

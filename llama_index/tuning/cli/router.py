@@ -81,7 +81,7 @@ def evaluate(
 ) -> None:
     """Measure a tuned router on a dataset: exact match, recall, the most frequent wrong turns."""
     from llama_index.tuning.evaluate.routing import confusions, evaluate_selector
-    from llama_index.tuning.routers.selector import TunedSelector
+    from llama_index.tuning.routers.serving.selector import TunedSelector
 
     dataset = RoutingDataset.load(data, labels=labels)
     selector = TunedSelector.load(router, embedding_model(model))
@@ -113,7 +113,7 @@ def route(
     json: bool = JSON,
 ) -> None:
     """Say where a question belongs."""
-    from llama_index.tuning.routers.selector import TunedSelector
+    from llama_index.tuning.routers.serving.selector import TunedSelector
 
     found = TunedSelector.load(router, embedding_model(model)).predict(question)
     if json:

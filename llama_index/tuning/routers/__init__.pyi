@@ -1,5 +1,5 @@
 from .engine import RouterFinetuneEngine as RouterFinetuneEngine
 from .options import RouterOptions as RouterOptions
 from .report import RouterReport as RouterReport
-from .selector import TunedSelector as TunedSelector
-from .tools import TunedToolRetriever as TunedToolRetriever
+from .serving.selector import TunedSelector as TunedSelector
+from .serving.tools import TunedToolRetriever as TunedToolRetriever

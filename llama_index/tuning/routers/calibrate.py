@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.routers.data import RouterData, Targets
-from llama_index.tuning.routers.model import ScopeScores, probabilities
 from llama_index.tuning.routers.new_choices import HeldOut
+from llama_index.tuning.routers.serving.model import ScopeScores, probabilities
 
 SINGLES = 2000
 """Queries, and pairs of queries, on which the number of choices is tried."""

@@ -24,8 +24,8 @@ from llama_index.tuning.routers.data import (
 )
 from llama_index.tuning.routers.fit import Setting, build_lexicon, fit_rows
 from llama_index.tuning.routers.linear import Rows, Solution
-from llama_index.tuning.routers.model import Lexicon
 from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.serving.model import Lexicon
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

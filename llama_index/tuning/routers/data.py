@@ -13,7 +13,7 @@ from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.routers.linear import Rows
-from llama_index.tuning.routers.model import Lexicon, probabilities
+from llama_index.tuning.routers.serving.model import Lexicon, probabilities
 from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:

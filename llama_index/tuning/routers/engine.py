@@ -22,10 +22,10 @@ from llama_index.tuning.text.words import normalise
 if TYPE_CHECKING:
     from llama_index.tuning.report import FinetuneReport
     from llama_index.tuning.routers.data import RouterData
-    from llama_index.tuning.routers.model import RouterModel
     from llama_index.tuning.routers.report import RouterReport
     from llama_index.tuning.routers.run import Run
-    from llama_index.tuning.routers.selector import TunedSelector
+    from llama_index.tuning.routers.serving.model import RouterModel
+    from llama_index.tuning.routers.serving.selector import TunedSelector
 
 
 class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
@@ -193,7 +193,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
 
     def _selector(self, report: FinetuneReport, **arguments: Any) -> TunedSelector:
         """What was learnt, and how it came about."""
-        from llama_index.tuning.routers.selector import TunedSelector
+        from llama_index.tuning.routers.serving.selector import TunedSelector
 
         assert self._model is not None
         details = {

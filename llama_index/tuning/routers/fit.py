@@ -11,8 +11,8 @@ import numpy as np
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.routers.data import RouterData, training_rows
 from llama_index.tuning.routers.linear import Rows, Solution, fit
-from llama_index.tuning.routers.model import Lexicon
 from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.serving.model import Lexicon
 
 MAX_TERMS = 4000
 MAX_WORD_WEIGHTS = 400_000

@@ -11,8 +11,8 @@ from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.routers.data import RouterData, stratified_folds, training_rows
 from llama_index.tuning.routers.fit import Setting, fit_rows
 from llama_index.tuning.routers.linear import Solution, prototypes
-from llama_index.tuning.routers.model import NewChoice, make_row
 from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.serving.model import NewChoice, make_row
 from llama_index.tuning.vectors.search import unit_rows
 
 DRAWS = 2

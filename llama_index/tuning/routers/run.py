@@ -28,9 +28,9 @@ from llama_index.tuning.routers.data import (
 from llama_index.tuning.routers.fit import Setting, fit_all, one_thread
 from llama_index.tuning.routers.linear import Solution, prototypes
 from llama_index.tuning.routers.measure import Measured
-from llama_index.tuning.routers.model import Kept, Lexicon, RouterModel, probabilities
 from llama_index.tuning.routers.new_choices import HeldOut, hold_out
 from llama_index.tuning.routers.options import RouterOptions
+from llama_index.tuning.routers.serving.model import Kept, Lexicon, RouterModel, probabilities
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from llama_index.core.tools.types import ToolMetadata
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike, replacing_folder
 from llama_index.tuning.errors import ArtifactError, DatasetError, OutOfScopeError
-from llama_index.tuning.routers.choice_matching import (
+from llama_index.tuning.routers.serving.choice_matching import (
     ChoiceMatcher,
     Key,
     OfferedChoices,
@@ -32,12 +32,12 @@ from llama_index.tuning.routers.choice_matching import (
     key_of,
     texts_to_embed,
 )
-from llama_index.tuning.routers.model import RouterModel, probabilities, top_two
-from llama_index.tuning.routers.saved import load_router, write_router
+from llama_index.tuning.routers.serving.model import RouterModel, probabilities, top_two
+from llama_index.tuning.routers.serving.saved import load_router, write_router
 from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
 
 if TYPE_CHECKING:
-    from llama_index.tuning.routers.recalibrate import ScopeFit
+    from llama_index.tuning.routers.serving.recalibrate import ScopeFit
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class TunedSelector(BaseSelector):
             DatasetError: too few queries or labels, or a router that was saved without the scores
                 to compare with.
         """
-        from llama_index.tuning.routers.recalibrate import fit_scope
+        from llama_index.tuning.routers.serving.recalibrate import fit_scope
         from llama_index.tuning.vectors.embedder import Embedder
 
         if isinstance(queries, str):

@@ -18,7 +18,7 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.routers.model import ScopeScores
+from llama_index.tuning.routers.serving.model import ScopeScores
 
 MIN_QUERIES = 100
 """Without labels."""

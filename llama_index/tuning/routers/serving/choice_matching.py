@@ -14,7 +14,7 @@ from llama_index.core.tools.types import ToolMetadata
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning.routers.model import RouterModel
+from llama_index.tuning.routers.serving.model import RouterModel
 from llama_index.tuning.text.segmentation import clauses
 from llama_index.tuning.vectors.search import unit_rows
 

@@ -11,7 +11,13 @@ import numpy as np
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.routers.model import Kept, Lexicon, NewChoice, RouterModel, ScopeScores
+from llama_index.tuning.routers.serving.model import (
+    Kept,
+    Lexicon,
+    NewChoice,
+    RouterModel,
+    ScopeScores,
+)
 
 KIND = "router"
 _PLAIN = ("sharpness", "threshold", "margin", "several", "base_model", "details")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from llama_index.core.tools.types import ToolMetadata
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike, replacing_folder
 from llama_index.tuning.errors import ArtifactError, DatasetError, OutOfScopeError
+from llama_index.tuning.routers.serving.answers import Prediction, prediction, selection
 from llama_index.tuning.routers.serving.choice_matching import (
     ChoiceMatcher,
     Key,
@@ -48,27 +49,6 @@ SURE = 4.0
 
 DESCRIPTIONS = 10_000
 """Vectors of descriptions, of choices that were not trained, that are kept."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Where a query belongs.
-
-    Attributes:
-        names: all choices, the best first.
-        probabilities: calibrated, in the same order.
-        out_of_scope: whether it belongs to none of them.
-        margin: difference of the two largest probabilities.
-        score: the best choice's logit, which decides `out_of_scope`.
-        nearest: the best choice's training query nearest to it, where one is kept.
-    """
-
-    names: list[str]
-    probabilities: list[float]
-    out_of_scope: bool
-    margin: float
-    score: float
-    nearest: str | None
 
 
 class TunedSelector(BaseSelector):
@@ -158,7 +138,7 @@ class TunedSelector(BaseSelector):
         matcher, text = self._matcher, _checked(query)
         offer = matcher.own if choices is None else self._offer(matcher, _wrapped(choices))
         vector = matcher.model.unit(self._embed_model.get_query_embedding(text))
-        return _prediction(matcher.model, offer, vector, text)
+        return prediction(matcher.model, offer, vector, text)
 
     async def apredict(
         self, query: str, choices: Sequence[MetadataType] | None = None
@@ -167,7 +147,7 @@ class TunedSelector(BaseSelector):
         matcher, text = self._matcher, _checked(query)
         offer = matcher.own if choices is None else await self._aoffer(matcher, _wrapped(choices))
         vector = matcher.model.unit(await self._embed_model.aget_query_embedding(text))
-        return _prediction(matcher.model, offer, vector, text)
+        return prediction(matcher.model, offer, vector, text)
 
     def add_choice(self, name: str, description: str = "", examples: Sequence[str] = ()) -> None:
         """Know one more choice from now on, without retraining.
@@ -357,7 +337,7 @@ class TunedSelector(BaseSelector):
             chosen = [(best, chance)]
         return SelectorResult(
             selections=[
-                _selection(model, offer, row, likely, margin, vectors[0]) for row, likely in chosen
+                selection(model, offer, row, likely, margin, vectors[0]) for row, likely in chosen
             ]
         )
 
@@ -469,47 +449,6 @@ class TunedSelector(BaseSelector):
         vectors.update((text, unit(given)) for text, given in zip(missing, fresh, strict=True))
         full = len(self._vectors) > DESCRIPTIONS  # choices that never repeat would fill the memory
         self._vectors = vectors if full else self._vectors | vectors
-
-
-def _selection(
-    model: RouterModel,
-    offer: OfferedChoices,
-    position: int,
-    chance: float,
-    margin: float,
-    vector: Float32,
-) -> SingleSelection:
-    reason = f"{offer.names[position]}: probability {chance:.2f}, margin {margin:.2f}"
-    nearest = _nearest(model, offer, position, vector)
-    if nearest is not None:
-        reason += f", nearest training query {nearest[:120]!r}"
-    elif offer.rows[position] < 0:
-        reason += ", by its description"
-    return SingleSelection(index=position, reason=reason)
-
-
-def _prediction(
-    model: RouterModel, offer: OfferedChoices, vector: Float32, text: str
-) -> Prediction:
-    scores = offer.scores(model, vector, text)
-    chances = probabilities(scores, model.sharpness)
-    order = np.argsort(-scores, kind="stable")
-    best = int(order[0])
-    return Prediction(
-        [offer.names[row] for row in order],
-        [float(chances[row]) for row in order],
-        bool(scores[best] < model.threshold),
-        top_two(scores, model.sharpness)[2],
-        float(scores[best]),
-        _nearest(model, offer, best, vector),
-    )
-
-
-def _nearest(
-    model: RouterModel, offer: OfferedChoices, position: int, vector: Float32
-) -> str | None:
-    row = int(offer.rows[position])
-    return None if row < 0 else model.kept.nearest(row, vector)
 
 
 def _wrapped(choices: Sequence[MetadataType]) -> list[ToolMetadata]:

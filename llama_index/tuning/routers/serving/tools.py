@@ -10,7 +10,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextN
 from llama_index.core.tools.types import BaseTool, ToolMetadata
 
 from llama_index.tuning.datasets.routing_sources import called
-from llama_index.tuning.routers.serving.selector import Prediction, TunedSelector
+from llama_index.tuning.routers.serving.answers import Prediction
+from llama_index.tuning.routers.serving.selector import TunedSelector
 
 
 class TunedToolRetriever(ObjectRetriever[BaseTool]):

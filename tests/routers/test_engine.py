@@ -91,6 +91,19 @@ def test_a_refused_router_lies_beside_a_note_that_says_what_was_kept(tmp_path):
     assert engine.get_finetuned_model() is mine
 
 
+def test_a_router_can_be_saved_without_any_training_query(tmp_path):
+    dataset, model = world()
+    options = RouterOptions(keep_examples=0, words=False)
+    engine = RouterFinetuneEngine(
+        dataset, model, options=options, accept="always", model_output_path=tmp_path / "router"
+    )
+    engine.finetune()
+    selector = TunedSelector.load(tmp_path / "router", model)
+    assert selector.predict("orders question 3").nearest is None
+    saved = (tmp_path / "router" / "tuning.json").read_text()
+    assert not [query for query in dataset.queries if query in saved]
+
+
 def test_an_update_writes_the_folder_anew(tmp_path):
     dataset, model = world()
     engine = RouterFinetuneEngine(

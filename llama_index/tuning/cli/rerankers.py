@@ -61,7 +61,7 @@ def tune_cross_encoder(
     lora_rank: int = typer.Option(0, help="Train low-rank updates of this rank instead."),
     max_length: int | None = typer.Option(None, help="Tokens of a pair; the model's own limit."),
     bf16: bool = typer.Option(False, help="Compute in bfloat16 while training."),
-    device: str | None = typer.Option(None, help="Where to train; a GPU where there is one."),
+    device: str | None = typer.Option(None, help="What to train on; a GPU if there is one."),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint of a killed run."),
     accept: str = ACCEPT,
     seed: int = SEED,

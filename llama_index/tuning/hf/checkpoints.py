@@ -39,7 +39,7 @@ def held(folder: Path, *, keep: bool) -> Iterator[None]:
     """Hold a run's folder of checkpoints; of several processes, the first one does.
 
     Args:
-        folder: made where it is not.
+        folder: made if it is not there.
         keep: whether it stays when the run succeeds. Where it fails, it stays if there is
             anything in it to go on from.
 
@@ -66,7 +66,7 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
     """Empty the folder for a new run, or check that its checkpoints are this run's.
 
     Args:
-        folder: of the checkpoints; made where it is not.
+        folder: of the checkpoints; made if it is not there.
         identity: what decides the weights: data, model, options. Plain JSON values.
         resume: keep what is there.
 
@@ -90,7 +90,7 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the folder's checkpoints, where there are any."""
+    """Remove the folder's checkpoints, if there are any."""
     for path in folder.glob("checkpoint-*"):
         shutil.rmtree(path)
 

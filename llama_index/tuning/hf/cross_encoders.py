@@ -1,4 +1,4 @@
-"""Cross-encoders of sentence-transformers: loading and raw outputs."""
+"""Cross-encoders of sentence-transformers: loading, raw outputs, training arguments."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_cross_encoder(
 
     Args:
         model: name or folder.
-        device: where it runs; chosen by sentence-transformers by default.
+        device: what it runs on; chosen by sentence-transformers by default.
         trust_remote_code: run code that the model brings along.
         new_head: to be trained: a model with another number of outputs gets a new head.
     """
@@ -60,7 +60,7 @@ def load_cross_encoder(
 
 
 def _outputs_of(model: Any, trust_remote_code: bool) -> int:
-    """Outputs of a classifier by its configuration; 0 where there is none."""
+    """Outputs of a classifier by its configuration; 0 if there is none."""
     from transformers import AutoConfig
 
     try:
@@ -116,11 +116,11 @@ def training_arguments(
         learning_rate: the highest.
         warmup: share of the steps, or a number of them.
         evaluation_steps: steps between two evaluations, each with a checkpoint.
-        checkpoints: at most so many are kept.
+        checkpoints: how many are kept at most.
         metric: the checkpoint that is best by it is loaded at the end; without, the last stays.
         seed: of the weights that are new, and of the order of the rows.
         device: `"cpu"` keeps to it.
-        bf16: compute in bfloat16 where that is safe.
+        bf16: compute in bfloat16 if that is safe.
         show_progress: show bars.
     """
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments

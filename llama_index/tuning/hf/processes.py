@@ -1,11 +1,4 @@
-"""Several processes of one run, as `torchrun` or `accelerate launch` starts them.
-
-What libraries do unasked: bars, and reports over the network.
-
-One model at a time: transformers patches itself while it builds one.
-
-Two threads that do so leave it patched, after which every model lacks its tied weights.
-"""
+"""Several processes of one run, as `torchrun` starts them, and what libraries do unasked."""
 
 from __future__ import annotations
 
@@ -21,7 +14,7 @@ T = TypeVar("T")
 
 
 def join_processes(device: str | None) -> None:
-    """Connect the processes, by gloo on a CPU and by NCCL on GPUs, where there are several."""
+    """Connect the processes, by gloo on a CPU and by NCCL on GPUs, if there are several."""
     if process_count() == 1:
         return
     import torch
@@ -42,7 +35,7 @@ def on_main(work: Callable[[], T]) -> T:
     """What the main process makes, in all of them; the others wait for it.
 
     Raises:
-        TuningError: in the others, where the main process fails.
+        TuningError: in the others, if the main process fails.
     """
     if process_count() == 1:
         return work()
@@ -64,7 +57,7 @@ def on_main(work: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def no_bars() -> Iterator[None]:
-    """None of them in the block; afterwards as it was."""
+    """No progress bars inside the block; afterwards they are as they were."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -96,3 +89,5 @@ def no_telemetry() -> Iterator[None]:
 
 
 BUILDING = ThreadLock()
+"""Held while a model is built: transformers patches itself meanwhile, and two threads that do so at
+once leave it patched, after which every model lacks its tied weights."""

@@ -28,8 +28,8 @@ class DurableCheckpoints:
 
     Attributes:
         loadable: whether a checkpoint is also a model folder that loads by itself.
-        tolerance: a checkpoint before the last is kept only where its metric is better by more.
-        kept: step of the checkpoint whose weights remained, where one was chosen.
+        tolerance: a checkpoint before the last is kept only if its metric is better by more.
+        kept: step of the checkpoint whose weights remained, if one was chosen.
     """
 
     loadable = False
@@ -103,7 +103,7 @@ def train(
         trainer: it writes its checkpoints to `folder`.
         folder: of the checkpoints.
         identity: what a checkpoint must have come from to go on from it; see `prepare`.
-        resume: go on, where there is something to go on from.
+        resume: go on, if there is something to go on from.
 
     Returns:
         The training curve.

@@ -203,7 +203,7 @@ def _own_ids(part: BaseRetriever) -> list[str]:
 
 
 def _chosen_ids(part: BaseRetriever) -> frozenset[str] | None:
-    """The ids that a retriever was given, where they are fewer than its index has.
+    """The ids that a retriever was given, if they are fewer than its index has.
 
     By default LlamaIndex gives those that the index had when the retriever was made.
     """

@@ -1,12 +1,7 @@
-"""What every re-ranker does around its scores.
+"""What every re-ranker does around its scores, and what it has to know of the app's retriever.
 
-The nodes of an index, from its docstore or from a vector store that keeps the texts.
-
-Retrievers whose scores are distances: the smaller, the better.
-
-Some vector stores hand them on as they are, such as FAISS and Qdrant with Euclidean distance.
-
-Which embedding model a retriever asks.
+That is: the nodes of its index, its embedding model, and whether its scores are distances, the
+smaller the better: FAISS, and Qdrant with Euclidean distance, hand these on as they are.
 """
 
 from __future__ import annotations
@@ -97,7 +92,7 @@ class CalibratedReranker(BaseNodePostprocessor):
     @property
     @abstractmethod
     def analyzer(self) -> Analyzer | None:
-        """What splits texts into words, where the scores look at words."""
+        """What splits texts into words, if the scores look at words."""
 
     # Not abstract, as what follows: LlamaIndex would trace each override as a step of its own.
     def raw_scores(
@@ -210,7 +205,7 @@ def each_once(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
 
 
 def metadata_text(value: Any) -> str:
-    """A metadata value as text; empty where there is none."""
+    """A metadata value as text; empty if there is none."""
     return "" if value is None else str(value)
 
 
@@ -226,7 +221,7 @@ def similar_first(nodes: Sequence[NodeWithScore]) -> Sequence[NodeWithScore]:
 
 
 def node_scores(nodes: Sequence[NodeWithScore]) -> list[float]:
-    """The retriever's scores, NaN where it gave none."""
+    """The retriever's scores, NaN if it gave none."""
     return [np.nan if item.score is None else float(item.score) for item in nodes]
 
 
@@ -339,12 +334,12 @@ def _tell() -> None:
 
 
 def embedding_model(retriever: Any) -> BaseEmbedding | None:
-    """A vector retriever's embedding model; `None` where it has none."""
+    """A vector retriever's embedding model; `None` if it has none."""
     model = getattr(retriever, "_embed_model", None)
     return model if isinstance(model, BaseEmbedding) else None
 
 
 def embedding_name(retriever: Any) -> str | None:
-    """The name of a vector retriever's embedding model; `None` where it has none."""
+    """The name of a vector retriever's embedding model; `None` if it has none."""
     model = embedding_model(retriever)
     return None if model is None else base_name(model)

@@ -27,7 +27,7 @@ class RouterData:
     Attributes:
         dataset: the texts.
         vectors: of the queries, unit length, shape `(n, dim)`.
-        described: of the descriptions, unit length, shape `(choices, dim)`; zero where a choice
+        described: of the descriptions, unit length, shape `(choices, dim)`; zero if a choice
             has none.
         owner: example of each label, shape `(labels,)`: one for each choice of an example.
         labels: the choice, shape `(labels,)`.

@@ -111,7 +111,7 @@ class Measured:
         }
 
     def truth(self, scores: Float32) -> Ints:
-        """One right choice of each query: the predicted one where that is right, else the first."""
+        """One right choice of each query: the predicted one if that is right, else the first."""
         targets, predicted = self.targets, scores.argmax(axis=1)
         first = np.zeros(targets.size, dtype=np.int64)
         first[targets.owner[::-1]] = targets.labels[::-1]

@@ -164,7 +164,7 @@ class _Scored:
 
 
 def _best(trials: list[list[_Scored]]) -> NewChoice:
-    """The stretch and bias with the best mean of old and new, where the old lose little."""
+    """The stretch and bias with the best mean of old and new, if the old lose little."""
     candidates = []
     for number, stretch in enumerate(STRETCHES):
         parts = [trial[number] for trial in trials]

@@ -19,7 +19,7 @@ class RouterOptions:
     tau: float | Literal["auto"] = "auto"
     """Variance of the weights' prior: larger fits closer; `"auto"` chooses by cross-fitting."""
     words: bool | Literal["auto"] = "auto"
-    """Use the query's words beside its vector; `"auto"` where cross-fitting says that it helps."""
+    """Use the query's words beside its vector; `"auto"` if cross-fitting says that it helps."""
     balanced: bool = False
     """Weigh the choices equally, however many examples each has."""
     robust: bool = True
@@ -29,8 +29,6 @@ class RouterOptions:
     """How many examples a description counts as; 0 leaves descriptions out of the training."""
     folds: int = 5
     """Parts of the data in cross-fitting, at least 2; no more than examples of a typical choice."""
-    max_cross_fit: int = 20_000
-    """Cross-fitting looks at no more examples than this; the final fit sees all."""
     in_scope_recall: float = 0.95
     """Share of in-scope queries that must pass the out-of-scope threshold, between 0 and 1."""
     target_accuracy: float | None = None
@@ -49,7 +47,6 @@ class RouterOptions:
             if not isinstance(flag, bool):
                 raise ValueError(f"{name} must be True or False, got {flag!r}")
         _whole("folds", self.folds, 2)
-        _whole("max_cross_fit", self.max_cross_fit, 20)
         _whole("keep_examples", self.keep_examples, 0)
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")

@@ -165,7 +165,7 @@ def _notes(run: Run, material: RouterData, options: RouterOptions) -> list[str]:
         elif options.robust:
             act = "counting them less did not help"
         else:
-            act = "robust=True would count them less, where that helps"
+            act = "robust=True would count them less, if that helps"
         notes.append(f"about {run.noise:.0%} of the labels look wrong; {act}")
     few = [name for name, count in material.dataset.class_counts().items() if count < 3]
     if few:

@@ -32,6 +32,9 @@ from llama_index.tuning.routers.new_choices import HeldOut, hold_out
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.serving.model import Kept, Lexicon, RouterModel, probabilities
 
+MAX_CROSS_FIT = 20_000
+"""Cross-fitting looks at no more examples than this; the final fit sees all."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -70,7 +73,7 @@ def train(
     Args:
         material: the data.
         options: the options.
-        clock: where the seconds go.
+        clock: notes the seconds of each step.
         base_model: name of the embedding model.
         before: a run on fewer examples to go on from; its setting is kept.
         show_progress: show a bar over the folds.
@@ -188,9 +191,9 @@ def _kept(material: RouterData, options: RouterOptions) -> Kept:
 
 
 def _sampled(material: RouterData, options: RouterOptions) -> Ints:
-    """The examples to cross-fit: at most `max_cross_fit`, drawn from each choice alike."""
+    """The examples to cross-fit: at most `MAX_CROSS_FIT`, drawn from each choice alike."""
     inside = material.in_scope
-    if len(inside) <= options.max_cross_fit:
+    if len(inside) <= MAX_CROSS_FIT:
         return np.arange(len(material.dataset))
     draw = np.random.default_rng(options.seed)
     first = material.labels[np.searchsorted(material.owner, inside)]
@@ -198,7 +201,7 @@ def _sampled(material: RouterData, options: RouterOptions) -> Ints:
     for choice in np.unique(first):
         rows = draw.permutation(np.flatnonzero(first == choice))
         keys[rows] = np.arange(len(rows)) / len(rows)
-    kept: Ints = np.sort(inside[np.argsort(keys, kind="stable")[: options.max_cross_fit]])
+    kept: Ints = np.sort(inside[np.argsort(keys, kind="stable")[:MAX_CROSS_FIT]])
     return kept
 
 

@@ -1,6 +1,6 @@
-"""How a cross-encoder's score is mixed with another: chosen on queries that neither learnt from.
+"""How a cross-encoder's score is mixed with another, and how the mixture does against baselines.
 
-A tuned cross-encoder, mixed as it will be served, against the baselines.
+The mixture is chosen on queries that neither score learnt from.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class TunedReranker(CalibratedReranker):
             deviations of the list; what was learnt by default.
         partner: the light re-ranker that gives the other score; the retriever's score by default.
         batch_size: pairs a batch.
-        device: where the model runs; chosen by sentence-transformers by default.
+        device: what the model runs on; chosen by sentence-transformers by default.
         trust_remote_code: run code that a model brings along.
         keep_retrieval_score: write the retriever's score to the metadata as `retrieval_score`;
             not inside a `TunedRetriever`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning._checks import set_plain, whole_number, whole_numbers
+from llama_index.tuning._checks import number, set_plain, whole_number, whole_numbers
 from llama_index.tuning.text.words import ENGLISH, Analyzer
 
 CrossLoss = Literal["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"]
@@ -24,9 +24,6 @@ class CrossEncoderOptions:
     learning_rate: float = 2e-5
     """Peak of the schedule."""
 
-    warmup: float = 0.1
-    """Share of the steps spent warming up, from 0 to 1."""
-
     hard_negatives: int = 6
     """The retriever's first irrelevant candidates, for each query."""
 
@@ -35,9 +32,6 @@ class CrossEncoderOptions:
 
     lora_rank: int = 0
     """Train low-rank updates of this rank instead of all weights; merged when saved."""
-
-    patience: int = 3
-    """Evaluations of nDCG@10 without a gain before training stops; at least 1."""
 
     held_out: float = 0.2
     """Share of the queries for stopping, fusion weight and calibration; and, without
@@ -59,13 +53,13 @@ class CrossEncoderOptions:
     """Tokens of a pair; the model's own limit by default."""
 
     max_steps: int = -1
-    """Stop after so many steps; no limit by default."""
+    """Stop after this many steps; no limit by default."""
 
     resume: bool = False
     """Go on from the last checkpoint beside the output folder, if there is one."""
 
     device: str | None = None
-    """Where to train; a GPU where there is one by default."""
+    """What to train on; a GPU by default, if there is one."""
 
     bf16: bool = False
     """Compute in bfloat16 while training: faster on newer GPUs, and on CPUs with AMX or AVX-512."""
@@ -81,17 +75,13 @@ class CrossEncoderOptions:
             if getattr(self, name) not in choices:
                 value, known = getattr(self, name), ", ".join(choices)
                 raise ValueError(f"unknown {name} {value!r}; choose one of: {known}")
-        for name, low, high in (("warmup", 0, 1), ("held_out", 0.01, 0.4)):
-            if not low <= getattr(self, name) <= high:
-                value = getattr(self, name)
-                raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+        number("held_out", self.held_out, 0.01, 0.4)
         if not self.learning_rate > 0:  # NaN too
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         for name, least in (
             ("hard_negatives", 0),
             ("random_negatives", 0),
             ("lora_rank", 0),
-            ("patience", 1),
             ("depth", 2),
             ("seed", 0),
         ):

@@ -1,7 +1,4 @@
-"""The training of a cross-encoder by sentence-transformers' trainer.
-
-Training rows for a cross-encoder, in the shape that its loss wants.
-"""
+"""The training of a cross-encoder: its rows, in the shape that the loss wants, and the trainer."""
 
 from __future__ import annotations
 
@@ -18,6 +15,11 @@ from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.hf.cross_encoders import training_arguments
 from llama_index.tuning.hf.processes import no_bars
 from llama_index.tuning.rerankers.cross.options import CrossEncoderOptions
+
+WARMUP = 0.1
+"""Share of the steps spent warming up."""
+PATIENCE = 3
+"""Evaluations of nDCG@10 without a gain before training stops."""
 
 
 def train(
@@ -66,7 +68,7 @@ def train(
         train_dataset=Dataset.from_dict(dict(rows)),
         loss=loss or make_loss(model, options.loss, rows["label"]),
         evaluator=RankingEvaluator(measurable, bf16=options.bf16),
-        callbacks=[EarlyStoppingCallback(options.patience)],
+        callbacks=[EarlyStoppingCallback(PATIENCE)],
     )
     whole = {
         **identity,
@@ -117,9 +119,9 @@ def arguments(
         epochs=epochs,
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
-        warmup=options.warmup,
+        warmup=WARMUP,
         evaluation_steps=evaluation_steps,
-        checkpoints=options.patience + 1,
+        checkpoints=PATIENCE + 1,
         metric=metric,
         seed=options.seed,
         device=options.device,
@@ -139,7 +141,7 @@ def graded_lists(lists: Sequence[RelevanceList], options: CrossEncoderOptions) -
     rng = np.random.default_rng(options.seed)
     # What a teacher would give a text that it was never shown is not known, but hardly more than
     # the least it gave to any that was found. Where its scale does not begin at 0 (cosines,
-    # grades from 1), a 0 would be a margin that it never showed. One grade alone is no scale.
+    # grades from 1), a 0 would be a margin that it never showed. A single grade makes no scale.
     grades = {c.score for item in lists for c in item.candidates}
     least = min(grades) if len(grades) > 1 else 0.0
     # No set: its order, and with it the draw, would change from process to process.

@@ -1,7 +1,4 @@
-"""The app's retriever and BM25 together, then a re-ranker.
-
-Several rankings made into one.
-"""
+"""The app's retriever and BM25, fused into one ranking, then a re-ranker."""
 
 from __future__ import annotations
 
@@ -68,7 +65,7 @@ class TunedRetriever(BaseRetriever):
         rrf_k: constant of the fusion; the larger, the less the first places count.
         language: whose stemmer and stop words BM25 and the untuned re-ranker use, such as
             `"german"`, or `"none"`; by default those of `index` or the re-ranker, else English.
-        index: BM25 over the nodes, where it was built before.
+        index: BM25 over the nodes, if it was built before.
         callback_manager: for LlamaIndex's callbacks.
 
     Example:
@@ -193,7 +190,7 @@ class TunedRetriever(BaseRetriever):
         return index
 
     def _present(self, own: list[str] | None) -> dict[str, BaseNode]:
-        """Nodes of the docstore by id: those that may be found, or all where they were given."""
+        """Nodes of the docstore by id: those that may be found, or all if they were given."""
         if own is None:
             return self.docstore.docs
         return {n.node_id: n for n in self.docstore.get_nodes(own, raise_error=False)}
@@ -328,7 +325,7 @@ class TunedRetriever(BaseRetriever):
     def save(self, path: PathLike) -> None:
         """Save settings, the BM25 index and the re-ranker to a folder.
 
-        Nodes are saved where they were given as `nodes`; a docstore of the app's is not.
+        Nodes are saved if they were given as `nodes`; a docstore of the app's is not.
 
         Raises:
             TypeError: the re-ranker is neither of this package nor `None`; save it by itself.
@@ -362,7 +359,7 @@ class TunedRetriever(BaseRetriever):
         Args:
             path: the folder.
             retriever: the app's, with the embedding model that it had.
-            docstore: where the nodes are, unless they were saved too.
+            docstore: holds the nodes, unless they were saved too.
             callback_manager: for LlamaIndex's callbacks.
 
         Raises:

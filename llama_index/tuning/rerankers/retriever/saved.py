@@ -1,4 +1,4 @@
-"""A `TunedRetriever` on disk: settings, BM25 index, re-ranker and, where it owns them, nodes."""
+"""A `TunedRetriever` on disk: settings, BM25 index, re-ranker and, if it owns them, nodes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SavedRetriever:
 
 
 def saveable(reranker: BaseNodePostprocessor | None) -> CalibratedReranker | None:
-    """The re-ranker, where it can be saved with the retriever.
+    """The re-ranker, if it can be saved with the retriever.
 
     Raises:
         TypeError: it is not of this package.
@@ -95,7 +95,7 @@ def read(
     Args:
         path: the folder.
         base_model: name of the embedding model that the app's retriever has.
-        docstore: where the nodes are, unless they were saved too.
+        docstore: holds the nodes, unless they were saved too.
 
     Raises:
         ArtifactError: no tuned retriever, a damaged one, or another embedding model.

@@ -22,7 +22,7 @@ class Prediction:
         out_of_scope: whether it belongs to none of them.
         margin: difference of the two largest probabilities.
         score: the best choice's logit, which decides `out_of_scope`.
-        nearest: the best choice's training query nearest to it, where one is kept.
+        nearest: the best choice's training query nearest to it, if one is kept.
     """
 
     names: list[str]

@@ -1,7 +1,4 @@
-"""A trained router as it is served: matrices and names, NumPy alone.
-
-Words of a query as features: known words and word pairs, weighted by how rare they are.
-"""
+"""A trained router as it is served, with NumPy alone: matrices, names, and words as features."""
 
 from __future__ import annotations
 
@@ -146,7 +143,7 @@ class RouterModel:
         weight: shape `(choices, dim)`.
         bias: shape `(choices,)`.
         prototypes: mean direction of each choice's examples, shape `(choices, dim)`.
-        descriptions: vectors of the descriptions, shape `(choices, dim)`; zero where there is none.
+        descriptions: vectors of the descriptions, shape `(choices, dim)`; zero if there is none.
         kept: training queries, to name the nearest.
         sharpness: logits times this are calibrated.
         threshold: a query whose largest logit is below belongs nowhere.
@@ -236,7 +233,7 @@ class RouterModel:
 
         Args:
             name: a name that is not taken.
-            description: may be empty where there are queries.
+            description: may be empty if there are queries.
             described: the description's vector, or `None`.
             queries: examples.
             vectors: their vectors, unit length, shape `(len(queries), dim)`.

@@ -65,7 +65,7 @@ class TunedSelector(BaseSelector):
         clauses: with `multi`, also score the parts of a query apart: one more embedding for each.
         fallback: for queries that belong nowhere – a choice's name, `"all"`, or `"error"` for an
             `OutOfScopeError`; the best choice by default.
-        defer_to: asked in the selector's place where the margin is below the router's.
+        defer_to: asked in the selector's place if the margin is below the router's.
 
     Example:
         >>> from llama_index.core import MockEmbedding
@@ -154,7 +154,7 @@ class TunedSelector(BaseSelector):
 
         Args:
             name: a name that is not taken.
-            description: what it is for; may be empty where there are examples.
+            description: what it is for; may be empty if there are examples.
             examples: queries that belong to it.
         """
         if not isinstance(name, str) or not name.strip():
@@ -323,7 +323,7 @@ class TunedSelector(BaseSelector):
     def _answer(
         self, model: RouterModel, offer: OfferedChoices, vectors: list[Float32], text: str
     ) -> SelectorResult | None:
-        """The selection; `None` where it is to be deferred."""
+        """The selection; `None` if it is to be deferred."""
         scores = offer.scores(model, vectors[0], text)
         best, chance, margin = top_two(scores, model.sharpness)
         self._watch(model, bool(scores[best] < model.threshold))

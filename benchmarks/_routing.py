@@ -11,7 +11,7 @@ import numpy as np
 from llama_index.tuning.base import Clock
 from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.demo import minilm
-from llama_index.tuning.routers.data import JudgeData, embed
+from llama_index.tuning.routers.data import RouterData, embed
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.run import Run, train
 from llama_index.tuning.vectors.embedder import Embedder
@@ -21,8 +21,8 @@ from llama_index.tuning.vectors.embedder import Embedder
 class Sets:
     """Train and test of one routing set, embedded."""
 
-    train: JudgeData
-    test: JudgeData
+    train: RouterData
+    test: RouterData
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
@@ -37,11 +37,11 @@ def load(args: argparse.Namespace, name: str) -> Sets:
     parts = []
     for split in ("train", "test"):
         data = RoutingDataset.from_jsonl(args.data / name / f"{split}.jsonl")
-        parts.append(JudgeData.of(data, *embed(data, embedder)))
+        parts.append(RouterData.of(data, *embed(data, embedder)))
     return Sets(*parts)
 
 
-def shots(material: JudgeData, count: int, seed: int) -> JudgeData:
+def shots(material: RouterData, count: int, seed: int) -> RouterData:
     """So many examples of each choice; all where `count` is 0."""
     if not count:
         return material
@@ -54,7 +54,7 @@ def shots(material: JudgeData, count: int, seed: int) -> JudgeData:
 
 
 def semantic_router(
-    train: JudgeData, asked: JudgeData, *, described: bool = False
+    train: RouterData, asked: RouterData, *, described: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """semantic-router's answers and confidences on the same vectors, with its defaults.
 
@@ -88,15 +88,15 @@ def semantic_router(
     )
 
 
-def tuned(material: JudgeData, options: RouterOptions | None = None) -> tuple[Run, Clock]:
+def tuned(material: RouterData, options: RouterOptions | None = None) -> tuple[Run, Clock]:
     clock = Clock()
     return train(material, options or RouterOptions(), clock), clock
 
 
-def only(material: JudgeData, choices: np.ndarray) -> JudgeData:
+def only(material: RouterData, choices: np.ndarray) -> RouterData:
     """The examples of some choices, and no other choice."""
     names = list(material.dataset.choices)
     kept = {names[row]: material.dataset.choices[names[row]] for row in choices}
     rows = np.flatnonzero(np.isin(material.labels, choices))
     data = RoutingDataset(kept, [material.dataset.examples[row] for row in material.owner[rows]])
-    return JudgeData.of(data, material.vectors[material.owner[rows]], material.described[choices])
+    return RouterData.of(data, material.vectors[material.owner[rows]], material.described[choices])

@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 from _routing import arguments, load, only, tuned
 
-from llama_index.tuning.routers.data import JudgeData
+from llama_index.tuning.routers.data import RouterData
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.serving.model import RouterModel
 
 
-def predicted(model: RouterModel, test: JudgeData) -> np.ndarray:
+def predicted(model: RouterModel, test: RouterData) -> np.ndarray:
     names = list(test.dataset.choices)
     place = np.array([names.index(name) for name in model.choices])
     texts = test.dataset.queries
@@ -26,7 +26,7 @@ def predicted(model: RouterModel, test: JudgeData) -> np.ndarray:
     return place[np.array(rows)]
 
 
-def extended(model: RouterModel, source: JudgeData, hidden: np.ndarray, rows: list) -> RouterModel:
+def extended(model: RouterModel, source: RouterData, hidden: np.ndarray, rows: list) -> RouterModel:
     items = list(source.dataset.choices.items())
     for choice, own in zip(hidden, rows, strict=True):
         name, text = items[choice]

@@ -13,12 +13,12 @@ import numpy as np
 from _routing import arguments, load, tuned
 
 from llama_index.tuning.evaluate.routing import macro_f1
-from llama_index.tuning.routers.data import JudgeData
+from llama_index.tuning.routers.data import RouterData
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.routers.run import scores_of
 
 
-def show(name: str, train: JudgeData, test: JudgeData, **options: bool) -> None:
+def show(name: str, train: RouterData, test: RouterData, **options: bool) -> None:
     run, _ = tuned(train, RouterOptions(tau=20.0, words=False, **options))
     found = scores_of(run, test, np.arange(len(test.dataset))).argmax(axis=1)
     right = (found == test.labels).mean() * 100
@@ -26,7 +26,7 @@ def show(name: str, train: JudgeData, test: JudgeData, **options: bool) -> None:
     print(f"{name:<34}{right:>9.1f}{score:>9.1f}{run.noise:>13.3f}", flush=True)
 
 
-def flipped(train: JudgeData, share: float) -> JudgeData:
+def flipped(train: RouterData, share: float) -> RouterData:
     draw = np.random.default_rng(0)
     labels = train.labels.copy()
     rows = draw.permutation(len(labels))[: round(share * len(labels))]
@@ -34,10 +34,10 @@ def flipped(train: JudgeData, share: float) -> JudgeData:
     names = list(train.dataset.choices)
     pairs = zip(train.dataset.queries, [names[label] for label in labels], strict=True)
     data = type(train.dataset).from_pairs(pairs, choices=train.dataset.choices)
-    return JudgeData.of(data, train.vectors, train.described)
+    return RouterData.of(data, train.vectors, train.described)
 
 
-def uneven(train: JudgeData, ratio: int) -> JudgeData:
+def uneven(train: RouterData, ratio: int) -> RouterData:
     draw = np.random.default_rng(0)
     rows = []
     for number, choice in enumerate(draw.permutation(train.choices)):

@@ -18,18 +18,18 @@ from _routing import arguments, load, semantic_router, shots, tuned
 
 from llama_index.tuning.evaluate.routing import macro_f1
 from llama_index.tuning.gate import decide
-from llama_index.tuning.routers.data import JudgeData
+from llama_index.tuning.routers.data import RouterData
 from llama_index.tuning.routers.fit import one_thread
 from llama_index.tuning.routers.run import Run, scores_of
 
 SETS = ("banking77", "hwu64", "metatool", "datasource_routing", "williams_routing")
 
 
-def stock(train: JudgeData, test: JudgeData) -> np.ndarray:
+def stock(train: RouterData, test: RouterData) -> np.ndarray:
     return (test.vectors @ train.described.T).argmax(axis=1)
 
 
-def logistic(train: JudgeData, test: JudgeData, *, described: bool = False) -> np.ndarray:
+def logistic(train: RouterData, test: RouterData, *, described: bool = False) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
 
     vectors, labels = train.vectors, train.labels
@@ -40,15 +40,15 @@ def logistic(train: JudgeData, test: JudgeData, *, described: bool = False) -> n
 
 
 @lru_cache(maxsize=3)
-def run_of(train: JudgeData) -> Run:
+def run_of(train: RouterData) -> Run:
     return tuned(train)[0]
 
 
-def router(train: JudgeData, test: JudgeData) -> np.ndarray:
+def router(train: RouterData, test: RouterData) -> np.ndarray:
     return scores_of(run_of(train), test, np.arange(len(test.dataset))).argmax(axis=1)
 
 
-def gated(train: JudgeData, test: JudgeData) -> np.ndarray:
+def gated(train: RouterData, test: RouterData) -> np.ndarray:
     """What the engine deploys: the stock rule where cross-fitting does not show a gain."""
     measured = run_of(train).measured
     base = train.vectors[measured.examples] @ train.described.T

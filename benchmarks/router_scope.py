@@ -14,12 +14,12 @@ import numpy as np
 from _routing import arguments, load, only, semantic_router, tuned
 
 from llama_index.tuning.evaluate.routing import auroc, out_of_scope_recall
-from llama_index.tuning.routers.data import JudgeData
+from llama_index.tuning.routers.data import RouterData
 from llama_index.tuning.routers.run import scores_of
 from llama_index.tuning.routers.serving.model import probabilities
 
 
-def confidences(train: JudgeData, parts: list[JudgeData]) -> list[np.ndarray]:
+def confidences(train: RouterData, parts: list[RouterData]) -> list[np.ndarray]:
     """semantic-router's, where it is installed."""
     try:
         return [semantic_router(train, part)[1] for part in parts]

@@ -16,7 +16,8 @@ from .conftest import build_model, texts_of
 SCRIPT = """
 import os, sys
 import transformers
-from llama_index.tuning import *
+from llama_index.tuning import RetrievalDataset, SentenceTransformersFinetuneEngine
+from llama_index.tuning.embeddings import SentenceTransformersOptions
 
 class Die(transformers.TrainerCallback):
     def on_step_begin(self, args, state, control, **_):

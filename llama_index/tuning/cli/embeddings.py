@@ -115,7 +115,7 @@ def drift(
         None, help="Labelled questions over the old index, to measure on.", exists=True
     ),
     split: str = TEST_SPLIT,
-    kind: str = typer.Option("auto", help="auto, procrustes, low_rank, linear or residual."),
+    kind: str = typer.Option("auto", help="auto, procrustes, low_rank or linear."),
     max_texts: int = typer.Option(2000, help="Texts that the new model embeds, at most."),
     accept: str = ACCEPT,
     seed: int = SEED,

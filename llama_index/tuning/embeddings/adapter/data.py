@@ -182,28 +182,33 @@ def check_data(dataset: Any, unlabelled: Any, validation: Any, options: Sentence
     return data
 
 
-def documents_of(unlabelled: Any) -> dict[str, str]:
-    """Document id → text, from a dictionary, a dataset, LlamaIndex nodes, or plain texts."""
-    if isinstance(unlabelled, RetrievalDataset):
-        return unlabelled.corpus
-    if isinstance(unlabelled, Mapping):
-        texts = dict(unlabelled)
-    elif isinstance(unlabelled, Sequence) and not isinstance(unlabelled, (str, bytes)):
-        texts = dict(_id_and_text(item, i) for i, item in enumerate(unlabelled))
-        if len(texts) < len(unlabelled):
-            raise DatasetError("unlabelled holds two nodes with one id")
+def documents_of(given: Any, name: str = "unlabelled") -> dict[str, str]:
+    """Document id → text, from a dictionary, a dataset, LlamaIndex nodes, or plain texts.
+
+    Args:
+        given: the documents.
+        name: of the argument that they came in.
+    """
+    if isinstance(given, RetrievalDataset):
+        return given.corpus
+    if isinstance(given, Mapping):
+        texts = dict(given)
+    elif isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        texts = dict(_id_and_text(item, name, i) for i, item in enumerate(given))
+        if len(texts) < len(given):
+            raise DatasetError(f"{name} holds two nodes with one id")
     else:
         raise TypeError(
-            "unlabelled must be a dictionary id → text, or a list of nodes or texts; "
-            f"got {type(unlabelled).__name__}"
+            f"{name} must be a dictionary id → text, or a list of nodes or texts; "
+            f"got {type(given).__name__}"
         )
     faults = [
-        f"unlabelled document {id_!r} must be a non-empty string"
+        f"document {id_!r} of {name} must be a non-empty string"
         for id_, text in texts.items()
         if not isinstance(text, str) or not text.strip()
     ]
     if faults or not texts:
-        raise DatasetError("unlabelled has faults:", faults or ["it is empty"])
+        raise DatasetError(f"{name} has faults:", faults or ["it is empty"])
     return texts
 
 
@@ -260,16 +265,16 @@ def _groups(dataset: RetrievalDataset, *, by_document: bool) -> list[str]:
     return [normalise(text) for text in dataset.queries.values()]
 
 
-def _id_and_text(item: Any, number: int) -> tuple[str, str]:
+def _id_and_text(item: Any, name: str, number: int) -> tuple[str, str]:
     if isinstance(item, str):
-        return f"unlabelled-{number}", item
+        return f"{name}-{number}", item
     try:
         from llama_index.core.schema import MetadataMode
 
         return item.node_id, item.get_content(MetadataMode.EMBED)
     except AttributeError:
         raise TypeError(
-            f"unlabelled[{number}] must be a node or a text, got {type(item).__name__}"
+            f"{name}[{number}] must be a node or a text, got {type(item).__name__}"
         ) from None
 
 

@@ -60,8 +60,6 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
         custom: BaseAdapter = served.module
         return custom
     classes = {"linear": LinearLayer, "low_rank": LowRankLayer, "two_layer": TwoLayerNN}
-    if served.kind not in classes:
-        raise ValueError(f"a map of kind {served.kind!r} cannot be trained on; tune it anew")
     module: BaseAdapter = classes[served.kind](**served.config())
     module.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in served.state().items()})
     return module
@@ -69,10 +67,6 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
 
 def map_of_module(module: Any, device: str = "cpu", dim: int = 0) -> VectorMap:
     """The served form of a trained torch module: NumPy where its class is known."""
-    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
-
-    from llama_index.tuning.embeddings.adapter.modules import LowRankLayer
-
     kinds = {LinearLayer: "linear", TwoLayerNN: "two_layer", LowRankLayer: "low_rank"}
     custom = TorchMap(module.eval().to(device), device, dim)
     kind = kinds.get(type(module))  # a subclass may do anything: it stays a torch module

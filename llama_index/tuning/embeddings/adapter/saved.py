@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from llama_index.tuning.embeddings.adapter.maps import (
 )
 from llama_index.tuning.errors import ArtifactError, VectorError
 from llama_index.tuning.vectors.search import unit_rows
+
+if TYPE_CHECKING:
+    from llama_index.tuning.report import FinetuneReport
+    from llama_index.tuning.vectors.stores import Signature
 
 Side = Literal["query", "both"]
 
@@ -192,6 +196,17 @@ class Adapter:
                 f"{path} is damaged or was edited: its weights do not match {artifacts.CONFIG}"
             )
         return adapter
+
+
+def run_details(report: FinetuneReport, signature: Signature) -> dict[str, Any]:
+    """What an adapter's folder keeps of the run that made it."""
+    return {
+        "accepted": report.accepted,
+        "reason": report.reason,
+        "options": report.options,
+        "data": report.data,
+        "signature": signature,
+    }
 
 
 def identity_adapter(dim: int, base_model: str = "", **details: Any) -> Adapter:

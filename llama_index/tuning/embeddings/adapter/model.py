@@ -103,11 +103,12 @@ class AdapterEmbeddingModel(BaseEmbedding):
         direct = base_embed_model.embeddings_cache is None and base_embed_model.rate_limiter is None
         self._parts = base_embed_model, adapter, direct
         if adapter.details.get("accepted") is False:
+            kept = "; the folder serves its vectors" if adapter.details.get("kept_base") else ""
             logger.warning(
-                "%s: the gate kept the base model when this adapter was tuned (%s); it serves "
-                "the base model's vectors",
+                "%s: the base model is kept: %s%s",
                 path or "the adapter",
                 adapter.details.get("reason", "no reason recorded"),
+                kept,
             )
 
     @classmethod

@@ -210,7 +210,7 @@ def run_details(report: FinetuneReport, signature: Signature) -> dict[str, Any]:
 
 
 def identity_adapter(dim: int, base_model: str = "", **details: Any) -> Adapter:
-    """The adapter that changes nothing: what is saved where the gate keeps the base."""
+    """The adapter that changes nothing: what is saved if the gate keeps the base."""
     unit = LinearMap(np.eye(dim, dtype=np.float32))
     return Adapter(unit, normalise=False, base_model=base_model, details=details)
 

@@ -275,8 +275,13 @@ class FinetuneEngine(BaseFinetuneEngine):
             return
         path = self.model_output_path.absolute()
         busy = ArtifactError(f"{path} is being written by another run; choose another folder")
-        with locked(path.with_name(f".{path.name}.lock"), busy):
-            yield
+        lock = path.with_name(f".{path.name}.lock")
+        with locked(lock, busy):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows removes no open file
+                    lock.unlink()
 
 
 OVERRIDE = 'accept="always" overrides'

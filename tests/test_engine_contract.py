@@ -33,7 +33,7 @@ class Run:
 
 
 TO_CONVERT = {  # engines that are not on the template yet; the list only gets shorter
-    *("embedding-model", "cross-encoder"),
+    "cross-encoder",
     "router",
 }
 

@@ -82,7 +82,7 @@ def tune(
         RetrievalDataset.load(validation, corpus=shared) if validation else None,
         cast(LossName, loss),
         epochs,
-        show_progress_bar=not json,
+        show_progress=not json,
         device=device,
         resume_from_checkpoint=resume,
         unlabelled=read_json(unlabelled) if unlabelled else None,

@@ -1,9 +1,4 @@
-"""Which queries teach, which decide, which are measured.
-
-Training rows in the shape that a loss wants, and which of them may share a batch.
-
-From queries and their documents to training rows.
-"""
+"""Which queries teach, decide and are measured; and training rows in the shape a loss wants."""
 
 from __future__ import annotations
 

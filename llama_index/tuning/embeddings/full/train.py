@@ -1,9 +1,4 @@
-"""Training by sentence-transformers' trainer; imported while training only.
-
-Batches without false negatives.
-
-nDCG@10 on the deciding queries; imported while training only.
-"""
+"""Training by sentence-transformers' trainer, with batches free of false negatives."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from llama_index.tuning.judges.loading import (
 from llama_index.tuning.judges.records import TIE, DecisionRule
 from llama_index.tuning.judges.student import JudgeModel
 from llama_index.tuning.vectors.embedder import Embedder
+from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 from llama_index.tuning.vectors.memory import LatestVectors
-from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -142,7 +142,7 @@ class RouterFinetuneEngine(BaseSelectorFinetuneEngine):
     def _tune(self, before: Run | None) -> RouterReport:
         from llama_index.tuning.routers.report import write_report
         from llama_index.tuning.routers.run import Clock, measure, train
-        from llama_index.tuning.vectors.stores import base_name, model_signature
+        from llama_index.tuning.vectors.identity import base_name, model_signature
 
         check_datasets(self.dataset, self.val_dataset, self.max_deferred, self.num_workers)
         clock = Clock()

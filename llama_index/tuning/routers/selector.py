@@ -33,7 +33,7 @@ from llama_index.tuning.routers.choice_matching import (
 )
 from llama_index.tuning.routers.model import RouterModel, probabilities, top_two
 from llama_index.tuning.routers.saved import load_router, save_router
-from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
+from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 
 if TYPE_CHECKING:
     from llama_index.tuning.routers.recalibrate import ScopeFit

@@ -14,8 +14,8 @@ import numpy as np
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._running import progress, run_async
 from llama_index.tuning.errors import VectorError
+from llama_index.tuning.vectors.identity import PROBES, Signature, signature_of, vector_space
 from llama_index.tuning.vectors.memory import Known, VectorCache
-from llama_index.tuning.vectors.stores import PROBES, Signature, signature_of, vector_space
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -21,7 +21,7 @@ import numpy as np
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.errors import VectorError
-from llama_index.tuning.vectors.stores import Signature, same_signature
+from llama_index.tuning.vectors.identity import Signature, same_signature
 
 Known = MutableMapping[tuple[str, str], Float32]
 """(`"query"` or `"text"`, the text) → vector."""

@@ -30,7 +30,7 @@ from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapte
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
-from llama_index.tuning.vectors.stores import base_name, model_signature
+from llama_index.tuning.vectors.identity import base_name, model_signature
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode

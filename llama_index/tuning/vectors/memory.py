@@ -81,9 +81,9 @@ class VectorCache:
     Texts are not kept, only their hashes. Without a path nothing is kept.
 
     Args:
-        path: the file; made where it is not.
+        path: the file; made if it is not there.
         space: what the vectors belong to, such as the model's hash.
-        probe: gives the model's signature; asked only where there is a path.
+        probe: gives the model's signature; asked only if there is a path.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class StoredVectors(ABC):
             self._write(ids[start : start + size], matrix[start : start + size])
 
     def check_writable(self) -> None:
-        """Raise `StoreError` where `set` is not possible."""
+        """Raise `StoreError` if `set` is not possible."""
         return
 
     @abstractmethod

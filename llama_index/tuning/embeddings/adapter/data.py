@@ -1,7 +1,4 @@
-"""What an adapter engine learns from: checked data first, then its vectors.
-
-Query vectors with their relevant documents, by row of a document matrix.
-"""
+"""What an adapter engine learns from: checked data first, then its vectors."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ class Pairs:
         return Pairs(self.vectors[rows], [self.positives[row] for row in rows], weights)
 
     def renumbered(self, documents: Ints) -> Pairs:
-        """The same pairs where only `documents` (sorted rows, holding all positives) are kept."""
+        """The same pairs over some of the documents: sorted rows that hold all positives."""
         positives = [np.searchsorted(documents, rows) for rows in self.positives]
         return Pairs(self.vectors, positives, self.weights)
 
@@ -81,7 +78,7 @@ class Data:
     """The texts: labelled queries, sentences of unlabelled documents, and both of their corpora.
 
     Attributes:
-        labelled: queries with relevant documents; `None` where there are none.
+        labelled: queries with relevant documents; `None` if there are none.
         sentences: sentence queries over the unlabelled documents, if any.
         validation: queries to measure on, over the corpus of their own; `None` cross-fits.
     """
@@ -114,7 +111,7 @@ class EmbeddedDataset:
 
     Attributes:
         documents: vectors of all documents, shape `(N, dim)`.
-        labelled: labelled queries, or the sentences where there are none.
+        labelled: labelled queries, or the sentences if there are none.
         sentences: sentence pairs beside labelled queries.
         validation: queries to measure on.
         groups: for each labelled query the key that keeps equal texts in one fold.

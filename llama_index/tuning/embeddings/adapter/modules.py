@@ -66,7 +66,7 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
 
 
 def map_of_module(module: Any, device: str = "cpu", dim: int = 0) -> VectorMap:
-    """The served form of a trained torch module: NumPy where its class is known."""
+    """The served form of a trained torch module: NumPy if its class is known."""
     kinds = {LinearLayer: "linear", TwoLayerNN: "two_layer", LowRankLayer: "low_rank"}
     custom = TorchMap(module.eval().to(device), device, dim)
     kind = kinds.get(type(module))  # a subclass may do anything: it stays a torch module

@@ -42,10 +42,10 @@ class Adapter:
         map: the map itself.
         side: `"query"` maps queries only, stored vectors stay; `"both"` maps documents too.
         normalise: scale mapped vectors to unit length, as they were in training.
-        base_model: name of the embedding model; empty where unknown.
+        base_model: name of the embedding model; empty if unknown.
         details: what else is worth keeping: verdict, options, scores.
-        document_map: for an index of another model's vectors (see `drift.py`): where a text that
-            `base_model` has embedded lies among them.
+        document_map: for an index of another model's vectors (see `drift/`): maps what
+            `base_model` makes of a text to its place among them.
 
     Example:
         >>> import numpy as np
@@ -63,7 +63,7 @@ class Adapter:
 
     @property
     def dim(self) -> int:
-        """Dimension of the vectors it takes; 0 where a custom module does not say."""
+        """Dimension of the vectors it takes; 0 if a custom module does not say."""
         return self.map.dim
 
     @property
@@ -155,7 +155,7 @@ class Adapter:
             path: the folder.
             adapter_cls: the class of a custom adapter, or of one in the old format that is not
                 linear.
-            device: where a custom adapter's module runs.
+            device: that a custom adapter's module runs on.
 
         Raises:
             ArtifactError: no adapter, damaged, or of another class.

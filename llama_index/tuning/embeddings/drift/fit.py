@@ -35,9 +35,9 @@ class DriftChoice:
     Attributes:
         kind: `"procrustes"`, orthogonal (Schönemann 1966); `"linear"`, that and a ridge
             correction; `"low_rank"`, the correction cut to a rank.
-        prior: weight of the identity where the sample says nothing, in units of the singular
-            values' root mean square; for models of one dimension, such as a base and its
-            tuned version.
+        prior: weight of the identity, for directions of which the sample says nothing, in units
+            of the singular values' root mean square; for models of one dimension, such as a base
+            and its tuned version.
         strength: the ridge penalty of the correction.
         rank: of `"low_rank"`.
     """

@@ -16,6 +16,9 @@ from llama_index.tuning.embeddings.full.settings import Settings, loss_name
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
+DECIDING_DOCUMENTS = 500
+"""Documents that the deciding queries search: the relevant ones and random others."""
+
 Refit = Literal["never", "before measuring", "after accepting"]
 
 
@@ -24,7 +27,7 @@ class TrainingPairs:
     """What one training learns from.
 
     Attributes:
-        queries: labelled, or the sentences where there are no labels.
+        queries: labelled, or the sentences if there are no labels.
         sentences: of unlabelled documents, beside labelled queries.
         unseen: queries that it must not learn.
     """
@@ -35,7 +38,7 @@ class TrainingPairs:
 
     @property
     def datasets(self) -> list[RetrievalDataset]:
-        """Queries, and sentences where there are some."""
+        """Queries, and sentences if there are some."""
         return [part for part in (self.queries, self.sentences) if part is not None]
 
     @property
@@ -76,7 +79,7 @@ class Parts:
 
 
 def split(data: Data, options: SentenceTransformersOptions) -> Parts:
-    """Cut the labelled queries (sentences, where there are none) into parts."""
+    """Cut the labelled queries (sentences, if there are none) into parts."""
     source = data.labelled or data.sentences
     assert source is not None
     by, notes = _unit(source)
@@ -123,7 +126,7 @@ def deciding_corpus(decide: RetrievalDataset, limit: int, seed: int) -> Retrieva
 
 
 def _unit(dataset: RetrievalDataset) -> tuple[Literal["query", "document"], list[str]]:
-    """Documents should not be on two sides; where nearly all hang together, queries must do."""
+    """Documents should not be on two sides; if nearly all hang together, queries must do."""
     largest = max(len(group) for group in dataset.groups(by="document"))
     if largest <= 0.5 * len(dataset):
         return "document", []
@@ -154,7 +157,7 @@ ANCHOR = "anchor"
 
 @dataclass
 class Rows:
-    """Columns of text (and `label`, where scores are learnt), row by row.
+    """Columns of text (and `label`, if scores are learnt), row by row.
 
     Attributes:
         columns: name → one value for each row; the query's column is `"anchor"`, all others but
@@ -203,7 +206,7 @@ def pair_rows(
     Args:
         parts: the datasets; sentences of unlabelled documents among them.
         negatives: query id → hard negatives' ids, hardest first.
-        count: negatives in a row; where too few were found, random documents fill it.
+        count: negatives in a row; if too few were found, random documents fill it.
         all_docs: each relevant document is a row, not the first alone.
         seed: of that draw.
     """
@@ -322,7 +325,7 @@ def training_rows(
     Args:
         lessons: what is learnt.
         settings: of the run.
-        mine: finds hard negatives of queries, where the dataset brought none.
+        mine: finds hard negatives of queries, if the dataset brought none.
 
     Raises:
         DatasetError: they do not fill a batch.

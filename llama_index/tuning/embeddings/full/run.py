@@ -11,6 +11,7 @@ from llama_index.tuning._running import is_main_process
 from llama_index.tuning.base import Clock, decided
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.data import (
+    DECIDING_DOCUMENTS,
     Parts,
     Rows,
     TrainingPairs,
@@ -72,9 +73,7 @@ class Tuning:
         with self.clock.step("rows"):
             rows = self._rows(self.parts.first)
         self.pairs = len(rows)
-        corpus = deciding_corpus(
-            self.parts.decide, self.options.deciding_documents, self.options.seed
-        )
+        corpus = deciding_corpus(self.parts.decide, DECIDING_DOCUMENTS, self.options.seed)
         with self.clock.step("train"), shortened(self.model, self.options.max_length):
             self.trained = train(
                 self.model,

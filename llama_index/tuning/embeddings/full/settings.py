@@ -23,7 +23,7 @@ class Prompts(NamedTuple):
     document: str
 
     def columns(self, names: list[str]) -> dict[str, str]:
-        """Column of the training rows → its prompt, where it has one."""
+        """Column of the training rows → its prompt, if it has one."""
         found = {name: self.query if name == "anchor" else self.document for name in names}
         return {name: prompt for name, prompt in found.items() if prompt and name != "label"}
 

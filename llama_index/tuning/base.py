@@ -300,10 +300,11 @@ def decided(
         accept=accept,
         unit=found.unit,
     )
+    told = {"base": found.base, "measured on": found.measured_on}
     return replace(
         found,
         accepted=verdict.accepted,
-        reason=f"{verdict.reason}; base: {found.base}" if found.base else verdict.reason,
+        reason="; ".join([verdict.reason, *(f"{what}: {it}" for what, it in told.items() if it)]),
         seconds={**found.seconds, **clock.seconds},
         versions=found.versions or installed_versions(*libraries),
     )

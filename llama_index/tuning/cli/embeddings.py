@@ -125,7 +125,8 @@ def drift(
 ) -> None:
     """Search the vectors of OLD with NEW; OUT loads with AdapterEmbeddingModel(new, OUT)."""
     from llama_index.tuning._files import read_json
-    from llama_index.tuning.embeddings.drift.engine import DriftAdapterFinetuneEngine, DriftOptions
+    from llama_index.tuning.embeddings.drift.engine import DriftAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.drift.options import DriftOptions
     from llama_index.tuning.generate.documents import read_passages
 
     options = DriftOptions(kind=cast(Literal["auto"], kind), max_texts=max_texts, seed=seed)

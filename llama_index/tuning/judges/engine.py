@@ -170,7 +170,8 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         model_kwargs.setdefault("defer_to", self.defer_to)
         if hasattr(model, "serve"):
             del model_kwargs["defer_to"]  # it is for what is uncertain, and no verdict says so
-            return model.serve(**model_kwargs)
+            served: BaseEvaluator = model.serve(**model_kwargs)
+            return served
         from llama_index.tuning.judges.judge import TunedJudge
 
         return TunedJudge(model, self.embed_model, **model_kwargs)

@@ -71,6 +71,7 @@ class Pairs:
 
 
 MIN_QUERIES = 10
+STAND_INS = "sentences of the documents, which stand in for questions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,11 @@ class Data:
         found = self.validation or self.labelled or self.sentences
         assert found is not None
         return found
+
+    @property
+    def measured_on(self) -> str:
+        """What these are, if they are no questions."""
+        return STAND_INS if self.measured is self.sentences else ""
 
     def corpus(self) -> dict[str, str]:
         """All documents, the labelled queries' first."""

@@ -32,7 +32,7 @@ from llama_index.tuning.embeddings.adapter.cross_fit import (
     fit,
     working_set,
 )
-from llama_index.tuning.embeddings.adapter.data import Data, EmbeddedDataset
+from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data, EmbeddedDataset
 from llama_index.tuning.embeddings.adapter.fit import Epoch, map_vectors
 from llama_index.tuning.embeddings.adapter.measure import gains
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
@@ -110,6 +110,7 @@ class Tuning:
             primary=PRIMARY,
             gains=overall,
             slices=slices,
+            measured_on=data.measured_on,
             guards=list(slices),
             data=_counts(data),
             options=asdict(self.options),
@@ -288,10 +289,10 @@ def _counts(data: Data) -> dict[str, Any]:
 
 
 def _notes(data: Data) -> list[str]:
-    if data.labelled is None and data.validation is None:
+    if data.measured_on:
         return [
-            "measured on sentences of the documents, which stand in for questions: "
-            "pass a few real questions as val_dataset to know the gain on questions"
+            f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the gain "
+            "on questions"
         ]
     return []
 

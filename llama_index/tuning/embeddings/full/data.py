@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
-from llama_index.tuning.embeddings.adapter.data import Data
+from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Settings, loss_name
 from llama_index.tuning.errors import DatasetError
@@ -57,6 +57,7 @@ class Parts:
         decide: choose the checkpoint and the merge.
         measured: what the report is about.
         method: how the report's queries came about.
+        measured_on: what they are, if they are no questions.
         notes: what the report should say about the split.
         everything: what a refit learns from: all but a validation set.
         refit: when there is one. A validation set can measure the refitted model itself; without
@@ -68,6 +69,7 @@ class Parts:
     decide: RetrievalDataset
     measured: RetrievalDataset
     method: str
+    measured_on: str
     notes: list[str]
     everything: TrainingPairs
     refit: Refit
@@ -91,10 +93,10 @@ def split(data: Data, options: SentenceTransformersOptions) -> Parts:
         method = f"held-out queries, apart by {by}"
         teach, measured = teach.split(2 * share / (1 - share), by=by, seed=options.seed + 1)
     sentences = data.sentences if data.labelled is not None else None
-    if data.labelled is None and data.validation is None:
+    if data.measured_on:
         notes.append(
-            "measured on sentences of the documents, which stand in for questions: "
-            "pass a few real questions as val_dataset to know the gain on questions"
+            f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the gain "
+            "on questions"
         )
     validation = () if data.validation is None else (data.validation,)
     return Parts(
@@ -103,6 +105,7 @@ def split(data: Data, options: SentenceTransformersOptions) -> Parts:
         decide,
         measured,
         method,
+        data.measured_on,
         notes,
         TrainingPairs(source, _without(sentences, *validation), validation),
         _refit(options, validated=data.validation is not None),

@@ -178,6 +178,7 @@ class Tuning:
             primary="ndcg@10",
             gains=measured.gains,
             slices=measured.slices,
+            measured_on=self.parts.measured_on,
             guards=measured.guards,
             data={
                 "fingerprint": self.parts.everything.queries.fingerprint(),

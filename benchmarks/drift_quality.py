@@ -19,7 +19,7 @@ from llama_index.tuning.embeddings import DriftOptions
 from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 from llama_index.tuning.vectors.embedder import Embedder
 
-KINDS = ("procrustes", "low_rank", "linear", "residual")
+KINDS = ("procrustes", "low_rank", "linear")
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ with tempfile.TemporaryDirectory() as folder:
         model_output_path=f"{folder}/tuned",
         batch_size=16,
         epochs=1,
-        show_progress_bar=False,
         # So do short texts and few steps; leave both out for more gain.
         options=SentenceTransformersOptions(max_length=64, max_steps=20),
     )

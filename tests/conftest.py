@@ -10,7 +10,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.vectors.stores import PROBES
+from llama_index.tuning.vectors.identity import PROBES
 
 
 class TableEmbedding(BaseEmbedding):

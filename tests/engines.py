@@ -73,7 +73,6 @@ def _embedding_model(folder):
         "model_id": build_model(folder, texts_of(data)),
         "batch_size": 4,
         "evaluation_steps": 2,
-        "show_progress_bar": False,
         "device": "cpu",
         "options": SentenceTransformersOptions(**{**ON_CPU, "learning_rate": 1e-9}),
     }

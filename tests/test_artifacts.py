@@ -251,3 +251,12 @@ def test_one_at_a_time_holds_a_folder_that_goes_with_its_lock(tmp_path):
     times = [worker.communicate()[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]  # else `work` was there already
     assert sum(map(int, times)) > 100
+
+
+def test_a_file_that_is_written_atomically_inside_a_draft_does_not_wait_for_its_lock(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(artifacts.time, "sleep", lambda _: pytest.fail("it waits"))
+    with artifacts.replacing_folder(tmp_path / "out") as folder:
+        write_text_atomic(folder / "report.json", "{}")
+    assert os.listdir(tmp_path / "out") == ["report.json"]

@@ -32,17 +32,7 @@ class Run:
         return self.case.engine(**{"model_output_path": None, **self.arguments, **changes})
 
 
-TO_CONVERT = {  # engines that are not on the template yet; the list only gets shorter
-    *("embedding-adapter", "drift-adapter", "embedding-model"),
-}
-
-
-def _params():
-    not_yet = pytest.mark.xfail(reason="not on the template yet", run=False)
-    return [pytest.param(n, marks=[not_yet] if n in TO_CONVERT else []) for n in sorted(CASES)]
-
-
-@pytest.fixture(scope="module", params=_params())
+@pytest.fixture(scope="module", params=sorted(CASES))
 def run(request, tmp_path_factory):
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
@@ -230,8 +220,6 @@ def test_replacing_another_run_is_said(run, refused, tmp_path, caplog):
 def test_default_folders_of_different_engines_differ():
     defaults = {}
     for name, case in CASES.items():
-        if name in TO_CONVERT:
-            continue
         default = inspect.signature(case.engine.__init__).parameters["model_output_path"].default
         if default is not None:
             defaults.setdefault(str(default), []).append(name)

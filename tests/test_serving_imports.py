@@ -13,6 +13,14 @@ SERVING = (
     "rerankers.cross.model",
     "routers.serving.selector",
     "routers.serving.tools",
+    "embeddings.adapter.maps",
+    "embeddings.adapter.model",
+    "embeddings.adapter.saved",
+    "vectors.embedder",
+    "vectors.identity",
+    "vectors.memory",
+    "vectors.search",
+    "vectors.stores",
 )
 HEAVY = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy"}
 FLOORS = {"app", "asking", "cli", "collect", "generate"}

@@ -378,6 +378,9 @@ def remove_locked_folder(lock: Path) -> None:
         lock.parent.rmdir()
 
 
+_own_drafts: set[Path] = set()
+
+
 @contextlib.contextmanager
 def draft_beside(target: Path, *, folder: bool) -> Iterator[Path]:
     """A new file or folder beside `target`, to be renamed to it; gone after the block.
@@ -397,9 +400,11 @@ def draft_beside(target: Path, *, folder: bool) -> Iterator[Path]:
             os.close(made)
             draft = Path(name)
         handle = lock_of_path(draft)
+    _own_drafts.add(draft)
     try:
         yield draft
     finally:
+        _own_drafts.discard(draft)
         _remove(draft)
         if handle is not None:
             os.close(handle)
@@ -422,6 +427,9 @@ def clear_dead_drafts(target: Path) -> None:
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[bool]:
     """Whether no other process makes or clears drafts in a folder; waits a little for it."""
+    if folder in _own_drafts:  # its lock is ours, and nobody else comes here
+        yield False
+        return
     handle = None
     for _ in range(100):
         if (handle := lock_of_path(folder)) is not None or sys.platform == "win32":

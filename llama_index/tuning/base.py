@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ class FinetuneEngine(BaseFinetuneEngine):
     Attributes:
         kept: what a warning calls the component that stays after a refusal.
         libraries: packages whose versions the report names.
+        reopens: whether another session's `get_finetuned_model()` opens what lies at
+            `model_output_path`; `_tuned` then loads it from there.
         accept: `"gain"`, or `"always"` to take the tuned component whatever was measured.
         model_output_path: the folder to write; `None` writes nothing.
         report: of the last `finetune()`; `None` before.
@@ -117,10 +120,13 @@ class FinetuneEngine(BaseFinetuneEngine):
 
     kept: ClassVar[str] = "base model"
     libraries: ClassVar[tuple[str, ...]] = ()
+    reopens: ClassVar[bool] = False
     accept: Accept = "gain"
     model_output_path: Path | None = None
     report: FinetuneReport | None = None
     _said_kept = False
+    _in_memory = True
+    """Whether `_write` can write; if not, what is served lies at `model_output_path` alone."""
 
     @abstractmethod
     def _check(self) -> None:
@@ -162,6 +168,7 @@ class FinetuneEngine(BaseFinetuneEngine):
         clock = Clock()
         with self._output_held():
             found = self._tune(clock)
+            self._in_memory = True
             report = decided(found, self.accept, clock, self.libraries)
             if self.model_output_path is not None and is_main_process():
                 self._save(self.model_output_path, report)
@@ -176,7 +183,7 @@ class FinetuneEngine(BaseFinetuneEngine):
             **model_kwargs: arguments of the component.
 
         Raises:
-            NotFinetunedError: `finetune()` has not run.
+            NotFinetunedError: `finetune()` has not run, nor is there a folder of it to open.
         """
         report = self._finished()
         if report.accepted:
@@ -195,7 +202,12 @@ class FinetuneEngine(BaseFinetuneEngine):
         """
         report = self._finished()
         check_writable(path)
-        self._save(Path(path), report)
+        if self._in_memory or self.model_output_path is None:
+            self._save(Path(path), report)
+            return
+        _say_if_replaced(Path(path), report)
+        with replacing_folder(path) as folder:
+            shutil.copytree(self.model_output_path, folder, dirs_exist_ok=True)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = True, token: str | None = None, **arguments: Any
@@ -234,6 +246,11 @@ class FinetuneEngine(BaseFinetuneEngine):
         return str(done.commit_url)
 
     def _finished(self) -> FinetuneReport:
+        """The report of this session's run, or of the one that lies at `model_output_path`."""
+        path = self.model_output_path
+        if self.report is None and self.reopens and path is not None and (path / REPORT).is_file():
+            logger.info("finetune() has not run in this session; %s is opened", path)
+            self.report, self._in_memory = FinetuneReport.from_json(path / REPORT), False
         if self.report is None:
             raise NotFinetunedError("call finetune() first")
         return self.report
@@ -258,8 +275,13 @@ class FinetuneEngine(BaseFinetuneEngine):
             return
         path = self.model_output_path.absolute()
         busy = ArtifactError(f"{path} is being written by another run; choose another folder")
-        with locked(path.with_name(f".{path.name}.lock"), busy):
-            yield
+        lock = path.with_name(f".{path.name}.lock")
+        with locked(lock, busy):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows removes no open file
+                    lock.unlink()
 
 
 OVERRIDE = 'accept="always" overrides'
@@ -278,10 +300,11 @@ def decided(
         accept=accept,
         unit=found.unit,
     )
+    told = {"base": found.base, "measured on": found.measured_on}
     return replace(
         found,
         accepted=verdict.accepted,
-        reason=f"{verdict.reason}; base: {found.base}" if found.base else verdict.reason,
+        reason="; ".join([verdict.reason, *(f"{what}: {it}" for what, it in told.items() if it)]),
         seconds={**found.seconds, **clock.seconds},
         versions=found.versions or installed_versions(*libraries),
     )

@@ -10,7 +10,7 @@ TuningError
 │   └── JobError                        a hosted job failed or was cancelled
 ├── JobNotFinishedError (TimeoutError)  a hosted job is still running
 ├── OutOfScopeError     (ValueError)    a query that belongs to none of a router's choices
-├── NotFinetunedError   (RuntimeError)  the engine was asked for a model before `finetune()`
+├── NotFinetunedError   (ValueError)    the engine was asked for a model before `finetune()`
 ├── JudgeRefusedError   (RuntimeError)  a tuned judge that beats no shortcut, and no other there
 ├── RunFileError        (ValueError)    a run file of another run, in use by another, or damaged
 ├── ReplyError          (ValueError)    an LLM's reply that does not hold what was asked for
@@ -113,8 +113,8 @@ class OutOfScopeError(TuningError, ValueError):
     """A query belongs to none of a router's choices, and its fallback is `"error"`."""
 
 
-class NotFinetunedError(TuningError, RuntimeError):
-    """The engine was asked for its model before `finetune()` ran."""
+class NotFinetunedError(TuningError, ValueError, RuntimeError):
+    """The engine was asked for its model before `finetune()` ran; a `RuntimeError` too."""
 
 
 class JudgeRefusedError(TuningError, RuntimeError):

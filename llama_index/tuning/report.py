@@ -59,6 +59,7 @@ class FinetuneReport:
         slices: group of queries → metric → gain, such as documents with and without training
             queries.
         base: what the tuned component is compared with, if its name says more than "base".
+        measured_on: what was asked, if not questions: the verdict says it.
         guards: names of the slices that must not lose for the gate to accept.
         also_shown: names of the slices that are comparisons with something else, whose gain the
             gate wants to see too.
@@ -81,6 +82,7 @@ class FinetuneReport:
     accepted: bool = False
     reason: str = ""
     base: str = ""
+    measured_on: str = ""
     guards: list[str] = field(default_factory=list)
     also_shown: list[str] = field(default_factory=list)
     slices: dict[str, Gains] = field(default_factory=dict)

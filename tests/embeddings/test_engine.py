@@ -17,6 +17,7 @@ from llama_index.embeddings.adapter import (
     BaseAdapter,
     LinearLayer,
 )
+from llama_index.embeddings.adapter.utils import TwoLayerNN
 
 from llama_index.tuning import (
     AdapterEmbeddingModel,
@@ -84,7 +85,7 @@ def test_without_signal_the_base_comes_back_and_the_folder_serves_it(rotated, tm
     assert "no gain is shown" in report.reason
     with caplog.at_level(logging.WARNING):
         assert engine.get_finetuned_model() is problem[1]
-    assert 'accept="always" would override' in caplog.text
+    assert 'accept="always" overrides' in caplog.text
     question = "question 1 1"
     expected = problem[1].vector(question)
     ours = AdapterEmbeddingModel(problem[1], tmp_path / "adapter")
@@ -93,6 +94,35 @@ def test_without_signal_the_base_comes_back_and_the_folder_serves_it(rotated, tm
     assert stock.get_query_embedding(question) == pytest.approx(expected, abs=1e-6)
     candidate = Adapter.load(tmp_path / "adapter" / "candidate")
     assert candidate.fingerprint != ours.adapter_fingerprint
+
+
+@pytest.mark.parametrize("kind", ["two_layer", "custom"])
+def test_a_refused_folder_suits_the_stock_loader_with_the_class_that_was_trained(
+    rotated, tmp_path, kind
+):
+    model = rotated[1]
+    arguments = {"adapter_model": Residual(16, 8)} if kind == "custom" else {}
+    options = AdapterOptions(folds=2, max_epochs=1, adapter="two_layer", hidden=8)
+    engine = engine_for(shuffled(rotated), tmp_path, options=options, **arguments)
+    assert not engine.finetune().accepted
+    trained = Residual if kind == "custom" else TwoLayerNN
+    stock = StockModel(model, str(tmp_path / "adapter"), trained)
+    question = "question 1 1"
+    assert stock.get_query_embedding(question) == pytest.approx(model.vector(question), abs=1e-6)
+
+
+def test_another_session_opens_what_was_written(rotated, tmp_path):
+    engine = engine_for(rotated, tmp_path)
+    report = engine.finetune()
+    later = engine_for(rotated, tmp_path)
+    again = later.get_finetuned_model()
+    assert again.adapter_fingerprint == engine.get_finetuned_model().adapter_fingerprint
+    assert later.report == FinetuneReport.from_dict(json.loads(json.dumps(report.to_dict())))
+    later.save(tmp_path / "copy")
+    assert Adapter.load(tmp_path / "copy").fingerprint == again.adapter_fingerprint
+    refused = engine_for(shuffled(rotated), tmp_path)
+    refused.finetune()
+    assert engine_for(rotated, tmp_path).get_finetuned_model() is rotated[1]
 
 
 def test_always_overrides_the_gate_and_says_what_it_would_have_done(rotated, tmp_path):
@@ -137,6 +167,7 @@ class Residual(BaseAdapter):
             torch.nn.Linear(dim, hidden), torch.nn.GELU(), torch.nn.Linear(hidden, dim)
         )
         torch.nn.init.zeros_(self.layers[-1].weight)
+        torch.nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, embed):
         return embed + self.layers(embed)
@@ -234,7 +265,7 @@ def test_documents_alone_teach_without_labels(tmp_path, kind):
     }[kind]
     report = engine_for((None, model), tmp_path, unlabelled=unlabelled).finetune()
     assert report.accepted
-    assert "stand in for questions" in str(report)
+    assert "stand in for questions" in report.reason
     assert report.data["sentences"]["queries"] == 320
 
 

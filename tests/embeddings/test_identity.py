@@ -19,7 +19,7 @@ from llama_index.tuning import (
 from llama_index.tuning.embeddings import AdapterOptions
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.vectors.embedder import Embedder
-from llama_index.tuning.vectors.stores import (
+from llama_index.tuning.vectors.identity import (
     PROBES,
     check_signature,
     model_signature,

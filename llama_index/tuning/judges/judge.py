@@ -26,8 +26,9 @@ from llama_index.tuning.judges.loading import (
 )
 from llama_index.tuning.judges.records import TIE, DecisionRule
 from llama_index.tuning.judges.student import JudgeModel
-from llama_index.tuning.vectors.embedder import RememberingEmbedder
-from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
+from llama_index.tuning.vectors.embedder import Embedder
+from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
+from llama_index.tuning.vectors.memory import LatestVectors
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -92,7 +93,7 @@ class TunedJudge(BaseEvaluator):
         self.refuse_unfamiliar = refuse_unfamiliar
         self._embedder = None
         if embed_model is not None and model.maker.embedded:
-            self._embedder = RememberingEmbedder(embed_model)
+            self._embedder = Embedder(embed_model, known=LatestVectors())
 
     @property
     def threshold(self) -> float:

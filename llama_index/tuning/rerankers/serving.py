@@ -30,7 +30,8 @@ from llama_index.tuning.errors import StoreError
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.text.statistics import Statistics
 from llama_index.tuning.text.words import Analyzer
-from llama_index.tuning.vectors.stores import base_name, open_store
+from llama_index.tuning.vectors.identity import base_name
+from llama_index.tuning.vectors.stores import open_store
 
 if TYPE_CHECKING:
     from typing_extensions import Self

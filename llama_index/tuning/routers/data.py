@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -99,33 +98,6 @@ class Embeds(Protocol):
     def queries(self, texts: list[str], /) -> Float32: ...
 
     def documents(self, texts: list[str], /) -> Float32: ...
-
-
-class Remembering:
-    """An embedder that remembers within the process too, so that an update embeds what is new.
-
-    Args:
-        embedder: embeds.
-        known: what it remembers in: (kind, text) → vector.
-    """
-
-    def __init__(self, embedder: Embeds, known: dict[tuple[str, str], Float32]) -> None:
-        self._embedder, self._known = embedder, known
-
-    def documents(self, texts: list[str]) -> Float32:
-        """Vectors of documents, shape `(len(texts), dim)`."""
-        return self._all("text", texts, self._embedder.documents)
-
-    def queries(self, texts: list[str]) -> Float32:
-        """Vectors of queries, shape `(len(texts), dim)`."""
-        return self._all("query", texts, self._embedder.queries)
-
-    def _all(self, kind: str, texts: list[str], embed: Callable[[list[str]], Float32]) -> Float32:
-        missing = [text for text in dict.fromkeys(texts) if (kind, text) not in self._known]
-        if missing:
-            keys = [(kind, text) for text in missing]
-            self._known.update(zip(keys, embed(missing), strict=True))
-        return np.stack([self._known[kind, text] for text in texts])
 
 
 def embed(dataset: RoutingDataset, embedder: Embeds) -> tuple[Float32, Float32]:

@@ -145,7 +145,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
         from llama_index.tuning.routers.measure import base_scores
         from llama_index.tuning.routers.report import write_report
         from llama_index.tuning.routers.run import measure, train
-        from llama_index.tuning.vectors.stores import base_name, model_signature
+        from llama_index.tuning.vectors.identity import base_name, model_signature
 
         model = self._embedder()
         with clock.step("embed"):
@@ -207,7 +207,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
         return TunedSelector(replace(self._model, details=details), self._embedder(), **arguments)
 
     def _embedded(self, dataset: RoutingDataset) -> RouterData:
-        from llama_index.tuning.routers.data import Remembering, RouterData, embed
+        from llama_index.tuning.routers.data import RouterData, embed
         from llama_index.tuning.vectors.embedder import Embedder
 
         embedder = Embedder(
@@ -215,8 +215,9 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             cache=self.vector_cache,
             num_workers=self.num_workers,
             show_progress=self.show_progress,
+            known=self._known,
         )
-        return RouterData.of(dataset, *embed(dataset, Remembering(embedder, self._known)))
+        return RouterData.of(dataset, *embed(dataset, embedder))
 
     def _embedder(self) -> BaseEmbedding:
         assert self.embed_model is not None

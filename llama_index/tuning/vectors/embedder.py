@@ -1,40 +1,21 @@
-"""Vectors of texts: from where they already are, else embedded once, in batches.
-
-Vectors of the latest texts, kept in memory: what is served again is not embedded again.
-
-Vectors kept on disk between runs, keyed by model and text.
-
-A model is known by what it answers to a few probe texts: one that is called as another, or was
-trained again under its old name, has vectors of its own here.
-"""
+"""Vectors of texts: from where they already are, else embedded once, in batches."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-import os
-import sqlite3
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._running import ThreadLock, progress, run_async
+from llama_index.tuning._running import progress, run_async
 from llama_index.tuning.errors import VectorError
-from llama_index.tuning.vectors.stores import (
-    PROBES,
-    Signature,
-    same_signature,
-    signature_of,
-    vector_space,
-)
+from llama_index.tuning.vectors.identity import PROBES, Signature, signature_of, vector_space
+from llama_index.tuning.vectors.memory import Known, VectorCache
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -42,58 +23,105 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Vector = Sequence[float]
 T = TypeVar("T")
+Vector = Sequence[float]
+Kind = Literal["text", "query"]
+Embed = Callable[[list[str]], Sequence[Vector]]
+AsyncEmbed = Callable[[list[str]], Awaitable[Sequence[Vector]]]
 
 BATCHES_A_STEP = 8
 """Batches between two writes to the cache."""
 
 
 class Embedder:
-    """Embeds texts with a LlamaIndex model, each text once, remembering across runs.
+    """Embeds texts with a LlamaIndex model, each text once.
 
     Args:
-        model: any `BaseEmbedding`.
-        cache: a file that keeps the vectors, keyed by model and text; none by default.
+        model: any `BaseEmbedding`; `None` if every vector should be known already.
+        known: the memory of the process: (`"query"` or `"text"`, the text) → vector. Pass the
+            same dictionary to several embedders of one model and each text is embedded once for
+            all of them; `LatestVectors` has a limit and is for threads. None by default.
+        cache: the memory on disk: a file that keeps the vectors, keyed by model and text; none
+            by default.
         num_workers: concurrent calls, for models behind an API.
         show_progress: show bars.
+
+    Example:
+        >>> from llama_index.core import MockEmbedding
+        >>> known = {}
+        >>> Embedder(MockEmbedding(embed_dim=3), known=known).documents(["a", "b", "a"]).shape
+        (3, 3)
+        >>> list(known)
+        [('text', 'a'), ('text', 'b')]
     """
 
     def __init__(
         self,
-        model: BaseEmbedding,
+        model: BaseEmbedding | None,
         *,
+        known: Known | None = None,
         cache: str | PathLike[str] | None = None,
         num_workers: int = 1,
         show_progress: bool = False,
     ) -> None:
-        self.model = model
+        self._model = model
+        self.known = known
         self.cache_path = cache
         self.num_workers = num_workers
         self.show_progress = show_progress
         self._signatures: dict[str, Signature] = {}
 
+    @property
+    def model(self) -> BaseEmbedding:
+        """The model.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self._model is None:
+            raise ValueError("there is no embed_model")
+        return self._model
+
     def documents(self, texts: Sequence[str]) -> Float32:
         """Vectors of documents, shape `(len(texts), dim)`."""
-        return self._embed("text", texts, self._text_batch, self.model.aget_text_embedding_batch)
+        return self._vectors("text", texts)
 
     def queries(self, texts: Sequence[str]) -> Float32:
         """Vectors of queries, shape `(len(texts), dim)`, with the model's query instruction."""
-        return self._embed("query", texts, self._query_batch(texts), self._aquery_batch)
+        return self._vectors("query", texts)
 
-    def _embed(
-        self,
-        kind: str,
-        texts: Sequence[str],
-        embed: Callable[[list[str]], Sequence[Vector]],
-        aembed: Callable[[list[str]], Awaitable[Sequence[Vector]]],
-    ) -> Float32:
-        distinct = list(dict.fromkeys(texts))
+    def _vectors(self, kind: Kind, texts: Sequence[str]) -> Float32:
+        found: dict[str, Float32] = {}
+        missing: list[str] = []
+        for text in dict.fromkeys(texts):
+            vector = None if self.known is None else self.known.get((kind, text))
+            if vector is None:
+                missing.append(text)
+            else:
+                found[text] = vector
+        if missing:
+            found.update(self._embed(kind, missing))
+            for text in missing if self.known is not None else ():
+                # A copy: a row would keep the whole matrix of its step.
+                self.known[kind, text] = found[text].copy()  # type: ignore[index]
+        sizes = {len(vector) for vector in found.values()}
+        if len(sizes) > 1:
+            raise VectorError(f"the embedding model gave vectors of several dimensions: {sizes}")
+        return np.stack([found[text] for text in texts])
+
+    def _embed(self, kind: Kind, texts: list[str]) -> dict[str, Float32]:
+        """text → vector, from the disk or the model."""
+        if self._model is None:
+            what, other = (
+                ("queries", "query_vectors") if kind == "query" else ("documents", "vectors")
+            )
+            raise ValueError(f"{len(texts)} {what} have no vector; pass an embed_model or {other}")
+        embed, aembed = self._ways(kind)
         space = f"{vector_space(self.model)}/{kind}"
         with VectorCache(self.cache_path, space, lambda: self._signature(kind)) as cache:
-            known = cache.get(distinct)
+            found = cache.get(texts)
             # Texts of one length share a batch, so that a local model pads little.
-            missing = sorted((t for t in distinct if t not in known), key=len, reverse=True)
+            missing = sorted((t for t in texts if t not in found), key=len, reverse=True)
             steps = list(_chunks(missing, self.model.embed_batch_size * BATCHES_A_STEP))
             vectors: Sequence[Vector]
             for step in progress(steps, self.show_progress and bool(steps), f"Embedding ({kind})"):
@@ -103,13 +131,15 @@ class Embedder:
                     vectors = embed(step)
                 fresh = dict(zip(step, _checked(step, vectors), strict=True))
                 cache.put(fresh)
-                known.update(fresh)
-        sizes = {len(vector) for vector in known.values()}
-        if len(sizes) > 1:
-            raise VectorError(f"the embedding model gave vectors of several dimensions: {sizes}")
-        return np.stack([known[text] for text in texts])
+                found.update(fresh)
+        return found
 
-    def _signature(self, kind: str) -> Signature:
+    def _ways(self, kind: Kind) -> tuple[Embed, AsyncEmbed]:
+        if kind == "query":
+            return self._query_batch(), self._aquery_batch
+        return self._text_batch, self.model.aget_text_embedding_batch
+
+    def _signature(self, kind: Kind) -> Signature:
         if kind not in self._signatures:
             if kind == "query":
                 vectors = [self.model.get_query_embedding(text) for text in PROBES]
@@ -121,29 +151,27 @@ class Embedder:
     def _text_batch(self, texts: list[str]) -> Sequence[Vector]:
         return self.model.get_text_embedding_batch(texts)
 
-    def _query_batch(self, texts: Sequence[str]) -> Callable[[list[str]], Sequence[Vector]]:
+    def _query_batch(self) -> Embed:
         """How to embed queries in batches.
 
-        LlamaIndex has no such call. Where the model treats queries as texts, texts' batches do;
+        LlamaIndex has no such call. If the model treats queries as texts, texts' batches do;
         a Hugging Face model takes its query prompt in a batch; any other goes one by one. Which
         of them is right is seen on one query.
         """
-        ways: list[Callable[[list[str]], Sequence[Vector]]] = [self._text_batch]
+        ways: list[Embed] = [self._text_batch]
         if self.model.class_name() == "HuggingFaceEmbedding" and hasattr(self.model, "_embed"):
             prompted: Any = self.model._embed
             ways.append(lambda batch: prompted(batch, prompt_name="query"))
-        remembered: list[Callable[[list[str]], Sequence[Vector]]] = []
+        right: list[Embed] = []
 
         def embed(batch: list[str]) -> Sequence[Vector]:
-            if not remembered:
-                remembered.append(self._right_way(batch, ways))
-            return remembered[0](batch)
+            if not right:
+                right.append(self._right_way(batch, ways))
+            return right[0](batch)
 
         return embed
 
-    def _right_way(
-        self, batch: list[str], ways: list[Callable[[list[str]], Sequence[Vector]]]
-    ) -> Callable[[list[str]], Sequence[Vector]]:
+    def _right_way(self, batch: list[str], ways: list[Embed]) -> Embed:
         if len(batch) > 4:
             wanted = np.asarray(self.model.get_query_embedding(batch[0]), dtype=np.float32)
             for way in ways:
@@ -154,9 +182,7 @@ class Embedder:
     async def _aquery_batch(self, texts: list[str]) -> Sequence[Vector]:
         return await asyncio.gather(*map(self.model.aget_query_embedding, texts))
 
-    async def _concurrently(
-        self, texts: list[str], aembed: Callable[[list[str]], Awaitable[Sequence[Vector]]]
-    ) -> list[Vector]:
+    async def _concurrently(self, texts: list[str], aembed: AsyncEmbed) -> list[Vector]:
         slots = asyncio.Semaphore(self.num_workers)
         size = 1 if aembed == self._aquery_batch else self.model.embed_batch_size
 
@@ -169,7 +195,7 @@ class Embedder:
 
 
 def document_vectors(corpus: Mapping[str, str], source: Any, embedder: Embedder) -> Float32:
-    """The corpus' vectors, row by row: from `source` where it has them, else embedded.
+    """The corpus' vectors, row by row: from `source` if it has them, else embedded.
 
     Args:
         corpus: document id → text.
@@ -274,154 +300,3 @@ def _checked(texts: Sequence[str], vectors: Sequence[Vector]) -> Float32:
 def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
-
-
-TEXTS = 4096
-"""Texts of each kind to remember by default: 6 MB of 384 numbers each."""
-
-
-class RememberingEmbedder(Embedder):
-    """An embedder for serving: the least recently used texts are forgotten first.
-
-    Threads may share it; two that want the same new text at once may both embed it.
-
-    Args:
-        model: any `BaseEmbedding`.
-        size: queries, and other texts, to remember.
-    """
-
-    def __init__(self, model: BaseEmbedding, *, size: int = TEXTS) -> None:
-        super().__init__(model)
-        self.size = size
-        self._known: dict[str, OrderedDict[str, Float32]] = {
-            kind: OrderedDict() for kind in ("query", "text")
-        }
-        self._lock = ThreadLock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RememberingEmbedder, (self.model,), {"size": self.size}
-
-    def documents(self, texts: Sequence[str]) -> Float32:
-        """Vectors of documents, shape `(len(texts), dim)`."""
-        return self._remembered("text", texts, super().documents)
-
-    def queries(self, texts: Sequence[str]) -> Float32:
-        """Vectors of queries, shape `(len(texts), dim)`, with the model's query instruction."""
-        return self._remembered("query", texts, super().queries)
-
-    def _remembered(
-        self, kind: str, texts: Sequence[str], embed: Callable[[Sequence[str]], Float32]
-    ) -> Float32:
-        known = self._known[kind]
-        found: dict[str, Float32] = {}
-        with self._lock:
-            for text in texts:
-                if text in known:
-                    known.move_to_end(text)
-                    found[text] = known[text]
-        new = list(dict.fromkeys(text for text in texts if text not in found))
-        if new:
-            learnt = {text: vector.copy() for text, vector in zip(new, embed(new), strict=True)}
-            found.update(learnt)
-            with self._lock:
-                known.update(learnt)
-                while len(known) > self.size:
-                    known.popitem(last=False)
-        return np.stack([found[text] for text in texts])
-
-
-_LOOKUPS = 500  # keys a query; SQLite's oldest limit is 999
-
-
-class VectorCache:
-    """A SQLite file of text hash → vector; several processes may use it at once.
-
-    Texts are not kept, only their hashes. Without a path nothing is kept.
-
-    Args:
-        path: the file; made where it is not.
-        space: what the vectors belong to, such as the model's hash.
-        probe: gives the model's signature; asked only where there is a path.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | None,
-        space: str,
-        probe: Callable[[], Signature] | None = None,
-    ) -> None:
-        self.path = path
-        self.space = space
-        self.probe = probe
-        self._file: sqlite3.Connection | None = None
-
-    def __enter__(self) -> VectorCache:
-        if self.path is not None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(self.path, timeout=60)
-            try:
-                self._file.execute("PRAGMA journal_mode=WAL")
-                self._file.execute(
-                    "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) "
-                    "WITHOUT ROWID"
-                )
-                self._file.execute("CREATE TABLE IF NOT EXISTS models (space TEXT, signature TEXT)")
-                if self.probe is not None:
-                    self._enter_model(self._file, self.probe())
-            except VectorError:
-                self._file.close()
-                raise
-            except sqlite3.DatabaseError as exc:
-                self._file.close()
-                raise VectorError(f"vector_cache: {self.path} is not a vector cache") from exc
-        return self
-
-    def _enter_model(self, file: sqlite3.Connection, signature: Signature) -> None:
-        """Take the space of the model with this signature; a new one if there is none yet."""
-        with file:
-            file.execute("BEGIN IMMEDIATE")  # another process may enter the same model
-            rows = file.execute(
-                "SELECT rowid, signature FROM models WHERE space = ? ORDER BY rowid", [self.space]
-            ).fetchall()
-            same = [n for n, known in rows if same_signature(json.loads(known), signature)]
-            if not same:
-                values = [self.space, json.dumps(signature)]
-                same = [file.execute("INSERT INTO models VALUES (?, ?)", values).lastrowid]
-        self.space = f"{self.space}/{same[0]}"
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def get(self, texts: Sequence[str]) -> dict[str, Float32]:
-        """text → vector for the texts that it has."""
-        if self._file is None:
-            return {}
-        keys = {self._key(text): text for text in texts}
-        found: dict[str, Float32] = {}
-        wanted = list(keys)
-        for start in range(0, len(wanted), _LOOKUPS):
-            part = wanted[start : start + _LOOKUPS]
-            marks = ",".join("?" * len(part))
-            rows = self._file.execute(
-                f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part
-            )
-            found.update((keys[key], np.frombuffer(blob, np.float32)) for key, blob in rows)
-        return found
-
-    def put(self, vectors: Mapping[str, Float32]) -> None:
-        """Keep these; they are on disk when this returns."""
-        if self._file is None:
-            return
-        rows = [(self._key(text), vector.tobytes()) for text, vector in vectors.items()]
-        with self._file:
-            self._file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-
-    def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self.space}\0{text}".encode()).digest()

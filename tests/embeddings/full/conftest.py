@@ -86,7 +86,6 @@ def engine(data, tiny, tmp_path):
             "model_output_path": tmp_path / "out",
             "batch_size": 4,
             "evaluation_steps": 2,
-            "show_progress_bar": False,
             "device": "cpu",
             "options": settings,
         }

@@ -70,9 +70,8 @@ def test_options_check_themselves(fields, words):
 
 
 def test_options_of_another_kind(data):
-    tuning = SentenceTransformersFinetuneEngine(data, options={"lora_rank": 4})
-    with pytest.raises(TypeError, match="must be a SentenceTransformersOptions, got dict"):
-        tuning.finetune()
+    with pytest.raises(TypeError, match="options must be SentenceTransformersOptions, got dict"):
+        SentenceTransformersFinetuneEngine(data, options={"lora_rank": 4})
 
 
 def test_refit_is_yes_no_or_by_default():

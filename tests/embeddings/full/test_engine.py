@@ -19,7 +19,7 @@ def test_it_learns_reports_saves_and_serves(engine, data, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     tuning = engine({"max_steps": 60}, batch_size=8, evaluation_steps=20)
-    with pytest.raises(NotFinetunedError, match=r"call finetune\(\) before get_finetuned_model"):
+    with pytest.raises(NotFinetunedError, match=r"call finetune\(\) first"):
         tuning.get_finetuned_model()
     report = tuning.finetune()
     gain = report.gains["ndcg@10"]
@@ -54,14 +54,44 @@ def test_the_gate_keeps_the_base_and_the_folder_serves_it(engine, tiny, tmp_path
     assert not report.accepted
     model = tuning.get_finetuned_model()
     assert model.model_name == tiny
-    assert "the base model is returned" in caplog.text
+    assert "the base model is kept" in caplog.text
     from sentence_transformers import SentenceTransformer
 
     base, kept = (SentenceTransformer(str(p), device="cpu") for p in (tiny, tmp_path / "out"))
     np.testing.assert_array_equal(base.encode(["refund rules"]), kept.encode(["refund rules"]))
     assert (tmp_path / "out" / "candidate" / "model.safetensors").is_file()
-    with pytest.raises(TuningError, match="nothing is uploaded, the base was kept"):
+    with pytest.raises(TuningError, match="nothing is uploaded, the base model is kept"):
         tuning.push_to_hub("me/model")
+
+
+@pytest.mark.parametrize("accept", ["always", "gain"])
+def test_another_session_opens_what_was_written(engine, prompted, tmp_path, accept):
+    options = {"max_steps": 1, "learning_rate": 1e-7 if accept == "gain" else 2e-3}
+    first = engine(options, model_id=prompted, accept=accept)
+    first.finetune()
+    later = engine(options, model_id=prompted)
+    here, there = first.get_finetuned_model(), later.get_finetuned_model()
+    assert here.query_instruction == there.query_instruction == "query: "
+    np.testing.assert_array_equal(vectors(here), vectors(there))
+    assert here.model_name == there.model_name
+    later.save(tmp_path / "copy")
+    assert (tmp_path / "copy" / "candidate").is_dir() == (accept == "gain")
+    assert later.report.accepted == first.report.accepted == (accept == "always")
+
+
+def test_without_a_folder_it_serves_from_memory_and_saves(engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tuning = engine({"max_steps": 1}, accept="always", model_output_path=None)
+    tuning.finetune()
+    served = vectors(tuning.get_finetuned_model())
+    assert list(tmp_path.iterdir()) == []
+    tuning.save(tmp_path / "copy")
+    from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+    loaded = HuggingFaceEmbedding(str(tmp_path / "copy"), device="cpu")
+    np.testing.assert_allclose(served, vectors(loaded), atol=1e-6)
+    with pytest.raises(ValueError, match="checkpoints lie beside model_output_path"):
+        engine(model_output_path=None, save_checkpoints=True)
 
 
 def test_a_validation_set_is_measured_and_documents_of_training_queries_are_told_apart(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import RelevanceDataset
+from llama_index.tuning.embeddings.full import train
 from llama_index.tuning.embeddings.full.settings import Prompts
 from llama_index.tuning.embeddings.full.train import DecidingEvaluator
 from llama_index.tuning.report import FinetuneReport
@@ -104,7 +105,8 @@ def test_it_goes_as_far_as_was_decided(taught, monkeypatch):
     # 6 steps, looked at after 2, 4 and 6; the look at 4 is the best. Two more are at the refit.
     scores = iter([0.1, 0.9, 0.2, 0.9, 0.9])
     monkeypatch.setattr(DecidingEvaluator, "scores", lambda *_: np.array([next(scores)]))
-    report, _, texts = taught("out", {"max_steps": -1, "patience": 9}, epochs=1)
+    monkeypatch.setattr(train, "PATIENCE", 9)
+    report, _, texts = taught("out", {"max_steps": -1}, epochs=1)
     assert texts.steps.count("first") == len(texts.first) // 4 == 6
     assert learnt(report)["steps"] == texts.steps.count("refit") == round(4 / 6 * 60 // 4)
 

@@ -26,7 +26,7 @@ class Die(transformers.TrainerCallback):
 
 engine = SentenceTransformersFinetuneEngine(
     RetrievalDataset.from_json(sys.argv[1]), sys.argv[2], sys.argv[3], 4,
-    evaluation_steps=2, show_progress_bar=False, device="cpu", accept="always",
+    evaluation_steps=2, device="cpu", accept="always",
     save_checkpoints=True, callbacks=[Die()],
     options=SentenceTransformersOptions(
         precision="fp32", learning_rate=2e-3, held_out=0.2, max_steps=8

@@ -1,7 +1,4 @@
-"""What an adapter engine learns from: checked data first, then its vectors.
-
-Query vectors with their relevant documents, by row of a document matrix.
-"""
+"""What an adapter engine learns from: checked data first, then its vectors."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ class Pairs:
         return Pairs(self.vectors[rows], [self.positives[row] for row in rows], weights)
 
     def renumbered(self, documents: Ints) -> Pairs:
-        """The same pairs where only `documents` (sorted rows, holding all positives) are kept."""
+        """The same pairs over some of the documents: sorted rows that hold all positives."""
         positives = [np.searchsorted(documents, rows) for rows in self.positives]
         return Pairs(self.vectors, positives, self.weights)
 
@@ -74,6 +71,7 @@ class Pairs:
 
 
 MIN_QUERIES = 10
+STAND_INS = "sentences of the documents, which stand in for questions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +79,7 @@ class Data:
     """The texts: labelled queries, sentences of unlabelled documents, and both of their corpora.
 
     Attributes:
-        labelled: queries with relevant documents; `None` where there are none.
+        labelled: queries with relevant documents; `None` if there are none.
         sentences: sentence queries over the unlabelled documents, if any.
         validation: queries to measure on, over the corpus of their own; `None` cross-fits.
     """
@@ -96,6 +94,11 @@ class Data:
         found = self.validation or self.labelled or self.sentences
         assert found is not None
         return found
+
+    @property
+    def measured_on(self) -> str:
+        """What these are, if they are no questions."""
+        return STAND_INS if self.measured is self.sentences else ""
 
     def corpus(self) -> dict[str, str]:
         """All documents, the labelled queries' first."""
@@ -114,7 +117,7 @@ class EmbeddedDataset:
 
     Attributes:
         documents: vectors of all documents, shape `(N, dim)`.
-        labelled: labelled queries, or the sentences where there are none.
+        labelled: labelled queries, or the sentences if there are none.
         sentences: sentence pairs beside labelled queries.
         validation: queries to measure on.
         groups: for each labelled query the key that keeps equal texts in one fold.
@@ -182,28 +185,33 @@ def check_data(dataset: Any, unlabelled: Any, validation: Any, options: Sentence
     return data
 
 
-def documents_of(unlabelled: Any) -> dict[str, str]:
-    """Document id → text, from a dictionary, a dataset, LlamaIndex nodes, or plain texts."""
-    if isinstance(unlabelled, RetrievalDataset):
-        return unlabelled.corpus
-    if isinstance(unlabelled, Mapping):
-        texts = dict(unlabelled)
-    elif isinstance(unlabelled, Sequence) and not isinstance(unlabelled, (str, bytes)):
-        texts = dict(_id_and_text(item, i) for i, item in enumerate(unlabelled))
-        if len(texts) < len(unlabelled):
-            raise DatasetError("unlabelled holds two nodes with one id")
+def documents_of(given: Any, name: str = "unlabelled") -> dict[str, str]:
+    """Document id → text, from a dictionary, a dataset, LlamaIndex nodes, or plain texts.
+
+    Args:
+        given: the documents.
+        name: of the argument that they came in.
+    """
+    if isinstance(given, RetrievalDataset):
+        return given.corpus
+    if isinstance(given, Mapping):
+        texts = dict(given)
+    elif isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        texts = dict(_id_and_text(item, name, i) for i, item in enumerate(given))
+        if len(texts) < len(given):
+            raise DatasetError(f"{name} holds two nodes with one id")
     else:
         raise TypeError(
-            "unlabelled must be a dictionary id → text, or a list of nodes or texts; "
-            f"got {type(unlabelled).__name__}"
+            f"{name} must be a dictionary id → text, or a list of nodes or texts; "
+            f"got {type(given).__name__}"
         )
     faults = [
-        f"unlabelled document {id_!r} must be a non-empty string"
+        f"document {id_!r} of {name} must be a non-empty string"
         for id_, text in texts.items()
         if not isinstance(text, str) or not text.strip()
     ]
     if faults or not texts:
-        raise DatasetError("unlabelled has faults:", faults or ["it is empty"])
+        raise DatasetError(f"{name} has faults:", faults or ["it is empty"])
     return texts
 
 
@@ -260,16 +268,16 @@ def _groups(dataset: RetrievalDataset, *, by_document: bool) -> list[str]:
     return [normalise(text) for text in dataset.queries.values()]
 
 
-def _id_and_text(item: Any, number: int) -> tuple[str, str]:
+def _id_and_text(item: Any, name: str, number: int) -> tuple[str, str]:
     if isinstance(item, str):
-        return f"unlabelled-{number}", item
+        return f"{name}-{number}", item
     try:
         from llama_index.core.schema import MetadataMode
 
         return item.node_id, item.get_content(MetadataMode.EMBED)
     except AttributeError:
         raise TypeError(
-            f"unlabelled[{number}] must be a node or a text, got {type(item).__name__}"
+            f"{name}[{number}] must be a node or a text, got {type(item).__name__}"
         ) from None
 
 

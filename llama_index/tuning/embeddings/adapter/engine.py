@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import logging
-import time
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index.tuning import artifacts
-from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
-from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.embeddings.adapter.data import (
-    Data,
-    EmbeddedDataset,
-    check_data,
-    embed_problem,
+from llama_index.tuning._checks import (
+    check_options,
+    folder_path,
+    of_type,
+    output_path,
+    whole_number,
 )
+from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
+from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
-from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter
-from llama_index.tuning.errors import NotFinetunedError
+from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter, run_details
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
-from llama_index.tuning.vectors.stores import base_name, model_signature
+from llama_index.tuning.vectors.identity import base_name, model_signature
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
     from llama_index.embeddings.adapter import BaseAdapter
 
-logger = logging.getLogger(__name__)
+    from llama_index.tuning.embeddings.adapter.run import RunFolder
 
 
-class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
+class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
     """Tunes a small map on the vectors of a frozen embedding model: local, API, any.
 
     The texts are embedded once; training runs on the vectors. By default queries alone are
     mapped, so an index that is filled already stays as it is. The gain is measured on queries
-    that were not trained on, and where none is shown the base model comes back.
+    that were not trained on, and if none is shown the base model comes back.
 
     Args:
         dataset: labelled queries, a `RetrievalDataset` or the old package's. `None` learns from
@@ -54,13 +54,14 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         epochs: largest number of passes over the queries; `options.max_epochs` by default.
         adapter_model: a module to train instead of the one `options` names: any
             `llama_index.embeddings.adapter.BaseAdapter`. It is not changed; a copy is trained.
-        dim: dimension of the vectors, where they are to be checked against it.
+        dim: dimension that the vectors must have; not checked by default.
         device: of torch; the CPU by default, for which the work is small enough.
-        model_output_path: folder for the tuned adapter, replaced when the run succeeds.
+        model_output_path: folder for the tuned adapter and its report, replaced when the run
+            succeeds; `None` writes nothing.
         model_checkpoint_path: folder for checkpoints and for what a killed run resumes from; by
             default one beside the output, removed when the run succeeds.
         checkpoint_save_steps: with `model_checkpoint_path`, a loadable adapter is saved there
-            at the end of a pass when at least so many steps were made since the last.
+            at the end of a pass if this many steps were made since the last.
         verbose: the old name of `show_progress`.
         bias: whether a linear adapter adds a constant vector.
         options: how to train; see `AdapterOptions`.
@@ -71,20 +72,18 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         vectors: where document vectors are already: an index, a vector store, a dictionary
             id → vector, an array or `.npy` file in the corpus' order. Only the rest is embedded.
         vector_cache: a file that keeps vectors between runs, keyed by model and text.
-        accept: `"gain"` returns the tuned model only where its gain is shown; `"always"` does
-            so whatever was measured.
+        accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         num_workers: concurrent calls, for models behind an API.
-        show_progress: show progress bars.
-
-    Raises:
-        DatasetError, VectorError, ValueError, TypeError: at `finetune()`, before anything is
-            embedded wherever that can be known.
+        show_progress: show bars.
 
     Example:
         >>> engine = EmbeddingAdapterFinetuneEngine(dataset, embed_model)  # doctest: +SKIP
         >>> print(engine.finetune())  # doctest: +SKIP
         >>> Settings.embed_model = engine.get_finetuned_model()  # doctest: +SKIP
     """
+
+    libraries = ("torch", "numpy")
+    reopens = True
 
     def __init__(
         self,
@@ -95,7 +94,7 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         adapter_model: BaseAdapter | None = None,
         dim: int | None = None,
         device: str | None = None,
-        model_output_path: str | PathLike[str] = "model_output",
+        model_output_path: str | PathLike[str] | None = "tuned_adapter",
         model_checkpoint_path: str | PathLike[str] | None = None,
         checkpoint_save_steps: int = 100,
         verbose: bool = False,
@@ -110,24 +109,27 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         num_workers: int = 1,
         show_progress: bool = False,
     ) -> None:
+        check_accept(accept)
         self.dataset = dataset
-        self.embed_model = embed_model
-        self.adapter_model = adapter_model
-        self.dim = dim
+        self.embed_model = of_type("embed_model", embed_model, BaseEmbedding, "a BaseEmbedding")
+        self.adapter_model = _trainable(adapter_model)
+        self.dim = None if dim is None else whole_number("dim", dim, 1)
         self.device = device or "cpu"
-        self.model_output_path = Path(model_output_path)
-        self.model_checkpoint_path = model_checkpoint_path
-        self.checkpoint_save_steps = checkpoint_save_steps
+        self.model_output_path = output_path(model_output_path)
+        self.model_checkpoint_path = (
+            None
+            if model_checkpoint_path is None
+            else folder_path("model_checkpoint_path", model_checkpoint_path)
+        )
+        self.checkpoint_save_steps = whole_number("checkpoint_save_steps", checkpoint_save_steps, 1)
         self.options = _options(options, batch_size, epochs, bias)
         self.val_dataset = val_dataset
         self.unlabelled = unlabelled
         self.vectors = vectors
         self.vector_cache = vector_cache
-        self.accept: Accept = accept
-        self.num_workers = num_workers
+        self.accept = accept
+        self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress or verbose
-        self.report: FinetuneReport | None = None
-        self._tuned: Adapter | None = None
 
     @classmethod
     def from_model_path(
@@ -144,7 +146,7 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
             dataset: as in the constructor.
             embed_model: as in the constructor.
             model_path: the adapter's folder.
-            model_cls: its class, where it is a custom one.
+            model_cls: its class, if it is a custom one.
             **kwargs: the constructor's other arguments.
         """
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
@@ -152,87 +154,81 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         adapter = Adapter.load(model_path, adapter_cls=model_cls)
         return cls(dataset, embed_model, adapter_model=module_of_map(adapter.map), **kwargs)
 
-    def finetune(self) -> FinetuneReport:
-        """Embed, train, measure, decide, save.
+    def _check(self) -> None:
+        self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
 
-        Returns:
-            The report; `print(report)` shows the table and the verdict.
-        """
-        data = self._check()
-        from llama_index.tuning.embeddings.adapter.run import RunFolder, Tuning
+    @contextlib.contextmanager
+    def _output_held(self) -> Iterator[None]:
+        """What a killed run goes on from stays until the output is written."""
+        with super()._output_held(), self._run_folder() as run, run.held():
+            self._run = run
+            yield
 
-        folder = self.model_checkpoint_path or f"{self.model_output_path}.run"
-        run = RunFolder(Path(folder), keep=self.model_checkpoint_path is not None)
-        clock = _Clock()
-        with run.held():
-            with clock.step("embed"):
-                problem = self._embed(data, run.path)
-            tuning = Tuning(self._module, problem, self.options, run, self.device)
-            with clock.step("train"):
-                tuning.train(self._served, self.checkpoint_save_steps, self.show_progress)
-            with clock.step("measure"):
-                report = tuning.report(data, self.accept, clock.seconds)
-            self._tuned = self._save(tuning.adapter(), report, problem.dim)
-        self.report = report
-        logger.info("%s", report.reason)
+    @contextlib.contextmanager
+    def _run_folder(self) -> Iterator[RunFolder]:
+        from llama_index.tuning.embeddings.adapter.run import RunFolder
+
+        if self.model_checkpoint_path is not None:
+            yield RunFolder(self.model_checkpoint_path, keep=True)
+        elif self.model_output_path is not None:
+            yield RunFolder(Path(f"{self.model_output_path}.run"), keep=False)
+        else:
+            with tempfile.TemporaryDirectory(prefix="tuned_adapter.") as place:
+                yield RunFolder(Path(place) / "run", keep=False)
+
+    def _tune(self, clock: Clock) -> FinetuneReport:
+        from llama_index.tuning.embeddings.adapter.run import Tuning
+
+        with clock.step("embed"):
+            embedder = Embedder(
+                self.embed_model,
+                cache=self.vector_cache or self._run.path / "vectors.sqlite",
+                num_workers=self.num_workers,
+                show_progress=self.show_progress,
+            )
+            problem = embed_problem(self._data, self.vectors, embedder, self.dim)
+            self._signature = model_signature(self.embed_model)
+        tuning = Tuning(self._module, problem, self.options, self._run, self.device)
+        with clock.step("train"):
+            tuning.train(self._served, self.checkpoint_save_steps, self.show_progress)
+        with clock.step("measure"):
+            report = tuning.report(self._data)
+        self._adapter = self._served(tuning.adapter(), problem.dim)
         return report
 
-    def get_finetuned_model(self, **model_kwargs: Any) -> BaseEmbedding:
-        """The tuned model, or the base model where the gate kept it.
-
-        Args:
-            **model_kwargs: arguments of `AdapterEmbeddingModel`, such as `transform_query`.
-
-        Raises:
-            NotFinetunedError: `finetune()` has not run.
-        """
-        if self.report is None or self._tuned is None:
-            raise NotFinetunedError("call finetune() before get_finetuned_model()")
-        if not self.report.accepted:
-            logger.warning(
-                'the base model is returned: %s; accept="always" would override', self.report.reason
-            )
-            return self.embed_model
-        model = AdapterEmbeddingModel(self.embed_model, self._tuned, **model_kwargs)
-        model.adapter_path = str(self.model_output_path)
+    def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:
+        """Takes arguments of `AdapterEmbeddingModel`, such as `transform_query`."""
+        if not self._in_memory:
+            assert self.model_output_path is not None
+            if self.adapter_model is not None:
+                model_kwargs.setdefault("adapter_cls", type(self.adapter_model))
+            return AdapterEmbeddingModel(self.embed_model, self.model_output_path, **model_kwargs)
+        adapter = replace(self._adapter, details=run_details(self._finished(), self._signature))
+        model = AdapterEmbeddingModel(self.embed_model, adapter, **model_kwargs)
+        model.adapter_path = str(self.model_output_path or "")
         return model
 
-    def _check(self) -> Data:
-        """All that can be wrong before any work or cost."""
-        if not isinstance(self.embed_model, BaseEmbedding):
-            raise TypeError(
-                f"embed_model must be a BaseEmbedding, got {type(self.embed_model).__name__}"
-            )
-        check_accept(self.accept)
-        for name in ("num_workers", "checkpoint_save_steps", "dim"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be >= 1, got {value}")
-        artifacts.check_writable(self.model_output_path)
-        self._check_module()
-        return check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+    def _base(self, **model_kwargs: Any) -> BaseEmbedding:
+        """`embed_model` as it was given; there is nothing to set."""
+        return self.embed_model
 
-    def _check_module(self) -> None:
-        if self.adapter_model is None:
-            return
-        from llama_index.embeddings.adapter import BaseAdapter
+    def _write(self, folder: Path, report: FinetuneReport) -> None:
+        replace(self._adapter, details=run_details(report, self._signature)).write(folder)
 
-        if not isinstance(self.adapter_model, BaseAdapter):
-            raise TypeError(
-                "adapter_model must be a llama_index.embeddings.adapter.BaseAdapter, "
-                f"got {type(self.adapter_model).__name__}"
-            )
-        if not any(p.requires_grad for p in self.adapter_model.parameters()):
-            raise ValueError("adapter_model has no parameter that can be trained")
+    def _write_base(self, folder: Path, report: FinetuneReport) -> None:
+        """An adapter that changes nothing: whoever loads the folder gets the base's vectors.
 
-    def _embed(self, data: Data, run: Path) -> EmbeddedDataset:
-        embedder = Embedder(
-            self.embed_model,
-            cache=self.vector_cache or run / "vectors.sqlite",
-            num_workers=self.num_workers,
-            show_progress=self.show_progress,
-        )
-        return embed_problem(data, self.vectors, embedder, self.dim)
+        It is of the trained class if that starts as the identity, so that a loader that is told
+        the class finds it.
+        """
+        details = {**run_details(report, self._signature), "kept_base": True}
+        dim, name = self._adapter.dim, self._adapter.base_model
+        start = self._served(self._module(dim), dim).map
+        probe = np.random.default_rng(0).standard_normal((4, dim)).astype(np.float32)
+        if np.allclose(start(probe), probe, atol=1e-6):
+            Adapter(start, normalise=False, base_model=name, details=details).write(folder)
+        else:
+            identity_adapter(dim, name, **details).write(folder)
 
     def _module(self, dim: int) -> BaseAdapter:
         """A fresh module at its starting weights."""
@@ -249,49 +245,22 @@ class EmbeddingAdapterFinetuneEngine(BaseEmbeddingFinetuneEngine):
         name = base_name(self.embed_model)
         return Adapter(served, self.options.side, base_model=name, details=details)
 
-    def _save(self, module: Any, report: FinetuneReport, dim: int) -> Adapter:
-        """Write the output folder: what the gate chose, and the report.
 
-        Where it kept the base, the folder's adapter is the identity, so that whoever loads it
-        gets the base's vectors; the trained one lies in `candidate/`.
-        """
-        details = {
-            "accepted": report.accepted,
-            "reason": report.reason,
-            "options": asdict(self.options),
-            "data": report.data,
-            "signature": model_signature(self.embed_model),
-        }
-        tuned = self._served(module, dim, **details)
-        with artifacts.replacing_folder(self.model_output_path) as folder:
-            if report.accepted:
-                tuned.write(folder)
-            else:
-                identity_adapter(dim, tuned.base_model, **details).write(folder)
-                (folder / "candidate").mkdir()
-                tuned.write(folder / "candidate")
-            report.save_json(folder / "report.json")
-        return tuned
+def _trainable(module: BaseAdapter | None) -> BaseAdapter | None:
+    if module is None:
+        return None
+    from llama_index.embeddings.adapter import BaseAdapter
 
-
-class _Clock:
-    """Seconds of each step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 3)
+    kind = "a llama_index.embeddings.adapter.BaseAdapter"
+    of_type("adapter_model", module, BaseAdapter, kind)
+    if not any(p.requires_grad for p in module.parameters()):
+        raise ValueError("adapter_model has no parameter that can be trained")
+    return module
 
 
 def _options(
     options: AdapterOptions | None, batch_size: int | None, epochs: int | None, bias: bool
 ) -> AdapterOptions:
-    if options is not None and not isinstance(options, AdapterOptions):
-        raise TypeError(f"options must be an AdapterOptions, got {type(options).__name__}")
     given = {"batch_size": batch_size, "max_epochs": epochs, "bias": bias or None}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return replace(options or AdapterOptions(), **changes)
+    return replace(check_options(options, AdapterOptions), **changes)

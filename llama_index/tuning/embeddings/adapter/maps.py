@@ -154,47 +154,6 @@ class TwoLayerMap(VectorMap):
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualMap(VectorMap):
-    """`x Wᵀ + tanh(x W₁ᵀ + b) W₂ᵀ`: a linear map, and a network for what it leaves.
-
-    `weight` has shape `(out, in)`, `first` `(hidden, in)`, `bias` `(hidden,)`, `second`
-    `(out, hidden)`.
-    """
-
-    kind: ClassVar[str] = "residual"
-    weight: Float32
-    first: Float32
-    bias: Float32
-    second: Float32
-
-    @property
-    def dim(self) -> int:
-        return int(self.weight.shape[1])
-
-    def __call__(self, vectors: Float32) -> Float32:
-        bent = np.tanh(vectors @ self.first.T + self.bias) @ self.second.T
-        mapped: Float32 = vectors @ self.weight.T + bent
-        return mapped
-
-    def config(self) -> dict[str, Any]:
-        out, dim = self.weight.shape
-        return {"in_features": dim, "hidden_features": len(self.bias), "out_features": out}
-
-    def state(self) -> State:
-        return {
-            "linear.weight": self.weight,
-            "hidden.weight": self.first,
-            "hidden.bias": self.bias,
-            "out.weight": self.second,
-        }
-
-    @classmethod
-    def from_state(cls, config: Mapping[str, Any], state: State) -> ResidualMap:
-        names = ("linear.weight", "hidden.weight", "hidden.bias", "out.weight")
-        return cls(*(state[name] for name in names))
-
-
-@dataclass(frozen=True, eq=False)
 class TorchMap(VectorMap):
     """A user's own `llama_index.embeddings.adapter.BaseAdapter`; needs torch to answer."""
 
@@ -229,5 +188,4 @@ MAPS: dict[str, Callable[[Mapping[str, Any], State], VectorMap]] = {
     "linear": LinearMap.from_state,
     "low_rank": LowRankMap.from_state,
     "two_layer": TwoLayerMap.from_state,
-    "residual": ResidualMap.from_state,
 }

@@ -16,7 +16,7 @@ from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.saved import Adapter, Side
 from llama_index.tuning.errors import ArtifactError
-from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
+from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
         adapter_path: an adapter's folder, of this package or the old one; or an `Adapter`.
         adapter_cls: the class of a custom adapter.
         transform_query: map queries; `False` leaves them as the base model gives them.
-        device: where a custom adapter runs; `"cpu"` by default.
+        device: that a custom adapter runs on; `"cpu"` by default.
         embed_batch_size: texts a call; the base model's by default.
         callback_manager: the base model's by default.
         num_workers: concurrent calls of async batches; the base model's by default.
@@ -99,15 +99,16 @@ class AdapterEmbeddingModel(BaseEmbedding):
             transform_query=transform_query,
         )
         # The base's public methods would emit every event twice; they are only gone through
-        # where they hold a cache or a rate limit of the user's.
+        # if they hold a cache or a rate limit of the user's.
         direct = base_embed_model.embeddings_cache is None and base_embed_model.rate_limiter is None
         self._parts = base_embed_model, adapter, direct
         if adapter.details.get("accepted") is False:
+            kept = "; the folder serves its vectors" if adapter.details.get("kept_base") else ""
             logger.warning(
-                "%s: the gate kept the base model when this adapter was tuned (%s); it serves "
-                "the base model's vectors",
+                "%s: the base model is kept: %s%s",
                 path or "the adapter",
                 adapter.details.get("reason", "no reason recorded"),
+                kept,
             )
 
     @classmethod

@@ -60,19 +60,13 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
         custom: BaseAdapter = served.module
         return custom
     classes = {"linear": LinearLayer, "low_rank": LowRankLayer, "two_layer": TwoLayerNN}
-    if served.kind not in classes:
-        raise ValueError(f"a map of kind {served.kind!r} cannot be trained on; tune it anew")
     module: BaseAdapter = classes[served.kind](**served.config())
     module.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in served.state().items()})
     return module
 
 
 def map_of_module(module: Any, device: str = "cpu", dim: int = 0) -> VectorMap:
-    """The served form of a trained torch module: NumPy where its class is known."""
-    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
-
-    from llama_index.tuning.embeddings.adapter.modules import LowRankLayer
-
+    """The served form of a trained torch module: NumPy if its class is known."""
     kinds = {LinearLayer: "linear", TwoLayerNN: "two_layer", LowRankLayer: "low_rank"}
     custom = TorchMap(module.eval().to(device), device, dim)
     kind = kinds.get(type(module))  # a subclass may do anything: it stays a torch module

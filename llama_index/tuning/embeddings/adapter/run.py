@@ -1,9 +1,7 @@
-"""Training and measuring on a problem's vectors: what `finetune()` does between embed and save.
-
-What survives a kill: vectors, finished folds, and a checkpoint that loads.
+"""One run on the vectors: train, measure, and keep what a killed run goes on from.
 
 <folder>/lock               held by the run
-<folder>/vectors.sqlite     vectors embedded so far, where the user named no cache
+<folder>/vectors.sqlite     vectors embedded so far, if the user named no cache
 <folder>/fold-0.safetensors weights of a finished fold, with the run that it belongs to
 <folder>/step_400/          loadable adapters, as often as `checkpoint_save_steps` says
 <folder>/interrupted/       a loadable adapter, left by Ctrl-C
@@ -34,15 +32,14 @@ from llama_index.tuning.embeddings.adapter.cross_fit import (
     fit,
     working_set,
 )
-from llama_index.tuning.embeddings.adapter.data import Data, EmbeddedDataset
+from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data, EmbeddedDataset
 from llama_index.tuning.embeddings.adapter.fit import Epoch, map_vectors
 from llama_index.tuning.embeddings.adapter.measure import gains
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
-from llama_index.tuning.gate import Accept, decide
-from llama_index.tuning.report import FinetuneReport, Gains, installed_versions
+from llama_index.tuning.report import FinetuneReport, Gains
 
 if TYPE_CHECKING:
     from llama_index.embeddings.adapter import BaseAdapter
@@ -80,7 +77,7 @@ class Tuning:
         self._check_output()
 
     def train(self, serve: Serve, save_steps: int, show_progress: bool) -> None:
-        """Cross-fit, or fit once where there is a validation set; Ctrl-C leaves a checkpoint."""
+        """Cross-fit, or fit once if there is a validation set; Ctrl-C leaves a checkpoint."""
         watch = _Watch(self, serve, save_steps, show_progress)
         try:
             if self.problem.validation is not None:
@@ -98,16 +95,14 @@ class Tuning:
         assert self.fitted is not None
         return self.fitted.adapter
 
-    def report(self, data: Data, accept: Accept, seconds: dict[str, float]) -> FinetuneReport:
-        """Base against tuned on queries that were not trained on, and the verdict."""
+    def report(self, data: Data) -> FinetuneReport:
+        """Base against tuned on queries that were not trained on, without a verdict."""
         base, tuned = (scores.only(REPORTED) for scores in self._scores(data))
         overall = gains(base, tuned, self.options.seed)
         slices: dict[str, Gains] = {}
         for name, rows in self._slices():
             if rows.size:
                 slices[name] = gains(base.take(rows), tuned.take(rows), self.options.seed)
-        guards = {name: part[PRIMARY] for name, part in slices.items()}
-        verdict = decide(PRIMARY, overall[PRIMARY], guards, accept=accept)
         assert self.fitted is not None
         return FinetuneReport(
             title=f"embedding adapter ({_kind(self.adapter())}, {_SIDES[self.options.side]})",
@@ -115,15 +110,13 @@ class Tuning:
             primary=PRIMARY,
             gains=overall,
             slices=slices,
-            accepted=verdict.accepted,
-            reason=verdict.reason,
+            measured_on=data.measured_on,
+            guards=list(slices),
             data=_counts(data),
             options=asdict(self.options),
             seed=self.options.seed,
-            seconds=seconds,
             history=self.history,
             notes=_notes(data),
-            versions=installed_versions("torch", "numpy"),
         )
 
     def _check_output(self) -> None:
@@ -281,7 +274,9 @@ def _kind(module: BaseAdapter) -> str:
 
 
 def _counts(data: Data) -> dict[str, Any]:
-    counts: dict[str, Any] = {}
+    taught = data.labelled or data.sentences
+    assert taught is not None
+    counts: dict[str, Any] = {"fingerprint": taught.fingerprint()}
     for name in ("labelled", "sentences", "validation"):
         part = getattr(data, name)
         if part is not None:
@@ -294,10 +289,10 @@ def _counts(data: Data) -> dict[str, Any]:
 
 
 def _notes(data: Data) -> list[str]:
-    if data.labelled is None and data.validation is None:
+    if data.measured_on:
         return [
-            "measured on sentences of the documents, which stand in for questions: "
-            "pass a few real questions as val_dataset to know the gain on questions"
+            f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the gain "
+            "on questions"
         ]
     return []
 

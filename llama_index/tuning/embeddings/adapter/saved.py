@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from llama_index.tuning.embeddings.adapter.maps import (
 from llama_index.tuning.errors import ArtifactError, VectorError
 from llama_index.tuning.vectors.search import unit_rows
 
+if TYPE_CHECKING:
+    from llama_index.tuning.report import FinetuneReport
+    from llama_index.tuning.vectors.identity import Signature
+
 Side = Literal["query", "both"]
 
 KIND = "embedding_adapter"
@@ -38,10 +42,10 @@ class Adapter:
         map: the map itself.
         side: `"query"` maps queries only, stored vectors stay; `"both"` maps documents too.
         normalise: scale mapped vectors to unit length, as they were in training.
-        base_model: name of the embedding model; empty where unknown.
+        base_model: name of the embedding model; empty if unknown.
         details: what else is worth keeping: verdict, options, scores.
-        document_map: for an index of another model's vectors (see `drift.py`): where a text that
-            `base_model` has embedded lies among them.
+        document_map: for an index of another model's vectors (see `drift/`): maps what
+            `base_model` makes of a text to its place among them.
 
     Example:
         >>> import numpy as np
@@ -59,7 +63,7 @@ class Adapter:
 
     @property
     def dim(self) -> int:
-        """Dimension of the vectors it takes; 0 where a custom module does not say."""
+        """Dimension of the vectors it takes; 0 if a custom module does not say."""
         return self.map.dim
 
     @property
@@ -151,7 +155,7 @@ class Adapter:
             path: the folder.
             adapter_cls: the class of a custom adapter, or of one in the old format that is not
                 linear.
-            device: where a custom adapter's module runs.
+            device: that a custom adapter's module runs on.
 
         Raises:
             ArtifactError: no adapter, damaged, or of another class.
@@ -194,8 +198,19 @@ class Adapter:
         return adapter
 
 
+def run_details(report: FinetuneReport, signature: Signature) -> dict[str, Any]:
+    """What an adapter's folder keeps of the run that made it."""
+    return {
+        "accepted": report.accepted,
+        "reason": report.reason,
+        "options": report.options,
+        "data": report.data,
+        "signature": signature,
+    }
+
+
 def identity_adapter(dim: int, base_model: str = "", **details: Any) -> Adapter:
-    """The adapter that changes nothing: what is saved where the gate keeps the base."""
+    """The adapter that changes nothing: what is saved if the gate keeps the base."""
     unit = LinearMap(np.eye(dim, dtype=np.float32))
     return Adapter(unit, normalise=False, base_model=base_model, details=details)
 

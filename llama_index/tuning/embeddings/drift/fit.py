@@ -17,11 +17,12 @@ from typing import Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning.embeddings.adapter.maps import LinearMap, VectorMap
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.drift.options import DriftKind
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
-DriftKind = Literal["procrustes", "low_rank", "linear", "residual"]
-
+RANK = 64
+"""Of the correction of `"low_rank"`."""
 PRIORS = (0.0, 0.3)
 STRENGTHS = (30.0, 3.0)
 TIE = 0.002
@@ -33,11 +34,10 @@ class DriftChoice:
 
     Attributes:
         kind: `"procrustes"`, orthogonal (Schönemann 1966); `"linear"`, that and a ridge
-            correction; `"low_rank"`, the correction cut to a rank; `"residual"`, the linear one
-            with a small network on top, which alone needs torch and seconds of training.
-        prior: weight of the identity where the sample says nothing, in units of the singular
-            values' root mean square; for models of one dimension, such as a base and its
-            tuned version.
+            correction; `"low_rank"`, the correction cut to a rank.
+        prior: weight of the identity, for directions of which the sample says nothing, in units
+            of the singular values' root mean square; for models of one dimension, such as a base
+            and its tuned version.
         strength: the ridge penalty of the correction.
         rank: of `"low_rank"`.
     """
@@ -45,7 +45,7 @@ class DriftChoice:
     kind: DriftKind
     prior: float = 0.0
     strength: float = 3.0
-    rank: int = 64
+    rank: int = RANK
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +102,6 @@ def fit_query_map(texts: Texts, choice: DriftChoice) -> LinearMap:
     return LinearMap(np.ascontiguousarray(turn.T, dtype=np.float32))
 
 
-def fit_map(texts: Texts, choice: DriftChoice, seed: int) -> VectorMap:
-    """The query map of any kind."""
-    found = fit_query_map(texts, choice)
-    if choice.kind != "residual":
-        return found
-    from llama_index.tuning.embeddings.drift.network import fit_network
-
-    return fit_network(texts, found, seed)
-
-
 def fit_document_map(texts: Texts, strength: float = 1.0) -> LinearMap:
     """Where a new model's vector of a text lies in the old space: ridge around Procrustes."""
     middle_new, middle_old = texts.new.mean(axis=0), texts.old.mean(axis=0)
@@ -125,20 +115,19 @@ def fit_document_map(texts: Texts, strength: float = 1.0) -> LinearMap:
 
 
 def choose(
-    kind: DriftKind | Literal["auto"], rank: int, texts: Texts, probes: Probes, k: int, seed: int
+    kind: DriftKind | Literal["auto"], texts: Texts, probes: Probes, k: int, seed: int
 ) -> DriftChoice:
     """What agrees best with the new model on texts that it was not fitted to.
 
     The prior is chosen for the orthogonal map, then kind and strength with that prior; of equals
-    (within `TIE`) the simplest. A network takes the linear map's choice, and only where it is
-    asked for: it is trained once, not for each fold and setting.
+    (within `TIE`) the simplest.
     """
     square = texts.new.shape[1] == texts.old.shape[1]
     folds = [
         (texts.take(train), texts.take(test), probes.of(test))
         for train, test in _folds(len(texts), seed)
     ]
-    rank = min(rank, len(texts))
+    rank = min(RANK, len(texts))
     turns = [DriftChoice("procrustes", p, 0.0, rank) for p in (PRIORS if square else PRIORS[:1])]
     turn, score = _best(turns, folds, k)
     kinds: list[DriftKind] = ["low_rank", "linear"] if kind == "auto" else [kind]
@@ -163,7 +152,7 @@ def _best(
 
 
 def agreement(
-    query_map: VectorMap | None, texts: Texts, probes: Probes, k: int
+    query_map: LinearMap | None, texts: Texts, probes: Probes, k: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Share of the new model's `k` nearest texts that are found in the old space, per query.
 

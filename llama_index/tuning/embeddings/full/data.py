@@ -1,9 +1,4 @@
-"""Which queries teach, which decide, which are measured.
-
-Training rows in the shape that a loss wants, and which of them may share a batch.
-
-From queries and their documents to training rows.
-"""
+"""Which queries teach, decide and are measured; and training rows in the shape a loss wants."""
 
 from __future__ import annotations
 
@@ -15,11 +10,14 @@ from typing import Any, Literal
 
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
-from llama_index.tuning.embeddings.adapter.data import Data
+from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Settings, loss_name
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
+
+DECIDING_DOCUMENTS = 500
+"""Documents that the deciding queries search: the relevant ones and random others."""
 
 Refit = Literal["never", "before measuring", "after accepting"]
 
@@ -29,7 +27,7 @@ class TrainingPairs:
     """What one training learns from.
 
     Attributes:
-        queries: labelled, or the sentences where there are no labels.
+        queries: labelled, or the sentences if there are no labels.
         sentences: of unlabelled documents, beside labelled queries.
         unseen: queries that it must not learn.
     """
@@ -40,7 +38,7 @@ class TrainingPairs:
 
     @property
     def datasets(self) -> list[RetrievalDataset]:
-        """Queries, and sentences where there are some."""
+        """Queries, and sentences if there are some."""
         return [part for part in (self.queries, self.sentences) if part is not None]
 
     @property
@@ -59,6 +57,7 @@ class Parts:
         decide: choose the checkpoint and the merge.
         measured: what the report is about.
         method: how the report's queries came about.
+        measured_on: what they are, if they are no questions.
         notes: what the report should say about the split.
         everything: what a refit learns from: all but a validation set.
         refit: when there is one. A validation set can measure the refitted model itself; without
@@ -70,6 +69,7 @@ class Parts:
     decide: RetrievalDataset
     measured: RetrievalDataset
     method: str
+    measured_on: str
     notes: list[str]
     everything: TrainingPairs
     refit: Refit
@@ -81,7 +81,7 @@ class Parts:
 
 
 def split(data: Data, options: SentenceTransformersOptions) -> Parts:
-    """Cut the labelled queries (sentences, where there are none) into parts."""
+    """Cut the labelled queries (sentences, if there are none) into parts."""
     source = data.labelled or data.sentences
     assert source is not None
     by, notes = _unit(source)
@@ -93,10 +93,10 @@ def split(data: Data, options: SentenceTransformersOptions) -> Parts:
         method = f"held-out queries, apart by {by}"
         teach, measured = teach.split(2 * share / (1 - share), by=by, seed=options.seed + 1)
     sentences = data.sentences if data.labelled is not None else None
-    if data.labelled is None and data.validation is None:
+    if data.measured_on:
         notes.append(
-            "measured on sentences of the documents, which stand in for questions: "
-            "pass a few real questions as val_dataset to know the gain on questions"
+            f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the gain "
+            "on questions"
         )
     validation = () if data.validation is None else (data.validation,)
     return Parts(
@@ -105,6 +105,7 @@ def split(data: Data, options: SentenceTransformersOptions) -> Parts:
         decide,
         measured,
         method,
+        data.measured_on,
         notes,
         TrainingPairs(source, _without(sentences, *validation), validation),
         _refit(options, validated=data.validation is not None),
@@ -128,7 +129,7 @@ def deciding_corpus(decide: RetrievalDataset, limit: int, seed: int) -> Retrieva
 
 
 def _unit(dataset: RetrievalDataset) -> tuple[Literal["query", "document"], list[str]]:
-    """Documents should not be on two sides; where nearly all hang together, queries must do."""
+    """Documents should not be on two sides; if nearly all hang together, queries must do."""
     largest = max(len(group) for group in dataset.groups(by="document"))
     if largest <= 0.5 * len(dataset):
         return "document", []
@@ -159,7 +160,7 @@ ANCHOR = "anchor"
 
 @dataclass
 class Rows:
-    """Columns of text (and `label`, where scores are learnt), row by row.
+    """Columns of text (and `label`, if scores are learnt), row by row.
 
     Attributes:
         columns: name → one value for each row; the query's column is `"anchor"`, all others but
@@ -208,7 +209,7 @@ def pair_rows(
     Args:
         parts: the datasets; sentences of unlabelled documents among them.
         negatives: query id → hard negatives' ids, hardest first.
-        count: negatives in a row; where too few were found, random documents fill it.
+        count: negatives in a row; if too few were found, random documents fill it.
         all_docs: each relevant document is a row, not the first alone.
         seed: of that draw.
     """
@@ -327,7 +328,7 @@ def training_rows(
     Args:
         lessons: what is learnt.
         settings: of the run.
-        mine: finds hard negatives of queries, where the dataset brought none.
+        mine: finds hard negatives of queries, if the dataset brought none.
 
     Raises:
         DatasetError: they do not fill a batch.

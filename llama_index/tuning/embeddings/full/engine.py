@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning import artifacts
+from llama_index.tuning._checks import check_options, output_path, whole_number
 from llama_index.tuning._running import process_count
-from llama_index.tuning.base import BaseEmbeddingFinetuneEngine
+from llama_index.tuning.artifacts import read_config
+from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.embeddings.adapter.data import Data, check_data
+from llama_index.tuning.embeddings.adapter.data import check_data
 from llama_index.tuning.embeddings.full.data import split
-from llama_index.tuning.embeddings.full.model import check_device, check_model_id, loading_bars
+from llama_index.tuning.embeddings.full.model import (
+    KIND,
+    check_device,
+    check_model_id,
+    load_model,
+    loading_bars,
+    write_model,
+)
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import (
     FROM_PAIRS,
@@ -26,10 +35,11 @@ from llama_index.tuning.embeddings.full.settings import (
     Settings,
     check_loss,
     loss_name,
+    set_prompts,
 )
-from llama_index.tuning.errors import NotFinetunedError, TuningError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.checkpoints import held
+from llama_index.tuning.hf.processes import wait_for_all
 from llama_index.tuning.report import FinetuneReport
 
 if TYPE_CHECKING:
@@ -37,10 +47,10 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
     from transformers import TrainerCallback
 
-logger = logging.getLogger(__name__)
+    from llama_index.tuning.embeddings.full.run import Tuning
 
 
-class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
+class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
     """Tunes an embedding model's own weights: more gain than an adapter, for a re-indexing.
 
     Queries are split by relevant document: most are trained on, a tenth decides which checkpoint
@@ -54,24 +64,25 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
     Args:
         dataset: labelled queries. `None` learns from `unlabelled` alone.
         model_id: a sentence-transformers model or encoder, by Hugging Face name or folder.
-        model_output_path: folder of the tuned model, replaced when the run succeeds; checkpoints
-            lie beside it. Where the gate keeps the base, it holds the base, and the tuned model
-            lies in its `candidate/`.
+        model_output_path: folder of the tuned model and its report, replaced when the run
+            succeeds; checkpoints lie beside it. If the gate keeps the base, the folder holds a
+            copy of the base, so that `HuggingFaceEmbedding(folder)` loads in any case, and the
+            tuned model lies in `candidate/`. `None` writes nothing.
         batch_size: pairs in a step, of all processes together; each other pair's document is a
             negative.
         val_dataset: queries to measure on, none of them in `dataset`, over a corpus of their own.
         loss: by name (see `LossName`), as an object, or a function that makes one of the model;
             multiple negatives ranking by default.
         epochs: passes over the training pairs.
-        show_progress_bar: show bars.
+        show_progress_bar: the old name of `show_progress`.
         evaluation_steps: steps between two looks at the deciding queries.
         use_all_docs: each relevant document of a query makes a pair, or the first alone.
         trust_remote_code: run code that a model brings along.
-        device: where to train; a GPU where there is one by default.
+        device: where to train; a GPU by default, if there is one.
         save_checkpoints: keep the checkpoints, in `<model_output_path>.checkpoints`.
         resume_from_checkpoint: go on from the last whole one there, if there is any.
-        checkpoint_save_steps: with `save_checkpoints`, one more every so many steps.
-        checkpoint_save_total_limit: with `save_checkpoints`, at most so many are kept; 0 is all.
+        checkpoint_save_steps: with `save_checkpoints`, steps between two more of them.
+        checkpoint_save_total_limit: with `save_checkpoints`, how many are kept; 0 is all.
         options: how to train; see `SentenceTransformersOptions`.
         unlabelled: documents of the corpus that the app searches (nodes, or a dictionary
             id → text). Their sentences teach too, without labels and without an LLM.
@@ -79,12 +90,8 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
             queries; `MarginMSELoss` and `DistillKLDivLoss` follow them, `CoSENTLoss` may.
         vector_cache: a file that keeps the base's vectors between runs.
         callbacks: of transformers' trainer; with a refit they see both trainings.
-        accept: `"gain"` returns the tuned model only where its gain is shown; `"always"` does
-            so whatever was measured.
-
-    Raises:
-        DatasetError, ArtifactError, ValueError, TypeError: at `finetune()`, before anything is
-            trained.
+        accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
+        show_progress: show bars.
 
     Example:
         >>> engine = SentenceTransformersFinetuneEngine(
@@ -94,16 +101,19 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         >>> Settings.embed_model = engine.get_finetuned_model()  # doctest: +SKIP
     """
 
+    libraries = ("sentence-transformers", "transformers", "torch", "peft", "numpy")
+    reopens = True
+
     def __init__(
         self,
         dataset: RetrievalDataset | Any | None,
         model_id: str = "BAAI/bge-small-en",
-        model_output_path: str | PathLike[str] = "exp_finetune",
+        model_output_path: str | PathLike[str] | None = "tuned_embedding_model",
         batch_size: int = 10,
         val_dataset: RetrievalDataset | Any | None = None,
         loss: Loss | None = None,
         epochs: int = 2,
-        show_progress_bar: bool = True,
+        show_progress_bar: bool = False,
         evaluation_steps: int = 50,
         use_all_docs: bool = True,
         trust_remote_code: bool = False,
@@ -119,130 +129,115 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
         vector_cache: str | PathLike[str] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         accept: Accept = "gain",
+        show_progress: bool = False,
     ) -> None:
+        check_accept(accept)
+        check_loss(loss)
         self.dataset, self.val_dataset = dataset, val_dataset
         self.unlabelled, self.scores = unlabelled, scores
-        self.model_id, self.model_output_path = model_id, Path(model_output_path)
-        self.batch_size, self.epochs, self.loss = batch_size, epochs, loss
-        self.show_progress_bar, self.evaluation_steps = show_progress_bar, evaluation_steps
+        self.model_id = model_id
+        self.model_output_path = output_path(model_output_path)
+        self.batch_size = whole_number("batch_size", batch_size, 2)
+        self.epochs = whole_number("epochs", epochs, 1)
+        self.loss = loss
+        self.evaluation_steps = whole_number("evaluation_steps", evaluation_steps, 1)
         self.use_all_docs, self.trust_remote_code = use_all_docs, trust_remote_code
         self.device = device
-        self.save_checkpoints, self.resume_from_checkpoint = (
-            save_checkpoints,
-            resume_from_checkpoint,
+        self.save_checkpoints = save_checkpoints
+        self.resume_from_checkpoint = resume_from_checkpoint
+        if self.model_output_path is None and (save_checkpoints or resume_from_checkpoint):
+            raise ValueError("checkpoints lie beside model_output_path, which is None")
+        self.checkpoint_save_steps = whole_number("checkpoint_save_steps", checkpoint_save_steps, 1)
+        self.checkpoint_save_total_limit = whole_number(
+            "checkpoint_save_total_limit", checkpoint_save_total_limit, 0
         )
-        self.checkpoint_save_steps = checkpoint_save_steps
-        self.checkpoint_save_total_limit = checkpoint_save_total_limit
-        self.options = options or SentenceTransformersOptions()
+        self.options = check_options(options, SentenceTransformersOptions)
         self.vector_cache, self.callbacks = vector_cache, callbacks
-        self.accept: Accept = accept
-        self.report: FinetuneReport | None = None
-        self._prompts = Prompts("", "")
+        self.accept = accept
+        self.show_progress = show_progress or show_progress_bar
+        self._checkpoints = Path()  # each run says where
 
-    def finetune(self) -> FinetuneReport:
-        """Split, train, decide, measure, refit, save.
-
-        Returns:
-            The report; `print(report)` shows the table and the verdict.
-        """
-        data, settings = self._check(), self._settings()
-        parts = split(data, self.options)
-        from llama_index.tuning.embeddings.full.run import Tuning, together
-
-        with (
-            held(settings.checkpoints, keep=self.save_checkpoints),
-            loading_bars(self.show_progress_bar),
-        ):
-            tuning = Tuning(settings, parts)
-            tuning.train()
-            tuning.merge()
-            self.report = tuning.report()
-            tuning.save(self.report)
-        together()  # the others wait until the model is saved
-        self._prompts = tuning.prompts
-        logger.info("%s", self.report.reason)
-        return self.report
-
-    def get_finetuned_model(self, **model_kwargs: Any) -> BaseEmbedding:
-        """The tuned model as a `HuggingFaceEmbedding`, or the base where the gate kept it.
-
-        Args:
-            **model_kwargs: arguments of `HuggingFaceEmbedding`, such as `embed_batch_size`.
-
-        Raises:
-            NotFinetunedError: `finetune()` has not run.
-        """
-        if self.report is None:
-            raise NotFinetunedError("call finetune() before get_finetuned_model()")
-        settings = self._settings()
-        if self.report.accepted:
-            return settings.embedding(str(self.model_output_path), self._prompts, **model_kwargs)
-        logger.warning(
-            'the base model is returned: %s; accept="always" would override', self.report.reason
-        )
-        return settings.embedding(self.model_id, self._prompts, **model_kwargs)
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool = True, token: str | None = None, **arguments: Any
-    ) -> str:
-        """Upload the tuned model with its card and report to the Hugging Face hub.
-
-        Args:
-            repo_id: `"user/name"`; made where it is not.
-            private: whether a new repository is private.
-            token: of the hub; the one that is logged in by default.
-            **arguments: of `HfApi.upload_folder`, such as `revision` and `commit_message`.
-
-        Returns:
-            The commit's address.
-
-        Raises:
-            NotFinetunedError: `finetune()` has not run.
-            TuningError: the gate kept the base, so there is nothing worth sharing.
-        """
-        from huggingface_hub import HfApi
-
-        if self.report is None:
-            raise NotFinetunedError("call finetune() before push_to_hub()")
-        if not self.report.accepted:
-            raise TuningError(f"nothing is uploaded, the base was kept: {self.report.reason}")
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        folder = str(self.model_output_path)
-        done = api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
-        return str(done.commit_url)
-
-    def _check(self) -> Data:
-        """All that can be wrong before any work."""
-        if not isinstance(self.options, SentenceTransformersOptions):
-            raise TypeError(
-                f"options must be a SentenceTransformersOptions, got {type(self.options).__name__}"
-            )
-        check_accept(self.accept)
+    def _check(self) -> None:
         check_model_id(self.model_id)
-        for name, least in (
-            ("batch_size", 2),
-            ("epochs", 1),
-            ("evaluation_steps", 1),
-            ("checkpoint_save_steps", 1),
-            ("checkpoint_save_total_limit", 0),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
         self._check_loss()
-        artifacts.check_writable(self.model_output_path)
         check_device(self.device)
         if self.batch_size % process_count():
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of the {process_count()} "
                 "processes that train together"
             )
-        return check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        if self.model_output_path is None and process_count() > 1:
+            raise ValueError("model_output_path must be a folder if several processes train")
+        data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        self._parts = split(data, self.options)
+
+    @contextlib.contextmanager
+    def _output_held(self) -> Iterator[None]:
+        """Checkpoints stay until the output is written; then the model in memory may go."""
+        with (
+            super()._output_held(),
+            self._checkpoint_folder() as self._checkpoints,
+            held(self._checkpoints, keep=self.save_checkpoints),
+            loading_bars(self.show_progress),
+        ):
+            yield
+        wait_for_all()
+        if self.model_output_path is not None:
+            del self._tuning
+            self._in_memory = False
+
+    @contextlib.contextmanager
+    def _checkpoint_folder(self) -> Iterator[Path]:
+        if self.model_output_path is not None:
+            yield Path(f"{self.model_output_path}.checkpoints")
+        else:
+            with tempfile.TemporaryDirectory(prefix="tuned_embedding_model.") as place:
+                yield Path(place) / "checkpoints"
+
+    def _tune(self, clock: Clock) -> FinetuneReport:
+        from llama_index.tuning.embeddings.full.run import Tuning
+
+        tuning = Tuning(self._settings(), self._parts, clock)
+        tuning.train()
+        tuning.merge()
+        report = tuning.report()
+        self._tuning: Tuning = tuning
+        return report
+
+    def _tuned(self, **model_kwargs: Any) -> BaseEmbedding:
+        """Takes arguments of `HuggingFaceEmbedding`, such as `embed_batch_size`."""
+        if not self._in_memory:
+            return self._served(str(self.model_output_path), **model_kwargs)
+        with tempfile.TemporaryDirectory() as place:  # it only loads from a folder
+            folder = Path(place) / "tuned_embedding_model"
+            folder.mkdir()
+            self._write(folder, self._finished())
+            return self._served(str(folder), **model_kwargs)
+
+    def _base(self, **model_kwargs: Any) -> BaseEmbedding:
+        """Takes the same."""
+        return self._served(self.model_id, **model_kwargs)
+
+    def _served(self, name: str, **model_kwargs: Any) -> BaseEmbedding:
+        """A model as the app uses it, with the prompts that it was trained with."""
+        if self._in_memory:
+            return self._tuning.settings.embedding(name, self._tuning.prompts, **model_kwargs)
+        assert self.model_output_path is not None
+        config = read_config(self.model_output_path, KIND)
+        prompts = Prompts(config["query_prompt"], config["document_prompt"])
+        return self._settings().embedding(name, prompts, **model_kwargs)
+
+    def _write(self, folder: Path, report: FinetuneReport) -> None:
+        tuning = self._tuning
+        write_model(folder, tuning.model, self.model_id, tuning.prompts, report)
+
+    def _write_base(self, folder: Path, report: FinetuneReport) -> None:
+        base = load_model(self.model_id, self.device, self.trust_remote_code)
+        set_prompts(base, self._tuning.prompts)
+        write_model(folder, base, self.model_id, self._tuning.prompts, report)
 
     def _check_loss(self) -> None:
-        """The loss, and that the data it learns from is there."""
-        check_loss(self.loss)
+        """The data that the loss learns from is there."""
         name = loss_name(self.loss)
         if name in FROM_SCORES and self.scores is None:
             raise ValueError(f"loss {name} follows a teacher: pass scores=")
@@ -256,7 +251,7 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
     def _settings(self) -> Settings:
         return Settings(
             model_id=self.model_id,
-            output=self.model_output_path,
+            checkpoints=self._checkpoints,
             device=str(self.device) if self.device is not None else None,
             trust_remote_code=self.trust_remote_code,
             loss=self.loss,
@@ -275,6 +270,6 @@ class SentenceTransformersFinetuneEngine(BaseEmbeddingFinetuneEngine):
                 resume=self.resume_from_checkpoint,
                 save_steps=self.checkpoint_save_steps,
                 save_limit=self.checkpoint_save_total_limit,
-                show_progress=self.show_progress_bar,
+                show_progress=self.show_progress,
             ),
         )

@@ -11,10 +11,9 @@ import numpy as np
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
-from llama_index.tuning.embeddings.adapter.run import PRIMARY, REPORTED, SEEN, UNSEEN
+from llama_index.tuning.embeddings.adapter.run import REPORTED, SEEN, UNSEEN
 from llama_index.tuning.embeddings.full.settings import Prompts
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
-from llama_index.tuning.gate import Accept, Verdict, decide
 from llama_index.tuning.report import Gains
 
 
@@ -44,11 +43,11 @@ class Vectors:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Gains over all queries, gains of slices of them, and the verdict."""
+    """Gains over all queries and of slices of them, and the slices that must not lose."""
 
     gains: Gains
     slices: dict[str, Gains]
-    verdict: Verdict
+    guards: list[str]
 
 
 def compare(
@@ -59,7 +58,6 @@ def compare(
     *,
     dims: Sequence[int],
     seed: int,
-    accept: Accept,
 ) -> Measured:
     """Paired gains, on documents with and without training queries apart, and by dimension.
 
@@ -70,7 +68,6 @@ def compare(
         taught: ids of documents that training queries are about.
         dims: numbers of leading dimensions to measure by themselves.
         seed: of the bootstrap.
-        accept: see the gate.
     """
     before, after = base.scores(dataset), tuned.scores(dataset)
     overall = gains(before, after, seed)
@@ -81,12 +78,12 @@ def compare(
     if seen.any() and not seen.all():
         for name, rows in ((SEEN, np.flatnonzero(seen)), (UNSEEN, np.flatnonzero(~seen))):
             slices[name] = gains(before.take(rows), after.take(rows), seed)
-    guards = {name: part[PRIMARY] for name, part in slices.items()}
+    guards = list(slices)
     for dim in dims:
         if dim < tuned.documents.shape[1]:
             cut = (base.cut(dim).scores(dataset), tuned.cut(dim).scores(dataset))
             slices[f"first {dim} dimensions"] = gains(*cut, seed)
-    return Measured(overall, slices, decide(PRIMARY, overall[PRIMARY], guards, accept=accept))
+    return Measured(overall, slices, guards)
 
 
 def costs(model: Any, trained: int, seconds_per_1000: float) -> dict[str, Any]:

@@ -1,9 +1,4 @@
-"""The sentence-transformers model that is tuned: loading, encoding, what it costs.
-
-A tuned model's folder: what sentence-transformers loads, our settings, a card.
-
-Averages of base and tuned weights.
-"""
+"""The sentence-transformers model that is tuned: loaded, frozen, merged with its base, written."""
 
 from __future__ import annotations
 
@@ -84,7 +79,7 @@ def load_model(model_id: str, device: Any, trust_remote_code: bool) -> Any:
             f"model_id: {model_id} holds no sentence-transformers model that works "
             f"(weights, configuration and tokenizer are needed): {exc}"
         ) from exc
-    # Where its files are missing, transformers makes a tokenizer that knows no word.
+    # If its files are missing, transformers makes a tokenizer that knows no word.
     tokenizer = model.tokenizer
     if hasattr(tokenizer, "get_vocab") and set(tokenizer.get_vocab()) <= set(
         tokenizer.all_special_tokens
@@ -113,7 +108,7 @@ def loading_bars(show: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shortened(model: Any, tokens: int | None) -> Iterator[None]:
-    """Texts are cut to so many tokens within the block."""
+    """Texts are cut to this many tokens within the block."""
     own = model.max_seq_length
     if tokens is not None:
         model.max_seq_length = min(tokens, own or tokens)
@@ -207,7 +202,7 @@ KIND = "sentence_transformer"
 def write_model(
     folder: Path, model: Any, model_id: str, prompts: Prompts, report: FinetuneReport
 ) -> None:
-    """The model with its card and report, into a folder that exists."""
+    """The model and its card, into a folder that exists."""
     details = {
         "accepted": report.accepted,
         "reason": report.reason,
@@ -221,7 +216,6 @@ def write_model(
     write_component(folder, KIND, details, {}, "")
     model.save_pretrained(str(folder), create_model_card=False)
     (folder / "README.md").write_text(card(model_id, prompts, report), encoding="utf-8")
-    report.save_json(folder / "report.json")
 
 
 def base_name(model_id: str) -> str:

@@ -22,17 +22,13 @@ class SentenceTransformersOptions:
 
     learning_rate: float = 5e-5
     """Peak of the linear schedule; low-rank updates want about ten times as much."""
-    warmup: float = 0.1
-    """Share of the steps spent warming up, from 0 to 1."""
-    weight_decay: float = 0.0
-    """Of AdamW."""
     hard_negatives: int | None = None
     """Documents that the base ranks high and that are not relevant, for each query; by default
     none, or the hardest one of a `MinedDataset`."""
     max_unlabelled: int = 1000
-    """At most so many sentences of `unlabelled` are trained on, drawn at random."""
+    """At most this many sentences of `unlabelled` are trained on, drawn at random."""
     matryoshka_dims: tuple[int, ...] = ()
-    """Train the first so many dimensions as vectors of their own, such as `(384, 192, 96)`."""
+    """Leading dimensions to train as vectors of their own, such as `(384, 192, 96)`."""
     mini_batch_size: int = 32
     """Pairs that a cached loss keeps in memory at once; `batch_size` may be much larger."""
     guide: str | None = None
@@ -45,7 +41,7 @@ class SentenceTransformersOptions:
     """Shares of the tuned weights in an average with the base's; the best on deciding queries is
     kept. `(0.5, 1.0)` tries the mean of both (Wortsman et al. 2022)."""
     precision: Precision = "auto"
-    """Of the arithmetic while training; `"auto"` takes bf16 where the device has it."""
+    """Of the arithmetic while training; `"auto"` takes bf16 if the device has it."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, more time."""
     max_length: int | None = None
@@ -58,19 +54,15 @@ class SentenceTransformersOptions:
     held_out: float = 0.1
     """Share of the queries, kept apart by relevant document, that decide which checkpoint is
     kept; and, without `val_dataset`, twice that share again to measure on."""
-    deciding_documents: int = 500
-    """Documents that the deciding queries search: the relevant ones and random others."""
     tolerance: float = 0.01
-    """An earlier checkpoint takes the last one's place only where its nDCG@10 on the deciding
+    """An earlier checkpoint takes the last one's place only if its nDCG@10 on the deciding
     queries is better by more than this: smaller differences between few queries are noise."""
-    patience: int = 3
-    """Evaluations without a better nDCG@10 before training stops."""
     refit: bool | None = None
     """When all is decided, train once more from the base on all pairs, those held out too, as far
     as was decided. By default only without `val_dataset`, where three tenths of the queries are
     held out and would teach nothing; training then takes about two and a half times as long."""
     max_steps: int = -1
-    """Stop after so many steps; no limit by default. With `refit`, each training does."""
+    """Stop after this many steps; no limit by default. With `refit`, each training does."""
     report_to: tuple[str, ...] = ()
     """Integrations of transformers that log the run, such as `("tensorboard",)`."""
     seed: int = 0
@@ -79,15 +71,13 @@ class SentenceTransformersOptions:
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, get_args(Precision))
         _between("learning_rate", self.learning_rate, 0, float("inf"), "above 0", open_low=True)
-        _between("weight_decay", self.weight_decay, 0, float("inf"), "0 or more")
         _between("tolerance", self.tolerance, 0, 1, "from 0 to 1")
-        _between("warmup", self.warmup, 0, 1, "from 0 to 1")
         _between("held_out", self.held_out, 0, 0.3, "above 0 and at most 0.3", open_low=True)
         if self.hard_negatives is not None:
             _whole("hard_negatives", self.hard_negatives, 0)
         for name in ("lora_rank", "seed"):
             _whole(name, getattr(self, name), 0)
-        for name in ("max_unlabelled", "mini_batch_size", "deciding_documents", "patience"):
+        for name in ("max_unlabelled", "mini_batch_size"):
             _whole(name, getattr(self, name), 1)
         if self.max_length is not None:
             _whole("max_length", self.max_length, 8)

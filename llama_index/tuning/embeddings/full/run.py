@@ -1,21 +1,17 @@
-"""One run: what `finetune()` does between the checks and the saved folder.
-
-What a report says of the training on all pairs.
-"""
+"""One run: train, merge, measure, and train once more on all pairs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._running import is_main_process
+from llama_index.tuning.base import Clock, decided
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.data import (
+    DECIDING_DOCUMENTS,
     Parts,
     Rows,
     TrainingPairs,
@@ -32,7 +28,6 @@ from llama_index.tuning.embeddings.full.model import (
     merge_at,
     merge_best,
     shortened,
-    write_model,
 )
 from llama_index.tuning.embeddings.full.settings import Settings, prompts_of, set_prompts
 from llama_index.tuning.embeddings.full.train import Trained, train, train_again
@@ -40,21 +35,22 @@ from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.generate.negatives import mine_hard_negatives
 from llama_index.tuning.hf.checkpoints import clear
 from llama_index.tuning.hf.processes import on_main
-from llama_index.tuning.report import FinetuneReport, installed_versions
+from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
 
 
 class Tuning:
-    """One run of the engine: train, merge, refit where it is time, report, save, in this order.
+    """One run of the engine: train, merge and report, in this order.
 
     Args:
         settings: the engine's.
         parts: which queries teach, decide and are measured.
+        clock: of the run.
     """
 
-    def __init__(self, settings: Settings, parts: Parts) -> None:
-        self.settings, self.parts, self.options = settings, parts, settings.options
-        self.seconds: dict[str, float] = {}
+    def __init__(self, settings: Settings, parts: Parts, clock: Clock) -> None:
+        self.settings, self.parts, self.clock = settings, parts, clock
+        self.options = settings.options
         self.model = self._load(settings.model_id)
         check_dims(self.model, self.options.matryoshka_dims)
         self.prompts = prompts_of(self.model, settings.model_id, self.options)
@@ -74,13 +70,11 @@ class Tuning:
         """Train the model; its best checkpoint remains."""
         if is_main_process() and not self.settings.schedule.resume:
             clear(self.settings.refit_checkpoints)
-        with self._step("rows"):
+        with self.clock.step("rows"):
             rows = self._rows(self.parts.first)
         self.pairs = len(rows)
-        corpus = deciding_corpus(
-            self.parts.decide, self.options.deciding_documents, self.options.seed
-        )
-        with self._step("train"), shortened(self.model, self.options.max_length):
+        corpus = deciding_corpus(self.parts.decide, DECIDING_DOCUMENTS, self.options.seed)
+        with self.clock.step("train"), shortened(self.model, self.options.max_length):
             self.trained = train(
                 self.model,
                 rows,
@@ -92,10 +86,10 @@ class Tuning:
             )
 
     def merge(self) -> None:
-        """Average base and tuned weights, where that is asked for."""
+        """Average base and tuned weights, if that is asked for."""
         assert self.trained is not None
         if self.options.merge:
-            with self._step("merge"):
+            with self.clock.step("merge"):
                 base = self._load(self.settings.model_id).state_dict()
                 scores = self.trained.scores
                 self.merged = merge_best(
@@ -106,12 +100,12 @@ class Tuning:
         """Train once more from the base on all pairs, as far as was decided and merged alike.
 
         Nothing is left that could choose its checkpoint. But it has learnt the deciding queries:
-        where it is shown to rank them worse than the model that has not, the training went wrong,
+        if it is shown to rank them worse than the model that has not, the training went wrong,
         and that model stays.
         """
         trained = self.trained
         assert trained is not None
-        with self._step("refit"):
+        with self.clock.step("refit"):
             rows = self._rows(self.parts.everything)
             # Each process decided for itself, and may differ in the last bits.
             steps, share = on_main(lambda: (trained.steps, self.merged[0] if self.merged else 1.0))
@@ -138,27 +132,28 @@ class Tuning:
             self.refitted = Refitted(len(rows), made, change.base, change.tuned, kept)
 
     def report(self) -> FinetuneReport:
-        """Base against tuned on queries that neither taught nor decided.
+        """Base against tuned on queries that neither taught nor decided, without a verdict.
 
         A validation set measures the refitted model. Without one, the report is about the model
-        that has not seen the measured queries, and a refit follows where the gate accepts it.
+        that has not seen the measured queries, and a refit follows if the gate accepts it.
         """
         when = self.parts.refit
         if when == "before measuring":
             self.refit()
         report = self._measured()
-        if when == "after accepting" and on_main(lambda: report.accepted):
+        if when == "after accepting" and on_main(lambda: self._accepted(report)):
             self.refit()
-        if self.refitted is None:
-            return report
-        return with_refit(report, self.refitted, self.parts, self.seconds)
+        return report if self.refitted is None else with_refit(report, self.refitted, self.parts)
+
+    def _accepted(self, report: FinetuneReport) -> bool:
+        return decided(report, self.settings.accept, self.clock).accepted
 
     def _measured(self) -> FinetuneReport:
         assert self.trained is not None
         dataset = self.parts.measured
-        with self._step("measure base"):
+        with self.clock.step("measure base"):
             before = self._base_vectors(dataset)
-        with self._step("measure tuned"):
+        with self.clock.step("measure tuned"):
             after = Vectors(
                 encode(self.model, list(dataset.queries.values()), self.prompts.query),
                 encode(self.model, list(dataset.corpus.values()), self.prompts.document),
@@ -170,11 +165,12 @@ class Tuning:
             (self.parts.first if self.refitted is None else self.parts.everything).documents,
             dims=self.options.matryoshka_dims,
             seed=self.options.seed,
-            accept=self.settings.accept,
         )
         embedded = len(dataset) + len(dataset.corpus)
         found = costs(
-            self.model, self.trained.parameters, 1000 * self.seconds["measure tuned"] / embedded
+            self.model,
+            self.trained.parameters,
+            1000 * self.clock.seconds["measure tuned"] / embedded,
         )
         return FinetuneReport(
             title=f"embedding model ({base_name(self.settings.model_id)}, {self._kind()})",
@@ -182,33 +178,19 @@ class Tuning:
             primary="ndcg@10",
             gains=measured.gains,
             slices=measured.slices,
-            accepted=measured.verdict.accepted,
-            reason=measured.verdict.reason,
-            data={**self._counts(), "costs": found, **self._merge_data()},
+            measured_on=self.parts.measured_on,
+            guards=measured.guards,
+            data={
+                "fingerprint": self.parts.everything.queries.fingerprint(),
+                **self._counts(),
+                "costs": found,
+                **self._merge_data(),
+            },
             options={**self.settings.described(), "trained_in": self.trained.precision},
             seed=self.options.seed,
-            seconds=self.seconds,
             history=self.trained.history,
             notes=[*cost_notes(found, self.prompts), *self.parts.notes],
-            versions=installed_versions(
-                "sentence-transformers", "transformers", "torch", "peft", "numpy"
-            ),
         )
-
-    def save(self, report: FinetuneReport) -> None:
-        """Write the output folder: what the gate chose, its card, the report."""
-        if not is_main_process():
-            return
-        settings = self.settings
-        with artifacts.replacing_folder(settings.output) as folder:
-            tuned = folder
-            if not report.accepted:
-                tuned = folder / "candidate"
-                tuned.mkdir()
-                base = self._load(settings.model_id)
-                set_prompts(base, self.prompts)
-                write_model(folder, base, settings.model_id, self.prompts, report)
-            write_model(tuned, self.model, settings.model_id, self.prompts, report)
 
     def _rows(self, lessons: TrainingPairs) -> Rows:
         return training_rows(lessons, self.settings, self._mine)
@@ -271,24 +253,10 @@ class Tuning:
         rank = self.options.lora_rank
         return f"LoRA of rank {rank}" if rank else "its own weights"
 
-    @contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 3)
-
-
-def together() -> None:
-    """Wait for the other processes, where there are any."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
-
 
 @dataclass(frozen=True)
 class Refitted:
-    """What came of it.
+    """What came of training once more on all pairs.
 
     Attributes:
         pairs: it learnt from.
@@ -305,14 +273,11 @@ class Refitted:
     kept: bool
 
 
-def with_refit(
-    report: FinetuneReport, found: Refitted, parts: Parts, seconds: Mapping[str, float]
-) -> FinetuneReport:
+def with_refit(report: FinetuneReport, found: Refitted, parts: Parts) -> FinetuneReport:
     """The report, with what the saved model is."""
     return replace(
         report,
         data={**report.data, "refit": asdict(found)},
-        seconds=dict(seconds),
         notes=[_note(found, parts), *report.notes],
     )
 

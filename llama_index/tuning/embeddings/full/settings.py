@@ -1,9 +1,4 @@
-"""The engine's arguments as one object that its parts share.
-
-What is put before queries and documents.
-
-Losses of sentence-transformers by name, as objects, or as functions of the model.
-"""
+"""What a run was called with: prompts, the loss, and all other arguments as one object."""
 
 from __future__ import annotations
 
@@ -28,7 +23,7 @@ class Prompts(NamedTuple):
     document: str
 
     def columns(self, names: list[str]) -> dict[str, str]:
-        """Column of the training rows → its prompt, where it has one."""
+        """Column of the training rows → its prompt, if it has one."""
         found = {name: self.query if name == "anchor" else self.document for name in names}
         return {name: prompt for name, prompt in found.items() if prompt and name != "label"}
 
@@ -120,7 +115,7 @@ def make_loss(
     *,
     together: bool = False,
 ) -> Any:
-    """The loss on this model, within a Matryoshka loss where dimensions are asked for.
+    """The loss on this model, within a Matryoshka loss if dimensions are asked for.
 
     Args:
         model: the SentenceTransformer that is trained.
@@ -207,11 +202,12 @@ class Settings:
     """Everything but the data; see the engine's arguments.
 
     Attributes:
+        checkpoints: the folder for the run's checkpoints.
         negatives: hard negatives that the dataset brought along, by query id.
     """
 
     model_id: str
-    output: Path
+    checkpoints: Path
     device: str | None
     trust_remote_code: bool
     loss: Loss | None
@@ -225,13 +221,8 @@ class Settings:
     schedule: Schedule
 
     @property
-    def checkpoints(self) -> Path:
-        """The folder of the run's checkpoints."""
-        return Path(f"{self.output}.checkpoints")
-
-    @property
     def refit_checkpoints(self) -> Path:
-        """Those of the training on all pairs."""
+        """The folder for checkpoints of the training on all pairs."""
         return self.checkpoints / "refit"
 
     @property

@@ -1,9 +1,4 @@
-"""Training by sentence-transformers' trainer; imported while training only.
-
-Batches without false negatives.
-
-nDCG@10 on the deciding queries; imported while training only.
-"""
+"""Training by sentence-transformers' trainer, with batches free of false negatives."""
 
 from __future__ import annotations
 
@@ -40,6 +35,11 @@ from llama_index.tuning.embeddings.full.settings import Prompts, Settings, make_
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate.retrieval import evaluate_vectors
 from llama_index.tuning.hf import trainer as _trainer
+
+WARMUP = 0.1
+"""Share of the steps."""
+PATIENCE = 3
+"""Evaluations without a better nDCG@10 before training stops."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def train(
         trainer = _trainer_of(
             model, rows, settings, prompts=prompts, guide=guide, evaluator=evaluator, **arguments
         )
-        trainer.add_callback(EarlyStoppingCallback(options.patience))
+        trainer.add_callback(EarlyStoppingCallback(PATIENCE))
         trainer.tolerance = options.tolerance
         history = _trainer.train(
             trainer, settings.checkpoints, identity, resume=settings.schedule.resume
@@ -223,8 +223,7 @@ def _arguments(
         max_steps=options.max_steps,
         per_device_train_batch_size=schedule.batch_size // process_count(),
         learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        warmup_steps=options.warmup,
+        warmup_steps=WARMUP,
         seed=options.seed,
         data_seed=options.seed,
         batch_sampler=sampler,  # type: ignore[arg-type,unused-ignore]
@@ -375,7 +374,7 @@ class DecidingEvaluator(BaseEvaluator):
     Args:
         dataset: the queries, and the documents that they search.
         prompts: of queries and documents.
-        bf16: embed in that precision, where training does: it only compares.
+        bf16: embed in that precision, as training does: it only compares.
     """
 
     def __init__(self, dataset: RetrievalDataset, prompts: Prompts, *, bf16: bool = False) -> None:

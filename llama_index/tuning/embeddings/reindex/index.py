@@ -170,7 +170,7 @@ def adapt_index(
 def restore_index(index: object, backup: PathLike, *, show_progress: bool = False) -> RestoreResult:
     """Put the original vectors of a backup back into the index they came from.
 
-    They come back bit for bit in float32 – except where the store scales whatever it is given
+    They come back bit for bit in float32 – unless the store scales whatever it is given
     (cosine in Chroma and in Qdrant's embedded mode): there a number's last bits can differ, and
     `largest_difference` says by how much. Repeatable after a kill. Vectors added since the backup
     are left alone, deleted ones are not created again, and those that something else has rewritten
@@ -241,7 +241,7 @@ def _check_adaptable(saved: Backup, store: StoredVectors, adapter: DocumentMap) 
 def _take_backup(
     folder: Path, store: StoredVectors, adapter: DocumentMap, batch_size: int, show: bool
 ) -> Backup | None:
-    """All vectors of a store, checked and durable; nothing is left behind where one is bad."""
+    """All vectors of a store, checked and durable; nothing is left behind if one is bad."""
     ids = list(dict.fromkeys(store.ids()))
     logger.info("backing up %d vectors of %s to %s", len(ids), store.name, folder)
     with Staging(folder) as staging:

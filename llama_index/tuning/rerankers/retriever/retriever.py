@@ -36,7 +36,7 @@ from llama_index.tuning.rerankers.serving import (
 )
 from llama_index.tuning.text.bm25 import BM25Index, search_within
 from llama_index.tuning.text.words import ENGLISH, Analyzer
-from llama_index.tuning.vectors.stores import check_signature, model_signature
+from llama_index.tuning.vectors.identity import check_signature, model_signature
 
 logger = logging.getLogger(__name__)
 

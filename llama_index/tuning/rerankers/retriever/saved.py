@@ -21,7 +21,7 @@ from llama_index.tuning.rerankers.loading import load_reranker
 from llama_index.tuning.rerankers.serving import CalibratedReranker, check_words
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import Analyzer
-from llama_index.tuning.vectors.stores import same_name
+from llama_index.tuning.vectors.identity import same_name
 
 KIND = "tuned_retriever"
 SETTINGS = ("top_k", "depth", "pool", "rrf_k")

@@ -35,7 +35,7 @@ from llama_index.tuning.routers.serving.choice_matching import (
 )
 from llama_index.tuning.routers.serving.model import RouterModel, probabilities, top_two
 from llama_index.tuning.routers.serving.saved import load_router, write_router
-from llama_index.tuning.vectors.stores import base_name, check_signature, same_name
+from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 
 if TYPE_CHECKING:
     from llama_index.tuning.routers.serving.recalibrate import ScopeFit

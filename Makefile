@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/llama-index-tuning demo --out demo_output
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(TESTS)

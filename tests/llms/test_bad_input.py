@@ -86,7 +86,6 @@ def test_options_of_a_wrong_kind_are_named(options, message):
         ({"model_id": ""}, "model_id must be a folder or a name of the hub, got ''"),
         ({"protect": [len]}, "protect must map names to functions, got list"),
         ({"protect": {3: len}}, "protect must have texts as names, got 3"),
-        ({"model_output_path": None}, "model_output_path must be a path, got None"),
         ({"model_output_path": ""}, "model_output_path must be a path, got ''"),
     ],
 )

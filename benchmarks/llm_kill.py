@@ -16,6 +16,7 @@ import logging
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -81,7 +82,7 @@ def child(model: Path, out: Path, weights: str, phase: Any) -> None:
 
     trainer: Any = transformers.Trainer
     trainer._save_checkpoint = told(trainer._save_checkpoint, b"checkpoint")
-    engine.save_llm = told(engine.save_llm, b"result")  # type: ignore[assignment]
+    engine.write_llm = told(engine.write_llm, b"result")  # type: ignore[assignment]
     trainer.training_step = told(trainer.training_step, b"step")
     run(model, out, weights)
     os._exit(0)
@@ -105,6 +106,8 @@ def one_life(model: Path, out: Path, weights: str, want_saving: bool) -> str:
             process.join()
             return where
         time.sleep(0.0005)
+    if process.exitcode:
+        raise RuntimeError(f"the run failed on its own, with exit code {process.exitcode}")
     return "finished"
 
 
@@ -133,8 +136,6 @@ def trial(model: Path, folder: Path, weights: str, kills: int) -> dict[str, Any]
     while sum(where.values()) < kills:
         place = one_life(model, out, weights, want_saving=sum(where.values()) % 2 == 1)
         if place == "finished":  # so it begins anew, until it was killed often enough
-            import shutil
-
             shutil.rmtree(out)
             continue
         where[place] += 1

@@ -4,12 +4,8 @@ from .hosted.files import JobEstimate as JobEstimate
 from .local.engine import HuggingFaceFinetuneEngine as HuggingFaceFinetuneEngine
 from .local.options import HuggingFaceOptions as HuggingFaceOptions
 from .serving.model import TunedHuggingFaceLLM as TunedHuggingFaceLLM
-from .serving.tool_parsers import (
-    HermesToolParser as HermesToolParser,
-    ParsedReply as ParsedReply,
-    ToolCall as ToolCall,
-    ToolParser as ToolParser,
-)
+from .serving.tool_calls import ParsedReply as ParsedReply, ToolCall as ToolCall
+from .serving.tool_parsers import HermesToolParser as HermesToolParser, ToolParser as ToolParser
 from .tasks.calls import (
     CallItem as CallItem,
     ExpectedCall as ExpectedCall,

@@ -1,5 +1,6 @@
 """`tune_app` as its user sees it: what is served, what is said, what is refused."""
 
+import re
 import warnings
 
 import numpy as np
@@ -12,12 +13,14 @@ from llama_index.core.schema import TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
-from llama_index.tuning import RetrievalDataset, TunedRetriever, tune_app
+from llama_index.tuning import RetrievalDataset, TunedRetriever, load_app, tune_app
+from llama_index.tuning.app import tune
 from llama_index.tuning.app.adapters import Adapters
 from llama_index.tuning.app.see import language_of
 from llama_index.tuning.errors import DatasetError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
 from tests.embeddings.real_stores import new_store, node_id
+from tests.generate.scripted import ScriptedLLM
 
 CODE = "def f{0}(a, b):\n    x{0} = a[{0}] + b.get('{0}')\n    return math.sqrt(x{0} ** {0})\n" * 2
 
@@ -213,7 +216,49 @@ def test_bad_input_is_refused_before_any_cost(index, model, questions):
         tuned(index, num_workers=0)
     with pytest.raises(ValueError, match="max_seconds must be"):
         tuned(index, max_seconds=0)
+    with pytest.raises(ValueError, match="max_calls must be"):
+        tuned(index, "generate", llm=MockLLM(), max_calls=0)
+    with pytest.raises(ValueError, match="are for questions='generate'"):
+        tuned(index, questions, llm=MockLLM())
+    with pytest.raises(TypeError, match="llm must be"):
+        tuned(index, "generate", llm="gpt")
     assert not model.texts
+
+
+def asks(prompt):
+    """Asks what the pump of the passage costs; denies every tenth question."""
+    number = re.search(r"pump number (\d+)", prompt).group(1)
+    if "Yes" in prompt:
+        return "No" if number.endswith("0") else "Yes"
+    return f"What does pump number {number} cost?"
+
+
+def test_an_llm_writes_and_checks_questions_which_are_saved(index, tmp_path):
+    llm = ScriptedLLM(answer=asks)
+    app = tuned(index, "generate", llm=llm, max_calls=60)
+    assert len(llm.prompts) == 60
+    assert app.report.kind == "generated questions"
+    assert "generated questions" in app.report.sentence
+    written = app.written.queries.values()
+    assert 20 <= len(written) < 30
+    assert not any(re.search(r"0 cost", text) for text in written)
+    app.save(tmp_path / "tuned")
+    assert load_app(tmp_path / "tuned", index).written.queries == app.written.queries
+
+
+def test_written_questions_outlive_a_run_that_fails(index, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("no space left")
+
+    run = {"max_calls": 40, "run_folder": tmp_path / "run"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "_tuned", fails)
+        with pytest.raises(OSError, match="no space"):
+            tune_app(index, "generate", llm=ScriptedLLM(answer=asks), **run)
+    again = ScriptedLLM(answer=asks)
+    app = tune_app(index, "generate", llm=again, **run)
+    assert app.written.queries
+    assert again.prompts == []
 
 
 def test_questions_that_come_twice_are_one(index, questions):

@@ -141,12 +141,14 @@ class Ladder:
         folds = self.questions.held_out_folds
         parts: list[_Fold] = []
         notes: list[str] = []
+        expected = ""
         for fold in folds:
-            self.tell(f"fold {len(parts) + 1} of {len(folds)}: learning, choosing, measuring")
+            self.tell(f"fold {len(parts) + 1} of {len(folds)}: learn, choose, measure{expected}")
             started = time.perf_counter()
             parts.append(self._fold(own, fold))
             spent = time.perf_counter() - started
             left = len(folds) - len(parts) + 1  # the final parts take as long as a fold
+            expected = f"; about {spent * left:.0f} s left"
             if len(folds) > 1 and self._late(spent * left):
                 parts = parts[:1]
                 notes.append("max_seconds: one fold alone is held out, and its parts are served")
@@ -157,7 +159,7 @@ class Ladder:
         steps = self._choose(scores, rows)
         adapter, rankers = parts[0].adapter, parts[0].rankers
         if len(parts) > 1:
-            self.tell("learning the final parts from all questions")
+            self.tell(f"learning the final parts from all questions{expected}")
             adapter, rankers = self.parts_of(served_stack(steps))
         chosen = [part.chosen for part in parts]
         return Measured(scores, served, chosen, steps, rows, adapter, rankers, notes)

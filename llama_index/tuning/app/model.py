@@ -9,13 +9,23 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from llama_index.tuning.app import saved
-from llama_index.tuning.app.check import DEPTH, CheckResult, check
+from llama_index.tuning.app.check import (
+    DEPTH,
+    CheckResult,
+    check,
+    embedded,
+    mapped,
+    measured,
+    read,
+)
 from llama_index.tuning.app.choose import Stack
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
@@ -31,6 +41,7 @@ class TunedApp:
         retriever: LlamaIndex's, with the app's own top k; the app's own one if nothing is better.
         embed_model: that questions are embedded with; the app's own one without an adapter.
         reranker: the one in the retriever; `None` without one.
+        written: the questions that an LLM wrote for it, if it did; saved with it.
     """
 
     def __init__(
@@ -43,7 +54,9 @@ class TunedApp:
         adapter: Adapter | None = None,
         ranker: LinearRanker | None = None,
         index: BM25Index | None = None,
+        written: RetrievalDataset | None = None,
     ) -> None:
+        self.written = written
         self.seen, self.stack, self.report, self.language = seen, stack, report, language
         self.adapter = adapter if stack.vectors == "adapted" else None
         self.ranker = ranker if stack.order == "tuned" else None
@@ -112,6 +125,7 @@ class TunedApp:
             language=self.language,
             adapter=self.adapter,
             reranker=None if self.ranker is None else self.reranker,
+            written=self.written,
         )
 
     def check(self, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
@@ -122,7 +136,17 @@ class TunedApp:
             max_loss: of nDCG@10, below the app before, that is no regression yet.
         """
         served = self.as_retriever(DEPTH)
-        return check(self.seen, served, self.report, questions, max_loss)
+        return check(self.seen, served, self.report, questions, max_loss, self.adapter)
+
+    def scores(self, questions: Any) -> RetrievalScores:
+        """What is served on questions, one number for each by metric, for `compare`.
+
+        Args:
+            questions: as in `tune_app`.
+        """
+        dataset, _ = read(self.seen, questions)
+        vectors = mapped(embedded(self.seen, dataset), self.adapter)
+        return measured(self.as_retriever(DEPTH), dataset, vectors)
 
 
 def load_app(path: PathLike, app: Any) -> TunedApp:

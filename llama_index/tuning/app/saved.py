@@ -11,6 +11,7 @@ from llama_index.tuning import artifacts
 from llama_index.tuning.app.choose import Order, Stack, Vectors
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp, look_at
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.light.model import LightReranker
@@ -22,7 +23,7 @@ from llama_index.tuning.vectors.identity import (
 )
 
 KIND = "tuned_app"
-_ADAPTER, _RERANKER = "adapter", "reranker"
+_ADAPTER, _RERANKER, _WRITTEN = "adapter", "reranker", "questions.json"
 _TEXTS = 1000
 _HELD = 0.5
 """Share of the nodes' texts that an index must still have to be the one an app was tuned on."""
@@ -37,6 +38,7 @@ def save(
     language: str,
     adapter: Adapter | None,
     reranker: LightReranker | None,
+    written: RetrievalDataset | None = None,
 ) -> None:
     """Write an app's settings, parts and report to one folder.
 
@@ -48,6 +50,7 @@ def save(
         language: of the documents.
         adapter: if one is served.
         reranker: if a tuned one is served.
+        written: questions that an LLM wrote.
     """
     model = seen.embed_model
     config = {
@@ -66,6 +69,8 @@ def save(
             adapter.save(folder / _ADAPTER)
         if reranker is not None:
             reranker.save(folder / _RERANKER)
+        if written is not None:
+            written.save_json(folder / _WRITTEN)
         report.save_json(folder / artifacts.REPORT)
         report.save_html(folder / "report.html")
 
@@ -90,6 +95,8 @@ def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
         language = str(config["language"])
     except (OSError, KeyError, TypeError, ValueError) as exc:
         raise ArtifactError(f"{path} is damaged: {exc}") from exc
+    file = folder / _WRITTEN
+    written = RetrievalDataset.from_json(file) if file.exists() else None
     artifacts.check_intact(path)
     return {
         "seen": seen,
@@ -98,6 +105,7 @@ def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
         "language": language,
         "adapter": adapter,
         "ranker": ranker,
+        "written": written,
     }
 
 

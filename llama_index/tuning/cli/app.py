@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(tune_app.app, name="app")
+app.command("compare")(tune_app.compare)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(embeddings.app, name="embeddings")
 app.add_typer(generate_app, name="generate")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from llama_index.tuning.cli.common import JSON, MODEL, SEED, WORKERS, console, print_json
+from llama_index.tuning.cli.common import (
+    JSON,
+    MODEL,
+    SEED,
+    WORKERS,
+    console,
+    print_json,
+    print_scores,
+)
 from llama_index.tuning.cli.models import embedding_model
 
 if TYPE_CHECKING:
@@ -126,6 +135,26 @@ def report(tuned: Path = TUNED, json: bool = JSON) -> None:
         print_json(found.to_dict())
     else:
         console.print(str(found), markup=False, soft_wrap=True)
+
+
+def compare(
+    one: Path = typer.Argument(help="Folder that `app tune` wrote.", exists=True),
+    other: Path = typer.Argument(help="Another.", exists=True),
+    questions: Path = typer.Option(..., help="Questions with their answers.", exists=True),
+    model: str = MODEL,
+    json: bool = JSON,
+) -> None:
+    """Compare two tuned apps on the same questions: OTHER against ONE."""
+    from llama_index.tuning.app.check import compare
+
+    apps = [_loaded(folder, model) for folder in (one, other)]
+    gains = compare(*(app.scores(questions) for app in apps))
+    if json:
+        print_json({name: asdict(gain) for name, gain in gains.items()})
+        return
+    for folder, app in zip((one, other), apps, strict=True):
+        console.print(f"{folder}: {app.report.served}", markup=False, soft_wrap=True)
+    print_scores({}, gains)
 
 
 def _loaded(tuned: Path, model: str) -> TunedApp:

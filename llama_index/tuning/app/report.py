@@ -137,7 +137,8 @@ class AppReport:
         lines += _table(self)
         if self.worse:
             lines += ["", f"Where it got worse ({len(self.worse)} questions that lost most):"]
-            lines += [f"  {_place(loss)}  {loss.question}" for loss in self.worse]
+            for loss in self.worse:
+                lines += [f"  {_place(loss)}  {loss.question}", f"{'':13}{loss.document[:90]}"]
         lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines).rstrip()
 
@@ -261,7 +262,7 @@ def _body(report: AppReport) -> str:
     parts = [
         f'<style>{_STYLE}</style><div class="lit-app">',
         f'<p class="{state}">{escape(report.sentence)}</p>',
-        f"<p>Served: <strong>{escape(report.served)}</strong>. {escape(report.reason)}.</p>",
+        f"<p>Served: <strong>{escape(report.served)}</strong> – {escape(report.reason)}.</p>",
         '<div class="wide"><table><tr><th>parts</th><th>gain over the app before, '
         f'{gain.confidence:.0%} interval</th><th></th><th class="number">nDCG@10</th>'
         '<th class="number">hit@5</th><th class="number">ms a query</th></tr>',

@@ -8,6 +8,7 @@ import pytest
 from llama_index.core import MockEmbedding, StorageContext, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
@@ -17,7 +18,7 @@ from llama_index.tuning import RetrievalDataset, TunedRetriever, load_app, tune_
 from llama_index.tuning.app import tune
 from llama_index.tuning.app.adapters import Adapters
 from llama_index.tuning.app.see import language_of
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import ArtifactError, DatasetError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
 from tests.embeddings.real_stores import new_store, node_id
 from tests.generate.scripted import ScriptedLLM
@@ -223,6 +224,37 @@ def test_bad_input_is_refused_before_any_cost(index, model, questions):
     with pytest.raises(TypeError, match="llm must be"):
         tuned(index, "generate", llm="gpt")
     assert not model.texts
+
+
+class Catalogue(BaseNodePostprocessor):
+    """Knows the parts' numbers, which the pages do not name."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        number = int(query_bundle.query_str.split()[-1]) - 1000
+        return sorted(nodes, key=lambda item: f"number {number} " not in item.node.text)
+
+
+class Backwards(BaseNodePostprocessor):
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return nodes[::-1]
+
+
+def test_a_given_reranker_is_served_only_where_it_gains(model, tmp_path):
+    nodes = nodes_of(25)
+    index = VectorStoreIndex(nodes, embed_model=model)
+    texts = {f"q{i}": f"Where is part {1000 + i}" for i in range(25)}
+    questions = RetrievalDataset.from_nodes(nodes, texts, {f"q{i}": [f"n{i}"] for i in range(25)})
+    app = tuned(index, questions, also=[Backwards(), Catalogue()])
+    assert app.report.served == "retriever + BM25 fusion + Catalogue"
+    assert app.retriever.retrieve("Where is part 1007")[0].node.node_id == "n7"
+    app.save(tmp_path / "tuned")
+    with pytest.raises(ArtifactError, match="hand it over"):
+        load_app(tmp_path / "tuned", index)
+    again = load_app(tmp_path / "tuned", index, reranker=Catalogue())
+    assert again.retriever.retrieve("Where is part 1007")[0].node.node_id == "n7"
+    assert not tuned(index, questions, also=[Backwards()]).stack.given
+    with pytest.raises(TypeError, match="also must be"):
+        tuned(index, questions, also=["cross_encoder"])
 
 
 def asks(prompt):

@@ -6,6 +6,7 @@ from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from llama_index.tuning.app import saved
@@ -55,6 +56,7 @@ class TunedApp:
         ranker: LinearRanker | None = None,
         index: BM25Index | None = None,
         written: RetrievalDataset | None = None,
+        given: BaseNodePostprocessor | None = None,
     ) -> None:
         self.written = written
         self.seen, self.stack, self.report, self.language = seen, stack, report, language
@@ -63,7 +65,7 @@ class TunedApp:
         self.embed_model: BaseEmbedding | None = seen.embed_model
         if self.adapter is not None and seen.embed_model is not None:
             self.embed_model = AdapterEmbeddingModel(seen.embed_model, self.adapter)
-        self.reranker: LightReranker | None = None
+        self.reranker: BaseNodePostprocessor | None = given if stack.given else None
         if stack.order in ("untuned", "tuned"):
             self.reranker = LightReranker(self.ranker, Analyzer(language))
         self.retriever = self._retriever(index)
@@ -124,7 +126,7 @@ class TunedApp:
             self.report,
             language=self.language,
             adapter=self.adapter,
-            reranker=None if self.ranker is None else self.reranker,
+            ranker=self.ranker,
             written=self.written,
         )
 
@@ -149,13 +151,16 @@ class TunedApp:
         return measured(self.as_retriever(DEPTH), dataset, vectors)
 
 
-def load_app(path: PathLike, app: Any) -> TunedApp:
+def load_app(
+    path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
+) -> TunedApp:
     """The tuned app that `save` wrote, over the app that it was tuned for.
 
     Args:
         path: the folder.
         app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
             gone since.
+        reranker: the one of `tune_app(also=[…])`, if it is what is served; it is not saved.
 
     Raises:
         ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
@@ -165,4 +170,4 @@ def load_app(path: PathLike, app: Any) -> TunedApp:
         >>> app = load_app("tuned", index)  # doctest: +SKIP
         >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
     """
-    return TunedApp(**saved.read(path, app))
+    return TunedApp(**saved.read(path, app, reranker))

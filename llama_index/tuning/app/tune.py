@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import QueryBundle
 from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path, number, whole_number
+from llama_index.tuning._checks import folder_path, number, of_type, whole_number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
@@ -63,6 +64,7 @@ def tune_app(
     traffic: Any = None,
     llm: LLM | None = None,
     max_calls: int | None = None,
+    also: Sequence[BaseNodePostprocessor] = (),
     max_latency_ms: float | None = None,
     max_seconds: float | None = None,
     run_folder: str | PathLike[str] | None = "tuned_app.run",
@@ -80,6 +82,9 @@ def tune_app(
         traffic: a log of `FinetuningRecorder`, or `Traffic`: what users asked and liked.
         llm: that writes them; `Settings.llm` by default.
         max_calls: requests that may be sent to it, two for a question; 400 by default.
+        also: re-rankers to try last, such as a cross-encoder that was tuned or an LLM's: each
+            orders the candidates of every question once, and is served if its gain over all
+            that is cheaper is shown.
         max_latency_ms: what a query may cost more than now, beside embedding it and asking the
             store; what costs more is not served.
         max_seconds: after which nothing more is learnt; what was learnt by then is judged on the
@@ -114,6 +119,7 @@ def tune_app(
     if max_seconds is not None and not number("max_seconds", max_seconds, 0) > 0:
         raise ValueError(f"max_seconds must be a number above 0, got {max_seconds!r}")
     limits = _Limits(max_latency_ms, None if max_seconds is None else started + max_seconds)
+    named = _named(also)
     num_workers = whole_number("num_workers", num_workers, 1)
     seed = whole_number("seed", seed, 0)
     folder = None if run_folder is None else folder_path("run_folder", run_folder)
@@ -133,7 +139,20 @@ def tune_app(
         if writing is not None:
             with clock.step("writing questions"):
                 asked = gather(seen, None, traffic, seed, writing)
-        return _tuned(seen, asked, folder, num_workers, seed, show_progress, clock, limits, tell)
+        return _tuned(
+            seen, asked, folder, num_workers, seed, show_progress, clock, limits, tell, named
+        )
+
+
+def _named(also: Sequence[BaseNodePostprocessor]) -> dict[str, BaseNodePostprocessor]:
+    """Re-rankers by the name of their class."""
+    named: dict[str, BaseNodePostprocessor] = {}
+    for reranker in also:
+        of_type("also", reranker, BaseNodePostprocessor, "a list of node postprocessors")
+        name = type(reranker).__name__
+        alike = sum(type(other).__name__ == name for other in named.values())
+        named[f"{name} {alike + 1}" if alike else name] = reranker
+    return named
 
 
 def _teller(show_progress: bool) -> Tell:
@@ -178,6 +197,7 @@ def _tuned(
     clock: Clock,
     limits: _Limits,
     tell: Tell,
+    also: dict[str, BaseNodePostprocessor],
 ) -> TunedApp:
     language, prose = language_of(node.get_content() for node in seen.nodes.values())
     embedder = None
@@ -192,8 +212,9 @@ def _tuned(
         vectors = None if embedder is None else embedder.queries(asked.texts)
         adapters = _adapters(seen, asked, search, vectors, folder, seed)
     with clock.step("timing"):
-        cost = _milliseconds(search, asked, vectors)
+        cost = _milliseconds(search, asked, vectors, also)
     most = limits.milliseconds
+    affordable = {order for order, more in cost.items() if most is None or more <= most}
     ladder = Ladder(
         search,
         asked,
@@ -203,13 +224,16 @@ def _tuned(
         seed=seed,
         ks=KS,
         tell=tell,
-        orders={order for order, more in cost.items() if most is None or more <= most},
+        orders=affordable,
         deadline=limits.deadline,
+        also={name: reranker for name, reranker in also.items() if name in affordable},
     )
     with clock.step("tuning"), threadpool_limits(1):  # matrices are small: threads would wait
         measured = ladder.measure()
     outcome = _decided(measured, asked, seed)
     found = _parts(seen, outcome.stack, measured, language)
+    if outcome.stack.given:
+        found["given"] = also[outcome.stack.order]
     report = _report(seen, asked, measured, outcome, cost, clock, seed, prose)
     written = asked.dataset if asked.kind == "generated questions" else None
     return TunedApp(seen, outcome.stack, report, index=search.index, written=written, **found)
@@ -270,8 +294,8 @@ def _decided(measured: Measured, asked: Questions, seed: int) -> _Outcome:
         return _Outcome(stack, False, last)
     if verdict.accepted and real:
         return _Outcome(stack, True, verdict.reason)
-    untuned = [s for s in measured.steps if s.taken and not s.stack.tuned]
-    if stack.tuned:
+    untuned = [s for s in measured.steps if s.taken and not (s.stack.tuned or s.stack.given)]
+    if stack.tuned or stack.given:
         stack = untuned[-1].stack if untuned else BEFORE
     why = untuned[-1].reason if untuned else verdict.reason
     return _Outcome(stack, False, why)
@@ -357,7 +381,12 @@ def _ladder(measured: Measured, outcome: _Outcome, cost: dict[str, float], seed:
 
 
 def _milliseconds(
-    search: Search, asked: Questions, vectors: Float32 | None, questions: int = 10, tries: int = 3
+    search: Search,
+    asked: Questions,
+    vectors: Float32 | None,
+    also: dict[str, BaseNodePostprocessor],
+    questions: int = 10,
+    tries: int = 3,
 ) -> dict[str, float]:
     """What each way to order costs a query beside the app's own search, in milliseconds.
 
@@ -372,10 +401,12 @@ def _milliseconds(
         "retriever": search.served.retriever,
         "fusion": search.served,
         "untuned": search.served.with_reranker(reranker),
+        **{name: search.served.with_reranker(each) for name, each in also.items()},
     }
     found = {}
     for name, way in ways.items():
-        spent = [[_seconds(way, bundle) for _ in range(tries)] for bundle in bundles]
+        asks, often = (bundles, tries) if name not in also else (bundles[:2], 1)  # may cost much
+        spent = [[_seconds(way, bundle) for _ in range(often)] for bundle in asks]
         found[name] = 1000 * float(np.median([min(times) for times in spent]))
     more = {name: round(max(0.0, ms - found["retriever"]), 2) for name, ms in found.items()}
     return {**more, "tuned": more["untuned"]}

@@ -117,6 +117,7 @@ def write_report(
     report = RouterReport(
         title="router",
         method="cross-fitting" if held_out is None else "validation queries",
+        model=run.model.base_model,
         primary="accuracy",
         gains=measured.gains(base_scores, options.seed),
         slices={FREQUENCIES: {"accuracy": measured.over_frequencies(options.seed)}},
@@ -127,6 +128,7 @@ def write_report(
         notes=[*scope_note, *_notes(run, material, options)],
         summary={**measured.summary(base_scores), **scope, "label_noise": run.noise},
         choices=list(material.dataset.choices),
+        queries=measured.changed(base_scores),
         matrix=measured.matrix(),
         confusions=measured.confusions(),
         deferral=deferral_curve(measured.margins, correct, deferred),

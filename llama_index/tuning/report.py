@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,7 +63,7 @@ class QueryGain:
     tuned: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FinetuneReport:
     """What a tuning run gained, on queries that it was not trained on.
 
@@ -119,6 +119,11 @@ class FinetuneReport:
     versions: dict[str, str] = field(default_factory=dict)
     unit: str = "queries"
     queries: list[QueryGain] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        gain = self.gains.get(self.primary)
+        shown = f", {self.primary} {gain.mean:+.4f}, n={gain.n}" if gain else ""
+        return f"{type(self).__name__}({self.title!r}, {self.verdict}{shown})"
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.verdict.upper()}", self.reason, ""]
@@ -191,8 +196,8 @@ class FinetuneReport:
 
 
 def most_changed(
-    base: Sequence[float],
-    tuned: Sequence[float],
+    base: Iterable[float],
+    tuned: Iterable[float],
     described: Callable[[int], tuple[str, str, Sequence[str]]],
     most: int = 10,
 ) -> list[QueryGain]:
@@ -204,17 +209,16 @@ def most_changed(
         described: position → id, text, texts that answer it.
         most: of each kind.
     """
-    changes = sorted(
-        (float(a) - float(b), row) for row, (b, a) in enumerate(zip(base, tuned, strict=True))
-    )
+    values = [(float(b), float(a)) for b, a in zip(base, tuned, strict=True)]
+    changes = sorted((after - before, row) for row, (before, after) in enumerate(values))
     lost = [row for change, row in changes if change < 0][:most]
     gained = [row for change, row in reversed(changes) if change > 0][:most]
     found = []
     for row in (*gained, *lost):
         id_, query, documents = described(row)
         texts = [_short(text) for text in documents[:2]]
-        values = round(float(base[row]), 6), round(float(tuned[row]), 6)
-        found.append(QueryGain(id_, _short(query), texts, *values))
+        before, after = (round(number, 6) for number in values[row])
+        found.append(QueryGain(id_, _short(query), texts, before, after))
     return found
 
 

@@ -11,6 +11,7 @@ import typer
 
 from llama_index.tuning.cli import (
     adapter,
+    compare,
     demo,
     embeddings,
     judge,
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
+app.command("compare")(compare.compare)
 app.add_typer(tune_app.app, name="app")
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(embeddings.app, name="embeddings")

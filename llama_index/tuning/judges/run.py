@@ -228,7 +228,7 @@ def details_of(report: JudgeReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class JudgeReport(FinetuneReport):
     """How well a judge agrees with its teachers or with people, beside what needs no judge.
 

@@ -232,7 +232,7 @@ def _draw(panel: Any, name: str, gains: Gains) -> None:
 
 def _label(text: str, most: int = 24) -> str:
     """What fits beside or above a panel."""
-    kept = printable(text)
+    kept = str(printable(text))
     return kept if len(kept) <= most else kept[: most - 1] + "…"
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FREQUENCIES = "over the choices' frequencies"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RouterReport(FinetuneReport):
     """What a router gained over the stock selector, and how far it knows its limits.
 

@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import pytest
+
+from llama_index.tuning.cli.app import run
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.pages.compare import compare_reports
+from tests.pages.reports import ADAPTER, ROUTER
+
+
+@pytest.fixture
+def saved(tmp_path):
+    for name, report in (("one", ADAPTER), ("other", replace(ADAPTER, data={"fingerprint": "x"}))):
+        (tmp_path / name).mkdir()
+        report.save_json(tmp_path / name / "report.json")
+    return tmp_path
+
+
+def test_two_runs_stand_side_by_side(saved):
+    text = compare_reports(saved / "one", saved / "other" / "report.json")
+    [line] = [line for line in text.splitlines() if line.startswith("  ndcg@10")][:1]
+    assert line.count("0.640 → 0.660  +0.020 (+0.008 to +0.032)") == 2
+    assert "documents without training queries" in text
+    assert "different data (ab12cd34ef567890 and x)" in text
+    assert "on the same data" in compare_reports(saved / "one", saved / "one")
+
+
+def test_reports_of_other_kinds_are_compared_too(saved):
+    ROUTER.save_json(saved / "router.json")
+    text = compare_reports(saved / "one", saved / "router.json")
+    assert "accuracy" in text
+    assert "–" in text
+
+
+def test_what_holds_no_report_is_named(saved):
+    with pytest.raises(ArtifactError, match="holds no report"):
+        compare_reports(saved, saved / "one")
+    (saved / "app.json").write_text('{"ladder": []}')
+    with pytest.raises(ArtifactError, match="is no engine's report; an app's"):
+        compare_reports(saved / "one", saved / "app.json")
+
+
+def test_the_command_prints_the_table(saved, capsys):
+    assert run(["compare", str(saved / "one"), str(saved / "other")]) == 0
+    assert "embedding adapter (linear, query side)" in capsys.readouterr().out

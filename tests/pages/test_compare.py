@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.cli.app import run
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.pages.compare import compare_reports
@@ -35,9 +36,26 @@ def test_reports_of_other_kinds_are_compared_too(saved):
 def test_what_holds_no_report_is_named(saved):
     with pytest.raises(ArtifactError, match="holds no report"):
         compare_reports(saved, saved / "one")
-    (saved / "app.json").write_text('{"ladder": []}')
-    with pytest.raises(ArtifactError, match="is no engine's report; an app's"):
-        compare_reports(saved / "one", saved / "app.json")
+    (saved / "list.json").write_text("[]")
+    with pytest.raises(ArtifactError, match="is no report of this package"):
+        compare_reports(saved / "one", saved / "list.json")
+
+
+def test_an_app_is_compared_too(saved):
+    gains = dict.fromkeys(("ndcg@10", "hit_rate@5"), ADAPTER.gains["ndcg@10"])
+    app = AppReport(
+        served="word fusion",
+        kind="questions",
+        changed=True,
+        shown=True,
+        reason="",
+        gains=gains,
+        fingerprint="ab12cd34ef567890",
+    )
+    app.save_json(saved / "app.json")
+    text = compare_reports(saved / "one", saved / "app.json")
+    assert "app: word fusion" in text
+    assert "on the same data" in text
 
 
 def test_the_command_prints_the_table(saved, capsys):

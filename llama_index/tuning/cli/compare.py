@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-RUN = typer.Argument(help="A report.json, or a component's folder.", exists=True)
+RUN = typer.Argument(help="A report.json, or the folder of a component or an app.", exists=True)
 
 
 def compare(one: Path = RUN, other: Path = RUN) -> None:

@@ -23,7 +23,13 @@ from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.records import NO_VERDICT, TIE, Predictions, Rows
 from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
-from llama_index.tuning.report import FinetuneReport, Gain, installed_versions
+from llama_index.tuning.report import (
+    FinetuneReport,
+    Gain,
+    QueryGain,
+    installed_versions,
+    most_changed,
+)
 
 MIN_PEOPLE = 20
 """From so many verdicts of people on, people are the truth that is measured against."""
@@ -112,7 +118,9 @@ def write_report(
         primary=primary,
         gains=gains,
         slices=slices,
+        model=lesson.base_model or student.name,
         base=f"the shortcut {best!r}",
+        queries=_changed(material, rows, shortcuts[best], judge),
         data=_data(lesson, learnt, dataset, material.people[rows]),
         options={**asdict(options), **learnt.options},
         seed=options.seed,
@@ -183,6 +191,23 @@ def _compare(
         confidence=o.confidence,
         seed=o.seed,
     )
+
+
+def _changed(
+    material: JudgeData, rows: Ints, base: Predictions, judge: Predictions
+) -> list[QueryGain]:
+    """Items that only one of the two judges right, with the answer and both verdicts."""
+    truth = material.labels[rows]
+    before, now = (said.verdicts[rows] for said in (base, judge))
+
+    def described(row: int) -> tuple[str, str, list[str]]:
+        item = material.items[rows[row]]
+        answers = [f"answer: {item.response}"]
+        if item.second_response is not None:
+            answers.append(f"second answer: {item.second_response}")
+        return material.keys[rows[row]], item.query or "(no query)", answers
+
+    return most_changed(before == truth, now == truth, described)
 
 
 def _notes(

@@ -20,7 +20,7 @@ def compare_reports(one: PathLike, other: PathLike) -> str:
     same.
 
     Args:
-        one: a `report.json`, or the folder of a component that has one.
+        one: a `report.json` of an engine or an app, or the folder that has one.
         other: the same.
 
     Raises:
@@ -60,11 +60,25 @@ def read_report(path: PathLike) -> FinetuneReport:
     if not file.is_file():
         raise ArtifactError(f"{path} holds no report: there is no {file}")
     data = read_json(file)
+    if isinstance(data, dict) and "ladder" in data:
+        data = _of_app(data)
     if not isinstance(data, dict) or not {"title", "primary", "gains", "slices"} <= set(data):
-        hint = "; an app's is compared by `app compare`" if "ladder" in data else ""
-        raise ArtifactError(f"{file} is no engine's report{hint}")
+        raise ArtifactError(f"{file} is no report of this package")
     known = {field.name for field in fields(FinetuneReport)}
     return FinetuneReport.from_dict({name: data[name] for name in data.keys() & known})
+
+
+def _of_app(data: dict[str, Any]) -> dict[str, Any]:
+    """An app's report under the names of an engine's."""
+    return {
+        **data,
+        "title": f"app: {data.get('served')}",
+        "method": "nested cross-fitting",
+        "primary": "ndcg@10",
+        "accepted": data.get("changed", False),
+        "unit": data.get("kind", "questions"),
+        "data": {"fingerprint": data.get("fingerprint", "unknown")},
+    }
 
 
 def _measured(report: FinetuneReport) -> str:

@@ -38,6 +38,7 @@ def report_page(report: FinetuneReport, *, whole: bool = True) -> str:
         **_plotted(report),
         groups=groups,
         best=[item for item in report.queries if item.tuned > item.base],
+        words_only="accuracy" in report.primary,
         worst=[item for item in report.queries if item.tuned < item.base],
         meanings=[
             (metric_name(name), meaning(name))

@@ -152,14 +152,8 @@ def report(tuned: Path = TUNED, json: bool = JSON) -> None:
         console.print(str(found), markup=False, soft_wrap=True)
 
 
-def compare(
-    one: Path = typer.Argument(help="Folder that `app tune` wrote.", exists=True),
-    other: Path = typer.Argument(help="Another.", exists=True),
-    questions: Path = typer.Option(..., help="Questions with their answers.", exists=True),
-    model: str = MODEL,
-    json: bool = JSON,
-) -> None:
-    """Compare two tuned apps on the same questions: OTHER against ONE."""
+def compare_on(one: Path, other: Path, questions: Path, model: str, *, json: bool) -> None:
+    """Two tuned apps on the same questions: OTHER against ONE."""
     from llama_index.tuning.app.check import compare
 
     apps = [_loaded(folder, model) for folder in (one, other)]

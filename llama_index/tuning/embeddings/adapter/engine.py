@@ -200,6 +200,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             tuning.train(self._served, self.checkpoint_save_steps, self.show_progress)
         with clock.step("measure"):
             report = tuning.report(self._data)
+            report = replace(report, model=base_name(self.embed_model))
         self._adapter = self._served(tuning.adapter(), problem.dim)
         return report
 

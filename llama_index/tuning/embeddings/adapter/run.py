@@ -118,6 +118,7 @@ class Tuning:
             seed=self.options.seed,
             history=self.history,
             notes=[*_chosen(self.fitted), *_notes(data)],
+            queries=base.changed(tuned, PRIMARY, data.measured),
         )
 
     def _check_output(self) -> None:

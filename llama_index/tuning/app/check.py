@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
 
@@ -11,14 +11,13 @@ from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.choose import PRIMARY
 from llama_index.tuning.app.questions import check_telling, over_nodes, read_questions
+from llama_index.tuning.app.report import AppReport
+from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.gate import MIN_QUERIES
 from llama_index.tuning.report import Gain, Gains
-
-if TYPE_CHECKING:
-    from llama_index.tuning.app.model import TunedApp
-    from llama_index.tuning.datasets.retrieval import RetrievalDataset
 
 Verdict = Literal["better", "no worse", "worse", "too few"]
 DEPTH = 10
@@ -65,21 +64,30 @@ class CheckResult:
 
 
 @own_work
-def check(app: TunedApp, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
-    """See `TunedApp.check`."""
+def check(
+    seen: SeenApp, served: BaseRetriever, report: AppReport, questions: Any, max_loss: float
+) -> CheckResult:
+    """What `served` is worth on new questions; see `TunedApp.check`.
+
+    Args:
+        seen: the app before.
+        served: its tuned retriever, of `DEPTH` nodes.
+        report: of the tuning, with what was promised.
+        questions: as in `tune_app`.
+        max_loss: of nDCG@10 that is no regression yet.
+    """
     max_loss = number("max_loss", max_loss, 0, 1)
     notes: list[str] = []
-    dataset = over_nodes(read_questions(questions, app.seen), app.seen, "questions", notes)
+    dataset = over_nodes(read_questions(questions, seen), seen, "questions", notes)
     dataset = dataset.merge_duplicates()
     check_telling(dataset)
-    before = _measured(app.seen.copied_retriever(DEPTH), dataset)
-    now = _measured(app.as_retriever(DEPTH), dataset)
+    before = _measured(seen.copied_retriever(DEPTH), dataset)
+    now = _measured(served, dataset)
     gains = {
-        name: paired_gain(before.values[name], now.values[name], seed=app.report.seed)
-        for name in SHOWN
+        name: paired_gain(before.values[name], now.values[name], seed=report.seed) for name in SHOWN
     }
     verdict = _verdict(gains[PRIMARY], max_loss)
-    promised = app.report.gains[PRIMARY]
+    promised = report.gains[PRIMARY]
     return CheckResult(
         verdict=verdict, gains=gains, promised=promised, max_loss=max_loss, notes=notes
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.query_engine import RetrieverQueryEngine
 
+from llama_index.tuning.app import saved
+from llama_index.tuning.app.check import DEPTH, CheckResult, check
 from llama_index.tuning.app.choose import Stack
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.rerankers.light.features import LinearRanker
@@ -18,10 +21,6 @@ from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import Analyzer
-
-if TYPE_CHECKING:
-    from llama_index.tuning.app.check import CheckResult
-    from llama_index.tuning.artifacts import PathLike
 
 
 class TunedApp:
@@ -105,9 +104,15 @@ class TunedApp:
 
     def save(self, path: PathLike) -> None:
         """Write settings, parts and report to one folder, for `load_app`."""
-        from llama_index.tuning.app.saved import save
-
-        save(self, path)
+        saved.save(
+            path,
+            self.seen,
+            self.stack,
+            self.report,
+            language=self.language,
+            adapter=self.adapter,
+            reranker=None if self.ranker is None else self.reranker,
+        )
 
     def check(self, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
         """What the app that is served is worth on new questions, against what was promised.
@@ -116,6 +121,24 @@ class TunedApp:
             questions: as in `tune_app`.
             max_loss: of nDCG@10, below the app before, that is no regression yet.
         """
-        from llama_index.tuning.app.check import check
+        served = self.as_retriever(DEPTH)
+        return check(self.seen, served, self.report, questions, max_loss)
 
-        return check(self, questions, max_loss=max_loss)
+
+def load_app(path: PathLike, app: Any) -> TunedApp:
+    """The tuned app that `save` wrote, over the app that it was tuned for.
+
+    Args:
+        path: the folder.
+        app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
+            gone since.
+
+    Raises:
+        ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
+        TypeError: `app` is none of those.
+
+    Example:
+        >>> app = load_app("tuned", index)  # doctest: +SKIP
+        >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
+    """
+    return TunedApp(**saved.read(path, app))

@@ -9,7 +9,6 @@ from typing import Any, cast, get_args
 
 from llama_index.tuning import artifacts
 from llama_index.tuning.app.choose import Order, Stack, Vectors
-from llama_index.tuning.app.model import TunedApp
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp, look_at
 from llama_index.tuning.embeddings.adapter.saved import Adapter
@@ -29,44 +28,54 @@ _HELD = 0.5
 """Share of the nodes' texts that an index must still have to be the one an app was tuned on."""
 
 
-def save(app: TunedApp, path: artifacts.PathLike) -> None:
-    """See `TunedApp.save`."""
-    model = app.seen.embed_model
+def save(
+    path: artifacts.PathLike,
+    seen: SeenApp,
+    stack: Stack,
+    report: AppReport,
+    *,
+    language: str,
+    adapter: Adapter | None,
+    reranker: LightReranker | None,
+) -> None:
+    """Write an app's settings, parts and report to one folder.
+
+    Args:
+        path: the folder.
+        seen: the app before.
+        stack: what is served on top of it.
+        report: of the tuning.
+        language: of the documents.
+        adapter: if one is served.
+        reranker: if a tuned one is served.
+    """
+    model = seen.embed_model
     config = {
-        "vectors": app.stack.vectors,
-        "order": app.stack.order,
-        "language": app.language,
-        "top_k": app.seen.top_k,
+        "vectors": stack.vectors,
+        "order": stack.order,
+        "language": language,
+        "top_k": seen.top_k,
         "base_model": "" if model is None else base_name(model),
         "signature": None if model is None else model_signature(model),
-        "nodes": _hashes(app.seen),
+        "nodes": _hashes(seen),
     }
     artifacts.check_writable(path)
     with artifacts.replacing_folder(path) as folder:
         artifacts.write_component(folder, KIND, config, {}, _CARD)
-        if app.adapter is not None:
-            app.adapter.save(folder / _ADAPTER)
-        if app.ranker is not None and app.reranker is not None:
-            app.reranker.save(folder / _RERANKER)
-        app.report.save_json(folder / artifacts.REPORT)
-        app.report.save_html(folder / "report.html")
+        if adapter is not None:
+            adapter.save(folder / _ADAPTER)
+        if reranker is not None:
+            reranker.save(folder / _RERANKER)
+        report.save_json(folder / artifacts.REPORT)
+        report.save_html(folder / "report.html")
 
 
-def load_app(path: artifacts.PathLike, app: Any) -> TunedApp:
-    """The tuned app that `save` wrote, over the app that it was tuned for.
-
-    Args:
-        path: the folder.
-        app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
-            gone since.
+def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
+    """What `save` wrote, over the app it was tuned for: the arguments of `TunedApp`.
 
     Raises:
         ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
-        TypeError: `app` is none of those.
-
-    Example:
-        >>> app = load_app("tuned", index)  # doctest: +SKIP
-        >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
+        TypeError: `app` is no index, retriever or query engine.
     """
     config = artifacts.read_config(path, KIND)
     stack = _stack(path, config)
@@ -75,16 +84,21 @@ def load_app(path: artifacts.PathLike, app: Any) -> TunedApp:
     _check_model(path, config, seen)
     folder = Path(path)
     adapter = Adapter.load(folder / _ADAPTER) if stack.vectors == "adapted" else None
-    ranker = None
-    if stack.order == "tuned":
-        ranker = LightReranker.load(folder / _RERANKER).ranker
+    ranker = LightReranker.load(folder / _RERANKER).ranker if stack.order == "tuned" else None
     try:
         report = AppReport.from_json(folder / artifacts.REPORT)
         language = str(config["language"])
     except (OSError, KeyError, TypeError, ValueError) as exc:
         raise ArtifactError(f"{path} is damaged: {exc}") from exc
     artifacts.check_intact(path)
-    return TunedApp(seen, stack, report, language=language, adapter=adapter, ranker=ranker)
+    return {
+        "seen": seen,
+        "stack": stack,
+        "report": report,
+        "language": language,
+        "adapter": adapter,
+        "ranker": ranker,
+    }
 
 
 def _stack(path: artifacts.PathLike, config: Mapping[str, Any]) -> Stack:

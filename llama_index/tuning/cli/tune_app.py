@@ -129,7 +129,7 @@ def report(tuned: Path = TUNED, json: bool = JSON) -> None:
 
 
 def _loaded(tuned: Path, model: str) -> TunedApp:
-    from llama_index.tuning.app.saved import load_app
+    from llama_index.tuning.app.model import load_app
 
     return load_app(tuned, _index(tuned / STORAGE, model))
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import typer
 
-from llama_index.tuning.cli.common import JSON
-from llama_index.tuning.cli.models import MODEL
+from llama_index.tuning.cli.common import JSON, MODEL
 
 RUN = typer.Argument(help="A report.json, or the folder of a component or an app.", exists=True)
 QUESTIONS = typer.Option(None, help="Of two apps: measure both on these questions.", exists=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral
+import sys
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,10 +56,22 @@ def number(name: str, value: object, low: float, high: float = float("inf")) -> 
     Raises:
         ValueError: it is no number, or outside.
     """
-    plain = isinstance(value, float | Integral) and not isinstance(value, bool)
-    if not plain or not low <= float(value) <= high:  # type: ignore[arg-type]
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not low <= value <= min(high, sys.float_info.max):  # type: ignore[arg-type]
         bounds = f">= {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def share(name: str, value: object) -> float:
+    """The value as a `float` between 0 and 1, neither of the two.
+
+    Raises:
+        ValueError: it is no number, or outside.
+    """
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not 0 < value < 1:  # type: ignore[arg-type]
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r:.100}")
     return float(value)  # type: ignore[arg-type]
 
 
@@ -82,11 +95,12 @@ def folder_path(name: str, value: object) -> Path:
     """The value as a path.
 
     Raises:
-        TypeError: it is neither text nor a path, or empty.
+        TypeError: it is neither text nor a path, or empty, or holds a null character.
     """
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise TypeError(f"{name} must be a path, got {value!r}")
-    return Path(os.fsdecode(value))
+    plain = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
+    if not plain or not os.fspath(value) or "\0" in os.fspath(value):  # type: ignore[call-overload]
+        raise TypeError(f"{name} must be a path, got {value!r:.200}")
+    return Path(value)  # type: ignore[arg-type]
 
 
 def output_path(value: object) -> Path | None:

@@ -16,6 +16,7 @@ from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import folder_path, number, whole_number
+from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
@@ -25,7 +26,6 @@ from llama_index.tuning.app.questions import Questions, gather
 from llama_index.tuning.app.report import AppReport, Loss, Rung
 from llama_index.tuning.app.search import Search
 from llama_index.tuning.app.see import SeenApp, language_of, look_at
-from llama_index.tuning.artifacts import locked, remove_locked_folder
 from llama_index.tuning.base import Clock
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.measure import positive_rows

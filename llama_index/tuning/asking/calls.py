@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from llama_index.tuning._checks import number
 from llama_index.tuning._running import progress
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run_file import RunFile
@@ -56,9 +57,8 @@ class CallOptions:
     """Ask by function calling; by default where the LLM says that it can."""
 
     def __post_init__(self) -> None:
-        if self.retry_wait < 0:
-            raise ValueError(f"retry_wait must be >= 0 seconds, got {self.retry_wait}")
-        if self.timeout is not None and self.timeout <= 0:
+        number("retry_wait", self.retry_wait, 0)
+        if self.timeout is not None and not number("timeout", self.timeout, 0) > 0:
             raise ValueError(f"timeout must be > 0 seconds, got {self.timeout}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llama_index.tuning._checks import folder_path
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import run_async
 from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, check_counts
@@ -132,7 +134,8 @@ def _beside(output_path: PathLike | None) -> Path | None:
     """The run file of an output; an output that no run wrote is not written over."""
     if output_path is None:
         return None
-    path = Path(f"{output_path}.run.jsonl")
+    folder_path("output_path", output_path)
+    path = Path(f"{os.fsdecode(output_path)}.run.jsonl")
     if Path(output_path).exists() and not path.exists():
         raise RunFileError(
             f"output_path: {output_path} exists and no run file lies beside it; choose another "

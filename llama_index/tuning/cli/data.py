@@ -68,7 +68,8 @@ def export(
     ),
 ) -> None:
     """Write recorded traffic as a dataset or a training file."""
-    from llama_index.tuning.collect.traffic import Only, RelevanceSource, Traffic
+    from llama_index.tuning.collect.recorded import Only, RelevanceSource
+    from llama_index.tuning.collect.traffic import Traffic
     from llama_index.tuning.datasets.chat import FORMATS
 
     traffic = Traffic.load(file)

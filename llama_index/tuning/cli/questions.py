@@ -22,7 +22,7 @@ def template(
 ) -> None:
     """Write a table to fill in, with example rows."""
     from llama_index.tuning._files import write_text_atomic
-    from llama_index.tuning.datasets.table_shapes import TEMPLATES
+    from llama_index.tuning.datasets.formats.shapes import TEMPLATES
 
     if kind not in TEMPLATES:
         raise ValueError(f"unknown kind {kind!r}; choose one of: {', '.join(TEMPLATES)}")

@@ -14,7 +14,8 @@ from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.collect.records import call_record, message_record
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 _ENOUGH = 10
@@ -172,7 +173,7 @@ def _answer(payload: dict[str, Any]) -> ChatMessage | None:
 
 
 def _example(call: _Call) -> ChatExample:
-    from llama_index.tuning.collect.to_datasets import filled
+    from llama_index.tuning.collect.to_chats import filled
 
     messages = [message_record(message) for message in call.messages]
     if call.response is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
     from llama_index.core.tools import ToolMetadata
 
+
 _ROLES = {"chatbot": "assistant", "model": "assistant", "function": "tool"}
 _OPTIONS = (
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "tool_choice",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.parsing import parse_questions
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
+from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.text.words import normalise

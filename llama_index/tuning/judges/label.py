@@ -13,7 +13,9 @@ from llama_index.tuning._running import own_work, progress, run_async
 from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, check_counts
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import identity, run_items
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset, samples_of
+from llama_index.tuning.datasets.formats.judgments import samples_of
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.judges.teacher import (
     FIELDS,

@@ -22,7 +22,7 @@ from pydantic import PrivateAttr
 from llama_index.tuning._running import own_work, run_async
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.collect.records import message_record
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.judges.teacher import as_given, evaluate, llm_of
 

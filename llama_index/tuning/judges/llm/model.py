@@ -22,7 +22,7 @@ from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.asking.run import identity
 from llama_index.tuning.base import BaseLLMFinetuneEngine
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.llm.asking import (
     Outcome,

@@ -27,7 +27,8 @@ from llama_index.tuning.asking.calls import (
 )
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import run_items
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.llms.tasks.knowledge import check_teacher, texts_of

@@ -31,7 +31,7 @@ from llama_index.tuning import (
     RouterFinetuneEngine,
     RoutingDataset,
 )
-from llama_index.tuning.datasets.routing import RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.routers import RouterOptions
 
 LABELS = ("permuted", "random")

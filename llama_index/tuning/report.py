@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._files import PathLike, write_text_atomic
+from llama_index.tuning._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.errors import ArtifactError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,12 +158,16 @@ class FinetuneReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FinetuneReport:
-        """The report that `to_dict` gave."""
-        fields = dict(data)
-        fields["gains"] = _gains(fields["gains"])
-        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
-        fields["queries"] = [QueryGain(**item) for item in fields.get("queries", [])]
-        return cls(**fields)
+        """The report that `to_dict` gave.
+
+        Raises:
+            ArtifactError: it is none.
+        """
+        with report_faults():
+            fields = {**data, "gains": gains_of(data["gains"])}
+            fields["slices"] = {name: gains_of(part) for name, part in data["slices"].items()}
+            fields["queries"] = [QueryGain(**item) for item in data.get("queries", [])]
+            return cls(**fields)
 
     def save_json(self, path: PathLike) -> None:
         """Write the report as JSON, atomically."""
@@ -171,7 +176,7 @@ class FinetuneReport:
     @classmethod
     def from_json(cls, path: PathLike) -> FinetuneReport:
         """Load what `save_json` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.from_dict(read_json(path, ArtifactError))
 
     def save_html(self, path: PathLike) -> None:
         """Write one HTML page that needs no other file: light, dark, and for print."""
@@ -240,8 +245,28 @@ def installed_versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _gains(data: Mapping[str, Any]) -> Gains:
-    return {name: Gain(**gain) for name, gain in data.items()}
+def gains_of(data: Mapping[str, Any]) -> Gains:
+    """The gains in plain data, by name.
+
+    Raises:
+        TypeError: a number is missing, or is none.
+    """
+    gains = {str(name): Gain(**gain) for name, gain in data.items()}
+    for name, gain in gains.items():
+        for part, value in vars(gain).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"gain {name}: {part} must be a number, got {value!r:.100}")
+    return gains
+
+
+@contextlib.contextmanager
+def report_faults() -> Iterator[None]:
+    """What goes wrong inside, while a report is made of plain data, is said of the report."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
+        raise ArtifactError(f"this is no report, or a damaged one: {what}") from exc
 
 
 def _table(gains: Gains) -> list[str]:

@@ -43,7 +43,7 @@ async def test_async_gives_the_same(tiny_dataset):
     assert {k: v.tolist() for k, v in sync.values.items()} == {
         k: v.tolist() for k, v in concurrent.values.items()
     }
-    with pytest.raises(ValueError, match="num_workers must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="num_workers must be a whole number >= 1, got 0"):
         await aevaluate_retriever(Scripted(ANSWERS), tiny_dataset, num_workers=0)
 
 

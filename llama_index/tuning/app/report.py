@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llama_index.tuning._files import PathLike, write_text_atomic
+from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.evaluate.retrieval import RetrievalScores
-from llama_index.tuning.report import Gain, Gains
+from llama_index.tuning.report import Gain, Gains, gains_of, report_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,15 +151,20 @@ class AppReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AppReport:
-        """The report that `to_dict` gave."""
-        fields = {name: value for name, value in data.items() if name != "sentence"}
-        fields["gains"] = _gains(fields["gains"])
-        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
-        fields["ladder"] = [
-            Rung(**{**rung, "gain": Gain(**rung["gain"])}) for rung in fields["ladder"]
-        ]
-        fields["worse"] = [Moved(**loss) for loss in fields["worse"]]
-        return cls(**fields)
+        """The report that `to_dict` gave.
+
+        Raises:
+            ArtifactError: it is none.
+        """
+        with report_faults():
+            fields = {name: value for name, value in data.items() if name != "sentence"}
+            fields["gains"] = gains_of(fields["gains"])
+            fields["slices"] = {name: gains_of(part) for name, part in fields["slices"].items()}
+            fields["ladder"] = [
+                Rung(**{**rung, **gains_of({"gain": rung["gain"]})}) for rung in fields["ladder"]
+            ]
+            fields["worse"] = [Moved(**loss) for loss in fields["worse"]]
+            return cls(**fields)
 
     def save_json(self, path: PathLike) -> None:
         """Write the report as JSON, atomically."""
@@ -168,7 +173,7 @@ class AppReport:
     @classmethod
     def from_json(cls, path: PathLike) -> AppReport:
         """Load what `save_json` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.from_dict(read_json(path, ArtifactError))
 
     def save_html(self, path: PathLike) -> None:
         """Write one HTML page that needs no other file."""
@@ -216,10 +221,6 @@ def _table(report: AppReport) -> list[str]:
 def _place(loss: Moved) -> str:
     before, now = (("–" if rank is None else str(rank)) for rank in (loss.before, loss.now))
     return f"{before:>3} → {now:<3}"
-
-
-def _gains(data: Mapping[str, Any]) -> Gains:
-    return {name: Gain(**gain) for name, gain in data.items()}
 
 
 _STYLE = """

@@ -110,9 +110,9 @@ class RunFile:
         try:
             while line:
                 line = line[os.write(self._handle, line) :]
-        except OSError:  # the disk is full: no half line for the next one to run into
+        except OSError as exc:  # the disk is full: no half line for the next one to run into
             os.ftruncate(self._handle, start)
-            raise
+            raise OSError(exc.errno, exc.strerror, str(self.path)) from exc
         self._unsynced += 1
         if self._unsynced >= self.sync_every:
             os.fsync(self._handle)

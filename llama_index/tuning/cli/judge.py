@@ -23,7 +23,8 @@ from llama_index.tuning.cli.common import (
     print_gains,
     print_json,
 )
-from llama_index.tuning.datasets.judgments import JudgmentDataset, samples_of
+from llama_index.tuning.datasets.formats.judgments import samples_of
+from llama_index.tuning.datasets.judgments import JudgmentDataset
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
@@ -116,7 +117,7 @@ def agreement(
     json: bool = JSON,
 ) -> None:
     """How far the sources of verdicts agree, and how often a pair's order turns them."""
-    from llama_index.tuning.datasets.judgment_rows import sources_in_both_orders, sources_in_common
+    from llama_index.tuning.datasets.judgments import sources_in_both_orders, sources_in_common
 
     dataset = JudgmentDataset.from_jsonl(data)
     found = {

@@ -45,7 +45,7 @@ def tune(
     ),
     traffic: Path | None = typer.Option(None, help="Log of the recorder.", exists=True),
     llm: str | None = typer.Option(
-        None, help=f"{llms.HELP} It writes and checks questions, where none are given."
+        None, help=f"{LLM_HELP} It writes and checks questions, where none are given."
     ),
     api_base: str | None = typer.Option(None, help="URL of any OpenAI-compatible server."),
     max_calls: int | None = typer.Option(None, help="Requests to the LLM; 400 by default."),
@@ -69,7 +69,7 @@ def tune(
         index,
         questions if llm is None else "generate",
         traffic=traffic,
-        llm=None if llm is None else llms.language_model(llm, api_base),
+        llm=None if llm is None else language_model(llm, api_base),
         max_calls=max_calls,
         max_latency_ms=max_latency_ms,
         max_seconds=max_seconds,

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64, Ints
+from llama_index.tuning._checks import share
 from llama_index.tuning.report import Gain
 
 SAMPLES = 2000
@@ -61,8 +62,7 @@ def paired_gain(
             "base and tuned must be two non-empty lists of equal length, "
             f"got shapes {before.shape} and {after.shape}"
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    confidence = share("confidence", confidence)
     if groups is not None and len(groups) != len(before):
         raise ValueError(f"groups must name {len(before)} queries, got {len(groups)}")
     clusters = np.arange(len(before))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
@@ -264,8 +265,7 @@ async def aevaluate_retriever(
     """`evaluate_retriever` with at most `num_workers` queries under way at once."""
     check_ks(ks)
     check_retriever(retriever)
-    if num_workers < 1:
-        raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    num_workers = whole_number("num_workers", num_workers, 1)
     dataset = RetrievalDataset.coerce(dataset)
     key = node_key or _node_id
     slots = asyncio.Semaphore(num_workers)

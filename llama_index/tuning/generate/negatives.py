@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, number
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls, Question
@@ -111,9 +111,9 @@ class MinedDataset(RetrievalDataset):
     def with_negatives(cls, dataset: RetrievalDataset, path: PathLike) -> MinedDataset:
         """A dataset together with the negatives that `save_negatives` wrote for it."""
         found: dict[str, list[str]] = {}
-        for number, row in read_json_lines(path):
+        for line, row in read_json_lines(path):
             if set(row) != {"query_id", "negatives"}:
-                raise DatasetError(f"{path}, line {number} must have query_id and negatives")
+                raise DatasetError(f"{path}, line {line} must have query_id and negatives")
             found[row["query_id"]] = row["negatives"]
         return cls(dataset.queries, dataset.corpus, dataset.relevant_docs, negatives=found)
 
@@ -263,7 +263,7 @@ class _Rules:
 
     def __post_init__(self) -> None:
         check_threshold("near_duplicate", self.near_duplicate)
-        if self.margin is not None and not 0 <= self.margin < 1:
+        if self.margin is not None and not number("relative_margin", self.margin, 0, 1) < 1:
             raise ValueError(f"relative_margin must be from 0 to below 1, got {self.margin}")
         names = ("within_margin", "near_duplicates", "positive_not_retrieved")
         self.counts = Counter(dict.fromkeys(names, 0))

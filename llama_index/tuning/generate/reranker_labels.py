@@ -25,12 +25,8 @@ from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.asking.run import run_file_of, run_items, run_options
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
-from llama_index.tuning.datasets.relevance import (
-    Candidate,
-    RelevanceDataset,
-    RelevanceList,
-    ranked_scores,
-)
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset, ranked_scores
 from llama_index.tuning.errors import DatasetError, MissingExtraError, ReplyError
 from llama_index.tuning.generate.relevance import queries_by_id
 from llama_index.tuning.vectors.search import top_k, unit_rows

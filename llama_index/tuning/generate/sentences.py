@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning.asking.results import GeneratedDataset
 from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError
@@ -50,9 +51,10 @@ def generate_sentence_queries(
         ['Refunds take five working days.']
     """
     given = _texts_by_id(documents)
-    if per_document is not None and per_document < 1:
-        raise ValueError(f"per_document must be >= 1, got {per_document}")
-    if not 1 <= min_words <= max_words:
+    if per_document is not None:
+        per_document = whole_number("per_document", per_document, 1)
+    max_words = whole_number("max_words", max_words, 1)
+    if not whole_number("min_words", min_words, 1) <= max_words:
         raise ValueError(
             f"min_words and max_words must be 1 <= min <= max, got {min_words} and {max_words}"
         )

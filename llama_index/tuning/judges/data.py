@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float64, Ints
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.answers import groups_of, has_contexts, item_keys
 from llama_index.tuning.judges.options import JudgeOptions

@@ -15,6 +15,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import number
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.answers import items_of
 from llama_index.tuning.judges.loading import (
@@ -84,9 +85,7 @@ class TunedJudge(BaseEvaluator):
         if threshold is not None:
             if model.pairwise:
                 raise ValueError("threshold is for judges of single responses, not of pairs")
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
-            rule = replace(model.rule, threshold=float(threshold))
+            rule = replace(model.rule, threshold=number("threshold", threshold, 0, 1))
             model = replace(cast(Any, model), rule=rule)
         self.model = model
         self.defer_to = defer_to

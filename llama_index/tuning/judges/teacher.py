@@ -11,7 +11,7 @@ from llama_index.core.llms import CompletionResponse, CompletionResponseGen, Cus
 from llama_index.core.llms.callbacks import llm_completion_callback
 from pydantic import PrivateAttr
 
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:

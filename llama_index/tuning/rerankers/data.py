@@ -13,7 +13,8 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.datasets.checks import check_held_out
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers.light.features import candidate_features

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.gate import decide

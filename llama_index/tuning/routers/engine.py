@@ -13,7 +13,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
 from llama_index.tuning.base import BaseSelectorFinetuneEngine, Clock, FinetuneEngine
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
+from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.routers.options import RouterOptions

@@ -161,8 +161,9 @@ class Departure:
     def at(self, choice: Choice) -> Float32:
         """The candidate, shape `(k, r)`."""
         share = np.float32(choice.cautious)
-        mean: Float32 = (1 - share) * self.strong[choice.strength]
-        return mean + share * self.cautious[choice.strength]
+        mean = (1 - share) * self.strong[choice.strength]
+        found: Float32 = mean + share * self.cautious[choice.strength]
+        return found
 
 
 class Choice(NamedTuple):
@@ -338,7 +339,8 @@ class LinearProblem:
         x = self._coordinates(queries)
         spread = self.y[columns].var(0)
         curvature: Float32 = spread[:, None] * (weights[:, None] * x * x).sum(0)[None]
-        return np.float32(self.options.scale**2) * curvature
+        scaled: Float32 = np.float32(self.options.scale**2) * curvature
+        return scaled
 
     def _minimum(
         self, score: Score, target: _Target, axes: Float32, strength: int, start: Float32

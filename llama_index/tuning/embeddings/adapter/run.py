@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning.embeddings.adapter.cross_fit import (
     CrossFit,
     Fitted,

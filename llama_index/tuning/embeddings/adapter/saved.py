@@ -14,6 +14,7 @@ import numpy as np
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._files import read_json
 from llama_index.tuning.embeddings.adapter.maps import (
     MAPS,
     LinearMap,
@@ -289,7 +290,7 @@ def _load_stock_map(path: Path, adapter_cls: type[Any] | None, device: str) -> V
     from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
 
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json", ArtifactError)
         guess = TwoLayerNN if "hidden_features" in config else LinearLayer
         module = (adapter_cls or guess)(**config)
         state = torch.load(path / "pytorch_model.bin", map_location="cpu", weights_only=True)

@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._checks import identity
+from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.teacher import llm_of
 

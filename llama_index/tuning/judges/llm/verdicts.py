@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.judges.llm.asking import Outcome, RequestFailedError, evaluate_all
 from llama_index.tuning.judges.llm.model import with_llm
 from llama_index.tuning.judges.records import NO_VERDICT, TIE

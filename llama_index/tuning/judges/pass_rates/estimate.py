@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
@@ -222,8 +223,7 @@ def pass_rate_of(
         >>> rate.interval[0] < 0.5 < rate.interval[1], rate.method
         (True, 'ppi++')
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    confidence = share("confidence", confidence)
     y = _shares("labels", labels, MIN_LABELS)
     given, others = _shares("predicted", predicted, 1), _shares("unlabelled", unlabelled, 1)
     if len(y) != len(given):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning._files import PathLike
-from llama_index.tuning.datasets import chat_formats as formats
 from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats import chat as formats
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.hosted.options import JobOptions
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning.artifacts import locked
+from llama_index.tuning._files import locked
 from llama_index.tuning.asking.calls import status_of
 from llama_index.tuning.errors import HostedError, RunFileError
 from llama_index.tuning.llms.hosted.calls import SETTLING, Calls, Garbage, checked, transient

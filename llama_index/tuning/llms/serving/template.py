@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from llama_index.tuning.datasets.chat import is_whole
-from llama_index.tuning.datasets.chat_formats import trl_message
+from llama_index.tuning.datasets.checks import is_utf8
+from llama_index.tuning.datasets.formats.chat import trl_message
 from llama_index.tuning.errors import DatasetError, TemplateError
 
 Message = dict[str, Any]
@@ -112,7 +112,7 @@ class ChatTemplate:
 
     def ids(self, text: str) -> list[int]:
         """Tokens of a rendered text: the template writes BOS itself where the model wants one."""
-        if not is_whole(text):
+        if not is_utf8(text):
             raise ValueError("the text holds half a character (a lone surrogate): it has no tokens")
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 

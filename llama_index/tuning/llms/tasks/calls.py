@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.chat_faults import example_faults
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.knowledge import (
     Conversation,

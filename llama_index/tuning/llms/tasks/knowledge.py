@@ -19,11 +19,14 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.chat_prompts import CHAT_TEXT_QA_PROMPT
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.task import kept_or_error
@@ -102,12 +105,11 @@ def knowledge_dataset(
         >>> "Lima" in dataset.examples[0].messages[1]["content"]
         True
     """
-    if not 0 <= min_support <= 1:
-        raise ValueError(f"min_support must be between 0 and 1, got {min_support}")
+    min_support = number("min_support", min_support, 0, 1)
     pool = _pool(rows, contexts, irrelevant, prompt)
     asked: set[str] = set()
     kept, dropped = list[ChatExample](), list[Dropped]()
-    for number, row in enumerate(rows):
+    for at, row in enumerate(rows):
         fault = _row_fault(row) or _support_fault(row, min_support)
         if fault is None and normalised(row.question) in asked:
             fault = "the same question was asked before"
@@ -122,7 +124,7 @@ def knowledge_dataset(
             asked.add(normalised(row.question))
             kept.append(example)
         else:
-            dropped.append(Dropped(number, fault))
+            dropped.append(Dropped(at, fault))
     return kept_or_error("rows", kept, dropped)
 
 
@@ -157,12 +159,12 @@ def knowledge_scorer(
         raise ValueError(f"metric must be 'f1' or 'exact', got {metric!r}")
     pool = _pool(rows, contexts, irrelevant, prompt)
     faults, conversations = [], []
-    for number, row in enumerate(rows):
+    for at, row in enumerate(rows):
         fault = _row_fault(row)
         chosen = None if fault else _chosen(row, pool, irrelevant, seed)
         if chosen is None:
             fault = fault or f"there are fewer than {irrelevant} contexts without the answer"
-            faults.append(f"row {number}: {fault}")
+            faults.append(f"row {at}: {fault}")
         else:
             conversations.append(_messages(row, chosen, prompt))
     if faults:

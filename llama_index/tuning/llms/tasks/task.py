@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.asking.results import Dropped
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -59,6 +59,16 @@ def test_every_colour_is_of_the_palette():
     assert set(re.findall(r"var\(--(\w+)\)", CSS)) <= set(palettes()["light"])
 
 
+def test_wheel_and_sdist_hold_the_templates():
+    sdist = pytest.importorskip("hatchling.builders.sdist")
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    root = Path(__file__).parents[2]
+    wanted = {"page.html.j2", "parts.html.j2", "report.html.j2", "dataset.html.j2", "page.css"}
+    for builder in (wheel.WheelBuilder, sdist.SdistBuilder):
+        files = builder(str(root)).recurse_included_files()
+        assert wanted <= {Path(file.path).name for file in files}
+
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

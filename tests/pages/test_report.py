@@ -6,7 +6,16 @@ import pytest
 
 from llama_index.tuning.pages.report import report_page, sentence
 from llama_index.tuning.report import FinetuneReport, most_changed
-from tests.pages.reports import ADAPTER, ALL, EVIL, HOSTILE, JUDGE, ROUTER, UNMEASURED
+from tests.pages.reports import (
+    ADAPTER,
+    ALL,
+    EVIL,
+    HOSTILE,
+    JUDGE,
+    ROUTER,
+    UNMEASURED,
+    app_report,
+)
 
 EMPTY = {"meta", "br", "line", "circle", "polyline"}
 
@@ -56,6 +65,23 @@ def test_a_page_is_well_formed_and_needs_nothing_else(report, whole):
     assert not {"src", "href"} & names
     assert not [name for name in names if name.startswith("on")]
     assert ("html" in page.tags) == whole
+
+
+def test_an_app_has_its_ladder_and_the_questions_that_moved():
+    text = Page(app_report("word fusion")._repr_html_()).text
+    ladder = text[text.index("The ladder") : text.index("The choice itself")]
+    assert "the app before n=668 +0.000" in ladder
+    assert "word fusion (served) 0.640 0.700 2.0" in ladder
+    assert "1,340 nodes" in text
+    better, worse = text[text.index("Got better") :].split("Got worse")
+    assert better.count("rank 7 → 1") == 5
+    assert "rank 1 → beyond 10" in worse
+
+
+def test_an_apps_page_is_well_formed_and_hostile_texts_are_only_text():
+    page = Page(app_report(EVIL)._repr_html_())
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert "<script>alert(1)</script>" in page.text
 
 
 def test_hostile_texts_are_only_text():

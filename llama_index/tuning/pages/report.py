@@ -7,11 +7,18 @@ names: `matrix`, `confusions`, `summary`, `shortcuts`, `deferral`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.pages import duration, meaning, metric_name, printable, render, words
+from llama_index.tuning.pages import (
+    duration,
+    meaning,
+    metric_name,
+    printable,
+    readable_date,
+    render,
+    words,
+)
 from llama_index.tuning.pages.figures import Scale, curve_points, plain, signed, value
 
 if TYPE_CHECKING:
@@ -66,7 +73,6 @@ def sentence(report: FinetuneReport) -> str:
     why = {
         (True, False): " although no gain is shown",
         (False, False): ", no gain is shown",
-        (False, True): " although this gain is shown",
     }.get((report.accepted, gain.low > 0), "")
     asked = _isolated(report.measured_on or report.unit)
     metric = _isolated(metric_name(report.primary))
@@ -92,7 +98,7 @@ def _facts(report: FinetuneReport) -> list[tuple[str, str]]:
         ("Compared with", report.base),
         ("Data", _counts(report.data)),
         ("Measured on", measured),
-        ("When", ", ".join(filter(None, (_date(report.date), took)))),
+        ("When", ", ".join(filter(None, (readable_date(report.date), took)))),
     ]
 
 
@@ -107,14 +113,6 @@ def _counts(data: dict[str, Any]) -> str:
             parts.append(f"{words(name)}: {entry['queries']:,} queries{documents}")
     mark = str(data.get("fingerprint", ""))
     return "; ".join([*parts[:3], *([f"fingerprint {mark[:12]}"] if mark else [])])
-
-
-def _date(text: str) -> str:
-    try:
-        when = datetime.fromisoformat(text).astimezone(timezone.utc)
-    except ValueError:
-        return text
-    return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
 def _plotted(report: FinetuneReport) -> dict[str, Any]:

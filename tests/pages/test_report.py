@@ -17,6 +17,7 @@ from tests.pages.reports import (
     ROUTER,
     UNMEASURED,
     app_report,
+    gain,
 )
 
 EMPTY = {"meta", "br", "line", "circle", "polyline"}
@@ -103,6 +104,8 @@ def test_the_first_sentence_says_what_is_used_and_on_what():
     assert "on 40 verdicts" in sentence(JUDGE)
     assert "although no gain is shown" in sentence(replace(JUDGE, accepted=True))
     assert "on 668 sentences" in sentence(replace(ADAPTER, measured_on="sentences"))
+    tiny = replace(ADAPTER, gains={"ndcg@10": gain(0.64, 0.6401, -0.01, 0.01)})
+    assert "stayed at 0.640 on" in sentence(tiny)
     assert sentence(UNMEASURED) == "The base is kept; nothing was measured."
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.pages.figures import plain, scale_of, signed, value
+from llama_index.tuning.pages.figures import scale_of, signed, value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,7 +50,6 @@ def _environment() -> Environment:
     found.filters.update(
         value=value,
         signed=signed,
-        plain=plain,
         metric=metric_name,
         words=words,
         duration=duration,

@@ -56,8 +56,11 @@ def report_page(report: FinetuneReport, *, whole: bool = True) -> str:
         options=[*_flat(report.options), ("seed", str(report.seed))],
         seconds=[(words(step), duration(spent)) for step, spent in report.seconds.items()],
         versions=list(report.versions.items()),
-        history=report.history[-_MOST_EPOCHS:],
-        history_columns=list(dict.fromkeys(name for entry in report.history for name in entry)),
+        history=[
+            {name: _text(entry) for name, entry in row.items()}
+            for row in report.history[-_MOST_EPOCHS:]
+        ],
+        history_columns=list(dict.fromkeys(name for row in report.history for name in row)),
         **_of_some_reports(report),
     )
 
@@ -68,8 +71,9 @@ def sentence(report: FinetuneReport) -> str:
     gain = report.gains.get(report.primary)
     if gain is None:
         return f"{used}; nothing was measured."
-    how = "rose from" if gain.mean > 0 else "fell from" if gain.mean < 0 else "stayed at"
-    to = "" if gain.mean == 0 else f" to {value(gain.tuned)}"
+    before, now = value(gain.base), value(gain.tuned)
+    turn = "rose" if gain.mean > 0 else "fell"
+    change = f"stayed at {now}" if now == before else f"{turn} from {before} to {now}"
     why = {
         (True, False): " although no gain is shown",
         (False, False): ", no gain is shown",
@@ -77,8 +81,7 @@ def sentence(report: FinetuneReport) -> str:
     asked = _isolated(report.measured_on or report.unit)
     metric = _isolated(metric_name(report.primary))
     return (
-        f"{used}{why}: {metric} {how} {value(gain.base)}"
-        f"{to} on {gain.n:,} {asked} ({signed(gain.mean)}; {gain.confidence:.0%} interval "
+        f"{used}{why}: {metric} {change} on {gain.n:,} {asked} ({signed(gain.mean)}; {gain.confidence:.0%} interval "
         f"{signed(gain.low)} to {signed(gain.high)})."
     )
 
@@ -106,13 +109,18 @@ def _counts(data: dict[str, Any]) -> str:
     """The first counts of what was learnt from, and the fingerprint that names it."""
     parts = []
     for name, entry in data.items():
-        if isinstance(entry, int) and not isinstance(entry, bool):
+        if _is_count(entry):
             parts.append(f"{entry:,} {words(name)}")
-        elif isinstance(entry, dict) and "queries" in entry:
-            documents = f", {entry['documents']:,} documents" if "documents" in entry else ""
-            parts.append(f"{words(name)}: {entry['queries']:,} queries{documents}")
+        elif isinstance(entry, dict) and _is_count(entry.get("queries")):
+            counted = ("queries", "documents")
+            inside = [f"{entry[n]:,} {n}" for n in counted if _is_count(entry.get(n))]
+            parts.append(f"{words(name)}: {', '.join(inside)}")
     mark = str(data.get("fingerprint", ""))
     return "; ".join([*parts[:3], *([f"fingerprint {mark[:12]}"] if mark else [])])
+
+
+def _is_count(entry: Any) -> bool:
+    return isinstance(entry, int) and not isinstance(entry, bool)
 
 
 def _plotted(report: FinetuneReport) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def sentence(report: FinetuneReport) -> str:
     asked = _isolated(report.measured_on or report.unit)
     metric = _isolated(metric_name(report.primary))
     return (
-        f"{used}{why}: {metric} {change} on {gain.n:,} {asked} ({signed(gain.mean)}; {gain.confidence:.0%} interval "
-        f"{signed(gain.low)} to {signed(gain.high)})."
+        f"{used}{why}: {metric} {change} on {gain.n:,} {asked} ({signed(gain.mean)}; "
+        f"{gain.confidence:.0%} interval {signed(gain.low)} to {signed(gain.high)})."
     )
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llama_index.tuning.cli import llms
 from llama_index.tuning.cli.common import (
     JSON,
+    LLM_HELP,
     MODEL,
     SEED,
     WORKERS,
@@ -18,7 +18,7 @@ from llama_index.tuning.cli.common import (
     print_json,
     print_scores,
 )
-from llama_index.tuning.cli.models import embedding_model
+from llama_index.tuning.cli.models import embedding_model, language_model
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex

@@ -1,11 +1,17 @@
-"""What arguments have to be; every constructor and options class uses these."""
+"""What arguments have to be, and which settings a component was given."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from llama_index.core.evaluation import BaseEvaluator
 
 T = TypeVar("T")
 
@@ -97,3 +103,28 @@ def output_path(value: object) -> Path | None:
 def set_plain(options: object, name: str, value: object) -> None:
     """Keep a checked value in its plain type, so that reports can be written: NumPy's cannot."""
     object.__setattr__(options, name, value)  # options are frozen, but for this
+
+
+def check_counts(**counts: int) -> None:
+    """Each of them is a whole number from 1 on."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Changes with the prompts and plain values among a component's settings."""
+    from llama_index.core.prompts import BasePromptTemplate
+
+    plain = {
+        name: value.get_template() if isinstance(value, BasePromptTemplate) else value
+        for name, value in settings.items()
+        if isinstance(value, (BasePromptTemplate, str, int, float, bool))
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(teacher: BaseEvaluator) -> dict[str, str]:
+    """What decides a teacher's verdicts beside its model: class, prompts, plain settings."""
+    # Not get_prompts(): AnswerRelevancyEvaluator's fails (llama-index-core 0.14).
+    return {"teacher": type(teacher).__name__, "settings": settings_hash(vars(teacher))}

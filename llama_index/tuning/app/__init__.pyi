@@ -1,5 +1,4 @@
 from .check import CheckResult as CheckResult
-from .model import TunedApp as TunedApp
+from .model import TunedApp as TunedApp, load_app as load_app
 from .report import AppReport as AppReport
-from .saved import load_app as load_app
 from .tune import tune_app as tune_app

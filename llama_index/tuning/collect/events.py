@@ -27,8 +27,9 @@ from llama_index_instrumentation.event_handlers.base import BaseEventHandler
 
 from llama_index.tuning._running import at_own_work
 from llama_index.tuning.collect.log import Batch
-from llama_index.tuning.collect.records import call_record, message_record, query_text, scored
+from llama_index.tuning.collect.records import call_record, query_text, scored
 from llama_index.tuning.collect.spans import OpenSpan, Request, Spans
+from llama_index.tuning.datasets.messages import message_record
 
 if TYPE_CHECKING:
     from llama_index.tuning.collect.recorder import FinetuningRecorder

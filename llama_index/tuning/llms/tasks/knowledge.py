@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
-from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.datasets.messages import message_record
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.task import kept_or_error

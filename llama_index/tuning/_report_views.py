@@ -41,6 +41,7 @@ def render(report: FinetuneReport) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(report.title)}</h1>",
+        *([f"<p><strong>{escape(report.headline)}</strong></p>"] if report.headline else []),
         f'<p class="verdict {state}"><strong>{report.verdict.capitalize()}</strong> – '
         f"{escape(report.reason)}</p>",
         _plot(report),

@@ -24,6 +24,7 @@ from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import nodes_with_text
+from llama_index.tuning.datasets.copies import copies_in, copies_notes, first_copies, with_copies
 from llama_index.tuning.text.sentences import check_threshold, question_key
 from llama_index.tuning.vectors.search import near_duplicates
 
@@ -284,9 +285,11 @@ def generate_qa_embedding_pairs(
         verify=verify,
         styles=styles_of(question_styles),
     )
+    copies = copies_in(corpus)
+    once = set(first_copies(corpus, copies))
     outcomes = run_items(
         default_llm(llm),
-        nodes,
+        [node for node in nodes if node.node_id in once],
         writer.write,
         id_of=lambda node: node.node_id,
         header=writer.header(),
@@ -295,6 +298,10 @@ def generate_qa_embedding_pairs(
         run=run,
     )
     dataset = _assemble(corpus, outcomes)
+    for docs in dataset.relevant_docs.values():
+        docs[:] = with_copies(docs, copies)
+    for note in copies_notes(copies):
+        logger.warning("%s, and was asked about once", note)
     if embed_model is not None:
         _drop_near_duplicates(dataset, embed_model, near_duplicate)
     logger.info("generated questions: %s", dataset.counts)

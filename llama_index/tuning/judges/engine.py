@@ -15,6 +15,7 @@ from llama_index.tuning.base import (
     FinetuneEngine,
 )
 from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import JudgeRefusedError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.judges.options import JudgeOptions
@@ -141,6 +142,8 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         if self.val_dataset is not None:
             held_out = judge_data_of(self.val_dataset, self.options, "val_dataset")
             check_held_out(train, held_out)
+        measured = self.val_dataset or self.dataset
+        refuse_learnt(self.embed_model, [item.query or "" for item in measured.judgments])
         self._student.check(train, held_out)
         self._data = train, held_out
 

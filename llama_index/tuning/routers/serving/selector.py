@@ -41,6 +41,7 @@ from llama_index.tuning.routers.serving.choice_matching import (
 from llama_index.tuning.routers.serving.model import RouterModel, top_two
 from llama_index.tuning.routers.serving.saved import load_router, write_router
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
+from llama_index.tuning.vectors.learned import Learned
 
 if TYPE_CHECKING:
     from llama_index.tuning.routers.serving.recalibrate import ScopeFit
@@ -141,6 +142,11 @@ class TunedSelector(BaseSelector):
     def embed_model(self) -> BaseEmbedding:
         """The embedding model."""
         return self._embed_model
+
+    @property
+    def learned(self) -> Learned | None:
+        """The queries that it has learnt, if it knows them."""
+        return Learned.of_details("the router", self.model.details)
 
     @property
     def choices(self) -> dict[str, str]:

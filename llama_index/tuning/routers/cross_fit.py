@@ -156,7 +156,7 @@ def _search(
         best = _while_better(found, folds, [Setting(t, words) for t in FARTHER.get(best.tau, ())])
     if options.words:
         best = _while_better(found, folds, [replace(best, words=w) for w in WORDS if w != words])
-    if options.description_weight > 0 and len(found.data.has_description):
+    if len(found.data.has_description):
         _while_better(found, folds, [replace(best, described=d) for d in DESCRIBED])
 
 
@@ -266,7 +266,6 @@ class _Fold:
             examples,
             lexicon,
             balanced=self.options.balanced,
-            description_weight=self.options.description_weight,
         )
 
 

@@ -120,7 +120,6 @@ def training_rows(
     lexicon: Lexicon | None,
     *,
     balanced: bool,
-    description_weight: float,
 ) -> Rows:
     """The labels of some examples, and each description as one more example of its choice."""
     keep = np.isin(data.owner, examples)
@@ -128,10 +127,10 @@ def training_rows(
     vectors = data.vectors[owner]
     texts = [data.dataset.examples[row].query for row in owner] if lexicon else []
     described = data.has_description
-    if description_weight > 0 and len(described):
+    if len(described):
         vectors = np.concatenate([vectors, data.described[described]])
         labels = np.concatenate([labels, described])
-        extra = np.full(len(described), description_weight, dtype=np.float32)
+        extra = np.ones(len(described), dtype=np.float32)
         weights = np.concatenate([weights, extra])
         if lexicon:
             choices = list(data.dataset.choices.items())

@@ -46,7 +46,6 @@ def fit_all(
         data.in_scope,
         lexicon,
         balanced=options.balanced,
-        description_weight=options.description_weight,
     )
     return fit_rows(rows, data.described, setting, start), lexicon
 

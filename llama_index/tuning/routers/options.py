@@ -25,8 +25,6 @@ class RouterOptions:
     robust: bool = True
     """Count examples less whose label looks wrong to models that did not train on them, where
     cross-fitting says that it helps."""
-    description_weight: float = 1.0
-    """How many examples a description counts as; 0 leaves descriptions out of the training."""
     folds: int = 5
     """Parts of the data in cross-fitting, at least 2; no more than examples of a typical choice."""
     in_scope_recall: float = 0.95
@@ -50,9 +48,6 @@ class RouterOptions:
         _whole("keep_examples", self.keep_examples, 0)
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")
-        weight = self.description_weight
-        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-            raise ValueError(f"description_weight must be a number >= 0, got {weight!r}")
         if not 0.5 <= self.in_scope_recall < 1:
             raise ValueError(f"in_scope_recall must be from 0.5 to 1, got {self.in_scope_recall}")
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:

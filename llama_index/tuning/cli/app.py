@@ -38,7 +38,7 @@ GROUPS = {
 """Group of commands → where it is, and its help. Only the group that is asked for is imported."""
 EPILOG = (
     "Exit status: 0 if the command did its work (also if the gate kept the base: the last line "
-    "says where what lies), 1 for an error, 130 if interrupted."
+    "names the folders), 1 for an error, 130 if interrupted."
 )
 INTERRUPTED = 130
 """Exit status after Ctrl-C; newer versions of typer return it too."""

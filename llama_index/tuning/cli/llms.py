@@ -151,7 +151,7 @@ def _show(job: Any, as_json: bool) -> None:
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE`, the value as JSON where it is any."""
+    """`NAME=VALUE`, the value as JSON if it is any."""
     found: dict[str, Any] = {}
     for pair in given or []:
         name, equals, text = pair.partition("=")

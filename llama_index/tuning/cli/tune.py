@@ -106,7 +106,7 @@ def _run(row: Tune, kind: type[Any], flags: Mapping[str, str], given: dict[str, 
 
 
 def _where(what: str, out: Path, report: FinetuneReport) -> str:
-    """Where what lies after a run."""
+    """What the run left in which folder."""
     inside = "report.json and report.html in it"
     if report.accepted:
         return f"saved to {out} ({inside})"

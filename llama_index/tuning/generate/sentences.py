@@ -34,7 +34,7 @@ def generate_sentence_queries(
 
     Args:
         documents: document id → text, or nodes.
-        per_document: at most so many sentences of each document, drawn at random; all by
+        per_document: the most sentences of each document, drawn at random; all by
             default.
         min_words: shorter sentences are left out, and those of more than 40 words; in scripts
             without spaces three characters are a word.

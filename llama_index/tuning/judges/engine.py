@@ -51,7 +51,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         defer_to: the evaluator that uncertain answers go to, and the base, which
             `get_finetuned_model()` returns if no gain is shown (of an `LLMStudent` the base only;
             without it, the evaluator given as `form`).
-        accept: `"gain"` keeps the judge only where it beats the best shortcut (the most frequent
+        accept: `"gain"` keeps the judge only if it beats the best shortcut (the most frequent
             verdict, length alone, overlap alone); `"always"` keeps it in any case.
         model_output_path: folder for the judge and its report; nothing is written by default. A
             refused judge lies in `candidate/` there.

@@ -283,7 +283,7 @@ def sharpness_of(logits: Float32, targets: Targets) -> float:
 def trust(data: RouterData, examples: Ints, logits: Float32) -> tuple[Float32, float]:
     """How far each label is to be trusted, and the share of labels that look wrong.
 
-    A label looks wrong where held-out models find another choice as likely as they usually find
+    A label looks wrong if held-out models find another choice as likely as they usually find
     that choice for its own examples (confident learning, Northcutt et al. 2021). It then counts
     by how likely it is beside the other choice.
 

@@ -23,7 +23,7 @@ class RouterOptions:
     balanced: bool = False
     """Weigh the choices equally, however many examples each has."""
     robust: bool = True
-    """Count examples less whose label looks wrong to models that did not train on them, where
+    """Count examples less whose label looks wrong to models that did not train on them, if
     cross-fitting says that it helps."""
     folds: int = 5
     """Parts of the data in cross-fitting, at least 2; no more than examples of a typical choice."""

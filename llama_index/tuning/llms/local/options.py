@@ -67,7 +67,7 @@ class HuggingFaceOptions:
     """Passes over the training conversations."""
 
     max_steps: int = -1
-    """Stop after so many steps; -1: after `epochs`."""
+    """Stop after this many steps; -1: after `epochs`."""
 
     batch_size: int = 8
     """Conversations a step and device."""
@@ -100,7 +100,7 @@ class HuggingFaceOptions:
     """Spend time to save memory: activations are computed again on the way back."""
 
     device: str | None = None
-    """`"cpu"` trains there; None: a GPU where there is one."""
+    """`"cpu"` trains there; None: a GPU if there is one."""
 
     save_steps: int = 50
     """Steps between checkpoints."""
@@ -113,7 +113,7 @@ class HuggingFaceOptions:
 
     template_arguments: Mapping[str, Any] | None = None
     """What the chat template is called with, in training and in serving; kept with the model.
-    None: `{"enable_thinking": False}` where the template reads it and no message thinks."""
+    None: `{"enable_thinking": False}` if the template reads it and no message thinks."""
 
     revision: str | None = None
     """Revision of a model of the hub."""
@@ -187,7 +187,7 @@ class HuggingFaceOptions:
 
     @property
     def learning_rate_used(self) -> float:
-        """The learning rate, where None the default of method and weights."""
+        """The learning rate; if that is None, the default of method and weights."""
         return self.learning_rate or _LEARNING_RATES[self.method, self.weights]
 
 

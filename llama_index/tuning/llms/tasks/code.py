@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 Check = Callable[[Mapping[str, Any]], str | None]
-"""A row with its `answer` → what is wrong with it, None where nothing is."""
+"""A row with its `answer` → what is wrong with it, None if nothing is."""
 
 
 def checked_dataset(
@@ -43,7 +43,7 @@ def checked_dataset(
 
     Args:
         rows: each with a `prompt` and its `answer`, and whatever else the check reads.
-        check: gives None where the answer is right, else says what is wrong; `PythonCheck()` is
+        check: gives None if the answer is right, else says what is wrong; `PythonCheck()` is
             one. An error that it raises ends the run: it is the check's own fault.
 
     Raises:
@@ -249,7 +249,7 @@ class PythonCheck:
     read nothing but Python's own files and its folder, and write in its folder alone; it passes
     where all of it has run, and not by ending early. Python's audit hooks see to this: they bound
     what faulty code, and code that cheats, does in Python. They are no sandbox against an attack
-    on the interpreter or through a native library that is installed: run it in a container where
+    on the interpreter or through a native library that is installed: run it in a container if
     the code's author may try that. POSIX only.
 
     Args:

@@ -96,11 +96,7 @@ def make_plan(
         tool_parser: how the model writes tool calls; None: as its template does.
     """
     source = find_model(model_id, options.revision)
-    if output is not None and source.local and Path(source.name) == output.resolve():
-        raise ValueError(
-            f"model_output_path {output} is the base model's own folder, which "
-            "the result would replace; choose another"
-        )
+    _check_output(source, output)
     tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
     arguments = template_arguments_of(options, train_set, tokenizer, source.name)
     template = ChatTemplate(tokenizer, source.name, arguments)
@@ -148,6 +144,14 @@ def make_plan(
         template.arguments,
         parser,
     )
+
+
+def _check_output(source: Source, output: Path | None) -> None:
+    if output is not None and source.local and Path(source.name) == output.resolve():
+        raise ValueError(
+            f"model_output_path {output} is the base model's own folder, which "
+            "the result would replace; choose another"
+        )
 
 
 def template_arguments_of(

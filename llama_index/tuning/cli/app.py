@@ -11,7 +11,7 @@ from importlib import import_module
 import typer
 
 from llama_index.tuning import __version__
-from llama_index.tuning.cli import demo
+from llama_index.tuning.cli import compare, demo
 from llama_index.tuning.cli.common import JSON, console, kept, print_json
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.registry import list_engines
@@ -56,6 +56,7 @@ def commands(group: str | None) -> typer.Typer:
     )
     app.callback()(_main)
     app.command("demo")(demo.demo)
+    app.command("compare")(compare.compare)
     app.command("engines")(engines)
     for name, (place, text) in GROUPS.items():
         found = typer.Typer()

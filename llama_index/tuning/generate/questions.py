@@ -212,6 +212,7 @@ def generate_qa_embedding_pairs(
     question_styles: Sequence[str] | Mapping[str, str] | None = None,
     embed_model: BaseEmbedding | None = None,
     near_duplicate: float = 0.95,
+    max_calls: int | None = None,
     options: CallOptions | None = None,
     show_progress: bool = False,
 ) -> GeneratedDataset:
@@ -241,6 +242,7 @@ def generate_qa_embedding_pairs(
         embed_model: drops near-duplicates: questions whose cosine to an earlier one reaches
             `near_duplicate`. The same question of two passages is one query relevant to both.
         near_duplicate: that cosine.
+        max_calls: requests that may be sent in this call, tries included.
         options: see `CallOptions`.
         show_progress: show a bar.
 
@@ -260,6 +262,7 @@ def generate_qa_embedding_pairs(
         **vars(options or CallOptions()),
         num_workers=num_workers,
         retry_limit=retry_limit,
+        max_calls=max_calls,
         on_failure=on_failure,
         save_every=save_every,
         verbose=verbose,

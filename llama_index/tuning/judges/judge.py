@@ -95,6 +95,16 @@ class TunedJudge(BaseEvaluator):
         if embed_model is not None and model.maker.embedded:
             self._embedder = Embedder(embed_model, known=LatestVectors())
 
+    def __repr__(self) -> str:
+        parts = [type(self.model).__name__, "pairwise" if self.model.pairwise else "pointwise"]
+        if not self.model.pairwise:
+            parts.append(f"threshold {self.threshold:.3g}")
+        if self.model.maker.embedded:
+            parts.append(f"base {self.model.base_model!r}")
+        if self.defer_to is not None:
+            parts.append(f"defers to {type(self.defer_to).__name__}")
+        return f"TunedJudge({', '.join(parts)})"
+
     @property
     def threshold(self) -> float:
         """The probability from which an answer passes."""

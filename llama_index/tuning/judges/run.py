@@ -23,7 +23,13 @@ from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.records import NO_VERDICT, TIE, Predictions, Rows
 from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
-from llama_index.tuning.report import FinetuneReport, Gain, installed_versions
+from llama_index.tuning.report import (
+    FinetuneReport,
+    Gain,
+    QueryGain,
+    installed_versions,
+    most_changed,
+)
 
 MIN_PEOPLE = 20
 """With this many verdicts of people or more, people are the truth that is measured against."""
@@ -112,9 +118,11 @@ def write_report(
         primary=primary,
         gains=gains,
         slices=slices,
+        model=training.base_model or student.name,
         base=f"the shortcut {best!r}",
         data=_data(training, result, dataset, data.people[rows]),
         options={**asdict(options), **result.options},
+        queries=_changed(data, rows, shortcuts[best], judge),
         seed=options.seed,
         history=result.history,
         notes=[
@@ -185,6 +193,21 @@ def _compare(
     )
 
 
+def _changed(data: JudgeData, rows: Ints, base: Predictions, judge: Predictions) -> list[QueryGain]:
+    """Items that only one of the two judges right, with the answer and both verdicts."""
+    truth = data.labels[rows]
+    before, now = (said.verdicts[rows] for said in (base, judge))
+
+    def described(row: int) -> tuple[str, str, list[str]]:
+        item = data.items[rows[row]]
+        answers = [f"answer: {item.response}"]
+        if item.second_response is not None:
+            answers.append(f"second answer: {item.second_response}")
+        return data.keys[rows[row]], item.query or "(no query)", answers
+
+    return most_changed(before == truth, now == truth, described)
+
+
 def _notes(
     data: JudgeData,
     rows: NDArray[np.int64],
@@ -228,7 +251,7 @@ def details_of(report: JudgeReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class JudgeReport(FinetuneReport):
     """How well a judge agrees with its teachers or with people, beside what needs no judge.
 

@@ -176,8 +176,10 @@ class Tuning:
         return FinetuneReport(
             title=f"embedding model ({base_name(self.settings.model_id)}, {self._kind()})",
             method=self.parts.method,
+            model=base_name(self.settings.model_id),
             primary="ndcg@10",
             gains=measured.gains,
+            queries=measured.queries,
             slices=measured.slices,
             measured_on=self.parts.measured_on,
             guards=measured.guards,

@@ -123,6 +123,15 @@ class TunedSelector(BaseSelector):
         self._said: set[str] = set()
         self._seen, self._below = 0, 0
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self.model.choices)} choices", f"base {base_name(self._embed_model)!r}"]
+        parts += [name for name in ("multi", "clauses") if getattr(self, name)]
+        if self.fallback is not None:
+            parts.append(f"fallback {self.fallback!r}")
+        if self.defer_to is not None:
+            parts.append(f"defers to {type(self.defer_to).__name__}")
+        return f"TunedSelector({', '.join(parts)})"
+
     @property
     def model(self) -> RouterModel:
         """The trained part."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llama_index.tuning.cli import tune
+from llama_index.tuning.cli import engines, tune
 from llama_index.tuning.cli.common import JSON, console, keep, print_json, print_report
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ jobs_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-tune.add(app, tune.LLM)
+tune.add(app, engines.LLM)
 app.add_typer(jobs_app, name="jobs")
 
 _DATA = typer.Argument(

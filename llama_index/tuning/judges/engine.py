@@ -17,8 +17,9 @@ from llama_index.tuning.base import (
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import JudgeRefusedError
 from llama_index.tuning.gate import Accept, check_accept
+from llama_index.tuning.judges.light.student import student_of
 from llama_index.tuning.judges.options import JudgeOptions
-from llama_index.tuning.judges.student import Student, student_of
+from llama_index.tuning.judges.student import Student
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -57,7 +57,7 @@ class TunedJudge(BaseEvaluator):
             from is refused. `probabilities()`, and so `estimate_pass_rate`, never refuse one.
 
     Attributes:
-        training_keys: hashes of the items it was trained on (`judges.items.item_keys`).
+        training_keys: hashes of the items it was trained on (`judges.answers.item_keys`).
     """
 
     def __init__(

@@ -232,7 +232,7 @@ def generate_qa_embedding_pairs(
         retry_limit: how often a call may fail; waiting for a rate limit does not count.
         on_failure: `"continue"` keeps a failed node in `failures`; `"fail"` raises.
         save_every: finished calls between two flushes of the run file to the disk itself. Each
-            is written at once; this only matters where the machine loses power.
+            is written at once; this only matters if the machine loses power.
         output_path: where the dataset is written as JSON; no file by default.
         verbose: log each failure as a warning.
         num_workers: concurrent calls.

@@ -220,7 +220,7 @@ class TunedSelector(BaseSelector):
 
         Args:
             queries: a random sample of the app's, at least 100; with labels, fewer do.
-            in_scope: whether each belongs to one of the choices, `None` where nobody said; at
+            in_scope: whether each belongs to one of the choices, `None` if nobody said; at
                 least 20 that do, if any is given.
             seed: of the half-samples that the intervals come from.
 

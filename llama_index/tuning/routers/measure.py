@@ -133,8 +133,8 @@ class Measured:
 
     def changed(self, base: Float32) -> list[QueryGain]:
         """Queries that only one of the two routes right, with where they belong and went."""
-        names = list(self.material.dataset.choices)
-        texts = self.material.texts(self.examples)
+        names = list(self.data.dataset.choices)
+        texts = self.data.texts(self.examples)
         truth, before, now = (
             self.truth(self.logits),
             base.argmax(axis=1),

@@ -127,7 +127,7 @@ def tune_router(
         several = isinstance(router._selector, (LLMMultiSelector, PydanticMultiSelector))
         selector = engine.get_finetuned_model(multi=several)
     engines = {name: engine for name, engine, _ in _tools(router)}
-    apps = {}
+    apps: dict[str, TunedApp] = {}
     for name, app in seen.items():
         part = _part(dataset, [id_ for id_, names in owners.items() if name in names], app)
         if part is None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llama_index.tuning.cli import llms
 from llama_index.tuning.cli.common import (
+    API_BASE,
     JSON,
+    LLM_HELP,
     MODEL,
     SEED,
     WORKERS,
@@ -18,7 +19,7 @@ from llama_index.tuning.cli.common import (
     print_json,
     print_scores,
 )
-from llama_index.tuning.cli.models import embedding_model
+from llama_index.tuning.cli.models import embedding_model, language_model
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
@@ -45,9 +46,9 @@ def tune(
     ),
     traffic: Path | None = typer.Option(None, help="Log of the recorder.", exists=True),
     llm: str | None = typer.Option(
-        None, help=f"{llms.HELP} It writes and checks questions, where none are given."
+        None, help=f"{LLM_HELP} It writes and checks questions, where none are given."
     ),
-    api_base: str | None = typer.Option(None, help="URL of any OpenAI-compatible server."),
+    api_base: str | None = API_BASE,
     max_calls: int | None = typer.Option(None, help="Requests to the LLM; 400 by default."),
     max_latency_ms: float | None = typer.Option(None, help="What a query may cost more."),
     max_seconds: float | None = typer.Option(None, help="After which nothing more is learnt."),
@@ -69,7 +70,7 @@ def tune(
         index,
         questions if llm is None else "generate",
         traffic=traffic,
-        llm=None if llm is None else llms.language_model(llm, api_base),
+        llm=None if llm is None else language_model(llm, api_base),
         max_calls=max_calls,
         max_latency_ms=max_latency_ms,
         max_seconds=max_seconds,

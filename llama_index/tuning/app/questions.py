@@ -142,7 +142,7 @@ def gather(
     if questions is not None:
         parts.append(over_nodes(read_questions(questions, seen), seen, "questions", notes))
     if traffic is not None:
-        asked = _of_traffic(traffic)
+        asked = read_traffic(traffic)
         parts.append(over_nodes(asked, seen, "traffic", notes))
         notes.append(f"{len(asked)} questions are of the traffic")
     if writing is not None:
@@ -234,7 +234,8 @@ def _bodies(seen: SeenApp) -> dict[str, str]:
     return {id_: text for id_, text in texts.items() if text.strip()}
 
 
-def _of_traffic(traffic: Any) -> RetrievalDataset:
+def read_traffic(traffic: Any) -> RetrievalDataset:
+    """What users asked and liked, of a recorder's log or of `Traffic`."""
     if isinstance(traffic, (str, PathLike)):
         traffic = Traffic.load(fspath(traffic))
     if not isinstance(traffic, Traffic):

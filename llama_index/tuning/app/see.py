@@ -148,8 +148,8 @@ def look_at(app: Any) -> SeenApp:
         return _of_retriever(app)
     if isinstance(app, RouterQueryEngine):
         raise TypeError(
-            "app is a RouterQueryEngine: tune each of its tools' query engines, and its selector "
-            "with RouterFinetuneEngine"
+            "app is a RouterQueryEngine: llama_index.tuning.app.tune_router tunes its tools and "
+            "its selector"
         )
     inner = getattr(app, "_retriever", None)
     if isinstance(inner, BaseRetriever):

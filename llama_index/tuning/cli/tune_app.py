@@ -10,6 +10,7 @@ import typer
 
 from llama_index.tuning.cli import models
 from llama_index.tuning.cli.common import (
+    API_BASE,
     JSON,
     LLM_HELP,
     MODEL,
@@ -49,7 +50,7 @@ def tune(
     llm: str | None = typer.Option(
         None, help=f"{LLM_HELP} It writes and checks questions if none are given."
     ),
-    api_base: str | None = typer.Option(None, help="URL of any OpenAI-compatible server."),
+    api_base: str | None = API_BASE,
     max_calls: int | None = typer.Option(None, help="Requests to the LLM; 400 by default."),
     max_latency_ms: float | None = typer.Option(None, help="What a query may cost more."),
     max_seconds: float | None = typer.Option(None, help="After which nothing more is learnt."),

@@ -50,7 +50,7 @@ from .judges.label import label_judgments as label_judgments
 from .judges.llm.model import load_llm_judge as load_llm_judge
 from .judges.pass_rates.compare import compare_versions as compare_versions
 from .judges.pass_rates.estimate import estimate_pass_rate as estimate_pass_rate
-from .judges.pass_rates.intervals import recalibrate_judge as recalibrate_judge
+from .judges.pass_rates.recalibrate import recalibrate_judge as recalibrate_judge
 from .llms.hosted.azure import AzureOpenAIFinetuneEngine as AzureOpenAIFinetuneEngine
 from .llms.hosted.engine import OpenAIFinetuneEngine as OpenAIFinetuneEngine
 from .llms.local.engine import HuggingFaceFinetuneEngine as HuggingFaceFinetuneEngine

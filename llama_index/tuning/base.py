@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -213,6 +214,9 @@ class FinetuneEngine(BaseFinetuneEngine):
     ) -> str:
         """Upload the output folder, with its card and report, to the Hugging Face hub.
 
+        The report holds texts of up to twenty measured queries and of what answers them;
+        `ignore_patterns=["**/report.json"]` leaves it out.
+
         Args:
             repo_id: `"user/name"`; made if it does not exist.
             private: whether a new repository is private.
@@ -304,6 +308,7 @@ def decided(
         found,
         accepted=verdict.accepted,
         reason="; ".join([verdict.reason, *(f"{what}: {it}" for what, it in told.items() if it)]),
+        date=found.date or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds={**found.seconds, **clock.seconds},
         versions=found.versions or installed_versions(*libraries),
     )

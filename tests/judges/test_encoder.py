@@ -11,14 +11,16 @@ import pytest
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
 from llama_index.tuning.errors import ArtifactError, DatasetError, MissingExtraError
 from llama_index.tuning.judges import EncoderStudent, JudgeOptions
-from llama_index.tuning.judges.data import Reader, judge_data_of
-from llama_index.tuning.judges.encoder.model import encoder_logits, length_notes, reader_of
+from llama_index.tuning.judges.data import judge_data_of
+from llama_index.tuning.judges.encoder.model import encoder_logits, reader_of
 from llama_index.tuning.judges.encoder.train import (
     choose_average,
+    length_notes,
     new_encoder,
     split_queries,
     training_rows,
 )
+from llama_index.tuning.judges.encoder.windows import Reader
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.measure import equal_length_auroc
 from llama_index.tuning.judges.records import Predictions, Rows
@@ -206,7 +208,7 @@ def test_an_average_is_saved_with_both_its_judges(pair_engine, tmp_path):
     reader = reader_of(model.encoder, model.maker, model.query)
     encoded = encoder_logits(model.encoder, reader, asked.judgments, model.batch_size)
     light = model.light.logits(asked.judgments, loaded._embedder)
-    expected = model.line.chances(average.logits(encoded, light))
+    expected = model.rule.chances(average.logits(encoded, light))
     assert (loaded.probabilities(asked) == expected).all()
     assert np.ptp(light) > 0
     assert np.ptp(encoded) > 0

@@ -8,8 +8,12 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from llama_index.tuning._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.report import Gain, Gains, gains_of, report_faults
 
 
@@ -35,13 +39,46 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
-    """A question that lost: what answered it, and where that stands before and now."""
+class Moved:
+    """A question whose answer moved: where it stands before and now; `None` beyond the tenth."""
 
     question: str
     document: str
     before: int | None
     now: int | None
+
+
+def moved(
+    dataset: RetrievalDataset, before: RetrievalScores, now: RetrievalScores, most: int = 10
+) -> tuple[list[Moved], list[Moved]]:
+    """The questions that lost most, and those that gained most.
+
+    Args:
+        dataset: the questions and their documents.
+        before: of the same questions as `now`, with `mrr@10`.
+        now: the same with what is served.
+        most: of each.
+    """
+    old, new = before.values["mrr@10"], now.values["mrr@10"]
+    order = np.argsort(new - old, kind="stable").tolist()
+
+    def told(place: int) -> Moved:
+        id_ = now.query_ids[place]
+        document = dataset.corpus[dataset.relevant_docs[id_][0]]
+        return Moved(
+            question=dataset.queries[id_],
+            document=" ".join(document.split())[:200],
+            before=_rank(old[place]),
+            now=_rank(new[place]),
+        )
+
+    worse = [told(place) for place in order[:most] if new[place] < old[place]]
+    better = [told(place) for place in order[: -most - 1 : -1] if new[place] > old[place]]
+    return worse, better
+
+
+def _rank(reciprocal: float) -> int | None:
+    return round(1 / reciprocal) if reciprocal > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +113,7 @@ class AppReport:
     gains: Gains
     slices: dict[str, Gains] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
-    worse: list[Loss] = field(default_factory=list)
+    worse: list[Moved] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     top_k: int = 2
     seconds: dict[str, float] = field(default_factory=dict)
@@ -100,7 +137,8 @@ class AppReport:
         lines += _table(self)
         if self.worse:
             lines += ["", f"Where it got worse ({len(self.worse)} questions that lost most):"]
-            lines += [f"  {_place(loss)}  {loss.question}" for loss in self.worse]
+            for loss in self.worse:
+                lines += [f"  {_place(loss)}  {loss.question}", f"{'':13}{loss.document[:90]}"]
         lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines).rstrip()
 
@@ -125,7 +163,7 @@ class AppReport:
             fields["ladder"] = [
                 Rung(**{**rung, **gains_of({"gain": rung["gain"]})}) for rung in fields["ladder"]
             ]
-            fields["worse"] = [Loss(**loss) for loss in fields["worse"]]
+            fields["worse"] = [Moved(**loss) for loss in fields["worse"]]
             return cls(**fields)
 
     def save_json(self, path: PathLike) -> None:
@@ -180,7 +218,7 @@ def _table(report: AppReport) -> list[str]:
     return [f"n={gain.n} {report.kind}, {gain.confidence:.0%} intervals; * is served", *rows]
 
 
-def _place(loss: Loss) -> str:
+def _place(loss: Moved) -> str:
     before, now = (("–" if rank is None else str(rank)) for rank in (loss.before, loss.now))
     return f"{before:>3} → {now:<3}"
 
@@ -197,11 +235,15 @@ _STYLE = """
 .lit-app th { border-bottom: 1px solid #777; }
 .lit-app .number { text-align: right; white-space: nowrap; }
 .lit-app .taken { font-weight: 700; }
-.lit-app .bar { background: #1a7f5a; height: .7rem; min-width: 1px; }
-.lit-app .track { min-width: 6rem; background: #e6e6e2; }
+.lit-app .plot { min-width: 9rem; width: 35%; padding: 0; height: 1px; }
+.lit-app svg { display: block; width: 100%; height: 1.9rem; }
+.lit-app svg line, .lit-app svg path { vector-effect: non-scaling-stroke; stroke: #1a7f5a; }
+.lit-app svg .zero { stroke: #999; stroke-dasharray: 2 3; }
+.lit-app svg .span { stroke-width: 2; }
+.lit-app svg .mean { stroke-width: 9; stroke-linecap: round; }
 @media (prefers-color-scheme: dark) {
-  .lit-app { color: #eee; background: #181818; } .lit-app .track { background: #444; }
-  .lit-app .bar { background: #5cc79c; } }
+  .lit-app { color: #eee; background: #181818; }
+  .lit-app svg line, .lit-app svg path { stroke: #5cc79c; } }
 """
 
 
@@ -221,11 +263,11 @@ def _body(report: AppReport) -> str:
     parts = [
         f'<style>{_STYLE}</style><div class="lit-app">',
         f'<p class="{state}">{escape(report.sentence)}</p>',
-        f"<p>Served: <strong>{escape(report.served)}</strong>. {escape(report.reason)}.</p>",
-        '<div class="wide"><table><tr><th>parts</th><th></th><th class="number">nDCG@10</th>'
-        '<th class="number">hit@5</th><th class="number">over the app before, '
-        f'{gain.confidence:.0%} interval</th><th class="number">ms</th></tr>',
-        *map(_rung, report.ladder),
+        f"<p>Served: <strong>{escape(report.served)}</strong> – {escape(report.reason)}.</p>",
+        '<div class="wide"><table><tr><th>parts</th><th>gain over the app before, '
+        f'{gain.confidence:.0%} interval</th><th></th><th class="number">nDCG@10</th>'
+        '<th class="number">hit@5</th><th class="number">ms a query</th></tr>',
+        *(_rung(rung, *_axis(report.ladder)) for rung in report.ladder),
         f"</table></div><p>The choice itself, cross-fitted: {gain.base:.3f} → {gain.tuned:.3f}, "
         f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on {gain.n} "
         f"{escape(report.kind)}.</p>",
@@ -236,20 +278,41 @@ def _body(report: AppReport) -> str:
     return "\n".join(parts)
 
 
-def _rung(rung: Rung) -> str:
-    value, gain = rung.values["ndcg@10"], rung.gain
+def _rung(rung: Rung, start: float, end: float) -> str:
+    gain = rung.gain
     return (
         f'<tr class="{"taken" if rung.taken else ""}" title="{escape(rung.reason)}">'
-        f"<td>{escape(rung.name)}</td>"
-        f'<td class="track"><div class="bar" style="width:{100 * value:.0f}%"></div></td>'
-        f'<td class="number">{value:.3f}</td>'
-        f'<td class="number">{rung.values["hit_rate@5"]:.2f}</td>'
+        f'<td>{escape(rung.name)}</td><td class="plot">{_plot(gain, start, end)}</td>'
         f'<td class="number">{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})</td>'
+        f'<td class="number">{rung.values["ndcg@10"]:.3f}</td>'
+        f'<td class="number">{rung.values["hit_rate@5"]:.2f}</td>'
         f'<td class="number">{rung.milliseconds:.1f}</td></tr>'
     )
 
 
-def _losses(losses: list[Loss]) -> str:
+def _axis(ladder: list[Rung]) -> tuple[float, float]:
+    """Where the plots of all rows start and end."""
+    ends = [0.0, *(end for rung in ladder for end in (rung.gain.low, rung.gain.high))]
+    room = 0.05 * (max(ends) - min(ends)) or 0.01
+    return min(ends) - room, max(ends) + room
+
+
+def _plot(gain: Gain, start: float, end: float) -> str:
+    """A gain and its interval beside zero; it stretches with the page."""
+    zero, low, mean, high = (
+        round(100 * (value - start) / (end - start), 2)
+        for value in (0.0, gain.low, gain.mean, gain.high)
+    )
+    said = f"{gain.mean:+.3f}, from {gain.low:+.3f} to {gain.high:+.3f}"
+    return (
+        '<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
+        f'aria-label="{said}"><line class="zero" x1="{zero}" x2="{zero}" y1="0" y2="10"/>'
+        f'<line class="span" x1="{low}" x2="{high}" y1="5" y2="5"/>'
+        f'<path class="mean" d="M{mean} 5h0"/></svg>'
+    )
+
+
+def _losses(losses: list[Moved]) -> str:
     if not losses:
         return ""
     rows = "".join(

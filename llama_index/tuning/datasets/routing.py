@@ -76,6 +76,12 @@ class RoutingDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} examples)"
 
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = ((item.query, ", ".join(item.choices) or "none") for item in self.examples)
+        return dataset_html(self, ("query", "choices"), rows)
+
     def __len__(self) -> int:
         """The number of examples."""
         return len(self.examples)

@@ -19,6 +19,7 @@ from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.datasets.checks import check_node_ids
+from llama_index.tuning.report import QueryGain, most_changed
 from llama_index.tuning.vectors.search import top_k
 
 if TYPE_CHECKING:
@@ -54,6 +55,18 @@ class RetrievalScores:
     def only(self, metrics: Sequence[str]) -> RetrievalScores:
         """Some of the metrics, in this order."""
         return RetrievalScores(self.query_ids, {name: self.values[name] for name in metrics})
+
+    def changed(
+        self, tuned: RetrievalScores, metric: str, dataset: RetrievalDataset
+    ) -> list[QueryGain]:
+        """The queries that changed most from these scores to the tuned ones, for a report."""
+
+        def described(row: int) -> tuple[str, str, list[str]]:
+            id_ = self.query_ids[row]
+            documents = [dataset.corpus[doc] for doc in dataset.relevant_docs[id_][:2]]
+            return id_, dataset.queries[id_], documents
+
+        return most_changed(self.values[metric], tuned.values[metric], described)
 
     def __str__(self) -> str:
         means = "  ".join(f"{name} {value:.4f}" for name, value in self.mean().items())

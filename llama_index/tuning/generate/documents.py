@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import check_counts, whole_number
 from llama_index.tuning._files import PathLike, read_text
-from llama_index.tuning.asking.calls import check_counts
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.evaluate.bootstrap import auroc_of, intervals
 from llama_index.tuning.text.sentences import question_key

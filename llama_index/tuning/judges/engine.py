@@ -23,9 +23,8 @@ from llama_index.tuning.base import (
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import JudgeRefusedError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.judges.light.student import student_of
 from llama_index.tuning.judges.options import JudgeOptions
-from llama_index.tuning.judges.student import Student
+from llama_index.tuning.judges.student import Student, student_of
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -221,7 +220,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         if held_out is not None:
             other = maker.table(held_out.items, self._vectors(maker, held_out))
         return TrainingData(
-            material=train,
+            data=train,
             held_out=held_out,
             options=self.options,
             rows=rows_of(train, table, self.options, maker.columns),

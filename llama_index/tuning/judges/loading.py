@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning.judges.data import has_contexts
+from llama_index.tuning.judges.answers import has_contexts
 from llama_index.tuning.judges.light.model import KIND
 from llama_index.tuning.judges.records import TIE
 from llama_index.tuning.judges.student import JudgeModel
@@ -84,7 +84,7 @@ def feedback_of(judge: JudgeModel, item: Any, chance: float, verdict: float) -> 
     if judge.pairwise:
         said = {1.0: "the first is better", 0.0: "the second is better", TIE: "a tie"}[verdict]
         return f"{said}; probability that the first is better: {chance:.2f}"
-    said = f"probability of passing: {chance:.2f} (threshold {judge.line.threshold:.2f})"
+    said = f"probability of passing: {chance:.2f} (threshold {judge.rule.threshold:.2f})"
     if not judge.maker.contexts:
         return said
     support = judge.maker.sentence_support(item.response, item.contexts)

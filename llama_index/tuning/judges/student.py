@@ -43,11 +43,11 @@ class EvaluatorModel(Protocol):
 
 
 class JudgeModel(Protocol):
-    """What `TunedJudge` serves: a frozen dataclass, for its `details` and `line` are replaced.
+    """What `TunedJudge` serves: a frozen dataclass, since its `details` and `rule` are replaced.
 
     Attributes:
         maker: its flags say what the answers it learned from came with; finds weak sentences.
-        line: where a probability becomes a verdict, and which answers are uncertain.
+        rule: how a probability becomes a verdict, and which answers are uncertain.
         pairwise: whether it compares two responses.
         query: whether every answer it learned from came with a query.
         base_model: name of the embedding model, where `maker.embedded`.
@@ -58,7 +58,7 @@ class JudgeModel(Protocol):
     @property
     def maker(self) -> FeatureMaker: ...
     @property
-    def line(self) -> DecisionRule: ...
+    def rule(self) -> DecisionRule: ...
     @property
     def pairwise(self) -> bool: ...
     @property
@@ -93,11 +93,11 @@ class TrainingData:
     """What a student learns from.
 
     Attributes:
-        material: the verdicts to learn from, checked.
-        held_out: verdicts on other queries to give opinions on; without them it gives opinions on
-            rows of `material`, by judges that saw none of their queries.
+        data: the verdicts to learn from, checked.
+        held_out: verdicts on other queries to predict; without them it predicts rows of `data`, by
+            judges that saw none of their queries.
         options: how judges are trained, whoever the student is.
-        rows: the light features of `material` with labels, weights and folds; one query, one fold.
+        rows: the light features of `data` with labels, weights and folds; one query, one fold.
         other: the light features of `held_out`, shape `(m, columns)`.
         maker: makes the light features; with vectors where the student has `embeds`.
         base_model: name of the embedding model; empty without.
@@ -105,7 +105,7 @@ class TrainingData:
         show_progress: show bars.
     """
 
-    material: JudgeData
+    data: JudgeData
     held_out: JudgeData | None
     options: JudgeOptions
     rows: Rows
@@ -122,9 +122,9 @@ class TrainingResult:
 
     Attributes:
         model: what will serve: by `TunedJudge`, or an evaluator of its own.
-        opinions: on `held_out`, where there is one, else on `measured` of the material.
-        method: how the opinions came to be held out, for the report.
-        measured: rows of the material that `opinions` are on; None: all.
+        predictions: on `held_out`, where there is one, else on `measured` of the data.
+        method: how the predictions came to be held out, for the report.
+        measured: rows of the data that `predictions` are on; None: all.
         flip_rate: share of the pairs whose verdict changes with their order; None: no pairs.
         baselines: what the judge has to beat beside the shortcuts, on the same items.
         settings: what was chosen, for the report's `data`; plain JSON values.
@@ -134,7 +134,7 @@ class TrainingResult:
     """
 
     model: JudgeModel | EvaluatorModel
-    opinions: Predictions
+    predictions: Predictions
     method: str
     measured: Ints | None = None
     flip_rate: float | None = None
@@ -160,8 +160,45 @@ class Student(Protocol):
     @property
     def embeds(self) -> bool: ...
 
-    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
         """Raise where it could not learn from these: before any work or cost."""
 
-    def learn(self, lesson: TrainingData) -> TrainingResult:
-        """Train, choose on verdicts not trained on, and give opinions on others."""
+    def learn(self, training: TrainingData) -> TrainingResult:
+        """Train, choose on verdicts not trained on, and give predictions on others."""
+
+
+@dataclass(frozen=True)
+class LightStudent:
+    """A logistic regression on the light features: trains in a second, serves by NumPy."""
+
+    name: ClassVar[str] = "light"
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
+    embeds: ClassVar[bool] = True
+
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
+        """Nothing: it learns from whatever the engine lets through."""
+
+    def learn(self, training: TrainingData) -> TrainingResult:
+        """Cross-fit, fit on everything."""
+        from llama_index.tuning.judges.light.fit import learn
+
+        return learn(training)
+
+
+def student_of(student: Any) -> Student:
+    """The student of that name, or as it was given.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: no student.
+    """
+    if isinstance(student, str):
+        if student != "light":
+            raise ValueError(
+                f"unknown student {student!r}; choose 'light', or give a student's options"
+            )
+        return LightStudent()
+    if isinstance(student, type) or not all(hasattr(student, n) for n in ("check", "learn")):
+        raise TypeError(f"student must be 'light' or a student's options, got {student!r}")
+    found: Student = student
+    return found

@@ -25,6 +25,7 @@ from llama_index.tuning._checks import (
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
+from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter, run_details
@@ -51,8 +52,10 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         dataset: labelled queries, a `RetrievalDataset` or the old package's. `None` learns from
             `unlabelled` alone.
         embed_model: the model to tune.
-        batch_size: queries in a training step; `options.batch_size` by default.
-        epochs: largest number of passes over the queries; `options.max_epochs` by default.
+        batch_size: queries in a step of training by gradient (`options.batch_size`); the default,
+            a linear adapter, is solved on all queries at once.
+        epochs: largest number of passes over the queries (`options.max_epochs`); no limit by
+            default: a linear adapter is solved to its optimum, others stop by themselves.
         adapter_model: a module to train instead of the one `options` names: any
             `llama_index.embeddings.adapter.BaseAdapter`. It is not changed; a copy is trained.
         dim: dimension that the vectors must have; not checked by default.
@@ -153,7 +156,11 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
 
         adapter = Adapter.load(model_path, adapter_cls=model_cls)
-        return cls(dataset, embed_model, adapter_model=module_of_map(adapter.map), **kwargs)
+        start = adapter.map
+        tuned_as = adapter.details.get("options", {}).get("adapter")
+        if isinstance(start, LowRankMap) and tuned_as == "linear":
+            start = start.merged()  # a linear map is saved in the smaller form
+        return cls(dataset, embed_model, adapter_model=module_of_map(start), **kwargs)
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
@@ -194,6 +201,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             tuning.train(self._served, self.checkpoint_save_steps, self.show_progress)
         with clock.step("measure"):
             report = tuning.report(self._data)
+            report = replace(report, model=base_name(self.embed_model))
         self._adapter = self._served(tuning.adapter(), problem.dim)
         return report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,15 @@ class AdapterEmbeddingModel(BaseEmbedding):
     @classmethod
     def class_name(cls) -> str:
         return "AdapterEmbeddingModel"
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield "base", base_name(self.base_embed_model)
+        yield "adapter", self.adapter.map.kind
+        yield "side", self.side
+        if not self.transform_query:
+            yield "transform_query", False
+        if self.adapter_path:
+            yield "path", self.adapter_path
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> AdapterEmbeddingModel:

@@ -35,7 +35,7 @@ Side = Literal["query", "both"]
 KIND = "embedding_adapter"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adapter:
     """A map, the side it is for, and the model whose vectors it maps.
 
@@ -61,6 +61,10 @@ class Adapter:
     base_model: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     document_map: VectorMap | None = None
+
+    def __repr__(self) -> str:
+        of = f", base {self.base_model!r}" if self.base_model else ""
+        return f"Adapter({self.map.kind}, {self.dim} dimensions, side {self.side!r}{of})"
 
     @property
     def dim(self) -> int:

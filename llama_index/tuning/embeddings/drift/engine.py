@@ -41,7 +41,7 @@ from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import evaluate_vectors
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.generate.sentences import generate_sentence_queries
-from llama_index.tuning.report import FinetuneReport, Gains
+from llama_index.tuning.report import FinetuneReport, Gains, QueryGain
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors, known_vectors
 from llama_index.tuning.vectors.identity import base_name, model_signature
 from llama_index.tuning.vectors.search import unit_rows
@@ -164,7 +164,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         with clock.step("measure"):
             measured = _agreement(tried, texts.take(held), probes.of(held), seed)
-            labelled = {} if self._questions is None else self._labelled(tried, self._questions)
+            labelled, changed = self._labelled(tried, self._questions)
             notes = _notes(texts, fitted, held, bool(labelled))
         return FinetuneReport(
             title=f"drift adapter ({choice.kind}, {texts.new.shape[1]} → {texts.old.shape[1]})",
@@ -181,6 +181,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             options={**asdict(self.options), "chosen": asdict(choice)},
             seed=seed,
             notes=notes,
+            model=base_name(self.new_model),
+            queries=changed,
         )
 
     def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:
@@ -256,8 +258,12 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         return Probes(Texts(unit_rows(new), unit_rows(old)), source, themselves=False)
 
-    def _labelled(self, tried: LinearMap, questions: RetrievalDataset) -> Gains:
+    def _labelled(
+        self, tried: LinearMap, questions: RetrievalDataset | None
+    ) -> tuple[Gains, list[QueryGain]]:
         """Labelled questions on the old vectors: the old model against the new one's map."""
+        if questions is None:
+            return {}, []
         documents = document_vectors(questions.corpus, self.vectors, self._embedder(self.old_model))
         asked = list(questions.queries.values())
         rows = positive_rows(questions)
@@ -266,7 +272,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         wanted = (f"recall@{K}", f"ndcg@{K}", f"hit_rate@{K}")
         base = evaluate_vectors(before, documents, rows).only(wanted)
         mapped = evaluate_vectors(after, documents, rows).only(wanted)
-        return gains(base, mapped, seed=self.options.seed)
+        changed = base.changed(mapped, f"recall@{K}", questions)
+        return gains(base, mapped, seed=self.options.seed), changed
 
 
 def _split(n: int, seed: int) -> tuple[Ints, Ints]:

@@ -112,7 +112,7 @@ class EncoderStudent:
         """With the light student beside it, which looks at vectors."""
         return self.with_light
 
-    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
         """The verdicts can be split, and the model loads.
 
         Raises:
@@ -122,10 +122,10 @@ class EncoderStudent:
         """
         from llama_index.tuning.judges.encoder.train import check
 
-        check(material, self)
+        check(data, self)
 
-    def learn(self, lesson: TrainingData) -> TrainingResult:
+    def learn(self, training: TrainingData) -> TrainingResult:
         """Train on the one part, choose on the other."""
         from llama_index.tuning.judges.encoder.train import learn
 
-        return learn(lesson, self)
+        return learn(training, self)

@@ -14,7 +14,7 @@ from llama_index.tuning._checks import share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.data import groups_of, items_of, labels_of
+from llama_index.tuning.judges.answers import groups_of, items_of, labels_of
 from llama_index.tuning.judges.pass_rates.estimate import (
     FEW_LABELS,
     MIN_LABELS,

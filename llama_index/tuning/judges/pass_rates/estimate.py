@@ -15,7 +15,7 @@ from llama_index.tuning._checks import share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.data import (
+from llama_index.tuning.judges.answers import (
     FEATURES,
     groups_of,
     item_keys,
@@ -26,9 +26,9 @@ from llama_index.tuning.judges.data import (
 from llama_index.tuning.judges.pass_rates.intervals import (
     PoweredMean,
     powered_mean,
-    sample_shift,
     wilson_interval,
 )
+from llama_index.tuning.judges.pass_rates.two_sample import two_sample_test
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def pass_rate_of(
     unlabelled_features: Float64 | None = None,
     confidence: float = 0.95,
     cross_fitted: bool = False,
-    check_shift: bool = True,
+    two_sample: bool = True,
     more_warnings: Sequence[str] = (),
     seed: int = 0,
 ) -> PassRate:
@@ -211,7 +211,7 @@ def pass_rate_of(
         unlabelled_features: the same of the others.
         confidence: level of the interval, between 0 and 1.
         cross_fitted: whether the probabilities come from cross-fitting.
-        check_shift: whether to test that the two samples are alike; nearly all of the time.
+        two_sample: whether to test that the two samples are alike; nearly all of the time.
         more_warnings: put before those found here.
         seed: of the comparison's folds.
 
@@ -236,7 +236,7 @@ def pass_rate_of(
     # Means over several judges are spread less than one judge's: not to be compared.
     judged = None if cross_fitted else (given, others)
     compared = judged, features, unlabelled_features
-    shift = _shift_warning(*compared, seed) if check_shift else []
+    test = _difference_warning(*compared, seed) if two_sample else []
     name = "ppi++, cross-fitted" if cross_fitted else "ppi++"
     return PassRate(
         estimate=min(1.0, max(0.0, found.value)) if powered else found.classical,
@@ -249,7 +249,7 @@ def pass_rate_of(
         effective_n=worth * found.gain if powered else worth,
         confidence=confidence,
         method=name if powered else "classical",
-        warnings=(*more_warnings, *shift, *_number_warnings(found, powered)),
+        warnings=(*more_warnings, *test, *_number_warnings(found, powered)),
     )
 
 
@@ -279,7 +279,7 @@ def _independent(found: PoweredMean, n: int) -> float:
     return min(float(n), spread / found.classical_error**2)
 
 
-def _shift_warning(
+def _difference_warning(
     predicted: tuple[Float64, Float64] | None,
     features: Float64 | None,
     others: Float64 | None,
@@ -303,14 +303,14 @@ def _shift_warning(
     if not names:
         return []
     first, second = (np.hstack(sample) for sample in samples)
-    shift = sample_shift(first, second, names, seed=seed)
-    if shift is None:
+    test = two_sample_test(first, second, names, seed=seed)
+    if test is None:
         return [f"{min(len(first), len(second))} items are too few to compare the samples"]
-    if not shift.found:
+    if not test.found:
         return []
     return [
-        f"labelled and unlabelled items differ (p = {shift.p_value:.1g}; most in {shift.feature}; "
-        f"a classifier tells them apart with AUC {shift.auc:.2f}): the interval holds for items "
+        f"labelled and unlabelled items differ (p = {test.p_value:.1g}; most in {test.feature}; "
+        f"a classifier tells them apart with AUC {test.auc:.2f}): the interval holds for items "
         "like the labelled ones; label a random sample of the items that the rate is about"
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from llama_index.tuning.evaluate.bootstrap import paired_gain
@@ -81,6 +82,8 @@ def hosted_report(
     slices = {name: {SCORE: gain} for name, gain in guarded.items()}
     return FinetuneReport(
         title=f"hosted {options.method} tuning of {options.model}",
+        model=job.fine_tuned_model or options.model,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         method="scored by evaluate=" if gains else "not measured",
         primary=SCORE if gains else "",
         gains=gains,

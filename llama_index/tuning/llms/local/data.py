@@ -19,7 +19,8 @@ from llama_index.tuning.errors import DatasetError, TemplateError
 from llama_index.tuning.llms.local.options import HuggingFaceOptions
 from llama_index.tuning.llms.serving.replies import read_reply
 from llama_index.tuning.llms.serving.template import ChatTemplate
-from llama_index.tuning.llms.serving.tool_parsers import ParsedReply, ToolParser
+from llama_index.tuning.llms.serving.tool_calls import ParsedReply
+from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 
 Read = Callable[[str, Sequence[Mapping[str, Any]]], tuple[str, ParsedReply]]
 """(learnt text, tools) → what is read from it when the model is served."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from llama_index.tuning.llms.serving.template import check_template_arguments
 
 Method = Literal["sft", "dpo"]
 Weights = Literal["lora", "full"]
@@ -205,22 +206,6 @@ class HuggingFaceOptions:
     def learning_rate_used(self) -> float:
         """The learning rate, where None the default of method and weights."""
         return self.learning_rate or _LEARNING_RATES[self.method, self.weights]
-
-
-def check_template_arguments(given: Any) -> None:
-    """They can be handed to a chat template, and kept as JSON.
-
-    Raises:
-        TypeError: they cannot.
-    """
-    if given is None:
-        return
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise TypeError(f"template_arguments must be names and values, got {given!r}")
-    try:
-        json.dumps(dict(given), allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise TypeError(f"template_arguments must be plain data, got {given!r}") from exc
 
 
 def _is_number(value: Any) -> bool:

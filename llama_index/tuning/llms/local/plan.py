@@ -288,6 +288,7 @@ def write_report(
         slices["held-out conversations"] = {likelihood: gains.pop(likelihood)}
     return FinetuneReport(
         title=_title(plan, options),
+        model=Path(plan.source.name).name,
         method="scored by evaluate=" if primary == SCORE else "held-out conversations",
         primary=primary,
         gains=gains,

@@ -24,10 +24,9 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning._running import ThreadLock
-from llama_index.tuning.asking.calls import check_counts
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.llms.local.options import check_template_arguments
 from llama_index.tuning.llms.serving.generation import (
     Generated,
     ReplyReader,
@@ -49,7 +48,7 @@ from llama_index.tuning.llms.serving.prompts import (
 )
 from llama_index.tuning.llms.serving.replies import parser_of
 from llama_index.tuning.llms.serving.saved import LoadedModel, load_llm
-from llama_index.tuning.llms.serving.template import ChatTemplate
+from llama_index.tuning.llms.serving.template import ChatTemplate, check_template_arguments
 from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 
 try:

@@ -252,3 +252,19 @@ class ChatTemplate:
             written[self.thoughts_key] = message["thinking"]
         written["content"] = self._content(written["content"])
         return written
+
+
+def check_template_arguments(given: Any) -> None:
+    """They can be handed to a chat template, and kept as JSON.
+
+    Raises:
+        TypeError: they cannot.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise TypeError(f"template_arguments must be names and values, got {given!r}")
+    try:
+        json.dumps(dict(given), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"template_arguments must be plain data, got {given!r}") from exc

@@ -23,9 +23,9 @@ from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
-from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.chat_faults import example_faults
+from llama_index.tuning.datasets.messages import message_record
 from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from llama_index.tuning._checks import whole_number
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
-from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Dropped
+from llama_index.tuning.asking.run import run_options
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.records import ChatExample
@@ -171,11 +172,7 @@ def style_dataset(
     teacher: LLM | None = None,
     rules: str = "",
     output_path: PathLike | None = None,
-    workers: int = 4,
-    retry_limit: int = 3,
-    max_calls: int | None = None,
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
     **settings: Any,
 ) -> tuple[ChatDataset, list[Dropped]]:
     """Conversations whose outputs pass every check.
@@ -192,11 +189,7 @@ def style_dataset(
         rules: what the teacher is told, as its system prompt.
         output_path: JSON Lines of the conversations, in OpenAI's format; the teacher's outputs
             are kept beside it as `….run.jsonl`.
-        workers: the teacher's requests at a time.
-        retry_limit: how often a call to the teacher may fail; then its row is left out.
-        max_calls: requests to the teacher that may be sent, tries included.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: how the teacher is asked; if a call fails, its row is left out.
         **settings: of each of the teacher's calls, such as `temperature`.
 
     Returns:
@@ -233,11 +226,7 @@ def style_dataset(
             task="style",
             settings=settings,
             output_path=output_path,
-            num_workers=workers,
-            retry_limit=retry_limit,
-            max_calls=max_calls,
-            options=options,
-            show_progress=show_progress,
+            run=run_options(run),
         )
         for n, (text, reason) in zip(missing, written, strict=True):
             outputs[n], faults[n] = text, reason or None

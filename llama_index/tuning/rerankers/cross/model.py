@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,11 @@ class TunedReranker(CalibratedReranker):
     @classmethod
     def class_name(cls) -> str:
         return "TunedReranker"
+
+    def _origin(self) -> Iterator[tuple[str, Any]]:
+        yield "model", str(self._details.get("model_id", type(self._model).__name__))
+        if self.fusion_weight:
+            yield "fusion_weight", round(self.fusion_weight, 3)
 
     @property
     def model(self) -> Any:

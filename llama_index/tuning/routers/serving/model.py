@@ -134,7 +134,7 @@ class ScopeScores:
     recall: float = 0.95
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RouterModel:
     """Scores of choices for a query's vector and words.
 
@@ -175,6 +175,9 @@ class RouterModel:
     base_model: str = ""
     scores: ScopeScores = field(default_factory=ScopeScores)
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"RouterModel({len(self.choices)} choices, {self.dim} dimensions)"
 
     @property
     def dim(self) -> int:

@@ -55,6 +55,9 @@ class TunedToolRetriever(ObjectRetriever[BaseTool]):
         self.selector, self.top_k, self.always = selector, top_k, tuple(always)
         super().__init__(_Ranked(self), SimpleObjectNodeMapping.from_objects([]))
 
+    def __repr__(self) -> str:
+        return f"TunedToolRetriever({len(self.tools)} tools, top_k={self.top_k}, {self.selector!r})"
+
     def retrieve(self, str_or_query_bundle: QueryType) -> list[BaseTool]:
         """The tools for a request, the best first."""
         query = _text(str_or_query_bundle)

@@ -62,7 +62,7 @@ def test_answers_like_those_learnt_are_judged(learned, tmp_path):
     loaded = TunedJudge.load(tmp_path / "judge")
     bold = TunedJudge.load(tmp_path / "judge", threshold=0.25, refuse_unfamiliar=False)
     assert (bold.threshold, bold.refuse_unfamiliar) == (0.25, False)
-    assert loaded.model.familiar.limit == learned.model.familiar.limit
+    assert loaded.model.novelty.limit == learned.model.novelty.limit
     for row in (rows[0], {**rows[0], "response": ESSAY}):
         given = [judge.evaluate(*asked(row)) for judge in (learned, loaded)]
         assert given[0] == given[1]
@@ -99,4 +99,4 @@ def test_pairs_and_small_sets_refuse_nothing():
     for rows in (pairs(160), verdicts(60)):
         engine = JudgeFinetuneEngine(data(rows), options=JudgeOptions(folds=3), accept="always")
         engine.finetune()
-        assert engine.get_finetuned_model().model.familiar is None
+        assert engine.get_finetuned_model().model.novelty is None

@@ -215,7 +215,7 @@ class FinetuneEngine(BaseFinetuneEngine):
         """Upload the output folder, with its card and report, to the Hugging Face hub.
 
         The report holds texts of up to twenty measured queries and of what answers them;
-        `ignore_patterns=["**/report.json"]` leaves it out.
+        `ignore_patterns=["report.json"]` leaves it out.
 
         Args:
             repo_id: `"user/name"`; made if it does not exist.

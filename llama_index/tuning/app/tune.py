@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -339,6 +340,7 @@ def _report(
             "sentences of the documents stood in for questions and say little about them: "
             "twenty real questions with their answers would decide it"
         )
+    worse, better = moved(asked.dataset, before, served)
     return AppReport(
         served=str(outcome.stack),
         kind=asked.kind,
@@ -348,7 +350,10 @@ def _report(
         gains=gains,
         slices={name: {PRIMARY: gain} for name, gain in parts.items()},
         ladder=_ladder(measured, outcome, cost, seed),
-        worse=moved(asked.dataset, before, served)[0],
+        worse=worse,
+        better=better,
+        model=base_name(seen.embed_model),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         counts={
             "nodes": len(seen.nodes),
             "questions": len(asked),

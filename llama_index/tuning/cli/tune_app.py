@@ -10,6 +10,7 @@ import typer
 
 from llama_index.tuning.cli.common import (
     JSON,
+    LLM_HELP,
     MODEL,
     SEED,
     WORKERS,
@@ -17,7 +18,7 @@ from llama_index.tuning.cli.common import (
     print_json,
     print_scores,
 )
-from llama_index.tuning.cli.models import embedding_model
+from llama_index.tuning.cli.models import embedding_model, language_model
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex

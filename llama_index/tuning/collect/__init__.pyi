@@ -1,4 +1,8 @@
-from .callbacks import OpenAIFineTuningHandler as OpenAIFineTuningHandler
+from .callbacks import (
+    BaseFinetuningHandler as BaseFinetuningHandler,
+    MistralAIFineTuningHandler as MistralAIFineTuningHandler,
+    OpenAIFineTuningHandler as OpenAIFineTuningHandler,
+)
 from .masking import mask_secrets as mask_secrets
 from .recorded import Only as Only, Record as Record
 from .recorder import FinetuningRecorder as FinetuningRecorder

@@ -194,7 +194,7 @@ def _compare(
 
 
 def _changed(data: JudgeData, rows: Ints, base: Predictions, judge: Predictions) -> list[QueryGain]:
-    """Items that only one of the two judges right, with the answer and both verdicts."""
+    """Items that only one of the two judges right, with what was answered."""
     truth = data.labels[rows]
     before, now = (said.verdicts[rows] for said in (base, judge))
 

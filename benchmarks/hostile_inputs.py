@@ -227,7 +227,11 @@ def sound(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     )
     base = index()
     tuned = tuning.TunedRetriever.from_index(base, top_k=4, reranker=tuning.LightReranker())
-    add("retriever", tuned.save, lambda p: tuning.TunedRetriever.load(p, base.as_retriever()))
+    add(
+        "retriever",
+        tuned.save,
+        lambda p: tuning.TunedRetriever.load(p, base.as_retriever(), docstore=base.docstore),
+    )
     served = tuning.tune_app(index(), RETRIEVAL, run_folder=None)
     add("app", served.save, lambda p: tuning.load_app(p, index()))
     return made

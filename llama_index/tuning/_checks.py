@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,6 +79,41 @@ def share(name: str, value: Any) -> float:
     if not plain or not 0 < value < 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value!r:.100}")
     return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """The value, if it is true or false.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    return bool(of_type(name, value, bool, "True or False"))
+
+
+def text_or_none(name: str, value: object) -> None:
+    """A text, or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a text or None, got {value!r:.100}")
+
+
+def path_or_none(name: str, value: Any) -> Any:
+    """A path as it was given, or `None`; see `folder_path`."""
+    return value if value is None or folder_path(name, value) else None
+
+
+def items_of(name: str, value: Any, what: str) -> Iterable[Any]:
+    """An iterable of `what`, which no text and no bytes are.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, got {type(value).__name__}")
+    return value
 
 
 def whole_numbers(name: str, values: object, least: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from llama_index.tuning import HuggingFaceFinetuneEngine, TunedHuggingFaceLLM
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.messages import message_record, tool_record
+from llama_index.tuning.datasets.formats.messages import message_record, tool_record
 from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.llms import HuggingFaceOptions
 from llama_index.tuning.llms.tasks.style import StyleItem, is_json, style_dataset

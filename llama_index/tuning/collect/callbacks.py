@@ -16,7 +16,7 @@ from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.collect.records import call_record
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.formats.messages import message_record
 from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 

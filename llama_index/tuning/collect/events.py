@@ -29,7 +29,7 @@ from llama_index.tuning.collect.log import Batch
 from llama_index.tuning.collect.records import call_record, query_text, scored
 from llama_index.tuning.collect.sink import OpenSpan, Request
 from llama_index.tuning.collect.spans import Spans
-from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.formats.messages import message_record
 
 if TYPE_CHECKING:
     from llama_index.tuning.collect.sink import Sink

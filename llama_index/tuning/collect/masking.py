@@ -312,6 +312,8 @@ def mask_secrets(text: str) -> str:
         >>> mask_secrets("GROQ_API_KEY=gsk_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5 postgres://bob:pw@host/db")
         'GROQ_API_KEY=[API KEY] postgres://bob:[PASSWORD]@host/db'
     """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a text, got {type(text).__name__}")
     for prefix, pattern in VENDORS:
         if prefix in text:
             text = _replaced(text, _vendor_spans(text, pattern))

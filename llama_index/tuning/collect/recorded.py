@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from llama_index.tuning._checks import text_or_none
 from llama_index.tuning.collect.log import PathLike, read_log
 from llama_index.tuning.datasets.checks import check_nodes, is_number
 
@@ -175,6 +176,17 @@ class Only:
 
     model: str | None = None
     """The LLM's name."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_feedback", "max_feedback", "min_score"):
+            limit = getattr(self, name)
+            if limit is not None and not is_number(limit):
+                raise ValueError(f"{name} must be a number, got {limit!r:.100}")
+        for name in ("since", "until"):
+            moment = getattr(self, name)
+            if moment is not None and not isinstance(moment, datetime):
+                raise TypeError(f"{name} must be a datetime, got {moment!r:.100}")
+        text_or_none("model", self.model)
 
     def __call__(self, record: Record) -> bool:
         """Whether the record passes."""

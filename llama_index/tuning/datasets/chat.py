@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llama_index.tuning._checks import share
+from llama_index.tuning._checks import items_of, share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.checks import listed_records
@@ -80,7 +80,11 @@ class ChatDataset:
         tools: Sequence[Tool] = (),
     ) -> ChatDataset:
         """From lists of messages that share the same tools."""
-        return cls([ChatExample([*messages], [*tools]) for messages in conversations])
+        given = items_of("conversations", conversations, "lists of messages")
+        shared = [*items_of("tools", tools, "tools")]
+        return cls(
+            [ChatExample([*items_of("messages", each, "messages")], shared) for each in given]
+        )
 
     def subset(self, numbers: Sequence[int]) -> ChatDataset:
         """These conversations only, by their place."""

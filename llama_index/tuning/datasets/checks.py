@@ -86,14 +86,16 @@ def objects_of(name: str, rows: Any) -> list[Mapping[str, Any]]:
     """Plain objects out of any iterable.
 
     Raises:
-        TypeError: it is something else, or holds something else.
+        TypeError: it is something else.
+        DatasetError: it holds something else.
     """
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise TypeError(f"{name} must be a list of objects, got {type(rows).__name__}")
     found = list(rows)
     for place, row in enumerate(found):
         if not isinstance(row, Mapping):
-            raise TypeError(f"{name}[{place}] must be an object, got {type(row).__name__}")
+            one = name.removesuffix("s")
+            raise DatasetError(f"{one} {place} must be an object, got {type(row).__name__}")
     return found
 
 

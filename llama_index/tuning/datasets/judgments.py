@@ -164,6 +164,8 @@ class JudgmentDataset:
             verdicts: as of `from_rows`.
             source: who judged.
         """
+        if columns is not None and not isinstance(columns, Mapping):
+            raise TypeError(f"columns must be a dictionary, got {type(columns).__name__}")
         named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
         rows = read_table(table)
         check_columns(rows, *named.values())

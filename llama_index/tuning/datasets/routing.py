@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import folder_path, share
+from llama_index.tuning._checks import folder_path, items_of, share
 from llama_index.tuning._files import PathLike, read_json, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     choice_faults,
@@ -225,11 +225,15 @@ class RoutingDataset:
             pairs: the examples.
             choices: name → description, or names alone; by default the names that occur.
         """
-        examples = [RoutingExample(query, sources.names(labels)) for query, labels in pairs]
+        examples = [
+            RoutingExample(query, sources.names(labels))
+            for query, labels in items_of("pairs", pairs, "(query, choice) pairs")
+        ]
         if isinstance(choices, Mapping):
             return cls(dict(choices), examples)
         if choices is not None:
-            return cls(sources.from_names(choices), examples)
+            names = items_of("choices", choices, "names, or a dictionary")
+            return cls(sources.from_names(list(names)), examples)
         return cls(sources.names_of(examples), examples)
 
     @classmethod

@@ -176,8 +176,8 @@ def score_grades(
 
 def check_ks(ks: Sequence[int]) -> None:
     """Cut-offs must be whole numbers from 1 on."""
-    if isinstance(ks, int):
-        raise TypeError(f"ks must be a list of cut-offs, such as [{ks}], got {ks!r}")
+    if isinstance(ks, (str, bytes)) or not isinstance(ks, Sequence):
+        raise TypeError(f"ks must be a list of cut-offs, such as [1, 5], got {ks!r:.100}")
     if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
         raise ValueError(f"ks must be whole numbers >= 1, got {list(ks)!r}")
 

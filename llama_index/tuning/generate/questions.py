@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, items_of
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import Calls, Question
@@ -182,7 +182,8 @@ def styles_of(question_styles: Sequence[str] | Mapping[str, str] | None) -> dict
         return {}
     if isinstance(question_styles, Mapping):
         return dict(question_styles)
-    names = [question_styles] if isinstance(question_styles, str) else list(question_styles)
+    names = [question_styles] if isinstance(question_styles, str) else question_styles
+    names = list(items_of("question_styles", names, "styles"))
     for name in names:
         if name not in QUESTION_STYLES:
             raise ValueError(

@@ -7,7 +7,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import (
     OVERRIDE,
     BaseEvaluatorFinetuneEngine,
@@ -115,7 +121,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         self.defer_to = defer_to
         self.accept = accept
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
         self._model: JudgeModel | EvaluatorModel | None = None

@@ -45,6 +45,8 @@ def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
             faults.append(f"{path.name}, line {number}: _id must be a non-empty string")
         elif id_ in rows:
             faults.append(f"{path.name}, line {number}: _id {id_!r} occurs twice")
+        elif not all(isinstance(row.get(key) or "", str) for key in ("title", "text")):
+            faults.append(f"{path.name}, line {number}: title and text of {id_!r} must be texts")
         else:
             rows[id_] = row
     if faults:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.datasets.checks import answer_faults, judgment_faults
+from llama_index.tuning.datasets.checks import answer_faults, judgment_faults, objects_of
 from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 
@@ -33,7 +33,10 @@ def load_rows(
     coerce: bool,
 ) -> tuple[list[Judgment], dict[str, int]]:
     """The judgments, and what became of the rows; see `JudgmentDataset.from_rows`."""
-    rows = list(rows)
+    rows = objects_of("rows", rows)
+    for name, given in {"columns": columns, "verdicts": verdicts}.items():
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"{name} must be a dictionary, got {type(given).__name__}")
     _check_columns(rows, columns)
     read = {str(label).casefold(): v for label, v in (verdicts or _VERDICTS).items()}
     named = {**{name: name for name in _FIELDS}, **columns}

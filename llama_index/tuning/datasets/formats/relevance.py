@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import items_of
 from llama_index.tuning.datasets.checks import objects_of
 from llama_index.tuning.datasets.records import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError
@@ -94,7 +95,7 @@ def from_feedback(records: Iterable[Mapping[str, Any]], corpus: Mapping[str, str
 def from_samples(samples: Iterable[Any]) -> list[Row]:
     """One row for each distinct query; a context's id is a hash of it."""
     rows: dict[str, Row] = {}
-    for number, sample in enumerate(samples):
+    for number, sample in enumerate(items_of("samples", samples, "samples")):
         try:
             query, context, score = (_field(sample, key) for key in ("query", "context", "score"))
         except (KeyError, AttributeError) as exc:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from llama_index.tuning._checks import number
+from llama_index.tuning._checks import items_of, number
+from llama_index.tuning.datasets.checks import objects_of
 from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import DatasetError
 
@@ -48,7 +49,7 @@ def from_names(given: Sequence[Any]) -> dict[str, str]:
 def choices_of(metadata: Iterable[Any]) -> dict[str, str]:
     """Name → description of `ToolMetadata`, or of anything with `.metadata`."""
     pairs = []
-    for place, item in enumerate(metadata):
+    for place, item in enumerate(items_of("metadata", metadata, "ToolMetadata or tools")):
         found = item if hasattr(item, "description") else getattr(item, "metadata", None)
         description = getattr(found, "description", None)
         if description is None:
@@ -95,7 +96,7 @@ def from_selections(
         raise ValueError(f"correction_weight must be above 0, got {correction_weight}")
     choices: dict[str, str] = {}
     examples = []
-    records, shared = list(records), set()
+    records, shared = objects_of("records", records), set()
     for at, record in enumerate(records):
         missing = [key for key in ("query", "choices", "selected") if key not in record]
         if missing:

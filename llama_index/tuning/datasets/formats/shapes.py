@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import items_of, of_type
 from llama_index.tuning._files import read_json
 from llama_index.tuning.datasets.checks import nodes_with_text
 from llama_index.tuning.datasets.formats.tables import (
@@ -75,9 +76,9 @@ def rows_of_ragas(testset: Table) -> list[Row]:
 def rows_of_pairs(pairs: Iterable[Any]) -> list[Row]:
     """Question and passage of (question, passage) pairs or `InputExample`s that fit."""
     rows = []
-    for number, pair in enumerate(pairs):
+    for number, pair in enumerate(items_of("pairs", pairs, "pairs")):
         texts = getattr(pair, "texts", pair)
-        if isinstance(texts, str) or len(texts) < 2:
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or len(texts) < 2:
             raise DatasetError(f"pair {number} must be a question and a passage, got {texts!r}")
         # An InputExample without a label has 0, as has one that does not fit; three texts are
         # question, passage and a passage that does not answer.
@@ -93,6 +94,7 @@ def routes_of_table(
     """(question, choices) of each row that has both."""
     rows = read_table(table)
     check_columns(rows, question, choice)
+    of_type("out_of_scope", out_of_scope, str, "a text")
     left_out: Counter[str] = Counter()
     pairs = []
     for row in rows:

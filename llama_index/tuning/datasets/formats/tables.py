@@ -113,6 +113,9 @@ def check_columns(rows: Sequence[Row], *names: str | None) -> None:
     """
     if not rows:
         raise DatasetError("the table has no rows")
+    for name in names:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"a column must be named by a text, got {name!r:.100}")
     there = dict.fromkeys(key for row in rows for key in row)
     missing = [name for name in names if name is not None and name not in there]
     if missing:
@@ -157,6 +160,7 @@ def retrieval_of_table(
     rows = read_table(table)
     check_columns(rows, question)
     given = {kind: column for kind, column in by.items() if column is not None}
+    check_columns(rows, *given.values(), file)
     if not given:
         there = {key for row in rows for key in row}
         given = {kind: kind for kind in by if kind in there}

@@ -20,6 +20,7 @@ from llama_index.tuning._checks import (
     folder_path,
     of_type,
     output_path,
+    path_or_none,
     whole_number,
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
@@ -141,7 +142,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         self.val_dataset = val_dataset
         self.unlabelled = unlabelled
         self.vectors = vectors
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.accept = accept
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress or verbose

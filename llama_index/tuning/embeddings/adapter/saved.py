@@ -185,6 +185,9 @@ class Adapter:
             dim = config.pop("dim")
         except KeyError as exc:
             raise ArtifactError(f"{path}: {artifacts.CONFIG} lacks {exc}") from None
+        for name, value in {"map": kind, "base_model": base_model}.items():
+            if not isinstance(value, str):
+                raise ArtifactError(f"{path}: {name} must be a text, got {value!r:.100}")
         if side not in ("query", "both"):
             raise ArtifactError(f"{path}: side must be query or both, got {side!r}")
         state, documents = _split(artifacts.read_tensors(path))

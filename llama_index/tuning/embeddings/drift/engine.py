@@ -13,7 +13,13 @@ import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import OVERRIDE, BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
@@ -123,7 +129,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         self.val_dataset = val_dataset
         self.options = check_options(options, DriftOptions)
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.accept = accept
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress

@@ -14,7 +14,7 @@ from llama_index.core.llms import (
 
 from llama_index.tuning._running import own_work, run_async
 from llama_index.tuning.asking.calls import at_once
-from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.formats.messages import message_record
 from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.judges.llm.model import Messages, StandIn, with_llm

@@ -12,8 +12,8 @@ from llama_index.core.llms import LLMMetadata
 from llama_index.tuning._checks import check_counts
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.messages import message_record
 from llama_index.tuning.datasets.judgments import JudgmentDataset
-from llama_index.tuning.datasets.messages import message_record
 from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.data import JudgeData, judge_data_of

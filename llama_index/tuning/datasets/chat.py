@@ -197,6 +197,8 @@ class ChatDataset:
             faults += [f"line {number}, {fault}" for fault in found]
         if faults:
             raise DatasetError(f"{path} has faults:", faults)
+        if not examples:
+            raise DatasetError(f"{path} is empty")
         return cls(examples)
 
 

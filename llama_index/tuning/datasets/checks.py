@@ -301,6 +301,12 @@ def answer_faults(judgment: Judgment) -> Iterable[str]:
             yield f"{name} must be a text, got {type(value).__name__}"
         elif not is_utf8(value):
             yield f"{name}: {HALF}"
+    for name in ("source", "judge"):
+        value = getattr(judgment, name)
+        if not isinstance(value, str) and not (name == "judge" and value is None):
+            yield f"{name} must be a text, got {value!r:.100}"
+        elif not is_utf8(value):
+            yield f"{name}: {HALF}"
     contexts = judgment.contexts
     if contexts is not None and (
         not isinstance(contexts, (list, tuple))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import share
+from llama_index.tuning._checks import of_type, share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     judgment_faults,
@@ -166,6 +166,9 @@ class JudgmentDataset:
         """
         if columns is not None and not isinstance(columns, Mapping):
             raise TypeError(f"columns must be a dictionary, got {type(columns).__name__}")
+        for name, column in {"question": question, "answer": answer, "verdict": verdict}.items():
+            of_type(name, column, str, "a text")
+        of_type("source", source, str, "a text")
         named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
         rows = read_table(table)
         check_columns(rows, *named.values())
@@ -272,7 +275,10 @@ class JudgmentDataset:
     @classmethod
     def from_jsonl(cls, path: PathLike) -> JudgmentDataset:
         """Load what `save_jsonl` wrote."""
-        return cls.from_records(row for _, row in read_json_lines(path))
+        rows = [row for _, row in read_json_lines(path)]
+        if not rows:
+            raise DatasetError(f"{path} is empty")
+        return cls.from_records(rows)
 
     def _lines(self) -> list[str]:
         rows = (asdict(judgment) for judgment in self.judgments)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import callable_or_none, whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
@@ -245,6 +245,7 @@ def evaluate_retriever(
     check_ks(ks)
     check_retriever(retriever)
     dataset = RetrievalDataset.coerce(dataset)
+    callable_or_none("node_key", node_key)
     key = node_key or _node_id
     rankings = [
         _ranking(retriever.retrieve(text), key)
@@ -267,6 +268,7 @@ async def aevaluate_retriever(
     check_retriever(retriever)
     num_workers = whole_number("num_workers", num_workers, 1)
     dataset = RetrievalDataset.coerce(dataset)
+    callable_or_none("node_key", node_key)
     key = node_key or _node_id
     slots = asyncio.Semaphore(num_workers)
 

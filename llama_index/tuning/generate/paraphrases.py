@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, flag
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
@@ -57,6 +57,7 @@ def generate_paraphrases(
     """
     dataset = RetrievalDataset.coerce(dataset)
     check_counts(num_paraphrases=num_paraphrases)
+    flag("keep_originals", keep_originals)
     writer = _Writer(dataset, num_paraphrases, styles_of(question_styles))
     outcomes = run_items(
         default_llm(llm),

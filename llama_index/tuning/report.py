@@ -85,6 +85,8 @@ class FinetuneReport:
         guards: names of the slices that must not lose for the gate to accept.
         also_shown: names of the slices that are comparisons with something else, whose gain the
             gate wants to see too.
+        before: what is there without any component of this kind, and its primary metric, where
+            more is served than that even after a refusal: the headline says both.
         accepted: whether `get_finetuned_model()` returns the tuned component.
         reason: why, in a sentence.
         data: what was measured on: counts and the dataset's fingerprint.
@@ -108,6 +110,7 @@ class FinetuneReport:
     date: str = ""
     base: str = ""
     measured_on: str = ""
+    before: tuple[str, float] | None = None
     guards: list[str] = field(default_factory=list)
     also_shown: list[str] = field(default_factory=list)
     slices: dict[str, Gains] = field(default_factory=dict)
@@ -128,6 +131,8 @@ class FinetuneReport:
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.verdict.upper()}", self.reason, ""]
+        if headline := self.headline:
+            lines = [f"{self.title}: {headline}", f"{self.verdict}: {self.reason}", ""]
         for name, gains in self.groups().items():
             lines += [f"{name} (n={next(iter(gains.values())).n}, {self.method})", *_table(gains)]
             lines.append("")
@@ -140,6 +145,19 @@ class FinetuneReport:
         whole = ", ".join([f"all {self.unit}", *same])  # no table twice
         others = {name: gains for name, gains in self.slices.items() if name not in same}
         return {name: gains for name, gains in {whole: self.gains, **others}.items() if gains}
+
+    @property
+    def headline(self) -> str:
+        """`ndcg@10: your retriever 0.808 → served 0.912; of that, tuning +0.020`, or nothing."""
+        if self.before is None:
+            return ""
+        (name, value), gain = self.before, self.gains[self.primary]
+        served = gain.tuned if self.accepted else gain.base
+        what = "" if self.accepted else f" ({self.base})"
+        return (
+            f"{self.primary}: {name} {value:.3f} → served {served:.3f}{what}; "
+            f"of that, tuning {served - gain.base:+.3f}"
+        )
 
     @property
     def verdict(self) -> str:
@@ -167,6 +185,8 @@ class FinetuneReport:
             fields = {**data, "gains": gains_of(data["gains"])}
             fields["slices"] = {name: gains_of(part) for name, part in data["slices"].items()}
             check_fields(cls, fields)
+            if (before := data.get("before")) is not None:
+                fields["before"] = tuple(before)
             fields["queries"] = [QueryGain(**item) for item in data.get("queries", [])]
             return cls(**fields)
 

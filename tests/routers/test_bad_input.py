@@ -130,8 +130,6 @@ def test_a_bad_validation_set_is_refused(held_out, words):
         ({"words": 1}, "words must be True, False or 'auto'"),
         ({"balanced": "yes"}, "balanced must be True or False"),
         ({"robust": None}, "robust must be True or False"),
-        ({"description_weight": -1}, "description_weight must be a number >= 0"),
-        ({"description_weight": "1"}, "description_weight must be a number >= 0"),
         ({"keep_examples": -1}, "keep_examples must be a whole number"),
         ({"seed": -1}, "seed must be a whole number"),
     ],

@@ -22,13 +22,12 @@ from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import folder_path, number, of_type, whole_number
 from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning._running import own_work
-from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
 from llama_index.tuning.app.measure import Ladder, Measured, Tell
 from llama_index.tuning.app.model import TunedApp
 from llama_index.tuning.app.questions import GENERATE, Questions, Writing, gather
 from llama_index.tuning.app.report import AppReport, Rung, moved
-from llama_index.tuning.app.search import Search
+from llama_index.tuning.app.search import LEAST, Adapters, Search
 from llama_index.tuning.app.see import SeenApp, language_of, look_at
 from llama_index.tuning.asking.run import default_llm
 from llama_index.tuning.base import Clock

@@ -39,7 +39,7 @@ def run_items(
     """`work` on every item, with `Calls` to ask through.
 
     Args:
-        llm: whom `work` asks; `None` where it asks by itself.
+        llm: whom `work` asks; `None` if it asks by itself.
         id_of: an item's id, distinct.
         header: what the run is, beside the model: prompt and options that decide its results.
         output_path: of the result; the run file lies beside it.

@@ -10,7 +10,7 @@ import typer
 
 from llama_index.tuning._files import read_json_lines
 from llama_index.tuning.asking.options import RunOptions
-from llama_index.tuning.cli import models, tune
+from llama_index.tuning.cli import engines, models, tune
 from llama_index.tuning.cli.common import (
     API_BASE,
     JSON,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.judge import TunedJudge
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-tune.add(app, tune.JUDGE)
+tune.add(app, engines.JUDGE)
 
 TEACHERS = {
     "answer-relevancy": "AnswerRelevancyEvaluator",

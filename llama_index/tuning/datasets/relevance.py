@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.candidates import find_candidates
 from llama_index.tuning.datasets.checks import check_node_ids, list_faults, listed_records
+from llama_index.tuning.datasets.copies import copies_in, first_copies, with_copies
 from llama_index.tuning.datasets.folds import tied_groups
 from llama_index.tuning.datasets.formats.relevance import (
     from_feedback,
@@ -189,6 +190,8 @@ class RelevanceDataset:
     ) -> RelevanceDataset:
         """What the app's own retriever finds for a dataset's queries.
 
+        Documents with the text of a relevant one are as relevant.
+
         Args:
             dataset: queries and their relevant documents, by node id.
             retriever: what the app uses, at the depth at which it is deployed. A
@@ -203,14 +206,16 @@ class RelevanceDataset:
         )
         _check_ids(found, dataset)
         lists = []
+        copies = copies_in(dataset.corpus)
         for (query_id, query), nodes in zip(dataset.queries.items(), found, strict=True):
-            relevant = dict.fromkeys(dataset.relevant_docs[query_id])
+            wanted = first_copies(dataset.relevant_docs[query_id], copies)
+            relevant = set(with_copies(wanted, copies))
             candidates = [
                 Candidate(id_, text, float(id_ in relevant), score, metadata)
                 for id_, text, score, metadata in nodes
             ]
             shown = {candidate.node_id for candidate in candidates}
-            missed = {id_: 1.0 for id_ in relevant if id_ not in shown}
+            missed = {id_: 1.0 for id_ in wanted if shown.isdisjoint(with_copies([id_], copies))}
             lists.append(RelevanceList(query_id, query, candidates, missed))
         whole = cls(lists)
         return whole if depth is None else whole.top(depth)

@@ -13,6 +13,7 @@ from llama_index.tuning._arrays import Float64
 from llama_index.tuning._checks import number, share, whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets.routing import RoutingDataset
+from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
@@ -180,10 +181,12 @@ def evaluate_selector(
     """What any LlamaIndex selector selects on a dataset's queries: one `select` for each.
 
     An out-of-scope example is right where the selector selects nothing or raises `ValueError`.
+    A warning says if the selector has learnt some of the queries.
     """
     from llama_index.core.tools.types import ToolMetadata
 
     data = RoutingDataset.coerce(dataset)
+    warn_of_learnt(selector, data.queries)
     names = list(data.choices)
     choices: list[Any] = [
         ToolMetadata(description=text or name, name=name) for name, text in data.choices.items()

@@ -61,9 +61,9 @@ def generate_multi_hop_queries(
         num_groups: how many groups of passages to draw, at most.
         nodes_per_group: passages in each, at least 2.
         num_questions_per_group: how many to ask for.
-        groups: node ids of the groups, where the caller chooses them.
+        groups: node ids of the groups, if the caller chooses them.
         embed_model: draws passages on related subjects (a passage and near ones, no copies);
-            without it, passages of one source document, or any where documents are short.
+            without it, passages of one source document, or any if documents are short.
         verify: ask the LLM whether the passages together answer the question and none of them
             does alone; drop it if not.
         seed: of the draw.

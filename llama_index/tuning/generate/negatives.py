@@ -159,7 +159,7 @@ def mine_hard_negatives(
 
     Left out are relevant documents, copies of them, and documents that score nearly as high as
     the best relevant one, which are often relevant but not labelled (NV-Retriever, Moreira et
-    al. 2024). Where a retriever's answer lacks the relevant document, everything in it scores
+    al. 2024). If a retriever's answer lacks the relevant document, everything in it scores
     higher: with a margin, such a query has no negatives.
 
     Args:
@@ -170,18 +170,18 @@ def mine_hard_negatives(
         vectors: of documents, wherever they are: an index, a vector store, an array or a path
             of one (rows in the corpus' order), a dictionary. See `document_vectors`.
         query_vectors: shape `(queries, dim)`, in the dataset's order.
-        num_negatives: at most so many for each query.
+        num_negatives: the most for each query.
         rank_range: first and last rank, from 1, relevant documents counted.
         relative_margin: a negative scores at most `best - margin * |best|`, where `best` is the
             query's best relevant document; `None` for no such rule.
-        near_duplicate: cosine to a relevant document from which on a document is left out, where
+        near_duplicate: cosine to a relevant document from which on a document is left out, if
             there are vectors; documents in the same words are in any case.
         sampling: `"top"` takes the hardest, `"random"` draws among all that qualify.
         seed: of the draw.
         llm: asked whether each negative answers the query after all; then the next one is taken.
         output_path: where the negatives are written (`save_negatives`); the checks are kept in
             a run file beside it, and none is repeated when started again.
-        node_key: the corpus id of a retrieved node, where that is not its node id.
+        node_key: the corpus id of a retrieved node, if that is not its node id.
         backend: of the search over vectors: see `nearest`.
         run: see `RunOptions`; queries beyond `max_calls` get no negatives.
 
@@ -276,7 +276,7 @@ class _Rules:
         self._rows: Mapping[str, int] = {}
 
     def pools(self, found: Iterable[Candidates], seed: int | None) -> dict[str, list[str]]:
-        """Query id → candidates, the best-ranked first, or shuffled where there is a seed."""
+        """Query id → candidates, the best-ranked first, or shuffled if there is a seed."""
         pools = {one.query_id: list(self.pool(one)) for one in found}
         if seed is not None:
             draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Routing examples where there are none: from tools' documents or descriptions."""
+"""Routing examples from the documents or descriptions of tools."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class TunedJudge(BaseEvaluator):
 
     A pointwise judge's `score` is the calibrated probability that the answer passes, and `passing`
     whether it reaches the threshold. A pairwise one takes `second_response=` and gives what
-    `PairwiseComparisonEvaluator` gives: 1 where the first is better, 0 where the second is, 0.5
+    `PairwiseComparisonEvaluator` gives: 1 if the first is better, 0 if the second is, 0.5
     for a tie. What it should not judge – a field is missing, or the answer is unlike all that it
     learned from – comes back with `invalid_result` and the reason.
 
@@ -52,13 +52,13 @@ class TunedJudge(BaseEvaluator):
         model: the trained judge.
         embed_model: the embedding model that it was trained with, if any.
         defer_to: the evaluator that uncertain answers go to, and those unlike all that the judge
-            learned from; where it fails, the judge's own verdict stands and the feedback says so.
+            learned from; if it fails, the judge's own verdict stands and the feedback says so.
         threshold: the probability to pass from, instead of the trained one.
         refuse_unfamiliar: whether an answer that lies clearly outside of what the judge learned
             from is refused. `probabilities()`, and so `estimate_pass_rate`, never refuse one.
 
     Attributes:
-        training_keys: hashes of the items it was trained on (`judges.items.item_keys`).
+        training_keys: hashes of the items it was trained on (`judges.answers.item_keys`).
     """
 
     def __init__(

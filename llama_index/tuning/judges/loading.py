@@ -37,13 +37,13 @@ def load_model(path: artifacts.PathLike, **options: Any) -> JudgeModel:
 
 EMPTY = "the response is empty"
 WEAK_SENTENCES = 2
-"""So many of the least supported sentences are named."""
+"""How many of the least supported sentences are named."""
 SUPPORTED = 0.75
 """A sentence whose words are in the contexts to this share, by rarity, is not named."""
 
 
 def check_models(embed_model: Any, defer_to: Any) -> None:
-    """`embed_model` embeds and `defer_to` evaluates, where they are given."""
+    """`embed_model` embeds and `defer_to` evaluates, if they are given."""
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 

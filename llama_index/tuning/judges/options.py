@@ -13,7 +13,7 @@ Target = Literal["balanced accuracy", "accuracy", "precision"]
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """How a judge is trained, where it draws the line, and when it defers.
+    """How a judge is trained, when an answer passes, and when the judge defers.
 
     Example:
         >>> JudgeOptions(target="precision", target_precision=0.95).folds

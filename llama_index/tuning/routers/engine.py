@@ -21,10 +21,12 @@ from llama_index.tuning._checks import (
 from llama_index.tuning.base import BaseSelectorFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.datasets.routing import RoutingDataset
+from llama_index.tuning.datasets.tuned_parts import base_notes, refuse_learnt
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.text.words import normalise
+from llama_index.tuning.vectors.learned import Learned, question_codes
 
 if TYPE_CHECKING:
     from llama_index.tuning.report import FinetuneReport
@@ -147,6 +149,8 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             from llama_index.core import Settings
 
             self.embed_model = Settings.embed_model
+        for data in (self.dataset, self.val_dataset):
+            refuse_learnt(self.embed_model, () if data is None else data.queries)
 
     def _tune(self, clock: Clock) -> RouterReport:
         from llama_index.tuning.routers.measure import base_scores
@@ -177,6 +181,8 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             report, margin = write_report(
                 run, data, held_out, measured, self.options, base_scores=base, deferred=deferred
             )
+            asked = (self.val_dataset or self.dataset).queries
+            report = replace(report, notes=[*report.notes, *base_notes(self.base_selector, asked)])
         self._run = run
         details = {"signature": model_signature(model)}
         self._model = replace(run.model, margin=margin, details=details)
@@ -209,6 +215,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             "options": report.options,
             "data": report.data,
             "versions": report.versions,
+            "questions": Learned("", question_codes(self.dataset.queries)).to_hex(),
             **self._model.details,
         }
         return TunedSelector(replace(self._model, details=details), self._embedder(), **arguments)

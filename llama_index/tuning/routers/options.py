@@ -25,10 +25,8 @@ class RouterOptions:
     balanced: bool = False
     """Weigh the choices equally, however many examples each has."""
     robust: bool = True
-    """Count examples less whose label looks wrong to models that did not train on them, where
+    """Count examples less whose label looks wrong to models that did not train on them, if
     cross-fitting says that it helps."""
-    description_weight: float = 1.0
-    """How many examples a description counts as; 0 leaves descriptions out of the training."""
     folds: int = 5
     """Parts of the data in cross-fitting, at least 2; no more than examples of a typical choice."""
     in_scope_recall: float = 0.95
@@ -51,9 +49,6 @@ class RouterOptions:
         whole_number("folds", self.folds, 2)
         whole_number("keep_examples", self.keep_examples, 0)
         whole_number("seed", self.seed, 0)
-        weight = self.description_weight
-        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-            raise ValueError(f"description_weight must be a number >= 0, got {weight!r}")
         if not number("in_scope_recall", self.in_scope_recall, 0.5, 1) < 1:
             raise ValueError(f"in_scope_recall must be from 0.5 to 1, got {self.in_scope_recall}")
         if self.target_accuracy is not None:

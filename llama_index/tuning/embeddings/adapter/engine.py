@@ -25,6 +25,7 @@ from llama_index.tuning._checks import (
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
@@ -175,6 +176,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        refuse_learnt(self.embed_model, self._data.measured.queries.values())
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:
@@ -213,7 +215,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         with clock.step("measure"):
             report = tuning.report(self._data)
             report = replace(report, model=base_name(self.embed_model))
-        self._adapter = self._served(tuning.adapter(), problem.dim)
+        served = self._served(tuning.adapter(), problem.dim)
+        self._adapter = replace(served, learned=tuning.learned(self._data))
         return report
 
     def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:

@@ -25,6 +25,7 @@ from llama_index.tuning.embeddings.adapter.maps import (
     VectorMap,
 )
 from llama_index.tuning.errors import ArtifactError, VectorError
+from llama_index.tuning.vectors.learned import Learned
 from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Adapter:
         details: what else is worth keeping: verdict, options, scores.
         document_map: for an index of another model's vectors (see `drift/`): maps what
             `base_model` makes of a text to its place among them.
+        learned: the questions that it has learnt, and their vectors before it had.
 
     Example:
         >>> import numpy as np
@@ -62,6 +64,7 @@ class Adapter:
     base_model: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     document_map: VectorMap | None = None
+    learned: Learned | None = None
 
     def __repr__(self) -> str:
         of = f", base {self.base_model!r}" if self.base_model else ""
@@ -148,6 +151,8 @@ class Adapter:
             }  # fmt: skip
             state = {**state, **_prefixed(self.document_map.state())}
         artifacts.write_component(folder, KIND, config, state, _card(self))
+        if self.learned is not None:
+            self.learned.write(folder)
         if self.document_map is None:  # the stock adapter would embed texts into the wrong space
             _write_stock_files(folder, self.map)
 
@@ -198,7 +203,10 @@ class Adapter:
         details = {
             key: value for key, value in config.items() if key not in ("format", "kind", "version")
         }
-        adapter = cls(loaded, side, bool(normalise), str(base_model), details, document_map)
+        learned = Learned.read(Path(path), f"the embedding adapter {path}")
+        adapter = cls(
+            loaded, side, bool(normalise), str(base_model), details, document_map, learned
+        )
         artifacts.check_intact(path)
         if adapter.fingerprint != recorded:
             raise ArtifactError(

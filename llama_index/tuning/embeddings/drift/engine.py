@@ -22,6 +22,7 @@ from llama_index.tuning._checks import (
 )
 from llama_index.tuning.base import OVERRIDE, BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import documents_of
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
@@ -145,6 +146,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         given = self.val_dataset
         self._questions = None if given is None else RetrievalDataset.coerce(given)
+        for model in (self.new_model, self.old_model):
+            refuse_learnt(model, self._questions.queries.values() if self._questions else ())
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         seed = self.options.seed

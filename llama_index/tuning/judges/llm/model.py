@@ -184,7 +184,7 @@ def with_llm(evaluator: BaseEvaluator, llm: LLM, **settings: Any) -> BaseEvaluat
     Args:
         evaluator: stays as it is.
         llm: whom the copy asks.
-        **settings: its other private attributes, where it has them, such as `_raise_error`.
+        **settings: its other private attributes, if it has them, such as `_raise_error`.
     """
     double = copy.copy(evaluator)
     double._llm = llm  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ _FORMATS = {"supervised": "openai", "dpo": "openai-preference"}
 _PER_MESSAGE = 3
 """Tokens around a message in OpenAI's chat format, and as many before the answer."""
 _AUTO_EPOCHS = 3
-"""What most servers choose where `n_epochs` is left to them."""
+"""What most servers choose if `n_epochs` is left to them."""
 
 
 @dataclass(frozen=True)

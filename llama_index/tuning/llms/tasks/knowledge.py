@@ -1,6 +1,6 @@
 """Answering from contexts, some irrelevant: RA-DIT's tuning (Lin et al. 2023).
 
-An LLM's replies to many conversations: in batches where it can, else several at a time.
+An LLM's replies to many conversations: in batches if it can, else several at a time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def normalised(text: str) -> str:
 
 
 def exact_match(answer: str, wanted: str) -> float:
-    """1 where both are the same when normalised (Rajpurkar et al. 2016)."""
+    """1 if both are the same when normalised (Rajpurkar et al. 2016)."""
     return float(normalised(answer) == normalised(wanted))
 
 
@@ -87,7 +87,7 @@ def knowledge_dataset(
         min_support: smallest share of the answer's words that must be in the source.
         prompt: with `context_str` and `query_str`; None: LlamaIndex's own for chat models, which
             a query engine sends.
-        seed: the same seed gives a row the same contexts, whatever rows are beside it, where
+        seed: the same seed gives a row the same contexts, whatever rows are beside it, if
             `contexts` is given.
 
     Returns:
@@ -148,7 +148,7 @@ def knowledge_scorer(
         irrelevant: as for `knowledge_dataset`.
         prompt: the one that was trained on.
         seed: decides the irrelevant contexts and the order.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
 
     Raises:
@@ -206,7 +206,7 @@ def _pool(
 def _chosen(
     row: QuestionAnswer, pool: Sequence[str], irrelevant: int, seed: int
 ) -> list[str] | None:
-    """The source among irrelevant contexts, or None where there are too few."""
+    """The source among irrelevant contexts, or None if there are too few."""
     draw = random.Random(f"{seed} {row.question}")
     answer = f" {normalised(row.answer)} "
     found: list[str] = []
@@ -320,7 +320,7 @@ def texts_of(
     Args:
         llm: any LLM.
         conversations: what it is asked.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
     """
     asked = [[chat_message(m) for m in messages_of(c)] for c in conversations]

@@ -50,7 +50,7 @@ class StyleItem:
 
     Attributes:
         messages: a question, or a conversation in OpenAI's shape up to the reply wanted.
-        output: the reply; None where a teacher is to write it, or only checks score it.
+        output: the reply; None if a teacher is to write it, or only checks score it.
     """
 
     messages: Conversation
@@ -274,9 +274,9 @@ def style_scorer(
         items: held-out requests.
         checks: what an output should pass.
         judge: any evaluator of LlamaIndex; it gets the request, the reply and, as its
-            `reference`, the output wanted where the item has one.
+            `reference`, the output wanted if the item has one.
         judge_range: the judge's worst and best score, such as (1, 5).
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
 
     Raises:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def kept_or_error(
     argument: str, kept: list[ChatExample], dropped: list[Dropped]
 ) -> tuple[ChatDataset, list[Dropped]]:
-    """What a task's dataset function returns; an error with every reason where no row is left."""
+    """What a task's dataset function returns; an error with every reason if no row is left."""
     if not kept:
         raise DatasetError(
             f"{argument}: no row can be learnt from",

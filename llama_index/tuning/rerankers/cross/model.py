@@ -26,6 +26,7 @@ from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.serving import CalibratedReranker, node_scores, node_text
 from llama_index.tuning.text.statistics import Statistics
 from llama_index.tuning.text.words import Analyzer
+from llama_index.tuning.vectors.learned import Learned
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,11 @@ class TunedReranker(CalibratedReranker):
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
         return dict(self._details)
+
+    @property
+    def learned(self) -> Learned | None:
+        """The questions that it has learnt, if it knows them."""
+        return Learned.of_details("the cross-encoder", self._details)
 
     def raw_scores(
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None

@@ -14,8 +14,8 @@ from llama_index.tuning._files import PathLike, read_json_lines, write_text_atom
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.checks import listed_records
 from llama_index.tuning.datasets.formats import chat as formats
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import ChatExample, Message, Tool
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 
 FORMATS = ("openai", "openai-preference", "trl", "trl-prompt-completion", "sharegpt")

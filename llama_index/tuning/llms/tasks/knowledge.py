@@ -26,8 +26,8 @@ from llama_index.tuning.asking.results import Dropped, QuestionAnswer
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import ChatExample
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.task import kept_or_error
 

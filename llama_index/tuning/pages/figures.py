@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from llama_index.tuning.report import Gain
@@ -34,6 +34,17 @@ def plain(number: float) -> str:
     if isinstance(number, int) or (math.isfinite(number) and number == int(number)):
         return f"{int(number)}"
     return f"{number:.4g}"
+
+
+FEW = 10
+"""Of fewer queries an interval shows nothing: `gate.MIN_QUERIES`."""
+
+
+def direction(gain: Gain) -> Literal["up", "down", "open"]:
+    """Whether a gain or a loss is shown."""
+    if gain.n < FEW:
+        return "open"
+    return "up" if gain.low > 0 else "down" if gain.high < 0 else "open"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine  # noqa: E402
-from llama_index.tuning.datasets.chat import ChatExample  # noqa: E402
+from llama_index.tuning.datasets.records import ChatExample  # noqa: E402
 from llama_index.tuning.demo import smollm2_folder  # noqa: E402
 from llama_index.tuning.llms import HuggingFaceOptions  # noqa: E402
 

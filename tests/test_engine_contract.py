@@ -70,9 +70,7 @@ def test_trainers_take_callbacks(name, tmp_path):
             steps.append(state.global_step)
 
     case = EngineRun(CASES[name], tmp_path)
-    with pytest.raises(
-        TypeError, match=r"callbacks must be TrainerCallbacks .*, got 5"
-    ):
+    with pytest.raises(TypeError, match=r"callbacks must be TrainerCallbacks .*, got 5"):
         case.engine(callbacks=[5]).finetune()
     case.engine(callbacks=[Tracker()]).finetune()
     assert steps[0] == 1

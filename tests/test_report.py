@@ -62,6 +62,18 @@ def test_the_plot_has_a_panel_for_each_group(report):
     ]
 
 
+def test_a_plots_labels_do_not_collide_and_are_no_formulas(report):
+    many = {f"against {name} $x_{{": dict(report.gains) for name in "abcde"}
+    more = {name: {**gains, "recall@10": OTHER} for name, gains in many.items()}
+    figure = replace(report, slices={**report.slices, **more, "\ud800": dict(report.gains)}).plot()
+    figure.canvas.draw()
+    texts = [text for axes in figure.axes for text in axes.get_yticklabels()]
+    texts += [axes._left_title for axes in figure.axes]
+    boxes = [text.get_window_extent() for text in texts]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:place]), texts[place]
+
+
 def test_panels_of_other_metrics_are_labelled_by_their_own(report):
     other = {"log-likelihood": Gain(base=-5, tuned=-1, low=3, high=5, n=20, confidence=0.9)}
     figure = replace(report, slices={"held-out conversations": other}).plot()

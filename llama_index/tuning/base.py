@@ -8,7 +8,6 @@ component = engine.get_finetuned_model()    # ready, or the base if no gain was 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 import time
@@ -19,12 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llama_index.tuning._files import locked, read_json
 from llama_index.tuning._running import is_main_process, own_work
 from llama_index.tuning.artifacts import (
     CANDIDATE,
     REPORT,
     check_writable,
-    locked,
     replacing_folder,
     write_kept_base,
 )
@@ -216,7 +215,7 @@ class FinetuneEngine(BaseFinetuneEngine):
         """Upload the output folder, with its card and report, to the Hugging Face hub.
 
         The report holds texts of up to twenty measured queries and of what answers them;
-        `ignore_patterns=["**/report.json"]` leaves it out.
+        `ignore_patterns=["report.json"]` leaves it out.
 
         Args:
             repo_id: `"user/name"`; made if it does not exist.
@@ -342,7 +341,7 @@ class Clock:
 def _say_if_replaced(path: Path, report: FinetuneReport) -> None:
     """Warn when the folder of another run is replaced: of another kind, or on other data."""
     try:
-        old = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        old = read_json(path / REPORT)
         was = old["title"], old["data"].get("fingerprint")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # no report there: nothing that could be named

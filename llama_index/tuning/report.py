@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._files import PathLike, write_text_atomic
+from llama_index.tuning._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.errors import ArtifactError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,6 +85,8 @@ class FinetuneReport:
         guards: names of the slices that must not lose for the gate to accept.
         also_shown: names of the slices that are comparisons with something else, whose gain the
             gate wants to see too.
+        before: what is there without any component of this kind, and its primary metric, where
+            more is served than that even after a refusal: the headline says both.
         accepted: whether `get_finetuned_model()` returns the tuned component.
         reason: why, in a sentence.
         data: what was measured on: counts and the dataset's fingerprint.
@@ -107,6 +110,7 @@ class FinetuneReport:
     date: str = ""
     base: str = ""
     measured_on: str = ""
+    before: tuple[str, float] | None = None
     guards: list[str] = field(default_factory=list)
     also_shown: list[str] = field(default_factory=list)
     slices: dict[str, Gains] = field(default_factory=dict)
@@ -127,6 +131,8 @@ class FinetuneReport:
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.verdict.upper()}", self.reason, ""]
+        if headline := self.headline:
+            lines = [f"{self.title}: {headline}", f"{self.verdict}: {self.reason}", ""]
         for name, gains in self.groups().items():
             lines += [f"{name} (n={next(iter(gains.values())).n}, {self.method})", *_table(gains)]
             lines.append("")
@@ -139,6 +145,19 @@ class FinetuneReport:
         whole = ", ".join([f"all {self.unit}", *same])  # no table twice
         others = {name: gains for name, gains in self.slices.items() if name not in same}
         return {name: gains for name, gains in {whole: self.gains, **others}.items() if gains}
+
+    @property
+    def headline(self) -> str:
+        """`ndcg@10: your retriever 0.808 → served 0.912; of that, tuning +0.020`, or nothing."""
+        if self.before is None:
+            return ""
+        (name, value), gain = self.before, self.gains[self.primary]
+        served = gain.tuned if self.accepted else gain.base
+        what = "" if self.accepted else f" ({self.base})"
+        return (
+            f"{self.primary}: {name} {value:.3f} → served {served:.3f}{what}; "
+            f"of that, tuning {served - gain.base:+.3f}"
+        )
 
     @property
     def verdict(self) -> str:
@@ -157,12 +176,18 @@ class FinetuneReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FinetuneReport:
-        """The report that `to_dict` gave."""
-        fields = dict(data)
-        fields["gains"] = _gains(fields["gains"])
-        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
-        fields["queries"] = [QueryGain(**item) for item in fields.get("queries", [])]
-        return cls(**fields)
+        """The report that `to_dict` gave.
+
+        Raises:
+            ArtifactError: it is none.
+        """
+        with report_faults():
+            fields = {**data, "gains": gains_of(data["gains"])}
+            fields["slices"] = {name: gains_of(part) for name, part in data["slices"].items()}
+            if (before := data.get("before")) is not None:
+                fields["before"] = tuple(before)
+            fields["queries"] = [QueryGain(**item) for item in data.get("queries", [])]
+            return cls(**fields)
 
     def save_json(self, path: PathLike) -> None:
         """Write the report as JSON, atomically."""
@@ -171,7 +196,7 @@ class FinetuneReport:
     @classmethod
     def from_json(cls, path: PathLike) -> FinetuneReport:
         """Load what `save_json` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.from_dict(read_json(path, ArtifactError))
 
     def save_html(self, path: PathLike) -> None:
         """Write one HTML page that needs no other file: light, dark, and for print."""
@@ -240,8 +265,28 @@ def installed_versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _gains(data: Mapping[str, Any]) -> Gains:
-    return {name: Gain(**gain) for name, gain in data.items()}
+def gains_of(data: Mapping[str, Any]) -> Gains:
+    """The gains in plain data, by name.
+
+    Raises:
+        TypeError: a number is missing, or is none.
+    """
+    gains = {str(name): Gain(**gain) for name, gain in data.items()}
+    for name, gain in gains.items():
+        for part, value in vars(gain).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"gain {name}: {part} must be a number, got {value!r:.100}")
+    return gains
+
+
+@contextlib.contextmanager
+def report_faults() -> Iterator[None]:
+    """What goes wrong inside, while a report is made of plain data, is said of the report."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
+        raise ArtifactError(f"this is no report, or a damaged one: {what}") from exc
 
 
 def _table(gains: Gains) -> list[str]:

@@ -1,20 +1,22 @@
 """A tuned app where LlamaIndex's retrievers and query engines go."""
 
 import pytest
-from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core import StorageContext, SummaryIndex, VectorStoreIndex
+from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import HierarchicalNodeParser, get_leaf_nodes
 from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.retrievers import AutoMergingRetriever
-from llama_index.core.schema import Document, NodeRelationship
-from llama_index.core.selectors import LLMSingleSelector
+from llama_index.core.schema import Document, NodeRelationship, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.tools import QueryEngineTool, RetrieverTool
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
 from llama_index.tuning import RetrievalDataset, tune_app
-from tests.app.conftest import page
+from llama_index.tuning.app import tune_router
+from llama_index.tuning.errors import DatasetError
+from tests.app.conftest import nodes_of, page
 
 QUESTION = "What does pump number 17 cost?"
 
@@ -103,10 +105,56 @@ def test_leaves_are_tuned_under_an_auto_merging_retriever(model):
     assert wanted & {item.node.node_id for item in served.retrieve(QUESTION)}
 
 
-def test_a_routers_tools_are_named(index):
-    tool = QueryEngineTool.from_defaults(index.as_query_engine(llm=MockLLM()), description="Pumps")
-    router = RouterQueryEngine(
-        LLMSingleSelector.from_defaults(llm=MockLLM()), [tool], llm=MockLLM()
-    )
-    with pytest.raises(TypeError, match="RouterFinetuneEngine"):
+class Asked(BaseSelector):
+    """Always chooses the first, and counts how often it was asked."""
+
+    def __init__(self):
+        self.count = 0
+
+    def _select(self, choices, query):
+        self.count += 1
+        return SelectorResult(selections=[SingleSelection(index=0, reason="")])
+
+    async def _aselect(self, choices, query):
+        return self._select(choices, query)
+
+    def _get_prompts(self):
+        return {}
+
+    def _update_prompts(self, prompts):
+        pass
+
+
+def test_a_router_and_its_tools_are_tuned_from_the_same_questions(model):
+    pumps = VectorStoreIndex(nodes_of(20, "pump-{}"), embed_model=model)
+    rules = [f"The rule {i} of the town is that a bell is rung {i} times." for i in range(20)]
+    nodes = [TextNode(id_=f"rule-{i}", text=text) for i, text in enumerate(rules)]
+    bells = VectorStoreIndex(nodes, embed_model=model)
+    llm = MockLLM(max_tokens=4)
+    tools = [
+        QueryEngineTool.from_defaults(index.as_query_engine(llm=llm), name=name, description=name)
+        for name, index in (("machines", pumps), ("customs", bells))
+    ]
+    plain = SummaryIndex([TextNode(text="Nothing.")]).as_query_engine(llm=llm)
+    tools.append(QueryEngineTool.from_defaults(plain, name="other", description="the rest"))
+    router = RouterQueryEngine(Asked(), tools, llm=llm)
+    texts = {f"p{i}": f"What does pump number {i} cost?" for i in range(20)}
+    texts |= {f"r{i}": f"How often is the bell rung by rule {i}?" for i in range(20)}
+    docs = {f"p{i}": [f"pump-{i}"] for i in range(20)} | {f"r{i}": [f"rule-{i}"] for i in range(20)}
+    questions = RetrievalDataset.from_nodes([*nodes_of(20, "pump-{}"), *nodes], texts, docs)
+    tuned = tune_router(router, questions, run_folder=None)
+    assert set(tuned.apps) == {"machines", "customs"}
+    assert tuned.apps["customs"].report.counts["questions"] == 20
+    assert tuned.report.accepted
+    assert router._selector.count == 40
+    assert any("other stays as it is" in note for note in tuned.notes)
+    served = tuned.as_query_engine()
+    for text, answer in (
+        ("How often is the bell rung by rule 7?", "rule-7"),
+        (QUESTION, "pump-17"),
+    ):
+        assert first(served.query(text).source_nodes) == answer
+    with pytest.raises(DatasetError, match="none were given"):
+        tune_router(router)
+    with pytest.raises(TypeError, match="tune_router"):
         tune_app(router)

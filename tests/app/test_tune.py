@@ -16,7 +16,7 @@ from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
 from llama_index.tuning import RetrievalDataset, TunedRetriever, load_app, tune_app
 from llama_index.tuning.app import tune
-from llama_index.tuning.app.adapters import Adapters
+from llama_index.tuning.app.search import Adapters
 from llama_index.tuning.app.see import language_of
 from llama_index.tuning.errors import ArtifactError, DatasetError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of

@@ -1,5 +1,6 @@
 """Reports of every kind, and one whose every text is hostile."""
 
+from llama_index.tuning.app.report import AppReport, Moved, Rung
 from llama_index.tuning.evaluate.routing import Confusion, DeferralPoint
 from llama_index.tuning.judges import JudgeReport
 from llama_index.tuning.report import FinetuneReport, Gain, QueryGain
@@ -116,3 +117,35 @@ ALL = {
     "unmeasured": UNMEASURED,
     "hostile": HOSTILE,
 }
+
+
+def app_report(text):
+    """An app's report with this text wherever one may be the user's."""
+    shown = gain(0.64, 0.8, 0.12, 0.2)
+    values = {"ndcg@10": 0.64, "hit_rate@5": 0.7}
+    moved = [Moved(question=f"{n} {text}", document=text, before=7, now=1) for n in range(5)]
+    return AppReport(
+        served=text,
+        kind="questions",
+        changed=True,
+        shown=True,
+        reason=text,
+        gains={"ndcg@10": shown, "hit_rate@5": shown},
+        slices={text: {"ndcg@10": shown}},
+        ladder=[
+            Rung(name="the app before", values=values, gain=gain(0.64, 0.64, 0, 0), milliseconds=0),
+            Rung(name=text, values=values, gain=shown, milliseconds=2, taken=True, reason=text),
+        ],
+        worse=[Moved(question=text, document=text, before=1, now=None)],
+        better=moved,
+        model=text,
+        date=COMMON["date"],
+        counts={"nodes": 1340},
+        seconds={"embed": 12.0},
+        notes=[text],
+        fingerprint="ab12cd34ef567890",
+        versions={"torch": text},
+    )
+
+
+PAGES = ALL | {"app": app_report("word fusion, re-ranked"), "hostile app": app_report(EVIL)}

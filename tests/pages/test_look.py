@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import llama_index.tuning.pages as pages
-from llama_index.tuning.pages.report import _TINT, report_page
-from tests.pages.reports import ALL
+from llama_index.tuning.pages.report import _TINT
+from tests.pages.reports import PAGES
 
 CSS = (Path(pages.__file__).parent / "page.css").read_text()
 
@@ -59,6 +59,16 @@ def test_every_colour_is_of_the_palette():
     assert set(re.findall(r"var\(--(\w+)\)", CSS)) <= set(palettes()["light"])
 
 
+def test_wheel_and_sdist_hold_the_templates():
+    sdist = pytest.importorskip("hatchling.builders.sdist")
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    root = Path(__file__).parents[2]
+    wanted = {"page.html.j2", "parts.html.j2", "report.html.j2", "dataset.html.j2", "page.css"}
+    for builder in (wheel.WheelBuilder, sdist.SdistBuilder):
+        files = builder(str(root)).recurse_included_files()
+        assert wanted <= {Path(file.path).name for file in files}
+
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -88,10 +98,11 @@ f.onload = () => {{
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [360, 1440])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", PAGES)
 def test_nothing_overflows_in_a_browser(name, width, tmp_path):
-    page = report_page(ALL[name]).replace("<details>", "<details open>")
     file = tmp_path / "frame.html"
+    PAGES[name].save_html(file)
+    page = file.read_text(encoding="utf-8").replace("<details>", "<details open>")
     file.write_text(FRAME.format(width=width, page=html.escape(page)))
     shown = run_browser(tmp_path, "--dump-dom", f"--window-size={width},3000", file.as_uri())
     found = json.loads(html.unescape(re.search(r'<pre id="said">(.*?)</pre>', shown, re.S)[1]))

@@ -1,12 +1,24 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from llama_index.tuning.pages.report import report_page, sentence
 from llama_index.tuning.report import FinetuneReport, most_changed
-from tests.pages.reports import ADAPTER, ALL, EVIL, HOSTILE, JUDGE, ROUTER, UNMEASURED
+from tests.pages.reports import (
+    ADAPTER,
+    ALL,
+    EVIL,
+    HOSTILE,
+    JUDGE,
+    ROUTER,
+    UNMEASURED,
+    app_report,
+    gain,
+)
 
 EMPTY = {"meta", "br", "line", "circle", "polyline"}
 
@@ -58,6 +70,23 @@ def test_a_page_is_well_formed_and_needs_nothing_else(report, whole):
     assert ("html" in page.tags) == whole
 
 
+def test_an_app_has_its_ladder_and_the_questions_that_moved():
+    text = Page(app_report("word fusion")._repr_html_()).text
+    ladder = text[text.index("The ladder") : text.index("The choice itself")]
+    assert "the app before n=668 +0.000" in ladder
+    assert "word fusion (served) 0.640 0.700 2.0" in ladder
+    assert "1,340 nodes" in text
+    better, worse = text[text.index("Got better") :].split("Got worse")
+    assert better.count("rank 7 → 1") == 5
+    assert "rank 1 → beyond 10" in worse
+
+
+def test_an_apps_page_is_well_formed_and_hostile_texts_are_only_text():
+    page = Page(app_report(EVIL)._repr_html_())
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert "<script>alert(1)</script>" in page.text
+
+
 def test_hostile_texts_are_only_text():
     page = Page(report_page(HOSTILE))
     assert "<script>alert(1)</script>\"'><img src=x onerror=alert(2)></style></title>" in page.text
@@ -75,6 +104,8 @@ def test_the_first_sentence_says_what_is_used_and_on_what():
     assert "on 40 verdicts" in sentence(JUDGE)
     assert "although no gain is shown" in sentence(replace(JUDGE, accepted=True))
     assert "on 668 sentences" in sentence(replace(ADAPTER, measured_on="sentences"))
+    tiny = replace(ADAPTER, gains={"ndcg@10": gain(0.64, 0.6401, -0.01, 0.01)})
+    assert "stayed at 0.640 on" in sentence(tiny)
     assert sentence(UNMEASURED) == "The base is kept; nothing was measured."
 
 
@@ -139,6 +170,16 @@ def test_most_changed_keeps_the_ends_and_short_texts():
     for text in (found[0].query, *found[0].documents):
         assert len(text) <= 300
         text.encode("utf-8")
+
+
+def test_the_docs_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(block, {"engine": SimpleNamespace(finetune=lambda: ADAPTER)})
+    assert "ACCEPTED" in capsys.readouterr().out
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == report_page(ADAPTER)
+    assert FinetuneReport.from_json("report.json") == ADAPTER
 
 
 def test_an_engine_names_model_date_and_queries():

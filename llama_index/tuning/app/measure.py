@@ -17,7 +17,6 @@ import numpy as np
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
-from llama_index.tuning.app.adapters import LEAST, Adapters, LearntAdapter
 from llama_index.tuning.app.choose import (
     PRIMARY,
     Stack,
@@ -26,7 +25,7 @@ from llama_index.tuning.app.choose import (
     served_stack,
 )
 from llama_index.tuning.app.questions import Questions
-from llama_index.tuning.app.search import Found, Search
+from llama_index.tuning.app.search import LEAST, Adapters, Found, LearntAdapter, Search
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (

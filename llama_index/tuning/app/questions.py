@@ -15,8 +15,10 @@ from llama_index.tuning._arrays import Ints
 from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
+from llama_index.tuning.datasets.copies import copies_in, copies_notes, with_copies
 from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.questions import generate_qa_embedding_pairs
 from llama_index.tuning.generate.sentences import generate_sentence_queries
@@ -140,7 +142,7 @@ def gather(
     if questions is not None:
         parts.append(over_nodes(read_questions(questions, seen), seen, "questions", notes))
     if traffic is not None:
-        asked = _of_traffic(traffic)
+        asked = read_traffic(traffic)
         parts.append(over_nodes(asked, seen, "traffic", notes))
         notes.append(f"{len(asked)} questions are of the traffic")
     if writing is not None:
@@ -155,6 +157,7 @@ def gather(
     dataset = _together(parts, notes)
     if kind != "stand-ins":
         check_telling(dataset)
+        refuse_learnt(seen.embed_model, dataset.queries.values())
     fold = split(dataset, seed)
     return Questions(dataset, kind, fold, seen_documents(dataset, fold), notes)
 
@@ -231,7 +234,8 @@ def _bodies(seen: SeenApp) -> dict[str, str]:
     return {id_: text for id_, text in texts.items() if text.strip()}
 
 
-def _of_traffic(traffic: Any) -> RetrievalDataset:
+def read_traffic(traffic: Any) -> RetrievalDataset:
+    """What users asked and liked, of a recorder's log or of `Traffic`."""
     if isinstance(traffic, (str, PathLike)):
         traffic = Traffic.load(fspath(traffic))
     if not isinstance(traffic, Traffic):
@@ -255,7 +259,12 @@ def _together(parts: list[RetrievalDataset], notes: list[str]) -> RetrievalDatas
             f"{len(whole) - len(merged)} questions were there already, word for word; all their "
             "answers count"
         )
-    return merged
+    copies = copies_in(merged.corpus)
+    notes += copies_notes(copies)
+    if not copies:
+        return merged
+    relevant = {id_: with_copies(docs, copies) for id_, docs in merged.relevant_docs.items()}
+    return RetrievalDataset(merged.queries, merged.corpus, relevant)
 
 
 def check_telling(dataset: RetrievalDataset) -> None:

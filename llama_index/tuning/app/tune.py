@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,15 @@ from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import folder_path, number, of_type, whole_number
+from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning._running import own_work
-from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
 from llama_index.tuning.app.measure import Ladder, Measured, Tell
 from llama_index.tuning.app.model import TunedApp
 from llama_index.tuning.app.questions import GENERATE, Questions, Writing, gather
 from llama_index.tuning.app.report import AppReport, Rung, moved
-from llama_index.tuning.app.search import Search
+from llama_index.tuning.app.search import LEAST, Adapters, Search
 from llama_index.tuning.app.see import SeenApp, language_of, look_at
-from llama_index.tuning.artifacts import locked, remove_locked_folder
 from llama_index.tuning.asking.run import default_llm
 from llama_index.tuning.base import Clock
 from llama_index.tuning.embeddings.adapter.data import Pairs
@@ -339,6 +339,7 @@ def _report(
             "sentences of the documents stood in for questions and say little about them: "
             "twenty real questions with their answers would decide it"
         )
+    worse, better = moved(asked.dataset, before, served)
     return AppReport(
         served=str(outcome.stack),
         kind=asked.kind,
@@ -348,7 +349,10 @@ def _report(
         gains=gains,
         slices={name: {PRIMARY: gain} for name, gain in parts.items()},
         ladder=_ladder(measured, outcome, cost, seed),
-        worse=moved(asked.dataset, before, served)[0],
+        worse=worse,
+        better=better,
+        model=base_name(seen.embed_model),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         counts={
             "nodes": len(seen.nodes),
             "questions": len(asked),

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llama_index.tuning.cli import llms
+from llama_index.tuning.cli import models
 from llama_index.tuning.cli.common import (
+    API_BASE,
     JSON,
+    LLM_HELP,
     MODEL,
     SEED,
     WORKERS,
     console,
+    keep,
     print_json,
     print_scores,
 )
@@ -45,9 +48,9 @@ def tune(
     ),
     traffic: Path | None = typer.Option(None, help="Log of the recorder.", exists=True),
     llm: str | None = typer.Option(
-        None, help=f"{llms.HELP} It writes and checks questions, where none are given."
+        None, help=f"{LLM_HELP} It writes and checks questions if none are given."
     ),
-    api_base: str | None = typer.Option(None, help="URL of any OpenAI-compatible server."),
+    api_base: str | None = API_BASE,
     max_calls: int | None = typer.Option(None, help="Requests to the LLM; 400 by default."),
     max_latency_ms: float | None = typer.Option(None, help="What a query may cost more."),
     max_seconds: float | None = typer.Option(None, help="After which nothing more is learnt."),
@@ -61,6 +64,7 @@ def tune(
     from llama_index.tuning.artifacts import check_writable
 
     check_writable(out)
+    keep(f"what was finished is kept in {out}.run: the same command goes on from there")
     if llm is not None and questions is not None:
         raise ValueError("--llm writes questions: leave out --questions, or --llm")
     run = out.with_name(f"{out.name}.run")
@@ -69,7 +73,7 @@ def tune(
         index,
         questions if llm is None else "generate",
         traffic=traffic,
-        llm=None if llm is None else llms.language_model(llm, api_base),
+        llm=None if llm is None else models.language_model(llm, api_base),
         max_calls=max_calls,
         max_latency_ms=max_latency_ms,
         max_seconds=max_seconds,
@@ -201,3 +205,25 @@ def _index(folder: Path, model: str, cache: Path | None = None) -> VectorStoreIn
         for node, vector in zip(nodes, vectors, strict=True):
             node.embedding = vector.tolist()
     return VectorStoreIndex(nodes, embed_model=embed_model)
+
+
+RUN = typer.Argument(help="A report.json, or the folder of a component or an app.", exists=True)
+QUESTIONS = typer.Option(None, help="Of two apps: measure both on these questions.", exists=True)
+
+
+def compare(
+    one: Path = RUN,
+    other: Path = RUN,
+    questions: Path | None = QUESTIONS,
+    model: str = MODEL,
+    json: bool = JSON,
+) -> None:
+    """Two saved runs side by side; with --questions, two tuned apps on the same questions."""
+    if questions is not None:
+        compare_on(one, other, questions, model, json=json)
+        return
+    if json:
+        raise typer.BadParameter("--json needs --questions; the reports themselves are JSON")
+    from llama_index.tuning.pages.compare import compare_reports
+
+    print(compare_reports(one, other))

@@ -3,6 +3,7 @@ from .callbacks import (
     MistralAIFineTuningHandler as MistralAIFineTuningHandler,
     OpenAIFineTuningHandler as OpenAIFineTuningHandler,
 )
-from .log import mask_secrets as mask_secrets
+from .masking import mask_secrets as mask_secrets
+from .recorded import Only as Only, Record as Record
 from .recorder import FinetuningRecorder as FinetuningRecorder
-from .traffic import Only as Only, Record as Record, Traffic as Traffic
+from .traffic import Traffic as Traffic

@@ -15,8 +15,9 @@ from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.collect.records import call_record
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
-from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 _ENOUGH = 10
@@ -199,7 +200,7 @@ def _answer(payload: dict[str, Any]) -> ChatMessage | None:
 
 
 def _example(call: _Call) -> ChatExample:
-    from llama_index.tuning.collect.to_datasets import filled
+    from llama_index.tuning.collect.to_chats import filled
 
     messages = [message_record(message) for message in call.messages]
     if call.response is not None:

@@ -66,7 +66,7 @@ def _unpack(weights: Path, folder: Path, *, tools: bool) -> None:
     del config.quantization_config
     model = type(read)(config)
     model.load_state_dict(read.state_dict())
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call,unused-ignore]
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
         pad_token_id=config.pad_token_id,

@@ -32,7 +32,7 @@ from llama_index.tuning.report import (
 )
 
 MIN_PEOPLE = 20
-"""From so many verdicts of people on, people are the truth that is measured against."""
+"""With this many verdicts of people or more, people are the truth that is measured against."""
 MAJORITY = "most frequent verdict"
 TEACHERS = "the teacher's verdicts"
 ASKED = "people's verdicts where the teacher was asked"
@@ -169,7 +169,7 @@ def _data(
 
 
 def _measured_rows(data: JudgeData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to measure on, and the teacher's where people are the truth."""
+    """Rows to measure on, and the teacher's if people are the truth."""
     people = np.flatnonzero(data.people)
     if MIN_PEOPLE <= len(people) < len(data.people):
         return people, np.flatnonzero(~data.people)
@@ -194,7 +194,7 @@ def _compare(
 
 
 def _changed(data: JudgeData, rows: Ints, base: Predictions, judge: Predictions) -> list[QueryGain]:
-    """Items that only one of the two judges right, with the answer and both verdicts."""
+    """Items that only one of the two judges right, with what was answered."""
     truth = data.labels[rows]
     before, now = (said.verdicts[rows] for said in (base, judge))
 
@@ -261,7 +261,7 @@ class JudgeReport(FinetuneReport):
         summary: the judge's agreement; `auroc`, `calibration_error`, `flip_rate` (share of pairs
             whose verdict depends on their order), `teacher_agreement` (of the teacher with
             people, on the items that it was asked about; no verdict is a wrong one),
-            `people_agreement` (of people with one another), where there are any. Where verdicts
+            `people_agreement` (of people with one another), if there are any. If verdicts
             are scores, `pearson` and `spearman` of the judge's probability with them, and of the
             teacher's scores with people's (`teacher_pearson`, …).
         intervals: lower and upper end of those figures, at the level of the gains, queries drawn

@@ -7,11 +7,12 @@ template lies beside the code that fills it; its name starts at the package's ro
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.pages.figures import plain, scale_of, signed, value
+from llama_index.tuning.pages.figures import scale_of, signed, value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,7 +50,6 @@ def _environment() -> Environment:
     found.filters.update(
         value=value,
         signed=signed,
-        plain=plain,
         metric=metric_name,
         words=words,
         duration=duration,
@@ -115,3 +115,12 @@ def duration(seconds: float) -> str:
         return f"{left} s"
     hours, rest = divmod(minutes, 60)
     return f"{hours} h {rest} min" if hours else f"{minutes} min {left} s"
+
+
+def readable_date(text: str) -> str:
+    """`29 November 2026, 09:25 UTC`; what is no date, as it is."""
+    try:
+        when = datetime.fromisoformat(text).astimezone(timezone.utc)
+    except ValueError:
+        return text
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"

@@ -30,7 +30,7 @@ def compare_reports(one: PathLike, other: PathLike) -> str:
         >>> print(compare_reports("tuned_adapter", "other_adapter"))  # doctest: +SKIP
     """
     reports = read_report(one), read_report(other)
-    rows = [("", str(one), str(other))]
+    rows: list[tuple[str, ...]] = [("", str(one), str(other))]
     for name, text in (
         ("what", lambda report: report.title),
         ("model", lambda report: report.model),
@@ -99,8 +99,8 @@ def _gain(gain: Gain | None) -> str:
     return f"{value(gain.base)} → {value(gain.tuned)}  {signed(gain.mean)} ({span})"
 
 
-def _aligned(rows: list[tuple[Any, ...]]) -> list[str]:
-    widths = [max(len(str(row[column])) for row in rows) for column in (0, 1)]
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [
         f"{name:{widths[0]}}  {first:{widths[1]}}  {second}".rstrip()
         for name, first, second in rows

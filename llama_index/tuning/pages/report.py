@@ -7,11 +7,18 @@ names: `matrix`, `confusions`, `summary`, `shortcuts`, `deferral`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.pages import duration, meaning, metric_name, printable, render, words
+from llama_index.tuning.pages import (
+    duration,
+    meaning,
+    metric_name,
+    printable,
+    readable_date,
+    render,
+    words,
+)
 from llama_index.tuning.pages.figures import Scale, curve_points, plain, signed, value
 
 if TYPE_CHECKING:
@@ -49,8 +56,11 @@ def report_page(report: FinetuneReport, *, whole: bool = True) -> str:
         options=[*_flat(report.options), ("seed", str(report.seed))],
         seconds=[(words(step), duration(spent)) for step, spent in report.seconds.items()],
         versions=list(report.versions.items()),
-        history=report.history[-_MOST_EPOCHS:],
-        history_columns=list(dict.fromkeys(name for entry in report.history for name in entry)),
+        history=[
+            {name: _text(entry) for name, entry in row.items()}
+            for row in report.history[-_MOST_EPOCHS:]
+        ],
+        history_columns=list(dict.fromkeys(name for row in report.history for name in row)),
         **_of_some_reports(report),
     )
 
@@ -61,19 +71,18 @@ def sentence(report: FinetuneReport) -> str:
     gain = report.gains.get(report.primary)
     if gain is None:
         return f"{used}; nothing was measured."
-    how = "rose from" if gain.mean > 0 else "fell from" if gain.mean < 0 else "stayed at"
-    to = "" if gain.mean == 0 else f" to {value(gain.tuned)}"
+    before, now = value(gain.base), value(gain.tuned)
+    turn = "rose" if gain.mean > 0 else "fell"
+    change = f"stayed at {now}" if now == before else f"{turn} from {before} to {now}"
     why = {
         (True, False): " although no gain is shown",
         (False, False): ", no gain is shown",
-        (False, True): " although this gain is shown",
     }.get((report.accepted, gain.low > 0), "")
     asked = _isolated(report.measured_on or report.unit)
     metric = _isolated(metric_name(report.primary))
     return (
-        f"{used}{why}: {metric} {how} {value(gain.base)}"
-        f"{to} on {gain.n:,} {asked} ({signed(gain.mean)}; {gain.confidence:.0%} interval "
-        f"{signed(gain.low)} to {signed(gain.high)})."
+        f"{used}{why}: {metric} {change} on {gain.n:,} {asked} ({signed(gain.mean)}; "
+        f"{gain.confidence:.0%} interval {signed(gain.low)} to {signed(gain.high)})."
     )
 
 
@@ -92,7 +101,7 @@ def _facts(report: FinetuneReport) -> list[tuple[str, str]]:
         ("Compared with", report.base),
         ("Data", _counts(report.data)),
         ("Measured on", measured),
-        ("When", ", ".join(filter(None, (_date(report.date), took)))),
+        ("When", ", ".join(filter(None, (readable_date(report.date), took)))),
     ]
 
 
@@ -100,21 +109,18 @@ def _counts(data: dict[str, Any]) -> str:
     """The first counts of what was learnt from, and the fingerprint that names it."""
     parts = []
     for name, entry in data.items():
-        if isinstance(entry, int) and not isinstance(entry, bool):
+        if _is_count(entry):
             parts.append(f"{entry:,} {words(name)}")
-        elif isinstance(entry, dict) and "queries" in entry:
-            documents = f", {entry['documents']:,} documents" if "documents" in entry else ""
-            parts.append(f"{words(name)}: {entry['queries']:,} queries{documents}")
+        elif isinstance(entry, dict) and _is_count(entry.get("queries")):
+            counted = ("queries", "documents")
+            inside = [f"{entry[n]:,} {n}" for n in counted if _is_count(entry.get(n))]
+            parts.append(f"{words(name)}: {', '.join(inside)}")
     mark = str(data.get("fingerprint", ""))
     return "; ".join([*parts[:3], *([f"fingerprint {mark[:12]}"] if mark else [])])
 
 
-def _date(text: str) -> str:
-    try:
-        when = datetime.fromisoformat(text).astimezone(timezone.utc)
-    except ValueError:
-        return text
-    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+def _is_count(entry: Any) -> bool:
+    return isinstance(entry, int) and not isinstance(entry, bool)
 
 
 def _plotted(report: FinetuneReport) -> dict[str, Any]:

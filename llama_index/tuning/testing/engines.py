@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning.artifacts import locked
+from llama_index.tuning._files import locked
 from llama_index.tuning.base import FinetuneEngine
 from llama_index.tuning.errors import ArtifactError, NotFinetunedError, TuningError
 from llama_index.tuning.report import FinetuneReport

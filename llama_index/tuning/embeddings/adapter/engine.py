@@ -20,10 +20,12 @@ from llama_index.tuning._checks import (
     folder_path,
     of_type,
     output_path,
+    path_or_none,
     whole_number,
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
@@ -140,7 +142,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         self.val_dataset = val_dataset
         self.unlabelled = unlabelled
         self.vectors = vectors
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.accept = accept
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress or verbose
@@ -174,6 +176,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        refuse_learnt(self.embed_model, self._data.measured.queries.values())
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:
@@ -212,7 +215,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         with clock.step("measure"):
             report = tuning.report(self._data)
             report = replace(report, model=base_name(self.embed_model))
-        self._adapter = self._served(tuning.adapter(), problem.dim)
+        served = self._served(tuning.adapter(), problem.dim)
+        self._adapter = replace(served, learned=tuning.learned(self._data))
         return report
 
     def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:

@@ -13,9 +13,16 @@ import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import OVERRIDE, BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import documents_of
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
@@ -122,7 +129,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         self.val_dataset = val_dataset
         self.options = check_options(options, DriftOptions)
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.accept = accept
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
@@ -139,6 +146,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         given = self.val_dataset
         self._questions = None if given is None else RetrievalDataset.coerce(given)
+        for model in (self.new_model, self.old_model):
+            refuse_learnt(model, self._questions.queries.values() if self._questions else ())
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         seed = self.options.seed

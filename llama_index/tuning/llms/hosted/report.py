@@ -41,10 +41,10 @@ def hosted_report(
 
     Args:
         options: how it was tuned.
-        server: where.
+        server: its address.
         job: as the server tells it.
-        before: scores of the base, by name; empty where nothing is measured.
-        after: those of the tuned LLM, of the same items; empty where it cannot answer yet.
+        before: scores of the base, by name; empty if nothing is measured.
+        after: those of the tuned LLM, of the same items; empty if it cannot answer yet.
         peers: scores of others that it is compared with.
         accept: the gate's rule.
         deployment: Azure's name for the tuned model.

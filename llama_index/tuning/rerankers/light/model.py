@@ -26,6 +26,7 @@ from llama_index.tuning.rerankers.serving import (
 )
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
 from llama_index.tuning.text.words import Analyzer
+from llama_index.tuning.vectors.learned import Learned
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,11 @@ class LightReranker(CalibratedReranker):
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
         return dict(self.ranker.details)
+
+    @property
+    def learned(self) -> Learned | None:
+        """The questions that it has learnt, if it knows them."""
+        return Learned.of_details("the light re-ranker", self.ranker.details)
 
     def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
         """The same re-ranker with the words of this corpus counted; it needs no labels."""

@@ -160,6 +160,7 @@ class TunedRetriever(BaseRetriever):
                 f"index must be an index of LlamaIndex, got {type(index).__name__}; a retriever "
                 "goes to the constructor, with nodes= or docstore="
             )
+        similarity_top_k = whole_number("similarity_top_k", similarity_top_k, 1)
         again = partial(index.as_retriever, similarity_top_k=similarity_top_k)
         ids = index_node_ids(index)
         if not ids and not index.docstore.docs:

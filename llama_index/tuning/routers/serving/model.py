@@ -151,7 +151,7 @@ class RouterModel:
         several: a further choice is selected from this probability on.
         by_description: how a choice known by its description alone gets its row.
         by_examples: the same, with a few examples.
-        lexicon: the known words; `None` where words are not used.
+        lexicon: the known words; `None` if words are not used.
         words: their weights, shape `(terms, choices)`.
         base_model: name of the embedding model.
         scores: what `recalibrate` compares an app's queries with.

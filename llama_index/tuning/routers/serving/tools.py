@@ -9,7 +9,7 @@ from llama_index.core.objects import ObjectRetriever, SimpleObjectNodeMapping
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 from llama_index.core.tools.types import BaseTool, ToolMetadata
 
-from llama_index.tuning.datasets.routing_sources import called
+from llama_index.tuning.datasets.formats.routing import called
 from llama_index.tuning.routers.serving.answers import Prediction
 from llama_index.tuning.routers.serving.selector import TunedSelector
 

@@ -204,16 +204,6 @@ def check_libraries(options: HuggingFaceOptions) -> None:
         )
 
 
-def check_trainer_callbacks(callbacks: Sequence[Any]) -> None:
-    """Each is a callback: the trainer would fail on another only once the base was measured."""
-    from transformers import TrainerCallback
-
-    for callback in callbacks:
-        made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
-        if not (made or isinstance(callback, TrainerCallback)):
-            raise TypeError(f"callbacks must be TrainerCallbacks of transformers, got {callback!r}")
-
-
 def _measured(
     dataset: ChatDataset | None,
     template: ChatTemplate,

@@ -34,8 +34,8 @@ from llama_index.tuning import (
     RoutingDataset,
     TunedRetriever,
 )
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
-from llama_index.tuning.datasets.routing import RoutingExample
+from llama_index.tuning.datasets.records import RelevanceList, RoutingExample
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers import LightRerankerOptions
 from llama_index.tuning.routers import RouterOptions

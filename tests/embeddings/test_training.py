@@ -13,8 +13,8 @@ from llama_index.tuning.embeddings.adapter.fit import (
     make_adapter,
     map_vectors,
     train_adapter,
-    whitening,
 )
+from llama_index.tuning.embeddings.adapter.linear import whitened_form, whitening
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
 DIM = 12
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_al
 
 def test_early_stopping_restores_the_weights_of_the_best_pass(planted):
     pairs, documents = planted
-    options = AdapterOptions(learning_rate=0.5, max_epochs=8, patience=2)
+    options = AdapterOptions(learning_rate=0.5, max_epochs=8, patience=2, batch_size=8)
     held_out = pairs.take(np.arange(10))
     adapter = make_adapter(DIM, options)
     seen: list[Epoch] = []
@@ -111,15 +111,15 @@ def test_early_stopping_restores_the_weights_of_the_best_pass(planted):
     assert now == pytest.approx(max(done.scores), abs=1e-5)
 
 
-def test_the_state_handed_to_on_epoch_is_a_copy_that_later_passes_leave_alone(planted):
+def test_the_adapter_handed_to_on_epoch_is_a_copy_that_later_passes_leave_alone(planted):
     pairs, documents = planted
     states = []
     train_adapter(
         make_adapter(DIM, AdapterOptions()),
         pairs,
         documents,
-        AdapterOptions(max_epochs=3),
-        on_epoch=lambda epoch: states.append(epoch.best["linear.weight"]),
+        AdapterOptions(max_epochs=3, batch_size=8),
+        on_epoch=lambda epoch: states.append(epoch.best().linear.weight),
     )
     assert len(states) == 4
     assert not any(torch.equal(states[0], later) for later in states[1:])
@@ -153,6 +153,17 @@ def test_unlabelled_pairs_teach_what_the_labelled_ones_do_not_hold(planted):
     assert hits(helped, rest, documents) > hits(alone, rest, documents) + 0.3
 
 
+@pytest.mark.parametrize(("count", "passes"), [(60, 40), (8, 40)])
+def test_the_budget_is_steps_whatever_the_number_of_queries(planted, count, passes):
+    pairs, documents = planted
+    options = AdapterOptions(max_steps=40)
+    few = pairs.take(np.arange(count))
+    done = train_adapter(make_adapter(DIM, options), few, documents, options)
+    assert done.epochs == passes  # of one step each
+    options = AdapterOptions(max_steps=40, batch_size=count // 2)
+    assert train_adapter(make_adapter(DIM, options), few, documents, options).epochs == passes // 2
+
+
 def test_sampled_negatives_still_learn(planted):
     pairs, documents = planted
     options = AdapterOptions(**FAST, documents_per_step=20, batch_size=16)
@@ -181,8 +192,22 @@ def test_whitening_dampens_the_direction_in_which_pairs_disagree():
     start = whitening(pairs, documents, AdapterOptions(start_strength=0.45))
     assert abs(start.directions[0, 0]) > 0.9
     assert start.gains[0] < 0.7 * start.gains[1]
-    matrix = start.matrix()
+    matrix = whitened_form(start).matrix()
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+
+
+def test_whitening_of_few_pairs_in_many_dimensions_is_that_of_the_whole_covariance():
+    rng = np.random.default_rng(0)
+    documents = unit(rng.normal(size=(30, 40)))
+    pairs = Pairs(unit(documents + rng.normal(size=(30, 40))), [np.array([r]) for r in range(30)])
+    options = AdapterOptions()
+    apart = pairs.vectors - documents
+    moment = apart.T @ apart
+    part = options.start_strength * 30 / (30 + options.prior_pairs * 40)
+    shrunk = part * moment * 40 / np.trace(moment) + (1 - part) * np.eye(40)
+    wanted = pairs.vectors @ np.linalg.inv(shrunk)
+    found = whitened_form(whitening(pairs, documents, options))(pairs.vectors)
+    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1).mean(), atol=1e-4)
 
 
 def test_few_pairs_move_the_start_little(planted):
@@ -222,6 +247,8 @@ def test_a_module_that_was_trained_before_keeps_its_weights_at_the_start(planted
         ({"adapter": "cubic"}, "unknown adapter 'cubic'; choose one of: linear, low_rank"),
         ({"side": "left"}, "unknown side 'left'; choose one of: query, both"),
         ({"start": "warm"}, "unknown start 'warm'"),
+        ({"solver": "magic"}, "unknown solver 'magic'; choose one of: convex, gradient"),
+        ({"max_steps": 0}, "max_steps must be a whole number >= 1, got 0"),
         ({"rank": 0}, "rank must be a whole number >= 1, got 0"),
         ({"folds": 1}, "folds must be a whole number >= 2, got 1"),
         ({"batch_size": 2.5}, "batch_size must be a whole number >= 1, got 2.5"),

@@ -12,7 +12,7 @@ from llama_index.tuning import (
     RetrievalDataset,
     TunedRetriever,
 )
-from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.evaluate import evaluate_retriever
 from llama_index.tuning.registry import get_engine

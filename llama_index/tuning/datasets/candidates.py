@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._running import own_work, progress, run_async
 from llama_index.tuning.datasets.tuned_parts import unseen
 
@@ -48,8 +49,7 @@ def find_nodes(
 
     What was tuned on some of the queries answers them as if it had not learnt them; see `unseen`.
     """
-    if num_workers < 1:
-        raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    num_workers = whole_number("num_workers", num_workers, 1)
     check_retriever(retriever)
     # A retriever that re-ranks shows what it re-ranks through `candidates`.
     find = getattr(retriever, "candidates", retriever.retrieve)

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.datasets.checks import check_node_ids
 from llama_index.tuning.datasets.copies import copies_in, copies_notes, credited, first_copies
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
+from llama_index.tuning.report import QueryGain, most_changed
 from llama_index.tuning.vectors.search import top_k
 
 if TYPE_CHECKING:
@@ -57,6 +59,18 @@ class RetrievalScores:
     def only(self, metrics: Sequence[str]) -> RetrievalScores:
         """Some of the metrics, in this order."""
         return RetrievalScores(self.query_ids, {name: self.values[name] for name in metrics})
+
+    def changed(
+        self, tuned: RetrievalScores, metric: str, dataset: RetrievalDataset
+    ) -> list[QueryGain]:
+        """The queries that changed most from these scores to the tuned ones, for a report."""
+
+        def described(row: int) -> tuple[str, str, list[str]]:
+            id_ = self.query_ids[row]
+            documents = [dataset.corpus[doc] for doc in dataset.relevant_docs[id_][:2]]
+            return id_, dataset.queries[id_], documents
+
+        return most_changed(self.values[metric], tuned.values[metric], described)
 
     def __str__(self) -> str:
         means = "  ".join(f"{name} {value:.4f}" for name, value in self.mean().items())
@@ -162,8 +176,8 @@ def score_grades(
 
 def check_ks(ks: Sequence[int]) -> None:
     """Cut-offs must be whole numbers from 1 on."""
-    if isinstance(ks, int):
-        raise TypeError(f"ks must be a list of cut-offs, such as [{ks}], got {ks!r}")
+    if isinstance(ks, (str, bytes)) or not isinstance(ks, Sequence):
+        raise TypeError(f"ks must be a list of cut-offs, such as [1, 5], got {ks!r:.100}")
     if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
         raise ValueError(f"ks must be whole numbers >= 1, got {list(ks)!r}")
 
@@ -259,8 +273,7 @@ async def aevaluate_retriever(
     """`evaluate_retriever` with at most `num_workers` queries under way at once."""
     check_ks(ks)
     check_retriever(retriever)
-    if num_workers < 1:
-        raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    num_workers = whole_number("num_workers", num_workers, 1)
     dataset = RetrievalDataset.coerce(dataset)
     warn_of_learnt(retriever, dataset.queries.values())
     key = node_key or _node_id

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import check_counts, items_of
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import CallOptions, OnFailure, RunOptions
 from llama_index.tuning.asking.parsing import parse_pairs
 from llama_index.tuning.asking.results import GeneratedDataset, Outcomes, query_id
 from llama_index.tuning.asking.run import default_llm, run_items, turn
@@ -180,7 +182,8 @@ def styles_of(question_styles: Sequence[str] | Mapping[str, str] | None) -> dict
         return {}
     if isinstance(question_styles, Mapping):
         return dict(question_styles)
-    names = [question_styles] if isinstance(question_styles, str) else list(question_styles)
+    names = [question_styles] if isinstance(question_styles, str) else question_styles
+    names = list(items_of("question_styles", names, "styles"))
     for name in names:
         if name not in QUESTION_STYLES:
             raise ValueError(
@@ -211,6 +214,7 @@ def generate_qa_embedding_pairs(
     question_styles: Sequence[str] | Mapping[str, str] | None = None,
     embed_model: BaseEmbedding | None = None,
     near_duplicate: float = 0.95,
+    max_calls: int | None = None,
     options: CallOptions | None = None,
     show_progress: bool = False,
 ) -> GeneratedDataset:
@@ -229,7 +233,7 @@ def generate_qa_embedding_pairs(
         retry_limit: how often a call may fail; waiting for a rate limit does not count.
         on_failure: `"continue"` keeps a failed node in `failures`; `"fail"` raises.
         save_every: finished calls between two flushes of the run file to the disk itself. Each
-            is written at once; this only matters where the machine loses power.
+            is written at once; this only matters if the machine loses power.
         output_path: where the dataset is written as JSON; no file by default.
         verbose: log each failure as a warning.
         num_workers: concurrent calls.
@@ -240,6 +244,7 @@ def generate_qa_embedding_pairs(
         embed_model: drops near-duplicates: questions whose cosine to an earlier one reaches
             `near_duplicate`. The same question of two passages is one query relevant to both.
         near_duplicate: that cosine.
+        max_calls: requests that may be sent in this call, tries included.
         options: see `CallOptions`.
         show_progress: show a bar.
 
@@ -254,7 +259,17 @@ def generate_qa_embedding_pairs(
         >>> list(dataset.relevant_docs.values())
         [['refunds']]
     """
-    check_counts(num_questions_per_chunk=num_questions_per_chunk, save_every=save_every)
+    check_counts(num_questions_per_chunk=num_questions_per_chunk)
+    run = RunOptions(
+        **vars(options or CallOptions()),
+        num_workers=num_workers,
+        retry_limit=retry_limit,
+        max_calls=max_calls,
+        on_failure=on_failure,
+        save_every=save_every,
+        verbose=verbose,
+        show_progress=show_progress,
+    )
     nodes = nodes_with_text(nodes)
     check_threshold("near_duplicate", near_duplicate)
     check_template(
@@ -281,13 +296,7 @@ def generate_qa_embedding_pairs(
         header=writer.header(),
         output_path=output_path,
         description="Generating questions",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        options=options,
-        save_every=save_every,
-        on_failure=on_failure,
-        verbose=verbose,
-        show_progress=show_progress,
+        run=run,
     )
     dataset = _assemble(corpus, outcomes)
     for docs in dataset.relevant_docs.values():

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.gate import decide
-from llama_index.tuning.report import Gains
+from llama_index.tuning.report import Gains, QueryGain, most_changed
 from llama_index.tuning.rerankers.data import FeatureMaker, has_distances, word_index
 from llama_index.tuning.rerankers.light.features import (
     LinearRanker,
@@ -172,6 +173,7 @@ class Comparison:
         gains: over it, at the deployed depth.
         slices: against each line, and over the base at other depths.
         notes: for the report.
+        queries: those that changed most over the base.
         retriever: the primary metric of the retriever's own order.
     """
 
@@ -179,6 +181,7 @@ class Comparison:
     gains: Gains
     slices: dict[str, Gains]
     notes: list[str] = field(default_factory=list)
+    queries: list[QueryGain] = field(default_factory=list)
     retriever: float = 0.0
 
     @property
@@ -235,6 +238,7 @@ def compare(
         gains(theirs[kept], ours, options.seed),
         slices,
         notes_on(dataset, lists, deployed),
+        _changed(theirs[kept], ours, dataset),
         _mean(alone),
     )
 
@@ -250,6 +254,19 @@ def gains(base: RetrievalScores, tuned: RetrievalScores, seed: int) -> Gains:
         name: paired_gain(base.values[name], tuned.values[name], confidence=confidence, seed=seed)
         for name in SHOWN
     }
+
+
+def _changed(
+    base: RetrievalScores, tuned: RetrievalScores, dataset: RelevanceDataset
+) -> list[QueryGain]:
+    """The queries that changed most, with the relevant candidates' texts."""
+
+    def described(row: int) -> tuple[str, str, list[str]]:
+        item = dataset.lists[int(base.query_ids[row])]
+        best = sorted(item.candidates, key=lambda c: -c.score)[:2]
+        return item.query_id, item.query, [c.text for c in best if c.score > 0]
+
+    return most_changed(base.values[PRIMARY], tuned.values[PRIMARY], described)
 
 
 def _mean(scores: RetrievalScores) -> float:

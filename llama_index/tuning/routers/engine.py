@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 from llama_index.core.base.base_selector import BaseSelector
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import BaseSelectorFinetuneEngine, Clock, FinetuneEngine
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
+from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.datasets.tuned_parts import base_notes, refuse_learnt
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
@@ -96,7 +103,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
         self.max_deferred = whole_number("max_deferred", max_deferred, 1)
         self.accept = accept
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
         self._before: Run | None = None

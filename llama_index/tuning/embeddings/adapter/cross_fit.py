@@ -1,12 +1,14 @@
 """Cross-fitting: honest scores for every query, and the final weights, from one set of queries.
 
-Each fold's adapter is trained without the fold. When to stop is decided on an inner split of the
-training part, after which training is repeated on all of that part; the fold itself is only
-ever mapped, never looked at. (Nested cross-validation: Varma and Simon 2006.)
+Each fold's adapter is trained without the fold, which is only ever mapped, never looked at. (Nested
+cross-validation: Varma and Simon 2006.) Of the convex solutions the other folds' scores choose one
+for each fold. If training is by gradient, when to stop is decided on an inner split of the
+training part, after which training is repeated on all of that part.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,11 +20,25 @@ from numpy.typing import NDArray
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import Epoch, State, map_vectors, train_adapter
+from llama_index.tuning.embeddings.adapter.linear import (
+    CHOICES,
+    STRENGTHS,
+    Departure,
+    LinearProblem,
+    choose,
+    softmax_scale,
+    whitened_form,
+    whitening,
+)
+from llama_index.tuning.embeddings.adapter.maps import LinearForm
+from llama_index.tuning.embeddings.adapter.modules import linear_form, linear_module
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
 MakeAdapter = Callable[[], BaseAdapter]
 OnEpoch = Callable[[Epoch], None]
+CONVEX = 10_000_000
+"""Cosines of questions and documents up to which a linear map is solved; above, gradient steps."""
 MIN_INNER = 10
 """With fewer queries in the inner split, its score says nothing."""
 
@@ -34,7 +50,7 @@ class Fitted:
     Attributes:
         adapter: in evaluation mode, on the CPU.
         epochs: passes it was trained for.
-        scores: log-likelihood of the inner split after each pass, the start first.
+        scores: log-likelihood of the inner split at each look, the start first.
     """
 
     adapter: BaseAdapter
@@ -47,12 +63,13 @@ class CrossFit:
     """The final adapter and what is needed to measure it honestly.
 
     Attributes:
-        adapter: linear maps: mean of the folds' weights; others: trained on all queries.
+        adapter: trained on all queries, as the folds' scores chose.
         epochs: passes of each fold.
         fold: fold of each query, shape `(n,)`.
         adapters: each fold's adapter, trained without the fold.
         queries: each query mapped by its fold's adapter, shape `(n, dim)`, not normalised.
         seen: whether a relevant document of the query had queries outside its fold, `(n,)`.
+        chosen: what was chosen on the queries, by name.
     """
 
     adapter: BaseAdapter
@@ -61,6 +78,7 @@ class CrossFit:
     adapters: list[BaseAdapter]
     queries: Float32
     seen: NDArray[np.bool_]
+    chosen: dict[str, float]
 
 
 def cross_fit(
@@ -75,9 +93,9 @@ def cross_fit(
     finished: Mapping[int, tuple[State, int]] | None = None,
     device: str = "cpu",
     on_epoch: Callable[[int, Epoch], None] | None = None,
-    on_fold: Callable[[int, Fitted], None] | None = None,
+    on_fold: Callable[[int, State, int], None] | None = None,
 ) -> CrossFit:
-    """Train one adapter for each fold and combine them.
+    """Train one adapter for each fold, and one on all queries.
 
     Args:
         make: a new adapter at its starting weights.
@@ -87,50 +105,57 @@ def cross_fit(
         groups: queries with equal keys stay in one fold; each query by itself by default.
         unlabelled: sentences with their documents; they teach in every fold.
         mined: nearest documents of each query, `(n, k)`, where the caller has them.
-        finished: fold → weights and epochs of an earlier, interrupted run with equal arguments.
+        finished: fold → state and epochs of an earlier, interrupted run with equal arguments.
         device: of torch.
         on_epoch: called with the fold and its state after each pass.
-        on_fold: called with each finished fold; what it saves is what `finished` takes.
+        on_fold: called with each finished fold, its state and its epochs: what `finished` takes.
     """
     keys = list(range(len(pairs))) if groups is None else list(groups)
     fold = assign_folds(keys, options.folds, options.seed)
     seen = seen_documents(pairs, fold)
+    first = make()
+    convex = is_convex(first, pairs, documents, options)
+    if convex:
+        limit = min(options.max_documents, options.documents_per_step)
+        options = replace(options, max_documents=limit)
     pairs, documents, unlabelled = working_set(pairs, documents, options, unlabelled, mined)
+    options = softmax_scale(options, pairs, documents)
+    keep = on_fold or (lambda number, state, epochs: None)
+    watch = on_epoch or (lambda number, epoch: None)
+    done = dict(finished or {})
+    if convex:
+        folds = _LinearFolds(first, pairs, documents, options, unlabelled, fold, seen)
+        return folds.fit(done, watch, keep)
     fits: list[Fitted] = []
     for number in range(int(fold.max()) + 1):
-        rows = np.flatnonzero(fold != number)
-        if finished and number in finished:
-            fits.append(_restored(make(), *finished[number]))
+        if number in done:
+            fits.append(_restored(make(), *done[number]))
             continue
+        rows = np.flatnonzero(fold != number)
         fits.append(
-            fit(
+            _fit_by_gradient(
                 make,
                 pairs.take(rows),
                 documents,
                 replace(options, seed=options.seed + number),
-                groups=[keys[row] for row in rows],
-                unlabelled=unlabelled,
-                device=device,
-                on_epoch=_for_fold(on_epoch, number),
+                [keys[row] for row in rows],
+                unlabelled,
+                device,
+                functools.partial(watch, number),
             )
         )
-        if on_fold is not None:
-            on_fold(number, fits[-1])
+        keep(number, fits[-1].adapter.state_dict(), fits[-1].epochs)
     queries = np.empty_like(pairs.vectors)
-    for number, done in enumerate(fits):
+    for number, fitted in enumerate(fits):
         rows = np.flatnonzero(fold == number)
-        queries[rows] = map_vectors(done.adapter, pairs.vectors[rows])
-    adapters = [done.adapter for done in fits]
-    epochs = [done.epochs for done in fits]
-    final = make()
-    if isinstance(final, LinearLayer):
-        average(final, adapters)
-    else:
-        passes = int(np.median(epochs))
-        train_adapter(
-            final, pairs, documents, options, unlabelled=unlabelled, epochs=passes, device=device
-        )
-    return CrossFit(final.eval(), epochs, fold, adapters, queries, seen)
+        queries[rows] = map_vectors(fitted.adapter, pairs.vectors[rows])
+    epochs = [fitted.epochs for fitted in fits]
+    passes = int(np.median(epochs))
+    train_adapter(
+        first, pairs, documents, options, unlabelled=unlabelled, epochs=passes, device=device
+    )
+    adapters = [fitted.adapter for fitted in fits]
+    return CrossFit(first.eval(), epochs, fold, adapters, queries, seen, {"epochs": passes})
 
 
 def fit(
@@ -144,15 +169,151 @@ def fit(
     device: str = "cpu",
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:
-    """Choose the number of passes on an inner split, then train on all `pairs`.
+    """Train on all `pairs`, as held-out parts of them choose.
 
     For use by itself where a validation set measures the result. `documents` lie in memory
     (see `working_set`); the other arguments are those of `cross_fit`.
     """
     keys = list(range(len(pairs))) if groups is None else list(groups)
+    options = softmax_scale(options, pairs, documents)
+    watch = on_epoch or (lambda epoch: None)
+    if not is_convex(make(), pairs, documents, options):
+        return _fit_by_gradient(make, pairs, documents, options, keys, unlabelled, device, watch)
+    found = cross_fit(
+        make,
+        pairs,
+        documents,
+        options,
+        groups=keys,
+        unlabelled=unlabelled,
+        on_epoch=lambda number, epoch: watch(epoch),
+    )
+    return Fitted(found.adapter, int(np.median(found.epochs)))
+
+
+def is_convex(
+    module: BaseAdapter, pairs: Pairs, documents: Float32, options: AdapterOptions
+) -> bool:
+    """Whether the module is a linear map that `linear.py` solves: not too many cosines for it."""
+    if type(module) is not LinearLayer or options.solver != "convex":
+        return False
+    among = min(len(documents), options.max_documents, options.documents_per_step)
+    return len(pairs) * max(among, len(np.unique(pairs.flat()[1]))) <= CONVEX
+
+
+class _LinearFolds:
+    """The convex solutions of all folds, and the choice among them."""
+
+    def __init__(
+        self,
+        module: BaseAdapter,
+        pairs: Pairs,
+        documents: Float32,
+        options: AdapterOptions,
+        unlabelled: Pairs | None,
+        fold: Ints,
+        seen: NDArray[np.bool_],
+    ) -> None:
+        assert isinstance(module, LinearLayer)
+        self.fold, self.seen = fold, seen
+        self.pairs, self.documents, self.options = pairs, documents, options
+        self.given = linear_form(module)
+        self.bias = self.given.bias is not None
+        self.problem = LinearProblem(pairs, documents, options, unlabelled, bias=self.bias)
+
+    def fit(
+        self,
+        finished: Mapping[int, tuple[State, int]],
+        watch: Callable[[int, Epoch], None],
+        keep: Callable[[int, State, int], None],
+    ) -> CrossFit:
+        count = int(self.fold.max()) + 1
+        centres: list[LinearForm] = []
+        departures: list[Departure] = []
+        scores = np.zeros((len(CHOICES), len(self.fold)))
+        for number in range(count):
+            taught, held = (
+                np.flatnonzero(self.fold != number),
+                np.flatnonzero(self.fold == number),
+            )
+            centre = self._centre(taught)
+            if number in finished:
+                found = _departure(*finished[number])
+            else:
+                found = self.problem.solve(taught, centre)
+                keep(number, _state(found), found.steps)
+            scores[:, held] = self.problem.scores(held, centre, found)
+            best = CHOICES[int(scores[:, held].mean(1).argmax())]
+            made = functools.partial(self._module, centre, found.at(best))
+            score = float(scores[:, held].mean(1).max())
+            watch(number, Epoch(found.steps, found.steps, score, made))
+            centres.append(centre)
+            departures.append(found)
+        adapters, queries = [], np.empty_like(self.pairs.vectors)
+        for number in range(count):
+            held, others = np.flatnonzero(self.fold == number), self.fold != number
+            choice = choose(scores[:, others], self.seen[others])
+            form = self.problem.form(centres[number], departures[number].at(choice))
+            queries[held] = form(self.pairs.vectors[held])
+            adapters.append(linear_module(form, bias=self.bias))
+        choice = choose(scores, self.seen)
+        every = np.arange(len(self.pairs))
+        centre = self._centre(every)
+        start = np.mean([found.at(choice) for found in departures], axis=0)
+        found = self.problem.solve(every, centre, choice, start)
+        return CrossFit(
+            self._module(centre, found.at(choice)),
+            [found.steps for found in departures],
+            self.fold,
+            adapters,
+            queries,
+            self.seen,
+            {
+                "prior strength": STRENGTHS[choice.strength],
+                "share of the cautious map": choice.cautious,
+            },
+        )
+
+    def _centre(self, rows: Ints) -> LinearForm:
+        """The whitened start of these queries; what was given, if that is no identity."""
+        identity = self.given.up.size == 0 and not np.any(self.given.bias)
+        if not identity or self.options.start == "identity":
+            return self.given
+        taught = self.pairs.take(rows)
+        start = whitening(taught, self.documents, self.options, self.problem.sentences)
+        return replace(whitened_form(start), bias=self.given.bias)
+
+    def _module(self, centre: LinearForm, departure: Float32) -> BaseAdapter:
+        return linear_module(self.problem.form(centre, departure).compressed(), bias=self.bias)
+
+
+def _state(found: Departure) -> State:
+    """What is kept of a fold; where every document has questions, both maps are one."""
+    state = {"strong": torch.from_numpy(found.strong)}
+    if found.cautious is not found.strong:
+        state["cautious"] = torch.from_numpy(found.cautious)
+    return state
+
+
+def _departure(state: State, steps: int) -> Departure:
+    strong = state["strong"].numpy()
+    return Departure(steps, strong, state["cautious"].numpy() if "cautious" in state else strong)
+
+
+def _fit_by_gradient(
+    make: MakeAdapter,
+    pairs: Pairs,
+    documents: Float32,
+    options: AdapterOptions,
+    keys: Sequence[Hashable],
+    unlabelled: Pairs | None,
+    device: str,
+    watch: OnEpoch,
+) -> Fitted:
+    """Choose the number of passes on an inner split, then train on all `pairs`."""
     inner = inner_split(pairs, keys, options)
     scores: list[float] = []
-    passes = max(1, options.max_epochs // 4)
+    passes = None
     if inner.sum() >= MIN_INNER and inner.sum() < len(pairs):
         chosen = train_adapter(
             make(),
@@ -162,14 +323,16 @@ def fit(
             unlabelled=unlabelled,
             validation=pairs.take(np.flatnonzero(inner)),
             device=device,
-            on_epoch=on_epoch,
+            on_epoch=watch,
         )
         passes, scores = chosen.epochs, chosen.scores
+    else:
+        options = replace(options, max_steps=max(1, options.max_steps // 4))
     adapter = make()
-    train_adapter(
+    done = train_adapter(
         adapter, pairs, documents, options, unlabelled=unlabelled, epochs=passes, device=device
     )
-    return Fitted(adapter, passes, scores)
+    return Fitted(adapter, done.epochs, scores)
 
 
 def assign_folds(groups: Sequence[Hashable], folds: int, seed: int) -> Ints:
@@ -250,13 +413,6 @@ def working_set(
     return pairs.renumbered(chosen), kept, sentences
 
 
-def average(adapter: LinearLayer, adapters: Sequence[BaseAdapter]) -> None:
-    """Set a linear map to the mean of several: its scores are the mean of theirs."""
-    states = [one.state_dict() for one in adapters]
-    mean = {name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]}
-    adapter.load_state_dict(mean)
-
-
 def _components(owner: Ints, documents: Ints, by_query: Ints) -> Ints:
     """Number of each query's group: queries that share a document or a key are in one."""
     from scipy.sparse import coo_matrix
@@ -296,7 +452,3 @@ def _filled(chosen: Ints, more: Ints, limit: int) -> Ints:
 def _restored(adapter: BaseAdapter, state: State, epochs: int) -> Fitted:
     adapter.load_state_dict(state)
     return Fitted(adapter.eval(), epochs)
-
-
-def _for_fold(on_epoch: Callable[[int, Epoch], None] | None, number: int) -> OnEpoch | None:
-    return None if on_epoch is None else lambda epoch: on_epoch(number, epoch)

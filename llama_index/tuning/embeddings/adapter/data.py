@@ -71,6 +71,8 @@ class Pairs:
 
 
 MIN_QUERIES = 10
+PARTS = 25
+"""Clusters of the documents whose sentences alone are learnt from."""
 STAND_INS = "sentences of the documents, which stand in for questions"
 
 
@@ -251,7 +253,7 @@ def embed_problem(data: Data, vectors: Any, embedder: Embedder, dim: int | None)
         labelled=pairs[id(taught)],
         sentences=pairs[id(sentences)] if sentences is not None and taught is labelled else None,
         validation=pairs[id(data.validation)] if data.validation is not None else None,
-        groups=_groups(taught, by_document=labelled is None),
+        groups=_parts(pairs[id(taught)], documents) if labelled is None else _groups(taught),
         searched=_searched(data.measured.corpus, rows),
     )
 
@@ -262,10 +264,26 @@ def _searched(corpus: Mapping[str, str], rows: Mapping[str, int]) -> Ints | None
     return np.sort(np.array([rows[id_] for id_ in corpus], dtype=np.int64))
 
 
-def _groups(dataset: RetrievalDataset, *, by_document: bool) -> list[str]:
-    if by_document:
-        return [docs[0] for docs in (dataset.relevant_docs[id_] for id_ in dataset.queries)]
+def _groups(dataset: RetrievalDataset) -> list[str]:
+    """Equal questions share a fold."""
     return [normalise(text) for text in dataset.queries.values()]
+
+
+def _parts(sentences: Pairs, documents: Float32) -> list[str]:
+    """Sentences of documents about the same share a fold.
+
+    How far the sentences of one part of the documents help to find those of another is nearest to
+    how far they help questions: within a document sentences help each other too much.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    first = np.array([rows[0] for rows in sentences.positives])
+    used, number = np.unique(first, return_inverse=True)
+    if len(used) < 2 * PARTS:
+        return [str(row) for row in first]
+    vectors = np.asarray(documents[used], dtype=np.float64)
+    _, part = kmeans2(vectors, PARTS, minit="++", rng=0, missing="warn")
+    return [str(part[row]) for row in number]
 
 
 def _id_and_text(item: Any, name: str, number: int) -> tuple[str, str]:

@@ -1,21 +1,16 @@
-"""Training an adapter on matrices of vectors that were embedded once.
+"""Training an adapter by gradient, on matrices of vectors that were embedded once.
 
-The closed-form start of an adapter: dampen the directions in which pairs disagree.
-
-If queries scatter around their documents with covariance `S`, the best ranking is by
-`-(q - d)ᵀ S⁻¹ (q - d)`, whose part that a query-side map can carry is `q S⁻¹ d`. In speaker
-recognition this is within-class covariance normalisation (Hatch et al. 2006), in metric learning
-the similar-pairs half of KISSME (Köstinger et al. 2012). `S` is shrunk towards the identity, as
-with an inverse-Wishart prior: few pairs change little.
+For maps whose loss is not convex: low-rank, two-layer, a user's own. The linear map is solved in
+`linear.py`; its start is theirs too.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +20,12 @@ from torch.nn.functional import normalize
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.embeddings.adapter.data import Pairs
+from llama_index.tuning.embeddings.adapter.linear import (
+    LEAST_SCALE,
+    Whitening,
+    whitened_form,
+    whitening,
+)
 from llama_index.tuning.embeddings.adapter.modules import LowRankLayer, linear_layer, two_layer
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
@@ -33,21 +34,25 @@ MAP_BLOCK = 8192
 SCORE_BLOCK = 256
 SMALL = 4_000_000
 """Cosines in one pass up to which a single thread trains."""
+LOOK = 8
+"""Steps between two looks at the held-out queries."""
 
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """Where training stands after a pass over the queries.
+    """Where training stands.
 
     Attributes:
-        number: passes done; 0 is the start.
-        score: mean log-likelihood of the inner split, `None` without one.
-        best: weights of the best pass so far (the last one without an inner split).
+        number: passes over the queries so far; 0 is the start.
+        steps: of them.
+        score: mean log-likelihood of held-out queries, `None` without any.
+        best: makes the best adapter so far (the last one without held-out queries).
     """
 
     number: int
+    steps: int
     score: float | None
-    best: State
+    best: Callable[[], BaseAdapter]
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,7 @@ class Training:
 
     Attributes:
         epochs: passes after which the weights were taken.
-        scores: log-likelihood of the inner split after each pass, the start first; empty
-            without one.
+        scores: log-likelihood of `validation` at each look, the start first; empty without it.
     """
 
     epochs: int
@@ -89,7 +93,9 @@ def train_adapter(
     """Train `adapter` in place: softmax over documents, relevant ones sharing the target.
 
     Stops where the log-likelihood of `validation` no longer rises and restores the best weights;
-    without `validation` it makes `epochs` passes (`options.max_epochs` by default).
+    without `validation` it makes `epochs` passes, by default as many as `options.max_steps` (and
+    `options.max_epochs`) allow. It looks after every pass, but not more often than every
+    `LOOK` steps.
 
     Args:
         adapter: maps `(batch, dim)` to `(batch, dim)`.
@@ -104,7 +110,9 @@ def train_adapter(
     """
     if options.unlabelled_weight == 0 or (unlabelled is not None and not len(unlabelled)):
         unlabelled = None
-    limit = options.max_epochs if epochs is None else epochs
+    steps = -(-len(pairs) // options.batch_size)
+    limit = _passes(steps, options) if epochs is None else epochs
+    stride = -(-LOOK // steps)
     threads = _one_thread() if len(pairs) * len(documents) < SMALL else nullcontext()
     with _seeded(options.seed), threads:
         start_adapter(adapter, pairs, documents, options, unlabelled)
@@ -114,19 +122,21 @@ def train_adapter(
             sources.append(_Source(unlabelled, options.unlabelled_weight, device))
         run = _Run(adapter, torch.from_numpy(documents).to(device), options)
         scores: list[float] = []
-        best, best_epoch = _copy(adapter), 0
+        best, best_epoch, looks = _copy(adapter), 0, 0
         for number in range(limit + 1):
             if number:
                 run.one_pass(sources)
-            score = None
+            if number % stride and number < limit:
+                continue
+            score, looks = None, looks + 1
             if validation is not None:
                 score = log_likelihood(adapter, validation, documents, options, device=device)
                 scores.append(score)
             if score is None or score > max(scores[:-1], default=-math.inf):
-                best, best_epoch = _copy(adapter), number
+                best, best_epoch, looks = _copy(adapter), number, 0
             if on_epoch is not None:
-                on_epoch(Epoch(number, score, best))
-            if validation is not None and number - best_epoch >= options.patience:
+                on_epoch(Epoch(number, number * steps, score, _frozen(adapter, best)))
+            if validation is not None and looks >= options.patience:
                 break
         adapter.load_state_dict(best)
     adapter.to("cpu").eval()
@@ -189,7 +199,7 @@ def log_likelihood(
         for first in range(0, len(pairs), SCORE_BLOCK):
             part = pairs.take(np.arange(first, min(first + SCORE_BLOCK, len(pairs))))
             queries = normalize(adapter(torch.from_numpy(part.vectors).to(device)), dim=1)
-            chances = (options.scale * (queries @ against.T)).softmax(1)
+            chances = ((options.scale or LEAST_SCALE) * (queries @ against.T)).softmax(1)
             owners, rows = (torch.from_numpy(side).to(device) for side in part.flat())
             found = torch.zeros(len(part), device=device)
             mass.append(found.index_add(0, owners, chances[owners, rows]))
@@ -260,7 +270,7 @@ class _Run:
         relevant = torch.from_numpy(np.concatenate(positives))
         documents, columns = self._candidates(relevant)
         queries = normalize(self.adapter(source.vectors[rows]), dim=1)
-        logits = self.options.scale * (queries @ documents.T)
+        logits = (self.options.scale or LEAST_SCALE) * (queries @ documents.T)
         shares = 1.0 / torch.bincount(owners, minlength=len(rows)).to(logits)[owners]
         wanted = torch.zeros(len(rows)).to(logits)
         wanted = wanted.index_add(0, owners.to(logits.device), logits[owners, columns] * shares)
@@ -282,7 +292,7 @@ class _Run:
 
 def _place_linear(adapter: BaseAdapter, start: Whitening) -> None:
     assert isinstance(adapter, LinearLayer)
-    adapter.linear.weight.copy_(torch.from_numpy(start.matrix()))
+    adapter.linear.weight.copy_(torch.from_numpy(whitened_form(start).matrix()))
 
 
 def _place_low_rank(adapter: BaseAdapter, start: Whitening) -> None:
@@ -336,59 +346,20 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _passes(steps: int, options: AdapterOptions) -> int:
+    """How many passes of so many steps the options allow."""
+    passes = -(-options.max_steps // steps)
+    return passes if options.max_epochs is None else min(passes, options.max_epochs)
+
+
+def _frozen(adapter: BaseAdapter, state: State) -> Callable[[], BaseAdapter]:
+    def made() -> BaseAdapter:
+        module = copy.deepcopy(adapter)
+        module.load_state_dict(state)
+        return module
+
+    return made
+
+
 def _copy(adapter: BaseAdapter) -> State:
     return {name: value.detach().cpu().clone() for name, value in adapter.state_dict().items()}
-
-
-class Whitening(NamedTuple):
-    """A symmetric map `(directions * gains) @ directionsᵀ`, most dampened direction first."""
-
-    directions: Float32
-    """Orthonormal columns, shape `(dim, dim)`."""
-    gains: Float32
-    """Positive factors, shape `(dim,)`."""
-
-    def matrix(self) -> Float32:
-        """*Shape:* `(dim, dim)`."""
-        product: Float32 = (self.directions * self.gains) @ self.directions.T
-        return product
-
-    def low_rank(self, rank: int) -> tuple[Float32, Float32]:
-        """`up`, `(dim, rank)`, and `down`, `(rank, dim)`: the map is nearly `I + up @ down`."""
-        rank = min(rank, len(self.gains))
-        rest = self.gains[rank:].mean() if rank < len(self.gains) else self.gains[-1]
-        down = self.directions[:, :rank].T
-        up = self.directions[:, :rank] * (self.gains[:rank] / rest - 1)
-        return up.astype(np.float32), down.astype(np.float32)
-
-
-def whitening(
-    pairs: Pairs, documents: Float32, options: AdapterOptions, unlabelled: Pairs | None = None
-) -> Whitening:
-    """The map estimated from labelled pairs and, in equal parts, from unlabelled ones."""
-    dim = documents.shape[1]
-    strength = 0.0
-    shrunk = np.zeros((dim, dim), dtype=np.float64)
-    for source in (pairs, unlabelled):
-        if source is None or not len(source):
-            continue
-        part = options.start_strength * len(source) / (len(source) + options.prior_pairs * dim)
-        shrunk += part * _scatter(source, documents)
-        strength += part
-    shrunk += (1 - strength) * np.eye(dim)
-    values, vectors = np.linalg.eigh(shrunk)
-    power = -1.0 if options.side == "query" else -0.5
-    gains = values[::-1] ** power
-    directions = vectors[:, ::-1]
-    length = np.linalg.norm((pairs.vectors @ directions) * gains, axis=1).mean()
-    return Whitening(directions.astype(np.float32), (gains / length).astype(np.float32))
-
-
-def _scatter(pairs: Pairs, documents: Float32) -> Float32:
-    """Second moment of query minus mean relevant document, scaled to trace `dim`."""
-    apart = pairs.vectors - pairs.mean_positive(documents)
-    moment = (apart * pairs.weight_column()).T @ apart
-    trace = float(np.trace(moment))
-    dim = documents.shape[1]
-    scaled: Float32 = moment * (dim / trace) if trace > 0 else np.eye(dim, dtype=np.float32)
-    return scaled

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,6 +106,53 @@ class LowRankMap(VectorMap):
     @classmethod
     def from_state(cls, config: Mapping[str, Any], state: State) -> LowRankMap:
         return cls(state["down.weight"], state["up.weight"])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearForm:
+    """`factor · (x + up (down x)) + bias`, of any rank.
+
+    Attributes:
+        factor: a positive number.
+        up: shape `(dim, m)`.
+        down: shape `(m, dim)`.
+        bias: shape `(dim,)`, or `None`.
+    """
+
+    factor: float
+    up: Float32
+    down: Float32
+    bias: Float32 | None = None
+
+    def __call__(self, vectors: Float32) -> Float32:
+        mapped: Float32 = self.factor * (vectors + (vectors @ self.down.T) @ self.up.T)
+        return mapped if self.bias is None else mapped + self.bias
+
+    def matrix(self) -> Float32:
+        """*Shape:* `(dim, dim)`; the bias is left out."""
+        product: Float32 = np.eye(len(self.up), dtype=np.float32) + self.up @ self.down
+        product *= np.float32(self.factor)
+        return product
+
+    def plus(self, up: Float32, down: Float32, bias: Float32 | None) -> LinearForm:
+        """The sum with `up (down x) + bias`."""
+        total = bias if self.bias is None or bias is None else self.bias + bias
+        return LinearForm(
+            self.factor,
+            np.concatenate([self.up, up / np.float32(self.factor)], axis=1),
+            np.concatenate([self.down, down]),
+            self.bias if total is None else total,
+        )
+
+    def compressed(self) -> LinearForm:
+        """The same map, of no higher rank than it needs."""
+        left, upper = np.linalg.qr(self.up)
+        right, lower = np.linalg.qr(self.down.T)
+        u, s, v = np.linalg.svd(upper @ lower.T)
+        rank = max(1, int((s > s[0] * 1e-4).sum()))
+        up = left @ (u[:, :rank] * s[:rank])
+        down = np.ascontiguousarray((right @ v[:rank].T).T)
+        return replace(self, up=up.astype(np.float32), down=down.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,6 +118,15 @@ class AdapterEmbeddingModel(BaseEmbedding):
     def class_name(cls) -> str:
         return "AdapterEmbeddingModel"
 
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield "base", base_name(self.base_embed_model)
+        yield "adapter", self.adapter.map.kind
+        yield "side", self.side
+        if not self.transform_query:
+            yield "transform_query", False
+        if self.adapter_path:
+            yield "path", self.adapter_path
+
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> AdapterEmbeddingModel:
         """From `to_dict()`; the base model may hold keys, so it is given again.

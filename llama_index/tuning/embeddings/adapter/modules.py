@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer, TwoLayerNN
 from torch import Tensor, nn
 
-from llama_index.tuning.embeddings.adapter.maps import MAPS, TorchMap, VectorMap
+from llama_index.tuning.embeddings.adapter.maps import MAPS, LinearForm, TorchMap, VectorMap
 
 
 class LowRankLayer(BaseAdapter):
@@ -38,6 +39,37 @@ class LowRankLayer(BaseAdapter):
 def linear_layer(dim: int, *, bias: bool = False) -> LinearLayer:
     """The stock linear layer; it starts as the identity by itself."""
     return LinearLayer(dim, dim, bias=bias)
+
+
+def linear_module(form: LinearForm, *, bias: bool) -> BaseAdapter:
+    """A linear map as the smaller module: of its rank, if that is below half its dimension.
+
+    Its vectors keep their direction, not their length.
+    """
+    dim, rank = form.up.shape
+    with torch.no_grad():
+        if not bias and 2 * rank < dim:
+            low_rank = LowRankLayer(dim, rank)
+            low_rank.up.weight.copy_(torch.from_numpy(form.up))
+            low_rank.down.weight.copy_(torch.from_numpy(form.down))
+            return low_rank.eval()
+        full = linear_layer(dim, bias=bias)
+        full.linear.weight.copy_(torch.from_numpy(form.matrix()))
+        if form.bias is not None:
+            full.linear.bias.copy_(torch.from_numpy(form.bias))
+        return full.eval()
+
+
+def linear_form(module: LinearLayer) -> LinearForm:
+    """A linear layer's map; the identity has rank 0."""
+    weight = module.linear.weight.detach().numpy()
+    bias = module.linear.bias
+    constant = None if bias is None else bias.detach().numpy().copy()
+    apart = weight - np.eye(*weight.shape, dtype=np.float32)
+    if np.allclose(apart, 0, atol=1e-6):
+        empty = np.zeros((len(weight), 0), np.float32)
+        return LinearForm(1.0, empty, empty.T, constant)
+    return LinearForm(1.0, apart, np.eye(len(weight), dtype=np.float32), constant)
 
 
 def two_layer(dim: int, hidden: int) -> TwoLayerNN:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 AdapterKind = Literal["linear", "low_rank", "two_layer"]
 Side = Literal["query", "both"]
 Start = Literal["whitened", "identity"]
+Solver = Literal["convex", "gradient"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,10 @@ class AdapterOptions:
 
     adapter: AdapterKind = "linear"
     """Form of the map; a module handed to the engine takes precedence."""
+    solver: Solver = "convex"
+    """How a linear map is found: solved to its optimum at several strengths of the prior, of which
+    held-out queries choose, or by `"gradient"`, as every other form is, and as this one is where
+    queries times documents exceed ten million."""
     rank: int = 64
     """Rank of `adapter="low_rank"`."""
     hidden: int = 256
@@ -30,27 +35,32 @@ class AdapterOptions:
     side: Side = "query"
     """Whether queries alone are mapped, or documents by the same map too."""
     start: Start = "whitened"
-    """Where training starts: the closed-form map of `whitening.py`, or the identity."""
+    """Where training starts, and what a convex solution's prior is centred at: the closed-form map
+    of `linear.py`, or the identity."""
     start_strength: float = 0.3
     """Largest weight, from 0 to below 0.5, of each measured covariance in the whitened start."""
     prior_pairs: float = 0.75
     """Pairs for each dimension at which a measured covariance gets half that weight."""
-    learning_rate: float = 3e-4
-    """Of AdamW."""
+    scale: float | None = None
+    """Factor on the cosines in the softmax, the inverse of the temperature; by default 20, or more
+    if the model's cosines lie close together."""
+    max_epochs: int | None = None
+    """Largest number of passes over the queries: for a convex solution, steps of the solver. By
+    default that runs to the optimum, and gradient training as far as `max_steps`."""
+    learning_rate: float = 1e-3
+    """Of AdamW. This and the next four concern training by gradient."""
     weight_decay: float = 0.01
     """Of AdamW."""
-    scale: float = 20.0
-    """Factor on the cosines in the softmax, the inverse of the temperature."""
-    batch_size: int = 1024
+    batch_size: int = 128
     """Queries in a step."""
-    max_epochs: int = 16
-    """Largest number of passes over the queries."""
+    max_steps: int = 400
+    """Largest number of steps, whatever the number of queries."""
     patience: int = 4
-    """Passes without a better score on the inner split after which training stops."""
+    """Looks at the inner split without a better score after which training stops."""
     folds: int = 5
     """Folds of the cross-fitting."""
     inner_share: float = 0.2
-    """Share of the training queries, from 0 to 0.5, that decide when to stop."""
+    """Share of the training queries, from 0 to 0.5, that decide when gradient training stops."""
     unlabelled_weight: float = 0.5
     """Weight, from 0 to 1, of the sentence pairs beside the labelled ones."""
     max_unlabelled: int = 5000
@@ -58,7 +68,7 @@ class AdapterOptions:
     max_documents: int = 20_000
     """Above this, training sees the relevant, the mined and some random documents only."""
     documents_per_step: int = 4096
-    """Documents in the softmax of a step; all, where there are no more."""
+    """Documents in the softmax of a step, or of a convex solution; all, if there are no more."""
     mined_negatives: int = 20
     """Nearest documents of a query that are mined where not all documents are used."""
     seed: int = 0
@@ -68,17 +78,21 @@ class AdapterOptions:
         _one_of("adapter", self.adapter, get_args(AdapterKind))
         _one_of("side", self.side, get_args(Side))
         _one_of("start", self.start, get_args(Start))
+        _one_of("solver", self.solver, get_args(Solver))
         if not isinstance(self.bias, bool):
             raise TypeError(f"bias must be True or False, got {self.bias!r}")
-        for name in ("rank", "hidden", "batch_size", "max_epochs", "patience"):
+        for name in ("rank", "hidden", "batch_size", "max_steps", "patience"):
             _whole(name, getattr(self, name), 1)
+        if self.max_epochs is not None:
+            _whole("max_epochs", self.max_epochs, 1)
         for name in ("max_unlabelled", "max_documents", "documents_per_step"):
             _whole(name, getattr(self, name), 1)
         _whole("folds", self.folds, 2)
         _whole("mined_negatives", self.mined_negatives, 0)
         _whole("seed", self.seed, 0)
-        for name in ("learning_rate", "scale"):
-            _between(name, getattr(self, name), 0, float("inf"), "above 0", open_low=True)
+        _between("learning_rate", self.learning_rate, 0, float("inf"), "above 0", open_low=True)
+        if self.scale is not None:
+            _between("scale", self.scale, 0, float("inf"), "above 0", open_low=True)
         for name in ("weight_decay", "prior_pairs"):
             _between(name, getattr(self, name), 0, float("inf"), "0 or more")
         _between("inner_share", self.inner_share, 0, 0.5, "above 0 and at most 0.5", open_low=True)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning.datasets.copies import copies_in, copies_notes
 from llama_index.tuning.embeddings.adapter.cross_fit import (
     CrossFit,
@@ -120,7 +121,7 @@ class Tuning:
                 slices[name] = gains(base.take(rows), tuned.take(rows), self.options.seed)
         assert self.fitted is not None
         return FinetuneReport(
-            title=f"embedding adapter ({_kind(self.adapter())}, {_SIDES[self.options.side]})",
+            title=f"embedding adapter ({_kind(self.make())}, {_SIDES[self.options.side]})",
             method=self._method(),
             primary=PRIMARY,
             gains=overall,
@@ -131,7 +132,8 @@ class Tuning:
             options=asdict(self.options),
             seed=self.options.seed,
             history=self.history,
-            notes=_notes(data),
+            notes=[*_chosen(self.fitted), *_notes(data)],
+            queries=base.changed(tuned, PRIMARY, data.measured),
         )
 
     def _check_output(self) -> None:
@@ -177,9 +179,7 @@ class Tuning:
             finished=self.run.finished_folds(name),
             device=self.device,
             on_epoch=watch,
-            on_fold=lambda fold, done: self.run.save_fold(
-                name, fold, done.adapter.state_dict(), done.epochs
-            ),
+            on_fold=functools.partial(self.run.save_fold, name),
         )
 
     def _scores(self, data: Data) -> tuple[RetrievalScores, RetrievalScores]:
@@ -242,10 +242,9 @@ class _Watch:
 
     def __init__(self, tuning: Tuning, serve: Serve, save_steps: int, show_progress: bool) -> None:
         self.tuning, self.serve, self.save_steps = tuning, serve, save_steps
-        size = tuning.options.batch_size
-        self.steps_a_pass = max(1, -(-len(tuning.problem.labelled) // size))
         self.steps = self.saved_at = 0
-        self.best: dict[str, Any] | None = None
+        self.of_fold: dict[int, int] = {}
+        self.best: Callable[[], BaseAdapter] | None = None
         self.bar: Any = None
         if show_progress:
             from tqdm.auto import tqdm
@@ -253,15 +252,15 @@ class _Watch:
             self.bar = tqdm(desc="Training", unit=" passes")
 
     def __call__(self, fold: int, epoch: Epoch) -> None:
-        self.best = dict(epoch.best)
+        self.best = epoch.best
         entry = {"fold": float(fold), "epoch": float(epoch.number)}
         if epoch.score is not None:
-            entry[PRIMARY] = epoch.score
+            entry["log-likelihood"] = epoch.score
         self.tuning.history.append(entry)
         if self.bar is not None:
             self.bar.update(1)
-        if epoch.number:
-            self.steps += self.steps_a_pass
+        self.steps += epoch.steps - self.of_fold.get(fold, 0)
+        self.of_fold[fold] = epoch.steps
         if self.tuning.run.keep and self.steps - self.saved_at >= self.save_steps:
             self.saved_at = self.steps
             self.save(f"step_{self.steps}")
@@ -270,9 +269,7 @@ class _Watch:
         """The best weights so far as an adapter that loads."""
         if self.best is None:
             return
-        module = self.tuning.make()
-        module.load_state_dict(self.best)
-        adapter = self.serve(module, self.tuning.problem.dim, checkpoint=name)
+        adapter = self.serve(self.best(), self.tuning.problem.dim, checkpoint=name)
         adapter.save(self.tuning.run.path / name)
 
     def close(self) -> None:
@@ -301,6 +298,14 @@ def _counts(data: Data) -> dict[str, Any]:
                 "fingerprint": part.fingerprint(),
             }
     return counts
+
+
+def _chosen(fitted: Fitted | CrossFit) -> list[str]:
+    """What the folds' held-out queries chose for the final adapter."""
+    if not isinstance(fitted, CrossFit):
+        return []
+    said = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
+    return [f"chosen on held-out queries: {said}"]
 
 
 def _notes(data: Data) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._files import read_json
 from llama_index.tuning.embeddings.adapter.maps import (
     MAPS,
     LinearMap,
@@ -35,7 +36,7 @@ Side = Literal["query", "both"]
 KIND = "embedding_adapter"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adapter:
     """A map, the side it is for, and the model whose vectors it maps.
 
@@ -63,6 +64,10 @@ class Adapter:
     details: dict[str, Any] = field(default_factory=dict)
     document_map: VectorMap | None = None
     learned: Learned | None = None
+
+    def __repr__(self) -> str:
+        of = f", base {self.base_model!r}" if self.base_model else ""
+        return f"Adapter({self.map.kind}, {self.dim} dimensions, side {self.side!r}{of})"
 
     @property
     def dim(self) -> int:
@@ -180,6 +185,9 @@ class Adapter:
             dim = config.pop("dim")
         except KeyError as exc:
             raise ArtifactError(f"{path}: {artifacts.CONFIG} lacks {exc}") from None
+        for name, value in {"map": kind, "base_model": base_model}.items():
+            if not isinstance(value, str):
+                raise ArtifactError(f"{path}: {name} must be a text, got {value!r:.100}")
         if side not in ("query", "both"):
             raise ArtifactError(f"{path}: side must be query or both, got {side!r}")
         state, documents = _split(artifacts.read_tensors(path))
@@ -293,7 +301,7 @@ def _load_stock_map(path: Path, adapter_cls: type[Any] | None, device: str) -> V
     from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
 
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json", ArtifactError)
         guess = TwoLayerNN if "hidden_features" in config else LinearLayer
         module = (adapter_cls or guess)(**config)
         state = torch.load(path / "pytorch_model.bin", map_location="cpu", weights_only=True)

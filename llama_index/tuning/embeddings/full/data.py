@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.copies import copies_in, copies_notes, first_copies
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Settings, loss_name

@@ -8,6 +8,7 @@ from typing import Any
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._running import is_main_process
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.base import Clock, decided
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.data import (
@@ -187,8 +188,10 @@ class Tuning:
         return FinetuneReport(
             title=f"embedding model ({base_name(self.settings.model_id)}, {self._kind()})",
             method=self.parts.method,
+            model=base_name(self.settings.model_id),
             primary="ndcg@10",
             gains=measured.gains,
+            queries=measured.queries,
             slices=measured.slices,
             measured_on=self.parts.measured_on,
             guards=measured.guards,
@@ -214,7 +217,7 @@ class Tuning:
             vectors=vectors.documents,
             query_vectors=vectors.queries,
             num_negatives=self.settings.hard_negatives,
-            show_progress=self.settings.schedule.show_progress,
+            run=RunOptions(show_progress=self.settings.schedule.show_progress),
         )
         return mined.negatives
 

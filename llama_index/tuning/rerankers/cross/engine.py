@@ -275,8 +275,10 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         return FinetuneReport(
             title=f"cross-encoder ({Path(self.model_id).name})",
             method="held-out queries" if self.val_dataset is None else "validation set",
+            model=Path(self.model_id).name,
             primary=PRIMARY,
             gains=comparison.gains,
+            queries=comparison.queries,
             slices=comparison.slices,
             base=comparison.base.name,
             before=comparison.before,

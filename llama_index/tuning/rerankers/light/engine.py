@@ -216,6 +216,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             method=f"{self.options.folds}-fold cross-fitting" if val is None else "validation set",
             primary=PRIMARY,
             gains=comparison.gains,
+            queries=comparison.queries,
             slices=comparison.slices,
             base=comparison.base.name,
             before=comparison.before,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,10 @@ class LightReranker(CalibratedReranker):
     @classmethod
     def class_name(cls) -> str:
         return "LightReranker"
+
+    def _origin(self) -> Iterator[tuple[str, Any]]:
+        yield "weights", str(self.details.get("name", "unnamed"))
+        yield "language", self._analyzer.language
 
     @property
     def ranker(self) -> LinearRanker:

@@ -1,0 +1,214 @@
+"""Adapters on sets that nothing was tuned to: defaults, the best setting of each set, NUDGE-N.
+
+Test questions of the corpus that the training questions are about; nDCG@10, and on the test
+questions whose documents had no training question. The settings below are the ones that could have
+become the default. "others" is the setting that is best on average over all sets but that one,
+"best" the one that is best on the set itself, which nobody can know; regret is how far the default
+is below it. Each set is fitted on vectors that were embedded once, and no gate keeps the base.
+NUDGE-N (Zeighami et al. 2024) moves documents, not questions: `pip install --no-deps nudge-ft`; a
+fifth of the training questions chooses its step.
+
+    python benchmarks/generalisation.py --sentences   # learn from the documents' sentences alone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from _data import arguments, dataset, lyft_and_uber, model
+
+from llama_index.tuning import RetrievalDataset
+from llama_index.tuning.embeddings import AdapterOptions
+from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit
+from llama_index.tuning.embeddings.adapter.data import Pairs, check_data, embed_problem
+from llama_index.tuning.embeddings.adapter.fit import make_adapter, map_vectors
+from llama_index.tuning.embeddings.adapter.measure import positive_rows
+from llama_index.tuning.evaluate import paired_gain
+from llama_index.tuning.evaluate.retrieval import evaluate_vectors
+from llama_index.tuning.vectors.embedder import Embedder
+from llama_index.tuning.vectors.search import unit_rows
+
+SIXTEEN = {"solver": "gradient", "batch_size": 1024, "max_epochs": 16, "learning_rate": 3e-4}
+SETTINGS = {
+    "default": {},
+    "start identity": {"start": "identity"},
+    "start .1": {"start_strength": 0.1},
+    "start .45": {"start_strength": 0.45},
+    "both sides": {"side": "both"},
+    "gradient": {"solver": "gradient"},
+    "gradient 3e-4": {"solver": "gradient", "learning_rate": 3e-4},
+}
+OTHERS = {
+    "16 steps": SIXTEEN,
+    "two-layer": {"adapter": "two_layer"},
+    "low-rank": {"adapter": "low_rank"},
+}
+ALONE = ("lyft", "uber", "chunking_eval", "williams_family", "xquad_en", "cranfield")
+
+
+@dataclass
+class Task:
+    """One set: what is learnt from, and what is measured."""
+
+    train: RetrievalDataset
+    test: RetrievalDataset
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="*", default=None)
+    parser.add_argument("--sentences", action="store_true", help="documents alone teach")
+    parser.add_argument("--settings", nargs="*", default=[*SETTINGS, *OTHERS])
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    embedder = Embedder(model(), cache=args.cache)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    all_tasks = tasks(args.data)
+    for name, task in all_tasks.items():
+        if name not in (args.sets or all_tasks) or (args.sentences and name not in ALONE):
+            continue
+        if args.sentences:
+            sentences_alone(name, task, embedder)
+            continue
+        scored, unseen, seconds = labelled(task, embedder, args.settings)
+        found[name] = scored
+        print(f"{name}: {len(task.train)} questions, {len(unseen)} test ({unseen.sum()} unseen)")
+        for setting, values in scored.items():
+            gain = paired_gain(scored["base"], values)
+            new = f"{values[unseen].mean():.3f}" if unseen.any() else "–"
+            print(
+                f"  {setting:<16}{gain.tuned:.3f}  {gain.mean:+.3f} "
+                f"({gain.low:+.3f} to {gain.high:+.3f})  unseen {new}  {seconds[setting]:.1f} s",
+                flush=True,
+            )
+    if found:
+        table(found, [name for name in args.settings if name in SETTINGS])
+
+
+def table(found: dict[str, dict[str, np.ndarray]], settings: list[str]) -> None:
+    """Default, what the other sets would choose, the best of the set itself."""
+    means = {name: {s: v.mean() for s, v in scored.items()} for name, scored in found.items()}
+    print(f"{'set':<22}{'base':>7}{'default':>9}{'others':>9}{'best':>7}{'regret':>8}  NUDGE-N")
+    regrets = []
+    for name, scored in means.items():
+        rest = [other for other in means if other != name] or [name]
+        chosen = max(settings, key=lambda s: np.mean([means[o][s] for o in rest]))
+        best = max(settings, key=lambda s: scored[s])
+        regrets.append(scored[best] - scored["default"])
+        print(
+            f"{name:<22}{scored['base']:>7.3f}{scored['default']:>9.3f}{scored[chosen]:>9.3f}"
+            f"{scored[best]:>7.3f}{regrets[-1]:>8.3f}  {scored['NUDGE-N']:.3f}"
+            f"   others: {chosen}, best: {best}"
+        )
+    print(f"regret on average {np.mean(regrets):.3f}")
+
+
+def tasks(folder) -> dict[str, Task]:
+    """The sets; of the two companies a third of the questions is held out."""
+    found: dict[str, Task] = {}
+    for name, half in zip(("lyft", "uber"), lyft_and_uber(folder), strict=True):
+        found[name] = Task(*half.split(0.3, seed=0))
+    for name in ("chunking_eval", "williams_family", "xquad_en", "cranfield"):
+        found[name] = Task(dataset(folder, name, "train", "val"), dataset(folder, name, "test"))
+    for name in ("uber", "xquad_en"):
+        found[f"{name}, ⅓ unseen"] = a_third_unseen(found[name])
+    return found
+
+
+def a_third_unseen(task: Task) -> Task:
+    """A third of the test questions' documents loses its training questions."""
+    asked = sorted({doc for docs in task.test.relevant_docs.values() for doc in docs})
+    drawn = np.random.default_rng(0).permutation(len(asked))[: len(asked) // 3]
+    gone = {asked[row] for row in drawn}
+    kept = [id_ for id_, docs in task.train.relevant_docs.items() if not gone & set(docs)]
+    return Task(task.train.subset(kept), task.test)
+
+
+def labelled(task: Task, embedder: Embedder, settings: list[str]):
+    """nDCG@10 of each test question by setting, which are unseen, and seconds."""
+    data = check_data(task.train, None, None, AdapterOptions())
+    problem = embed_problem(data, None, embedder, None)
+    rows = {id_: row for row, id_ in enumerate(task.train.corpus)}
+    queries = unit_rows(embedder.queries(list(task.test.queries.values())))
+    wanted = positive_rows(task.test, rows)
+    trained = np.unique(problem.labelled.flat()[1])
+    unseen = np.array([not np.isin(docs, trained).any() for docs in wanted])
+    scored = {"base": ndcg(queries, problem.documents, wanted)}
+    seconds = {"base": 0.0}
+    for setting in settings:
+        options = AdapterOptions(**{**SETTINGS, **OTHERS}[setting])
+        began = time.process_time()
+        adapter = fitted(problem, problem.labelled, options)
+        seconds[setting] = time.process_time() - began
+        documents = problem.documents
+        if options.side == "both":
+            documents = map_vectors(adapter, unit_rows(documents))
+        scored[setting] = ndcg(map_vectors(adapter, queries), documents, wanted)
+    began = time.process_time()
+    scored["NUDGE-N"] = nudged(problem.labelled, problem.documents, queries, wanted)
+    seconds["NUDGE-N"] = time.process_time() - began
+    return scored, unseen, seconds
+
+
+def sentences_alone(name: str, task: Task, embedder: Embedder) -> None:
+    """All questions of the set are the test: none is learnt from."""
+    data = check_data(None, task.train.corpus, None, AdapterOptions())
+    problem = embed_problem(data, None, embedder, None)
+    rows = {id_: row for row, id_ in enumerate(data.corpus())}
+    both = [task.train, task.test]
+    queries = unit_rows(embedder.queries([q for part in both for q in part.queries.values()]))
+    wanted = [docs for part in both for docs in positive_rows(part, rows)]
+    base = ndcg(queries, problem.documents, wanted)
+    for side in ("query", "both"):
+        adapter = fitted(problem, problem.labelled, AdapterOptions(side=side))
+        documents = problem.documents
+        if side == "both":
+            documents = map_vectors(adapter, unit_rows(documents))
+        gain = paired_gain(base, ndcg(map_vectors(adapter, queries), documents, wanted))
+        print(
+            f"{name}, {side}: {gain.base:.3f} → {gain.tuned:.3f}  {gain.mean:+.3f} "
+            f"({gain.low:+.3f} to {gain.high:+.3f}), n={gain.n}",
+            flush=True,
+        )
+
+
+def fitted(problem, pairs: Pairs, options: AdapterOptions):
+    """The final adapter of cross-fitting, as the engine trains it."""
+    return cross_fit(
+        lambda: make_adapter(problem.dim, options),
+        pairs,
+        problem.documents,
+        options,
+        groups=problem.groups,
+    ).adapter
+
+
+def ndcg(queries, documents, wanted) -> np.ndarray:
+    return evaluate_vectors(queries, documents, wanted, ks=(10,)).values["ndcg@10"]
+
+
+def nudged(pairs: Pairs, documents, queries, wanted) -> np.ndarray:
+    """Of documents as NUDGE-N moves them; NaN if it is not installed."""
+    try:
+        from nudge import NUDGEN
+    except ImportError:
+        return np.full(len(queries), np.nan)
+    order = np.random.default_rng(0).permutation(len(pairs))
+    cut = len(pairs) // 5
+    parts = [pairs.take(order[cut:]), pairs.take(order[:cut])]
+    given = [
+        {"q_embs": part.vectors, "q_ans_indx": [rows.tolist() for rows in part.positives]}
+        for part in parts
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        moved = NUDGEN().finetune_embeddings(unit_rows(documents), *given)
+    return ndcg(queries, moved, wanted)
+
+
+if __name__ == "__main__":
+    main()

@@ -166,6 +166,24 @@ def test_no_other_engine_measures_over_it(app):
         RouterFinetuneEngine(routing, tuned).finetune()
 
 
+def test_going_on_from_an_adapter_is_measured_on_other_questions(app):
+    _, tuned, folder, learnt, others = app
+
+    def again(**arguments):
+        return EmbeddingAdapterFinetuneEngine.from_model_path(
+            learnt,
+            tuned.base_embed_model,
+            str(folder),
+            model_output_path=None,
+            options=AdapterOptions(folds=2, max_epochs=1),
+            **arguments,
+        )
+
+    with pytest.raises(DatasetError, match="has learnt"):
+        again().finetune()
+    assert again(val_dataset=others).finetune().gains["ndcg@10"].n == len(others)
+
+
 def test_a_re_ranker_that_the_app_has_already_is_named(app):
     index, tuned, _, _, others = app
     retriever = over(index, tuned.base_embed_model)

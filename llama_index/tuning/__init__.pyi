@@ -21,10 +21,6 @@ from .embeddings.full.engine import (
     SentenceTransformersFinetuneEngine as SentenceTransformersFinetuneEngine,
 )
 from .embeddings.reindex.index import adapt_index as adapt_index, restore_index as restore_index
-from .ended import (
-    CohereRerankerFinetuneEngine as CohereRerankerFinetuneEngine,
-    MistralAIFinetuneEngine as MistralAIFinetuneEngine,
-)
 from .evaluate.retrieval import (
     aevaluate_retriever as aevaluate_retriever,
     evaluate_retriever as evaluate_retriever,
@@ -62,6 +58,10 @@ from .llms.tasks.recipes import (
     knowledge_task as knowledge_task,
     sql_task as sql_task,
     style_task as style_task,
+)
+from .predecessor.ended import (
+    CohereRerankerFinetuneEngine as CohereRerankerFinetuneEngine,
+    MistralAIFinetuneEngine as MistralAIFinetuneEngine,
 )
 from .registry import get_engine as get_engine, list_engines as list_engines
 from .rerankers.cohere import (

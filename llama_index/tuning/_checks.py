@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from numbers import Integral
+import sys
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,17 +56,64 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-def number(name: str, value: object, low: float, high: float = float("inf")) -> float:
+def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
     """The value as a `float`, from `low` to `high`.
 
     Raises:
         ValueError: it is no number, or outside.
     """
-    plain = isinstance(value, float | Integral) and not isinstance(value, bool)
-    if not plain or not low <= float(value) <= high:  # type: ignore[arg-type]
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not low <= value <= min(high, sys.float_info.max):
         bounds = f">= {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
+
+
+def share(name: str, value: Any) -> float:
+    """The value as a `float` between 0 and 1, neither of the two.
+
+    Raises:
+        ValueError: it is no number, or outside.
+    """
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r:.100}")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """The value, if it is true or false.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    return bool(of_type(name, value, bool, "True or False"))
+
+
+def text_or_none(name: str, value: object) -> None:
+    """A text, or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a text or None, got {value!r:.100}")
+
+
+def path_or_none(name: str, value: Any) -> Any:
+    """A path as it was given, or `None`; see `folder_path`."""
+    return value if value is None or folder_path(name, value) else None
+
+
+def items_of(name: str, value: Any, what: str) -> Iterable[Any]:
+    """An iterable of `what`, which no text and no bytes are.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, got {type(value).__name__}")
+    return value
 
 
 def whole_numbers(name: str, values: object, least: int) -> tuple[int, ...]:
@@ -88,11 +136,12 @@ def folder_path(name: str, value: object) -> Path:
     """The value as a path.
 
     Raises:
-        TypeError: it is neither text nor a path, or empty.
+        TypeError: it is neither text nor a path, or empty, or holds a null character.
     """
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise TypeError(f"{name} must be a path, got {value!r}")
-    return Path(os.fsdecode(value))
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise TypeError(f"{name} must be a path, got {value!r:.200}")
+    return Path(text)
 
 
 def output_path(value: object) -> Path | None:

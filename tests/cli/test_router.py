@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from llama_index.tuning.cli import models, router
+from llama_index.tuning.cli import components, models
 from llama_index.tuning.cli.app import run as command
 from tests.conftest import TableEmbedding
 from tests.routers.conftest import world
@@ -19,7 +19,9 @@ def files(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    done = CliRunner().invoke(router.app, list(map(str, arguments)), catch_exceptions=False)
+    done = CliRunner().invoke(
+        components.router_app, list(map(str, arguments)), catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import JudgmentDataset, estimate_pass_rate
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.answers import item_keys
 from llama_index.tuning.judges.pass_rates.estimate import pass_rate_of

@@ -86,7 +86,7 @@ def test_a_student_is_measured_on_what_it_held_out(tmp_path, monkeypatch):
     assert report.shortcuts["most frequent verdict"]["accuracy"] == 0.5
     assert engine.get_finetuned_model().model.details["accepted"]
 
-    monkeypatch.setitem(kinds.LOADERS, KIND, "light.model:load_word")
+    monkeypatch.setitem(kinds.LOADERS, KIND, "llama_index.tuning.judges.light.model:load_word")
     monkeypatch.setattr(
         "llama_index.tuning.judges.light.model.load_word",
         lambda path, **kw: WordModel(engine.get_finetuned_model().model.maker, **kw),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
-from llama_index.tuning.datasets.routing import RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.calibrate import scope_threshold

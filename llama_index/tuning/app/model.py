@@ -6,16 +6,27 @@ from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from llama_index.tuning.app import saved
-from llama_index.tuning.app.check import DEPTH, CheckResult, check
+from llama_index.tuning.app.check import (
+    DEPTH,
+    CheckResult,
+    check,
+    embedded,
+    mapped,
+    measured,
+    read,
+)
 from llama_index.tuning.app.choose import Stack
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
@@ -31,6 +42,7 @@ class TunedApp:
         retriever: LlamaIndex's, with the app's own top k; the app's own one if nothing is better.
         embed_model: that questions are embedded with; the app's own one without an adapter.
         reranker: the one in the retriever; `None` without one.
+        written: the questions that an LLM wrote for it, if it did; saved with it.
     """
 
     def __init__(
@@ -43,14 +55,17 @@ class TunedApp:
         adapter: Adapter | None = None,
         ranker: LinearRanker | None = None,
         index: BM25Index | None = None,
+        written: RetrievalDataset | None = None,
+        given: BaseNodePostprocessor | None = None,
     ) -> None:
+        self.written = written
         self.seen, self.stack, self.report, self.language = seen, stack, report, language
         self.adapter = adapter if stack.vectors == "adapted" else None
         self.ranker = ranker if stack.order == "tuned" else None
         self.embed_model: BaseEmbedding | None = seen.embed_model
         if self.adapter is not None and seen.embed_model is not None:
             self.embed_model = AdapterEmbeddingModel(seen.embed_model, self.adapter)
-        self.reranker: LightReranker | None = None
+        self.reranker: BaseNodePostprocessor | None = given if stack.given else None
         if stack.order in ("untuned", "tuned"):
             self.reranker = LightReranker(self.ranker, Analyzer(language))
         self.retriever = self._retriever(index)
@@ -111,7 +126,8 @@ class TunedApp:
             self.report,
             language=self.language,
             adapter=self.adapter,
-            reranker=None if self.ranker is None else self.reranker,
+            ranker=self.ranker,
+            written=self.written,
         )
 
     def check(self, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
@@ -122,16 +138,29 @@ class TunedApp:
             max_loss: of nDCG@10, below the app before, that is no regression yet.
         """
         served = self.as_retriever(DEPTH)
-        return check(self.seen, served, self.report, questions, max_loss)
+        return check(self.seen, served, self.report, questions, max_loss, self.adapter)
+
+    def scores(self, questions: Any) -> RetrievalScores:
+        """What is served on questions, one number for each by metric, for `compare`.
+
+        Args:
+            questions: as in `tune_app`.
+        """
+        dataset, _ = read(self.seen, questions)
+        vectors = mapped(embedded(self.seen, dataset), self.adapter)
+        return measured(self.as_retriever(DEPTH), dataset, vectors)
 
 
-def load_app(path: PathLike, app: Any) -> TunedApp:
+def load_app(
+    path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
+) -> TunedApp:
     """The tuned app that `save` wrote, over the app that it was tuned for.
 
     Args:
         path: the folder.
         app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
             gone since.
+        reranker: the one of `tune_app(also=[…])`, if it is what is served; it is not saved.
 
     Raises:
         ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
@@ -141,4 +170,4 @@ def load_app(path: PathLike, app: Any) -> TunedApp:
         >>> app = load_app("tuned", index)  # doctest: +SKIP
         >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
     """
-    return TunedApp(**saved.read(path, app))
+    return TunedApp(**saved.read(path, app, reranker))

@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
 from llama_index.tuning import artifacts
-from llama_index.tuning.app.choose import Order, Stack, Vectors
+from llama_index.tuning.app.choose import Stack, Vectors
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp, look_at
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.model import LightReranker
+from llama_index.tuning.text.words import Analyzer
 from llama_index.tuning.vectors.identity import (
     base_name,
     check_signature,
@@ -22,7 +27,7 @@ from llama_index.tuning.vectors.identity import (
 )
 
 KIND = "tuned_app"
-_ADAPTER, _RERANKER = "adapter", "reranker"
+_ADAPTER, _RERANKER, _WRITTEN = "adapter", "reranker", "questions.json"
 _TEXTS = 1000
 _HELD = 0.5
 """Share of the nodes' texts that an index must still have to be the one an app was tuned on."""
@@ -36,7 +41,8 @@ def save(
     *,
     language: str,
     adapter: Adapter | None,
-    reranker: LightReranker | None,
+    ranker: LinearRanker | None,
+    written: RetrievalDataset | None = None,
 ) -> None:
     """Write an app's settings, parts and report to one folder.
 
@@ -47,7 +53,8 @@ def save(
         report: of the tuning.
         language: of the documents.
         adapter: if one is served.
-        reranker: if a tuned one is served.
+        ranker: of the tuned light re-ranker, if that is served.
+        written: questions that an LLM wrote.
     """
     model = seen.embed_model
     config = {
@@ -64,13 +71,17 @@ def save(
         artifacts.write_component(folder, KIND, config, {}, _CARD)
         if adapter is not None:
             adapter.save(folder / _ADAPTER)
-        if reranker is not None:
-            reranker.save(folder / _RERANKER)
+        if ranker is not None:
+            LightReranker(ranker, Analyzer(language)).save(folder / _RERANKER)
+        if written is not None:
+            written.save_json(folder / _WRITTEN)
         report.save_json(folder / artifacts.REPORT)
         report.save_html(folder / "report.html")
 
 
-def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
+def read(
+    path: artifacts.PathLike, app: Any, reranker: BaseNodePostprocessor | None = None
+) -> dict[str, Any]:
     """What `save` wrote, over the app it was tuned for: the arguments of `TunedApp`.
 
     Raises:
@@ -79,6 +90,9 @@ def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
     """
     config = artifacts.read_config(path, KIND)
     stack = _stack(path, config)
+    if stack.given != (reranker is not None):
+        hint = f"is served with {stack.order}: hand it over as reranker="
+        raise ArtifactError(f"{path} {hint if stack.given else 'takes no reranker='}")
     seen = look_at(app)
     _check_index(path, config, seen)
     _check_model(path, config, seen)
@@ -90,6 +104,8 @@ def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
         language = str(config["language"])
     except (OSError, KeyError, TypeError, ValueError) as exc:
         raise ArtifactError(f"{path} is damaged: {exc}") from exc
+    file = folder / _WRITTEN
+    written = RetrievalDataset.from_json(file) if file.exists() else None
     artifacts.check_intact(path)
     return {
         "seen": seen,
@@ -98,14 +114,16 @@ def read(path: artifacts.PathLike, app: Any) -> dict[str, Any]:
         "language": language,
         "adapter": adapter,
         "ranker": ranker,
+        "written": written,
+        "given": reranker,
     }
 
 
 def _stack(path: artifacts.PathLike, config: Mapping[str, Any]) -> Stack:
     vectors, order = config.get("vectors"), config.get("order")
-    if vectors not in get_args(Vectors) or order not in get_args(Order):
+    if vectors not in get_args(Vectors) or not isinstance(order, str) or not order:
         raise ArtifactError(f"{path} is damaged: it serves {vectors!r} vectors in order {order!r}")
-    return Stack(cast(Vectors, vectors), cast(Order, order))
+    return Stack(cast(Vectors, vectors), order)
 
 
 def _check_index(path: artifacts.PathLike, config: Mapping[str, Any], seen: SeenApp) -> None:

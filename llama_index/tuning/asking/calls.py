@@ -38,9 +38,9 @@ R = TypeVar("R")
 _WAITING = 4
 """Items begun for each worker: while one waits for its next try, another uses the worker."""
 _LIMITS_IN_A_ROW = 3
-"""So many rate limits without a reply in between hold up every worker, not one call only."""
+"""This many rate limits without a reply in between hold up every worker, not only one call."""
 _MISSES = 3
-"""Structured output is given up after so many unusable replies."""
+"""Unusable replies after which structured output is given up."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Calls:
         self._quiet_until = 0.0
 
     async def ask(self, question: Question) -> Any:
-        """The parsed reply, from the run's file where it is there already.
+        """The parsed reply, from the run's file if it is there already.
 
         Raises:
             CallFailed: it failed for good, which is noted in the file.
@@ -123,7 +123,7 @@ class Calls:
             step: what it is for; with `id_` and `prompt`, its place in the run's file.
             id_: of the item it is about.
             prompt: whatever decides the value.
-            request: asks once; raises `ReplyError` where another reply may do.
+            request: asks once; raises `ReplyError` if another reply may do.
             any_id: a value of the same prompt under another id will do.
         """
         known = self.run.get(step, id_, prompt, any_id=any_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, number
 
 OnFailure = Literal["continue", "fail"]
 WORKERS = 8
@@ -24,9 +24,8 @@ class CallOptions:
     """Ask by function calling; by default if the LLM says that it can."""
 
     def __post_init__(self) -> None:
-        if self.retry_wait < 0:
-            raise ValueError(f"retry_wait must be >= 0 seconds, got {self.retry_wait}")
-        if self.timeout is not None and self.timeout <= 0:
+        number("retry_wait", self.retry_wait, 0)
+        if self.timeout is not None and not number("timeout", self.timeout, 0) > 0:
             raise ValueError(f"timeout must be > 0 seconds, got {self.timeout}")
 
 

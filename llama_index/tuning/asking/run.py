@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.tuning._checks import of_type
+from llama_index.tuning._checks import folder_path, of_type
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import run_async
 from llama_index.tuning.asking.calls import Calls
@@ -38,7 +39,7 @@ def run_items(
     """`work` on every item, with `Calls` to ask through.
 
     Args:
-        llm: whom `work` asks; `None` where it asks by itself.
+        llm: whom `work` asks; `None` if it asks by itself.
         id_of: an item's id, distinct.
         header: what the run is, beside the model: prompt and options that decide its results.
         output_path: of the result; the run file lies beside it.
@@ -91,7 +92,8 @@ def run_file_of(output_path: PathLike | None) -> Path | None:
     """
     if output_path is None:
         return None
-    path = Path(f"{output_path}.run.jsonl")
+    folder_path("output_path", output_path)
+    path = Path(f"{os.fsdecode(output_path)}.run.jsonl")
     if Path(output_path).exists() and not path.exists():
         raise RunFileError(
             f"output_path: {output_path} exists and no run file lies beside it; choose another "

@@ -11,34 +11,37 @@ from importlib import import_module
 import typer
 
 from llama_index.tuning import __version__
-from llama_index.tuning.cli import demo
+from llama_index.tuning.cli import demo, tune_app
 from llama_index.tuning.cli.common import JSON, console, kept, print_json
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.registry import list_engines
 
 NAME = "llama-index-tuning"
 GROUPS = {
-    "adapter": ("embeddings:adapter_app", "Tune and measure embedding adapters."),
+    "adapter": ("components:adapter_app", "Tune and measure embedding adapters."),
     "app": (
         "tune_app:app",
         "Tune a whole app: retriever, BM25, re-ranker and adapter, whatever is shown to gain.",
     ),
     "collect": ("data:collect_app", "Look at recorded traffic, and export it."),
     "embeddings": (
-        "embeddings:app",
+        "components:embeddings_app",
         "Tune an embedding model's own weights; serve a new model on an old one's vectors.",
     ),
     "generate": ("data:generate_app", "Generate training data from documents."),
     "judge": ("judge:app", "Label answers by a large LLM, tune and measure judges."),
     "llm": ("llms:app", "Tune LLMs, on this machine or by hosted jobs."),
     "questions": ("data:questions_app", "Files of questions that people write."),
-    "reranker": ("rerankers:app", "Tune and measure re-rankers: light ones, and cross-encoders."),
-    "router": ("router:app", "Tune, measure and ask routers."),
+    "reranker": (
+        "components:reranker_app",
+        "Tune and measure re-rankers: light ones, and cross-encoders.",
+    ),
+    "router": ("components:router_app", "Tune, measure and ask routers."),
 }
 """Group of commands → where it is, and its help. Only the group that is asked for is imported."""
 EPILOG = (
     "Exit status: 0 if the command did its work (also if the gate kept the base: the last line "
-    "says where what lies), 1 for an error, 130 if interrupted."
+    "names the folders), 1 for an error, 130 if interrupted."
 )
 INTERRUPTED = 130
 """Exit status after Ctrl-C; newer versions of typer return it too."""
@@ -56,6 +59,7 @@ def commands(group: str | None) -> typer.Typer:
     )
     app.callback()(_main)
     app.command("demo")(demo.demo)
+    app.command("compare")(tune_app.compare)
     app.command("engines")(engines)
     for name, (place, text) in GROUPS.items():
         found = typer.Typer()

@@ -88,7 +88,8 @@ def export(
     ),
 ) -> None:
     """Write recorded traffic as a dataset or a training file."""
-    from llama_index.tuning.collect.traffic import Only, RelevanceSource, Traffic
+    from llama_index.tuning.collect.recorded import Only, RelevanceSource
+    from llama_index.tuning.collect.traffic import Traffic
     from llama_index.tuning.datasets.chat import FORMATS
 
     traffic = Traffic.load(file)
@@ -260,7 +261,7 @@ def template(
 ) -> None:
     """Write a table to fill in, with example rows."""
     from llama_index.tuning._files import write_text_atomic
-    from llama_index.tuning.datasets.table_shapes import TEMPLATES
+    from llama_index.tuning.datasets.formats.shapes import TEMPLATES
 
     if kind not in TEMPLATES:
         raise ValueError(f"unknown kind {kind!r}; choose one of: {', '.join(TEMPLATES)}")

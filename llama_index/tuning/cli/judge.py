@@ -10,7 +10,7 @@ import typer
 
 from llama_index.tuning._files import read_json_lines
 from llama_index.tuning.asking.options import RunOptions
-from llama_index.tuning.cli import models, tune
+from llama_index.tuning.cli import engines, models, tune
 from llama_index.tuning.cli.common import (
     API_BASE,
     JSON,
@@ -23,7 +23,8 @@ from llama_index.tuning.cli.common import (
     print_gains,
     print_json,
 )
-from llama_index.tuning.datasets.judgments import JudgmentDataset, samples_of
+from llama_index.tuning.datasets.formats.judgments import samples_of
+from llama_index.tuning.datasets.judgments import JudgmentDataset
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from llama_index.tuning.judges.judge import TunedJudge
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-tune.add(app, tune.JUDGE)
+tune.add(app, engines.JUDGE)
 
 TEACHERS = {
     "answer-relevancy": "AnswerRelevancyEvaluator",
@@ -116,7 +117,7 @@ def agreement(
     json: bool = JSON,
 ) -> None:
     """How far the sources of verdicts agree, and how often a pair's order turns them."""
-    from llama_index.tuning.datasets.judgment_rows import sources_in_both_orders, sources_in_common
+    from llama_index.tuning.datasets.judgments import sources_in_both_orders, sources_in_common
 
     dataset = JudgmentDataset.from_jsonl(data)
     found = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llama_index.tuning.cli import tune
+from llama_index.tuning.cli import engines, tune
 from llama_index.tuning.cli.common import JSON, console, keep, print_json, print_report
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ jobs_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-tune.add(app, tune.LLM)
+tune.add(app, engines.LLM)
 app.add_typer(jobs_app, name="jobs")
 
 _DATA = typer.Argument(
@@ -151,7 +151,7 @@ def _show(job: Any, as_json: bool) -> None:
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE`, the value as JSON where it is any."""
+    """`NAME=VALUE`, the value as JSON if it is any."""
     found: dict[str, Any] = {}
     for pair in given or []:
         name, equals, text = pair.partition("=")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index.tuning.collect.log import Attachment
-from llama_index.tuning.datasets.messages import tool_record
+from llama_index.tuning.datasets.formats.messages import tool_record
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import EvaluationResult

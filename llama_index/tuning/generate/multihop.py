@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, whole_number
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
@@ -61,9 +61,9 @@ def generate_multi_hop_queries(
         num_groups: how many groups of passages to draw, at most.
         nodes_per_group: passages in each, at least 2.
         num_questions_per_group: how many to ask for.
-        groups: node ids of the groups, where the caller chooses them.
+        groups: node ids of the groups, if the caller chooses them.
         embed_model: draws passages on related subjects (a passage and near ones, no copies);
-            without it, passages of one source document, or any where documents are short.
+            without it, passages of one source document, or any if documents are short.
         verify: ask the LLM whether the passages together answer the question and none of them
             does alone; drop it if not.
         seed: of the draw.
@@ -79,8 +79,7 @@ def generate_multi_hop_queries(
         {('a', 'b')}
     """
     check_counts(num_groups=num_groups, num_questions_per_group=num_questions_per_group)
-    if nodes_per_group < 2:
-        raise ValueError(f"nodes_per_group must be >= 2, got {nodes_per_group}")
+    nodes_per_group = whole_number("nodes_per_group", nodes_per_group, 2)
     nodes = nodes_with_text(nodes)
     corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
     if groups is None:

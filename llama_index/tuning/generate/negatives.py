@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, number
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls, Question
@@ -111,9 +111,9 @@ class MinedDataset(RetrievalDataset):
     def with_negatives(cls, dataset: RetrievalDataset, path: PathLike) -> MinedDataset:
         """A dataset together with the negatives that `save_negatives` wrote for it."""
         found: dict[str, list[str]] = {}
-        for number, row in read_json_lines(path):
+        for line, row in read_json_lines(path):
             if set(row) != {"query_id", "negatives"}:
-                raise DatasetError(f"{path}, line {number} must have query_id and negatives")
+                raise DatasetError(f"{path}, line {line} must have query_id and negatives")
             found[row["query_id"]] = row["negatives"]
         return cls(dataset.queries, dataset.corpus, dataset.relevant_docs, negatives=found)
 
@@ -158,7 +158,7 @@ def mine_hard_negatives(
 
     Left out are relevant documents, copies of them, and documents that score nearly as high as
     the best relevant one, which are often relevant but not labelled (NV-Retriever, Moreira et
-    al. 2024). Where a retriever's answer lacks the relevant document, everything in it scores
+    al. 2024). If a retriever's answer lacks the relevant document, everything in it scores
     higher: with a margin, such a query has no negatives.
 
     Args:
@@ -169,18 +169,18 @@ def mine_hard_negatives(
         vectors: of documents, wherever they are: an index, a vector store, an array or a path
             of one (rows in the corpus' order), a dictionary. See `document_vectors`.
         query_vectors: shape `(queries, dim)`, in the dataset's order.
-        num_negatives: at most so many for each query.
+        num_negatives: the most for each query.
         rank_range: first and last rank, from 1, relevant documents counted.
         relative_margin: a negative scores at most `best - margin * |best|`, where `best` is the
             query's best relevant document; `None` for no such rule.
-        near_duplicate: cosine to a relevant document from which on a document is left out, where
+        near_duplicate: cosine to a relevant document from which on a document is left out, if
             there are vectors; documents in the same words are in any case.
         sampling: `"top"` takes the hardest, `"random"` draws among all that qualify.
         seed: of the draw.
         llm: asked whether each negative answers the query after all; then the next one is taken.
         output_path: where the negatives are written (`save_negatives`); the checks are kept in
             a run file beside it, and none is repeated when started again.
-        node_key: the corpus id of a retrieved node, where that is not its node id.
+        node_key: the corpus id of a retrieved node, if that is not its node id.
         backend: of the search over vectors: see `nearest`.
         run: see `RunOptions`; queries beyond `max_calls` get no negatives.
 
@@ -263,14 +263,14 @@ class _Rules:
 
     def __post_init__(self) -> None:
         check_threshold("near_duplicate", self.near_duplicate)
-        if self.margin is not None and not 0 <= self.margin < 1:
+        if self.margin is not None and not number("relative_margin", self.margin, 0, 1) < 1:
             raise ValueError(f"relative_margin must be from 0 to below 1, got {self.margin}")
         names = ("within_margin", "near_duplicates", "positive_not_retrieved")
         self.counts = Counter(dict.fromkeys(names, 0))
         self._rows: Mapping[str, int] = {}
 
     def pools(self, found: Iterable[Candidates], seed: int | None) -> dict[str, list[str]]:
-        """Query id → candidates, the best-ranked first, or shuffled where there is a seed."""
+        """Query id → candidates, the best-ranked first, or shuffled if there is a seed."""
         pools = {one.query_id: list(self.pool(one)) for one in found}
         if seed is not None:
             draw = random.Random(seed)

@@ -31,11 +31,10 @@ def generate_paraphrases(
     *,
     num_paraphrases: int = 2,
     question_styles: Sequence[str] | Mapping[str, str] | None = None,
-    keep_originals: bool = True,
     output_path: PathLike | None = None,
     run: RunOptions | None = None,
 ) -> GeneratedDataset:
-    """Each query in other words, relevant to the same documents.
+    """The queries, and each in other words, relevant to the same documents.
 
     Split the queries first (`dataset.split()`), then paraphrase the training part: a paraphrase
     in the test set of a training query measures nothing.
@@ -45,7 +44,6 @@ def generate_paraphrases(
         llm: `Settings.llm` by default.
         num_paraphrases: of each query.
         question_styles: see `generate_qa_embedding_pairs`; queries take turns in them.
-        keep_originals: whether the queries themselves are in the result.
         output_path: where the dataset is written as JSON, with the run file beside it.
         run: see `RunOptions`.
 
@@ -74,14 +72,13 @@ def generate_paraphrases(
         run=run_options(run),
     )
     made = GeneratedDataset({}, dataset.corpus, {}, failures=outcomes.failures)
-    if keep_originals:
-        made.queries.update(dataset.queries)
-        made.relevant_docs.update({id_: list(d) for id_, d in dataset.relevant_docs.items()})
+    made.queries.update(dataset.queries)
+    made.relevant_docs.update({id_: list(d) for id_, d in dataset.relevant_docs.items()})
     duplicates = _add(made, dataset, outcomes.results, list(writer.styles))
     made.counts = {
         "queries": len(dataset),
         "failed": len(outcomes.failures),
-        "paraphrases": len(made) - keep_originals * len(dataset),
+        "paraphrases": len(made) - len(dataset),
         "duplicates": duplicates,
     }
     if output_path is not None:

@@ -25,12 +25,8 @@ from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.asking.run import run_file_of, run_items, run_options
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
-from llama_index.tuning.datasets.relevance import (
-    Candidate,
-    RelevanceDataset,
-    RelevanceList,
-    ranked_scores,
-)
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset, ranked_scores
 from llama_index.tuning.errors import DatasetError, MissingExtraError, ReplyError
 from llama_index.tuning.generate.relevance import queries_by_id
 from llama_index.tuning.vectors.search import top_k, unit_rows
@@ -77,8 +73,8 @@ def label_by_reranker(
     """Let a strong re-ranker score what the app retrieves, for a fast one to learn from.
 
     Each query is kept as soon as the teacher answered: started again after an error or a kill, it
-    asks only for those that are missing. A candidate's score is the teacher's; 0 where it left
-    the candidate out; the reciprocal of the rank where it hands out no scores; and where some are
+    asks only for those that are missing. A candidate's score is the teacher's; 0 if it left
+    the candidate out; the reciprocal of the rank if it hands out no scores; and if some are
     below 0, all of the query's are raised so that none is.
 
     Args:
@@ -285,7 +281,7 @@ class Candidates:
     Args:
         query_id: of the query.
         ranked: (document id, score), best first, relevant ones among them.
-        positive: the score of its best relevant document; `None` where that was not retrieved.
+        positive: the score of its best relevant document; `None` if that was not retrieved.
     """
 
     query_id: str
@@ -347,7 +343,7 @@ def searched(
 def nearest(
     queries: Float32, documents: Float32, k: int, *, backend: Backend = "auto"
 ) -> tuple[Ints, Float32]:
-    """Exact nearest documents by cosine, in chunks: faiss where it is installed, else NumPy.
+    """Exact nearest documents by cosine, in chunks: faiss if it is installed, else NumPy.
 
     Args:
         queries: shape `(n, dim)`.

@@ -1,4 +1,4 @@
-"""Routing examples where there are none: from tools' documents or descriptions."""
+"""Routing examples from the documents or descriptions of tools."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from llama_index.tuning.asking.calls import Calls, Question
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.parsing import parse_questions
 from llama_index.tuning.asking.run import run_file_of, run_items, run_options
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
+from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.text.words import normalise

@@ -52,7 +52,7 @@ def item_keys(dataset: Any) -> list[str]:
 
 
 def groups_of(dataset: Any) -> list[Hashable]:
-    """The cluster of each item: its query; the item itself where it has none."""
+    """The cluster of each item: its query; the item itself if it has none."""
     return [
         normalise(item.query) if item.query else ("no query", key)
         for item, key in zip(items_of(dataset), item_keys(dataset), strict=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float64, Ints
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.answers import groups_of, has_contexts, item_keys
 from llama_index.tuning.judges.options import JudgeOptions
@@ -31,7 +32,7 @@ class JudgeData:
     Attributes:
         items: the judgments.
         labels: 1 for pass (or the first is better), 0 for fail, 0.5 for a tie, shape `(n,)`.
-        scores: the verdicts as numbers on their own scale, NaN where they are none, shape `(n,)`.
+        scores: the verdicts as numbers on their own scale, NaN if they are none, shape `(n,)`.
         weights: shape `(n,)`.
         clusters: a number for each query, shape `(n,)`.
         keys: a hash of each item, whoever judged it.
@@ -153,7 +154,7 @@ def check_held_out(data: JudgeData, held_out: JudgeData) -> None:
 
 
 def other_verdicts(data: JudgeData, rows: Ints) -> Float64:
-    """For each of the rows what the teacher said of the same item, NaN where nothing; `(rows,)`.
+    """For each of the rows what the teacher said of the same item, NaN if nothing; `(rows,)`.
 
     Several verdicts of teachers count by their mean: above 0.5 is 1, below is 0. A teacher that
     was asked and gave none is `NO_VERDICT`, which nobody else says: it counts as wrong.
@@ -165,7 +166,7 @@ def other_verdicts(data: JudgeData, rows: Ints) -> Float64:
 
 
 def other_scores(data: JudgeData, rows: Ints) -> Float64:
-    """For each of the rows the teacher's score of the same item, NaN where none; `(rows,)`."""
+    """For each of the rows the teacher's score of the same item, NaN if none; `(rows,)`."""
     return _teachers_mean(data, data.scores, rows)
 
 
@@ -180,7 +181,7 @@ def people_pairs(data: JudgeData) -> tuple[Ints, Float64]:
 
 
 def _teachers_mean(data: JudgeData, values: Float64, rows: Ints) -> Float64:
-    """Mean of the teachers' values on the item of each row, NaN where none has any."""
+    """Mean of the teachers' values on the item of each row, NaN if none has any."""
     said: dict[str, list[float]] = defaultdict(list)
     for row in np.flatnonzero(~data.people & ~np.isnan(values)).tolist():
         said[data.keys[row]].append(float(values[row]))

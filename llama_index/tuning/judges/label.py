@@ -15,7 +15,9 @@ from llama_index.tuning.asking.calls import Calls
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import run_items, run_options
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset, samples_of
+from llama_index.tuning.datasets.formats.judgments import samples_of
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.judges.teacher import (
     FIELDS,

@@ -46,7 +46,7 @@ def agreement_gains(
 
     Args:
         truth: 1, 0, or 0.5 for a tie, shape `(n,)`.
-        base: verdicts of one judge, `NO_VERDICT` where there is none, shape `(n,)`.
+        base: verdicts of one judge, `NO_VERDICT` if there is none, shape `(n,)`.
         tuned: verdicts of the other, shape `(n,)`.
         clusters: the query of each, shape `(n,)`.
         confidence: level of the intervals.
@@ -181,7 +181,7 @@ def summary_of(
         data: the verdicts.
         rows: those that are measured on, ascending.
         told: what the judge said of these.
-        teacher: its verdicts on the same items, NaN where it was not asked or is itself the
+        teacher: its verdicts on the same items, NaN if it was not asked or is itself the
             truth, shape `(rows,)`.
     """
     found = Summary()

@@ -23,7 +23,7 @@ _SURE = 1e-9
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Where a probability becomes a verdict.
+    """How a probability becomes a verdict.
 
     Attributes:
         slope: of the calibration (Platt 1999), above 0.
@@ -80,7 +80,7 @@ class Rows:
         weights: how much each counts, shape `(n,)`.
         fold: the part that each is held out with, shape `(n,)`; one query, one fold.
         pairwise: whether features are differences of two responses.
-        topics: columns that are only used where that helps, shape `(m,)`.
+        topics: columns that are only used if that helps, shape `(m,)`.
     """
 
     table: Float64
@@ -106,10 +106,10 @@ class Predictions:
     Attributes:
         chances: probabilities that the answer passes, or that the first response is better.
         verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie;
-            `NO_VERDICT`, which is never right, where none could be read.
+            `NO_VERDICT`, which is never right, if none could be read.
         certainties: distances from the threshold, in logits; the least certain go to a person or
             to `defer_to` first.
-        scores: the judge's own on the scale of the verdicts' scores, NaN where there is none; by
+        scores: the judge's own on the scale of the verdicts' scores, NaN if there is none; by
             default its chances stand in for them.
 
     Chances and certainties of a judge that gives verdicts only are all NaN: the report then shows

@@ -23,10 +23,16 @@ from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.records import NO_VERDICT, TIE, Predictions, Rows
 from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
-from llama_index.tuning.report import FinetuneReport, Gain, installed_versions
+from llama_index.tuning.report import (
+    FinetuneReport,
+    Gain,
+    QueryGain,
+    installed_versions,
+    most_changed,
+)
 
 MIN_PEOPLE = 20
-"""From so many verdicts of people on, people are the truth that is measured against."""
+"""With this many verdicts of people or more, people are the truth that is measured against."""
 MAJORITY = "most frequent verdict"
 TEACHERS = "the teacher's verdicts"
 ASKED = "people's verdicts where the teacher was asked"
@@ -112,9 +118,11 @@ def write_report(
         primary=primary,
         gains=gains,
         slices=slices,
+        model=training.base_model or student.name,
         base=f"the shortcut {best!r}",
         data=_data(training, result, dataset, data.people[rows]),
         options={**asdict(options), **result.options},
+        queries=_changed(data, rows, shortcuts[best], judge),
         seed=options.seed,
         history=result.history,
         notes=[
@@ -161,7 +169,7 @@ def _data(
 
 
 def _measured_rows(data: JudgeData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to measure on, and the teacher's where people are the truth."""
+    """Rows to measure on, and the teacher's if people are the truth."""
     people = np.flatnonzero(data.people)
     if MIN_PEOPLE <= len(people) < len(data.people):
         return people, np.flatnonzero(~data.people)
@@ -183,6 +191,21 @@ def _compare(
         confidence=o.confidence,
         seed=o.seed,
     )
+
+
+def _changed(data: JudgeData, rows: Ints, base: Predictions, judge: Predictions) -> list[QueryGain]:
+    """Items that only one of the two judges right, with what was answered."""
+    truth = data.labels[rows]
+    before, now = (said.verdicts[rows] for said in (base, judge))
+
+    def described(row: int) -> tuple[str, str, list[str]]:
+        item = data.items[rows[row]]
+        answers = [f"answer: {item.response}"]
+        if item.second_response is not None:
+            answers.append(f"second answer: {item.second_response}")
+        return data.keys[rows[row]], item.query or "(no query)", answers
+
+    return most_changed(before == truth, now == truth, described)
 
 
 def _notes(
@@ -228,7 +251,7 @@ def details_of(report: JudgeReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class JudgeReport(FinetuneReport):
     """How well a judge agrees with its teachers or with people, beside what needs no judge.
 
@@ -238,7 +261,7 @@ class JudgeReport(FinetuneReport):
         summary: the judge's agreement; `auroc`, `calibration_error`, `flip_rate` (share of pairs
             whose verdict depends on their order), `teacher_agreement` (of the teacher with
             people, on the items that it was asked about; no verdict is a wrong one),
-            `people_agreement` (of people with one another), where there are any. Where verdicts
+            `people_agreement` (of people with one another), if there are any. If verdicts
             are scores, `pearson` and `spearman` of the judge's probability with them, and of the
             teacher's scores with people's (`teacher_pearson`, …).
         intervals: lower and upper end of those figures, at the level of the gains, queries drawn

@@ -50,7 +50,7 @@ class JudgeModel(Protocol):
         rule: how a probability becomes a verdict, and which answers are uncertain.
         pairwise: whether it compares two responses.
         query: whether every answer it learned from came with a query.
-        base_model: name of the embedding model, where `maker.embedded`.
+        base_model: name of the embedding model, if `maker.embedded`.
         training_keys: hashes of the items it was trained on.
         details: how it came about, for people.
     """
@@ -75,7 +75,7 @@ class JudgeModel(Protocol):
 
         Args:
             items: of the form that it learned from.
-            embedder: of the app's embedding model; there where `maker.embedded`.
+            embedder: of the app's embedding model; there if `maker.embedded`.
         """
 
     def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Float64, Bools]:
@@ -99,7 +99,7 @@ class TrainingData:
         options: how judges are trained, whoever the student is.
         rows: the light features of `data` with labels, weights and folds; one query, one fold.
         other: the light features of `held_out`, shape `(m, columns)`.
-        maker: makes the light features; with vectors where the student has `embeds`.
+        maker: makes the light features; with vectors if the student has `embeds`.
         base_model: name of the embedding model; empty without.
         output: the folder that the judge will be saved to, if any; checkpoints go beside it.
         show_progress: show bars.
@@ -122,7 +122,7 @@ class TrainingResult:
 
     Attributes:
         model: what will serve: by `TunedJudge`, or an evaluator of its own.
-        predictions: on `held_out`, where there is one, else on `measured` of the data.
+        predictions: on `held_out`, if there is one, else on `measured` of the data.
         method: how the predictions came to be held out, for the report.
         measured: rows of the data that `predictions` are on; None: all.
         flip_rate: share of the pairs whose verdict changes with their order; None: no pairs.
@@ -161,44 +161,7 @@ class Student(Protocol):
     def embeds(self) -> bool: ...
 
     def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
-        """Raise where it could not learn from these: before any work or cost."""
+        """Raise if it could not learn from these: before any work or cost."""
 
     def learn(self, training: TrainingData) -> TrainingResult:
         """Train, choose on verdicts not trained on, and give predictions on others."""
-
-
-@dataclass(frozen=True)
-class LightStudent:
-    """A logistic regression on the light features: trains in a second, serves by NumPy."""
-
-    name: ClassVar[str] = "light"
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
-    embeds: ClassVar[bool] = True
-
-    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
-        """Nothing: it learns from whatever the engine lets through."""
-
-    def learn(self, training: TrainingData) -> TrainingResult:
-        """Cross-fit, fit on everything."""
-        from llama_index.tuning.judges.light.fit import learn
-
-        return learn(training)
-
-
-def student_of(student: Any) -> Student:
-    """The student of that name, or as it was given.
-
-    Raises:
-        ValueError: an unknown name.
-        TypeError: no student.
-    """
-    if isinstance(student, str):
-        if student != "light":
-            raise ValueError(
-                f"unknown student {student!r}; choose 'light', or give a student's options"
-            )
-        return LightStudent()
-    if isinstance(student, type) or not all(hasattr(student, n) for n in ("check", "learn")):
-        raise TypeError(f"student must be 'light' or a student's options, got {student!r}")
-    found: Student = student
-    return found

@@ -61,8 +61,8 @@ def margin_for(
 ) -> float:
     """The margin below which queries are handed over, so that the target is reached.
 
-    Without the other selector's answers (`deferred_correct`, NaN where it was not asked) the
-    target is for the queries kept; with them it is for all. Where no share reaches the target,
+    Without the other selector's answers (`deferred_correct`, NaN if it was not asked) the
+    target is for the queries kept; with them it is for all. If no share reaches the target,
     the margin is the one with the best accuracy.
     """
     if target is None:

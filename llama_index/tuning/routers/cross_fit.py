@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 TAUS = (20.0, 5.0, 80.0)
 FARTHER = {5.0: (1.5,), 80.0: (320.0,)}
-"""Tried where the end of the grid is the best of it."""
+"""Tried if the end of the grid is the best of it."""
 WORDS = (0.5, 1.0, 2.0)
 DESCRIBED = (5.0, 10.0)
 """Tried one after the other while they help."""
 NOISE_TO_ACT = 0.05
-"""Share of labels that look wrong from which it is tried to doubt them: some always do."""
+"""If a larger share of labels looks wrong, doubting them is tried: some always do."""
 
 SHOWN = 1.64
-"""Standard errors by which noise_robust must get more labels right: 5 % of what chance would do."""
+"""Standard errors by which `noise_robust` must get more labels right: 5 %, one-sided."""
 
 
 @dataclass(eq=False)
@@ -79,7 +79,7 @@ class CrossFit:
     def best(self, among: NDArray[np.bool_] | slice = slice(None)) -> Setting:
         """The setting with the smallest loss on some of the examples.
 
-        Labels are doubted where that is shown to get more of them right. Their log loss would not
+        Labels are doubted if that is shown to get more of them right. Their log loss would not
         tell: it punishes being certain of what a wrong label contradicts.
         """
         plain = [setting for setting in self.losses if not setting.noise_robust]
@@ -156,7 +156,7 @@ def _search(
         best = _while_better(found, folds, [Setting(t, words) for t in FARTHER.get(best.tau, ())])
     if options.words:
         best = _while_better(found, folds, [replace(best, words=w) for w in WORDS if w != words])
-    if options.description_weight > 0 and len(found.data.has_description):
+    if len(found.data.has_description):
         _while_better(found, folds, [replace(best, described=d) for d in DESCRIBED])
 
 
@@ -266,7 +266,6 @@ class _Fold:
             examples,
             lexicon,
             balanced=self.options.balanced,
-            description_weight=self.options.description_weight,
         )
 
 

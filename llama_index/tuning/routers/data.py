@@ -120,7 +120,6 @@ def training_rows(
     lexicon: Lexicon | None,
     *,
     balanced: bool,
-    description_weight: float,
 ) -> Rows:
     """The labels of some examples, and each description as one more example of its choice."""
     keep = np.isin(data.owner, examples)
@@ -128,10 +127,10 @@ def training_rows(
     vectors = data.vectors[owner]
     texts = [data.dataset.examples[row].query for row in owner] if lexicon else []
     described = data.has_description
-    if description_weight > 0 and len(described):
+    if len(described):
         vectors = np.concatenate([vectors, data.described[described]])
         labels = np.concatenate([labels, described])
-        extra = np.full(len(described), description_weight, dtype=np.float32)
+        extra = np.ones(len(described), dtype=np.float32)
         weights = np.concatenate([weights, extra])
         if lexicon:
             choices = list(data.dataset.choices.items())
@@ -284,7 +283,7 @@ def sharpness_of(logits: Float32, targets: Targets) -> float:
 def trust(data: RouterData, examples: Ints, logits: Float32) -> tuple[Float32, float]:
     """How far each label is to be trusted, and the share of labels that look wrong.
 
-    A label looks wrong where held-out models find another choice as likely as they usually find
+    A label looks wrong if held-out models find another choice as likely as they usually find
     that choice for its own examples (confident learning, Northcutt et al. 2021). It then counts
     by how likely it is beside the other choice.
 

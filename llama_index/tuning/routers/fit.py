@@ -46,7 +46,6 @@ def fit_all(
         data.in_scope,
         lexicon,
         balanced=options.balanced,
-        description_weight=options.description_weight,
     )
     return fit_rows(rows, data.described, setting, start), lexicon
 
@@ -68,7 +67,7 @@ def leaning(described: Float32, setting: Setting) -> Float32 | None:
 
 
 def build_lexicon(data: RouterData, texts: list[str], scale: float) -> Lexicon | None:
-    """The words of some training queries; `None` where words are not used, or none repeats."""
+    """The words of some training queries; `None` if words are not used, or none repeats."""
     if not scale:
         return None
     most = min(MAX_TERMS, max(100, MAX_WORD_WEIGHTS // data.choices))

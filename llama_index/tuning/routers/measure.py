@@ -19,7 +19,7 @@ from llama_index.tuning.evaluate.routing import (
     macro_f1,
     out_of_scope_recall,
 )
-from llama_index.tuning.report import Gain
+from llama_index.tuning.report import Gain, QueryGain, most_changed
 from llama_index.tuning.routers.calibrate import margins
 from llama_index.tuning.routers.data import RouterData, Targets
 from llama_index.tuning.vectors.search import unit_rows
@@ -130,6 +130,23 @@ class Measured:
         true = [names[row] for row in self.truth(self.logits)]
         went = [names[row] for row in self.logits.argmax(axis=1)]
         return confusions(true, went, self.data.texts(self.examples))
+
+    def changed(self, base: Float32) -> list[QueryGain]:
+        """Queries that only one of the two routes right, with where they belong and went."""
+        names = list(self.data.dataset.choices)
+        texts = self.data.texts(self.examples)
+        truth, before, now = (
+            self.truth(self.logits),
+            base.argmax(axis=1),
+            self.logits.argmax(axis=1),
+        )
+
+        def described(row: int) -> tuple[str, str, list[str]]:
+            right, was, went = (names[found[row]] for found in (truth, before, now))
+            turn = f"belongs to {right}; went to {was}, now to {went}"
+            return str(self.examples[row]), texts[row], [turn]
+
+        return most_changed(self._recall(base, 1), self._recall(self.logits, 1), described)
 
     def deferred(self, selector: BaseSelector, limit: int) -> NDArray[np.float64]:
         """Whether another selector is right on the least certain queries; NaN for the others."""

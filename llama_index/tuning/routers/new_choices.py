@@ -98,7 +98,6 @@ class _Trial:
             np.flatnonzero(fold > 0),
             None,
             balanced=options.balanced,
-            description_weight=options.description_weight,
         )
         rows = rows.take(np.flatnonzero(np.isin(rows.labels, old)))
         rows = type(rows)(rows.vectors, place[rows.labels], rows.weights)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FREQUENCIES = "over the choices' frequencies"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RouterReport(FinetuneReport):
     """What a router gained over the stock selector, and how far it knows its limits.
 
@@ -117,6 +117,7 @@ def write_report(
     report = RouterReport(
         title="router",
         method="cross-fitting" if held_out is None else "validation queries",
+        model=run.model.base_model,
         primary="accuracy",
         gains=measured.gains(base_scores, options.seed),
         slices={FREQUENCIES: {"accuracy": measured.over_frequencies(options.seed)}},
@@ -127,6 +128,7 @@ def write_report(
         notes=[*scope_note, *_notes(run, data, options)],
         summary={**measured.summary(base_scores), **scope, "label_noise": run.noise},
         choices=list(data.dataset.choices),
+        queries=measured.changed(base_scores),
         matrix=measured.matrix(),
         confusions=measured.confusions(),
         deferral=deferral_curve(measured.margins, correct, deferred),

@@ -157,7 +157,6 @@ def _model(
         data.in_scope,
         None,
         balanced=False,
-        description_weight=options.description_weight,
     )
     return RouterModel(
         choices=dict(data.dataset.choices),

@@ -115,8 +115,8 @@ def test_checks(check, good, bad, reason):
     [
         (lambda: matches("("), "no regular expression"),
         (lambda: lacks("["), "no regular expression"),
-        (lambda: has_words(3, 2), "0 <= least <= most"),
-        (lambda: has_words(-1), "0 <= least <= most"),
+        (lambda: has_words(3, 2), "must be a whole number"),
+        (lambda: has_words(-1), "must be a whole number"),
         (lambda: is_json({"type": "money"}), "no JSON schema"),
         (lambda: reads_at(), "least or most must be given"),
         (lambda: reads_at(8, 3), "least <= most, got 8 and 3"),

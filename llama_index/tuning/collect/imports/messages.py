@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llama_index.tuning.collect.imports.nested import at, listed, loaded, text_of
-from llama_index.tuning.collect.record_checks import is_finite
+from llama_index.tuning.datasets.checks import is_number
 
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool"}
 
@@ -150,7 +150,7 @@ def documents(given: Any) -> Found:
         if id_ is None:
             continue
         score = item.get("score")
-        nodes.append({"id": str(id_), "score": float(score) if is_finite(score) else None})
+        nodes.append({"id": str(id_), "score": float(score) if is_number(score) else None})
         if text is not None:
             texts[str(id_)] = text
     return nodes, texts

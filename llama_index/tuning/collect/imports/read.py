@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.collect.imports.nested import at, listed, loaded, nested
-from llama_index.tuning.collect.record_checks import is_finite
+from llama_index.tuning.datasets.checks import is_number
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 
 Spans = PathLike | Iterable[Mapping[str, Any]] | Any
@@ -276,7 +276,7 @@ def moment(value: Any) -> float | None:
         if getattr(value, "tzinfo", None) is None:
             value = value.replace(tzinfo=timezone.utc)
         value = float(value.timestamp())
-    if not is_finite(value):
+    if not is_number(value):
         return None
     for limit, unit in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)):
         if value > limit:
@@ -316,7 +316,7 @@ def _note(row: Mapping[str, Any]) -> Note | None:
     elif "source" in row and ("dataType" in row or "data_type" in row) and "value" in row:
         value, label = row["value"], row.get("stringValue") or row.get("string_value")
         kind = row.get("dataType") or row.get("data_type")
-        if str(kind).upper() == "BOOLEAN" and is_finite(value):
+        if str(kind).upper() == "BOOLEAN" and is_number(value):
             value = value > 0
         by_person = str(row["source"]).upper() != "EVAL"
     else:
@@ -331,7 +331,7 @@ def _note(row: Mapping[str, Any]) -> Note | None:
         _score(label) if score is None else score,
         comment if isinstance(comment, str) else None,
         answer if isinstance(answer, str) else None,
-        int(place) if is_finite(place) else None,
+        int(place) if is_number(place) else None,
         when or 0.0,
     )
 
@@ -340,7 +340,7 @@ def _score(value: Any) -> float | None:
     """A number as it is; thumbs and words for them as 1 and -1."""
     if isinstance(value, bool):
         return 1.0 if value else -1.0
-    if is_finite(value):
+    if is_number(value):
         return float(value)
     word = "".join(c for c in str(value).casefold() if c.isalnum() or c in "👍👎")
     return 1.0 if word in _GOOD else -1.0 if word in _BAD else None

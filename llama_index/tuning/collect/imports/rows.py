@@ -10,7 +10,8 @@ from typing import Any
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.collect.imports.read import Faults, Note, Span, Spans, read
 from llama_index.tuning.collect.imports.tell import Told, tell
-from llama_index.tuning.collect.log import Redact, TrafficLog, mask_secrets
+from llama_index.tuning.collect.log import TrafficLog
+from llama_index.tuning.collect.masking import Redact, mask_secrets
 from llama_index.tuning.errors import DatasetError
 
 Row = dict[str, Any]

@@ -47,8 +47,9 @@ DIRECTIONS = 512
 """Principal directions of the documents, and of as many pairs in the start."""
 SPAN = 1024
 """Principal directions of the questions."""
-COSINES = 1_000_000
-"""Sentences of a solution are as many as make so many cosines; the start sees all."""
+FOLD_COSINES, SENTENCE_COSINES = 3_000_000, 1_000_000
+"""A fold's solutions learn from as many questions, drawn at random, as make so many cosines with
+the documents, and from as many sentences beside them; start and final map from all questions."""
 TOLERANCE = 1e-6
 
 Score = Callable[[Float32], tuple[Float32, Callable[[Float32], Float32]]]
@@ -161,8 +162,9 @@ class Departure:
     def at(self, choice: Choice) -> Float32:
         """The candidate, shape `(k, r)`."""
         share = np.float32(choice.cautious)
-        mean: Float32 = (1 - share) * self.strong[choice.strength]
-        return mean + share * self.cautious[choice.strength]
+        mean = (1 - share) * self.strong[choice.strength]
+        found: Float32 = mean + share * self.cautious[choice.strength]
+        return found
 
 
 class Choice(NamedTuple):
@@ -216,10 +218,9 @@ class LinearProblem:
         self.pairs, self.documents, self.options = pairs, documents, options
         self.sentences = unlabelled if options.unlabelled_weight > 0 else None
         few = self.sentences
-        most = max(len(pairs), COSINES // len(documents))
-        if few is not None and len(few) > most:
-            drawn = np.random.default_rng([options.seed, 5]).permutation(len(few))
-            few = few.take(np.sort(drawn[:most]))
+        if few is not None:
+            most = max(len(pairs), SENTENCE_COSINES // len(documents))
+            few = few.take(self._drawn(np.arange(len(few)), most))
         self.few = few
         asked = pairs.vectors if few is None else np.concatenate([pairs.vectors, few.vectors])
         both = options.side == "both"
@@ -237,6 +238,8 @@ class LinearProblem:
         start: Float32 | None = None,
     ) -> Departure:
         """The departures that some of the labelled queries teach; `only` what a choice needs."""
+        if only is None:
+            rows = self._drawn(rows, FOLD_COSINES // len(self.documents))
         taught, weights = self._taught(rows)
         owners, relevant = taught.flat()
         trained = np.unique(relevant)
@@ -280,6 +283,13 @@ class LinearProblem:
         if not self.bias:
             return centre.plus(up, self.basis.T, None)
         return centre.plus(up[:, :-1], self.basis.T, up[:, -1])
+
+    def _drawn(self, rows: Ints, most: int) -> Ints:
+        if len(rows) <= most:
+            return rows
+        drawn = np.random.default_rng([self.options.seed, 5]).permutation(len(rows))[:most]
+        found: Ints = np.sort(rows[drawn])
+        return found
 
     def _taught(self, rows: Ints) -> tuple[Pairs, Float32]:
         """The queries of a solution and their weights; sentences weigh as their share says."""
@@ -338,7 +348,8 @@ class LinearProblem:
         x = self._coordinates(queries)
         spread = self.y[columns].var(0)
         curvature: Float32 = spread[:, None] * (weights[:, None] * x * x).sum(0)[None]
-        return np.float32(self.options.scale**2) * curvature
+        scaled: Float32 = np.float32(self.options.scale**2) * curvature
+        return scaled
 
     def _minimum(
         self, score: Score, target: _Target, axes: Float32, strength: int, start: Float32

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 KIND = "judge_encoder"
 ENCODER, LIGHT = "encoder", "light"
 DEFAULT_LENGTH = 512
-"""Tokens of a pair, where neither the model nor its tokenizer has a limit."""
+"""Tokens of a pair, if neither the model nor its tokenizer has a limit."""
 
 _BUSY: weakref.WeakKeyDictionary[Any, ThreadLock] = weakref.WeakKeyDictionary()
 """One thread at a time for each encoder: tokenizers are not safe in several."""
@@ -139,7 +139,7 @@ class EncoderJudge:
 def encoder_logits(encoder: Any, reader: Reader, items: Sequence[Any], batch_size: int) -> Float64:
     """The encoder's logits, shape `(n,)`; of a pair half the difference of its two orders.
 
-    So they change their sign, and nothing else, where the two responses change places.
+    So they change their sign, and nothing else, if the two responses change places.
     """
     if not items:
         return np.zeros(0)

@@ -269,13 +269,13 @@ def _flips(rule: DecisionRule, logits: Float64) -> float:
 
 
 FAILING_WINDOWS = 4
-"""So many windows of an answer that fails are trained on: those that look most like support."""
+"""Windows of an answer that fails to train on: those that look most like support."""
 
 
 def training_rows(data: JudgeData, maker: FeatureMaker, reader: Reader) -> dict[str, list[Any]]:
     """Columns `first`, `second` and `label`: the verdict, and how much the row counts (mean 1).
 
-    Multiple instances (Andrews et al. 2002): where an answer fails, no window supports it; where
+    Multiple instances (Andrews et al. 2002): if an answer fails, no window supports it; if
     it passes, some window does, and the one with most of its words is taken. A pair makes rows in
     both orders, each of half its weight. The rows of one item count together as much as the item.
     """

@@ -100,7 +100,7 @@ class Reader:
         return [" ".join(pieces) for pieces in found]
 
     def pieces(self, text: str, budget: int) -> list[str]:
-        """The text; where it does not fit, its halves, cut at the space nearest the middle."""
+        """The text; if it does not fit, its halves, cut at the space nearest the middle."""
         if self.count(text) <= budget or len(text) < 2:
             return [text]
         middle = len(text) // 2
@@ -110,7 +110,7 @@ class Reader:
         return [piece for half in halves for piece in self.pieces(half, budget)]
 
     def cut(self, text: str, budget: int) -> str:
-        """The text; where it does not fit, its beginning and its end (Sun et al. 2019)."""
+        """The text; if it does not fit, its beginning and its end (Sun et al. 2019)."""
         if self.count(text) <= budget:
             return text
         fits, too_much = 0, (len(text) + 1) // 2
@@ -153,7 +153,7 @@ def scores_of(
 ) -> NDArray[Any]:
     """One score a reading: the mean over its response's parts of the largest over the windows.
 
-    A part is supported where any window supports it; a response as far as its parts are. In the
+    A part is supported if any window supports it; a response as far as its parts are. In the
     comparison of Laban et al. (2022, SummaC), the largest over the document and the mean over the
     summary were the best pair of operators.
 
@@ -176,7 +176,7 @@ def scores_of(
 
 
 def _ends(text: str, size: int) -> str:
-    """So many characters of either end; broken words are left out."""
+    """The first and the last `size` characters; broken words are left out."""
     if not size:
         return ""
     first, last = text[:size], text[-size:]

@@ -162,7 +162,7 @@ def calibrate(logits: Float64, rows: Rows) -> DecisionRule:
     model = LogisticRegression(C=1.0, fit_intercept=not rows.pairwise)
     model.fit(table, labels, sample_weight=weights / weights.mean())
     slope = float(model.coef_[0, 0])
-    if slope <= 0:  # worse than chance where it did not train: nothing but the base rate is known
+    if slope <= 0:  # worse than chance on held-out rows: nothing but the base rate is known
         spread = max(1e-9, float(np.abs(table).max()))
         slope = 1e-3 / spread
     offset = 0.0 if rows.pairwise else float(model.intercept_[0])
@@ -194,7 +194,7 @@ def _midpoint(chances: Float64, rows: Rows) -> float:
     """Halfway, in logits, between the mean passing and the mean failing answer.
 
     Fisher's (1936) rule. How many answers pass moves neither mean, so that the threshold holds
-    where another share passes; the threshold with the best balanced accuracy on the training
+    if another share passes; the threshold with the best balanced accuracy on the training
     verdicts hangs on the few answers about it (`benchmarks/judge_threshold.py`).
     """
     logits = log_odds(chances)

@@ -35,14 +35,14 @@ MIN_ROWS = 100
 FARTHEST = 0.995
 """Share of the held-out answers within the distance that counts as usual."""
 ROOM = 1.5
-"""So many times that distance is still judged: only what is clearly elsewhere is refused."""
+"""An answer within this multiple of that distance is judged: only what is far off is refused."""
 LEAST = 0.05
 """Least variance of a direction, beside 1 of a feature: thinner ones are chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """Where the features lie that a judge learned from.
+    """The region of the features that a judge learned from.
 
     Attributes:
         centre: their mean, shape `(columns,)`.
@@ -131,7 +131,7 @@ class LightJudge:
         base_model: name of the embedding model; empty without.
         training_keys: hashes of the items it was trained on.
         details: how it came about, for people.
-        novelty: where the features lie that it learned from; None: nothing is refused as unlike
+        novelty: the region of the features that it learned from; None: nothing is refused as unlike
             them.
     """
 

@@ -14,8 +14,8 @@ from llama_index.core.llms import (
 
 from llama_index.tuning._running import own_work, run_async
 from llama_index.tuning.asking.calls import at_once
-from llama_index.tuning.datasets.judgments import Judgment
-from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.judges.llm.model import Messages, StandIn, with_llm
 from llama_index.tuning.judges.teacher import as_given, evaluate
@@ -34,7 +34,7 @@ class RequestFailedError(Exception):
 def asked_and_read(
     evaluator: BaseEvaluator, item: Judgment, answer: str, metadata: LLMMetadata
 ) -> tuple[list[Messages], Outcome]:
-    """What an evaluator asks about an item, and its result where each reply is `answer`.
+    """What an evaluator asks about an item, and its result if each reply is `answer`.
 
     A pairwise evaluator asks about the order that is given only.
     """
@@ -70,7 +70,7 @@ def evaluate_all(
         items: what is judged.
         llm: a chat model.
         replies: requests whose reply is known; new ones are added.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         show_progress: show a bar for each round.
 
     Returns:
@@ -78,7 +78,7 @@ def evaluate_all(
         evaluator's parser does not take.
 
     Raises:
-        Exception: the first error, where every request of a round failed.
+        Exception: the first error, if every request of a round failed.
     """
     if not llm.metadata.is_chat_model:
         raise TypeError(f"the LLM must be a chat model, got {type(llm).__name__} that is none")
@@ -124,7 +124,7 @@ def _known_replies(
 def _replies(
     llm: LLM, conversations: list[Messages], workers: int, show_progress: bool
 ) -> list[str | Exception]:
-    """The texts that an LLM replies with; an error where a request failed."""
+    """The texts that an LLM replies with; an error if a request failed."""
     batch = getattr(llm, "chat_batch", None)
     if batch is not None:
         try:

@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._checks import identity
+from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.teacher import llm_of
 
@@ -183,7 +184,7 @@ def with_llm(evaluator: BaseEvaluator, llm: LLM, **settings: Any) -> BaseEvaluat
     Args:
         evaluator: stays as it is.
         llm: whom the copy asks.
-        **settings: its other private attributes, where it has them, such as `_raise_error`.
+        **settings: its other private attributes, if it has them, such as `_raise_error`.
     """
     double = copy.copy(evaluator)
     double._llm = llm  # type: ignore[attr-defined]

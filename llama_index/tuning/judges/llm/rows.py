@@ -12,8 +12,9 @@ from llama_index.core.llms import LLMMetadata
 from llama_index.tuning._checks import check_counts
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
-from llama_index.tuning.datasets.messages import message_record
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.data import JudgeData, judge_data_of
 from llama_index.tuning.judges.llm.asking import asked_and_read
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 TooLong = Literal["error", "drop"]
 CONTEXT_WINDOW = 8192
-"""Tokens, where nothing else is said; LlamaIndex takes as many for a hosted model it does not
+"""Tokens, if nothing else is said; LlamaIndex takes as many for a hosted model it does not
 know."""
 
 
@@ -86,7 +87,7 @@ def judge_rows(
         form: an evaluator, or its class, whose prompts and parser are learnt.
         passing_score: a verdict with a score and no `passing` passes from here on.
         answer: judgment → answer, for evaluators other than LlamaIndex's own, or other parsers.
-        reasons: put the recorded feedback into the answers, where the form has a place for it:
+        reasons: put the recorded feedback into the answers, if the form has a place for it:
             correctness, guidelines, relevancy of answers and of contexts.
         context_window: tokens of the LLM to be tuned; an evaluator cuts contexts by it.
         too_long: a verdict on more contexts than one request holds is an `"error"`, as the answers

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.judges.llm.asking import Outcome, RequestFailedError, evaluate_all
 from llama_index.tuning.judges.llm.model import with_llm
 from llama_index.tuning.judges.records import NO_VERDICT, TIE
@@ -43,7 +43,7 @@ def answer_of(evaluator: BaseEvaluator, judgment: Judgment, label: float, reason
 
     Args:
         evaluator: one of LlamaIndex's seven that ask an LLM, or of a class below.
-        judgment: its score decides where the evaluator reads scores.
+        judgment: its score decides if the evaluator reads scores.
         label: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie.
         reasons: whether the recorded feedback becomes part of it.
 
@@ -138,7 +138,7 @@ class Verdicts:
 
     Attributes:
         values: 1, 0, 0.5 for a tie, or `NO_VERDICT`; shape `(n,)`.
-        scores: the evaluator's, where its verdicts are scores, NaN where there is none; else None.
+        scores: the evaluator's, if its verdicts are scores, NaN if there is none; else None.
         faults: why there was no verdict → how often.
         flips: of pairs, whether the verdict changed with the order, shape `(n,)`; else None.
     """
@@ -172,7 +172,7 @@ def verdicts_of(
         llm: a chat model.
         pairwise: whether pairs are judged; then each is judged in both orders too.
         passing_score: a result with a score and no `passing` passes from here on.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         show_progress: show bars.
     """
     replies: dict[str, str | Exception] = {}

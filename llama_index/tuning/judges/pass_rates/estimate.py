@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
@@ -61,7 +62,7 @@ class PassRate:
         unlabelled: items that only the judge has seen.
         effective_n: labels that alone would have been worth as much.
         confidence: level of the intervals.
-        method: `"ppi++"`, `"ppi++, cross-fitted"`, or `"classical"` where the judge adds nothing.
+        method: `"ppi++"`, `"ppi++, cross-fitted"`, or `"classical"` if the judge adds nothing.
         warnings: what a reader should know before trusting the interval.
     """
 
@@ -116,7 +117,7 @@ def estimate_pass_rate(
 
     Prediction-powered inference: the judge's mean over all answers, put right by its errors on
     the labelled ones (Angelopoulos et al. 2023). The interval covers whatever the judge is worth,
-    and is about √(1 − correlation²) as wide as the labels' own where there are many unlabelled
+    and is about √(1 − correlation²) as wide as the labels' own if there are many unlabelled
     answers. It holds for random samples: draw the labelled answers at random from those the
     rate is about. Answers to one query count as one cluster.
 
@@ -126,7 +127,7 @@ def estimate_pass_rate(
         unlabelled: the app's other answers, as the judge takes them; verdicts in there are not
             looked at.
         labelled: answers with people's `passing`.
-        train: where no judge is at hand that was trained on other data: makes one from verdicts.
+        train: if no judge is at hand that was trained on other data: makes one from verdicts.
             The labelled items are then cross-fitted, so that they both train and put right
             (Zrnic and Candès 2024).
         folds: of the cross-fitting.
@@ -134,7 +135,7 @@ def estimate_pass_rate(
         seed: of the folds.
 
     Returns:
-        Estimate and interval beside the labels' own, with warnings – logged too – where the
+        Estimate and interval beside the labels' own, with warnings – logged too – if the
         samples differ, the judge was trained on labelled items, or the numbers are small.
 
     Raises:
@@ -200,7 +201,7 @@ def pass_rate_of(
     """`estimate_pass_rate` on plain arrays.
 
     Args:
-        labels: 1 for each labelled item that passes, 0 for the others (a share, where several
+        labels: 1 for each labelled item that passes, 0 for the others (a share, if several
             people judged it), shape `(n,)`.
         predicted: probabilities of the same items, shape `(n,)`.
         unlabelled: probabilities of the other items, shape `(N,)`.
@@ -222,8 +223,7 @@ def pass_rate_of(
         >>> rate.interval[0] < 0.5 < rate.interval[1], rate.method
         (True, 'ppi++')
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    confidence = share("confidence", confidence)
     y = _shares("labels", labels, MIN_LABELS)
     given, others = _shares("predicted", predicted, 1), _shares("unlabelled", unlabelled, 1)
     if len(y) != len(given):
@@ -316,7 +316,7 @@ def _difference_warning(
 
 
 def trained_on(judge: ProbabilityJudge | None, *labelled: JudgmentDataset) -> list[str]:
-    """A warning where the judge learnt from labelled items, by the keys that it has kept."""
+    """A warning if the judge learnt from labelled items, by the keys that it has kept."""
     trained = set(getattr(judge, "training_keys", None) or ())
     keys = [key for dataset in labelled for key in item_keys(dataset)]
     both = sum(key in trained for key in keys)

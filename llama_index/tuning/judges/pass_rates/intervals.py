@@ -31,9 +31,9 @@ class PoweredMean:
         error: its standard error.
         classical: the labels' mean.
         classical_error: its standard error.
-        correlation: of labels with predictions, over clusters; 0 where one is constant.
+        correlation: of labels with predictions, over clusters; 0 if one is constant.
         clusters: number of independent labelled units.
-        powered: whether predictions were used; they are not where they would only add noise.
+        powered: whether predictions were used; they are not if they would only add noise.
     """
 
     value: float
@@ -91,7 +91,7 @@ def powered_mean(
 def wilson_interval(rate: float, effective: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a rate known as well as from `effective` independent labels.
 
-    Stays within 0 and 1 and keeps its coverage near them, where the normal interval does not;
+    Stays within 0 and 1 and keeps its coverage near them, unlike the normal interval;
     with an effective sample size it is that of Korn and Graubard (1998) for designed samples.
     """
     _library()  # it brings statsmodels along

@@ -40,9 +40,9 @@ def recalibrate_judge(
 ) -> TunedJudge:
     """The judge with probabilities that hold for the answers that `labelled` is a sample of.
 
-    A judge's probabilities import how often answers passed where it was trained. On other answers
+    A judge's probabilities carry over how often its training answers passed. On other answers
     they are off by the ratio of the odds, which is a offset of the logit (Saerens, Latinne and
-    Decaestecker 2002); where the judge is also more or less sure than it should be, the logit
+    Decaestecker 2002); if the judge is also more or less sure than it should be, the logit
     has another slope too (Platt 1999). 200 labelled answers tell both well enough.
 
     Verdicts stay as they are – threshold and band of ties move along – and so does the share of
@@ -52,7 +52,7 @@ def recalibrate_judge(
         judge: left as it is.
         labelled: verdicts on a random sample of the new answers, at least 50, none of which the
             judge was trained on.
-        method: `"prior"` fits the offset alone, which needs fewer labels and is right where nothing
+        method: `"prior"` fits the offset alone, which needs fewer labels and is right if nothing
             but the pass rate differs; `"platt"` the slope too. The first by default; for pairs,
             which have no pass rate, the second, and a slope only.
         passing_score: a verdict with a score and no `passing` passes from this score on.

@@ -55,7 +55,7 @@ def two_sample_test(
         seed: of the folds.
 
     Returns:
-        `None` where a sample has fewer than 10 items, too few to tell.
+        `None` if a sample has fewer than 10 items, too few to tell.
     """
     from scipy.stats import ks_2samp, mannwhitneyu
 

@@ -120,7 +120,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         template = ChatTemplate(tokenizer, model_name, template_arguments)
         check_vocabulary(tokenizer, model, model_name)
         limit = context_length(model)
-        # The parent compares the two names, which differ where an adapter was loaded.
+        # The parent compares the two names, which differ if an adapter was loaded.
         tokenizer.name_or_path = model.name_or_path
         super().__init__(
             model=model,
@@ -158,7 +158,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             path: the folder.
             base_model: where the model below the adapter is now, if it was moved.
             merged: take the merged weights, which must have been saved.
-            device: `"cpu"`, `"cuda"`, …; None: a GPU where there is one.
+            device: `"cpu"`, `"cuda"`, …; None: a GPU if there is one.
             quantize: `"4bit"` loads the weights in NF4.
             trust_remote_code: run code that the model brings along.
             **kwargs: arguments of the class, such as `max_new_tokens`.
@@ -190,7 +190,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Limits and abilities; tools can be called where the template knows them."""
+        """Limits and abilities; tools can be called if the template knows them."""
         return LLMMetadata(
             context_window=self.context_window,
             num_output=self.max_new_tokens,

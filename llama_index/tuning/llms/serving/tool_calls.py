@@ -116,7 +116,7 @@ def json_calls(text: str) -> list[ToolCall]:
 
 
 def sound_calls(found: Any) -> list[ToolCall] | None:
-    """The calls of an object or of a list; None where one of them is none."""
+    """The calls of an object or of a list; None if one of them is none."""
     calls = [_sound_call(call) for call in (found if isinstance(found, list) else [found])]
     sound = [call for call in calls if call is not None]
     return sound if len(sound) == len(calls) else None

@@ -68,7 +68,7 @@ class HermesToolParser(ToolParser):
         return taken_apart(text, self._call, lambda match: json_calls(match.group(1)))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<tool_call>" if name is None else f'<tool_call>\n{{"name": "{name}'
 
 
@@ -148,7 +148,7 @@ class LlamaToolParser(ToolParser):
     _end = re.compile(r"(?:\s|<\|\w+\|>)*\Z")
 
     def parse(self, text: str) -> ParsedReply:
-        """Calls where the reply holds nothing else; else it is text."""
+        """Calls if the reply holds nothing else; else it is text."""
         calls: list[ToolCall] = []
         place = len(text) - len(text.lstrip())
         if text.startswith("<|python_tag|>", place):
@@ -165,14 +165,14 @@ class LlamaToolParser(ToolParser):
         )
 
     def visible(self, text: str) -> str:
-        """All of it, where it does not begin as a call does."""
+        """All of it, if it does not begin as a call does."""
         begun = text.lstrip()
         tag = "<|python_tag|>"
         hidden = not begun or begun[0] in "{[" or begun.startswith(tag) or tag.startswith(begun)
         return "" if hidden else text
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return '{"name": "' + (name or "")
 
 
@@ -191,7 +191,7 @@ class FunctionTagToolParser(ToolParser):
         return taken_apart(text, self._call, lambda m: tagged_calls(m, self._argument))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<tool_call>\n<function=" + (f"{name}>" if name else "")
 
 
@@ -208,7 +208,7 @@ class ArgumentTagToolParser(ToolParser):
         return taken_apart(text, self._call, lambda m: tagged_calls(m, self._argument))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<tool_call>" + (f"{name}\n" if name else "")
 
 
@@ -268,7 +268,7 @@ class ChannelToolParser(ToolParser):
         return ParsedReply(content, found.calls)
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to its arguments where there is only one tool."""
+        """The start of a call, up to its arguments if there is only one tool."""
         if name is None:
             return " to=functions."
         return f" to=functions.{name}<|channel|>commentary json<|message|>"
@@ -285,7 +285,7 @@ class PythonicToolParser(ToolParser):
         return taken_apart(text, self._calls, lambda match: python_calls(match.group(1)))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<|tool_call_start|>[" + (f"{name}(" if name else "")
 
 
@@ -303,7 +303,7 @@ class GemmaToolParser(ToolParser):
         return ParsedReply(self._result.sub("", found.content), found.calls)
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<|tool_call>call:" + (f"{name}{{" if name else "")
 
     def _read(self, match: re.Match[str]) -> list[ToolCall]:

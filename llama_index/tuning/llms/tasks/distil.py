@@ -22,7 +22,8 @@ from llama_index.tuning.asking.calls import CallFailed, Calls, Question
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import run_items, run_options
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.llms.tasks.knowledge import check_teacher, texts_of
@@ -91,7 +92,7 @@ def distillation_dataset(
         prompts: as the application puts them to the student; the same one twice is asked once.
         teacher: any LLM.
         keep: an evaluator of LlamaIndex, which is given prompt and answer and whose `passing`
-            decides, asked anew where its class, prompts, model, threshold or other settings
+            decides, asked anew if its class, prompts, model, threshold or other settings
             changed; or a function of (prompt, answer), such as one that runs the SQL, which is
             called anew in each run; None keeps everything.
         teacher_prompt: what the teacher is asked for a student's prompt, with instructions or
@@ -157,7 +158,7 @@ def ask_teacher(
 def distilled(
     prompts: Sequence[str], outcomes: Outcomes[Answer], output_path: PathLike | None
 ) -> DistilledDataset:
-    """The dataset of these prompts, written where a path is given.
+    """The dataset of these prompts, written if a path is given.
 
     Raises:
         DatasetError: no answer passes.
@@ -203,7 +204,7 @@ def distillation_scorer(
     workers: int = 4,
     **settings: Any,
 ) -> Callable[[LLM], NDArray[np.float64]]:
-    """A function that scores an LLM by the filter: 1 where its answer would be kept.
+    """A function that scores an LLM by the filter: 1 if its answer would be kept.
 
     An empty answer is a 0.
 

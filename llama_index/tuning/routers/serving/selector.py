@@ -41,6 +41,7 @@ from llama_index.tuning.routers.serving.choice_matching import (
 from llama_index.tuning.routers.serving.model import RouterModel, top_two
 from llama_index.tuning.routers.serving.saved import load_router, write_router
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
+from llama_index.tuning.vectors.learned import Learned
 
 if TYPE_CHECKING:
     from llama_index.tuning.routers.serving.recalibrate import ScopeFit
@@ -123,6 +124,15 @@ class TunedSelector(BaseSelector):
         self._said: set[str] = set()
         self._seen, self._below = 0, 0
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self.model.choices)} choices", f"base {base_name(self._embed_model)!r}"]
+        parts += [name for name in ("multi", "clauses") if getattr(self, name)]
+        if self.fallback is not None:
+            parts.append(f"fallback {self.fallback!r}")
+        if self.defer_to is not None:
+            parts.append(f"defers to {type(self.defer_to).__name__}")
+        return f"TunedSelector({', '.join(parts)})"
+
     @property
     def model(self) -> RouterModel:
         """The trained part."""
@@ -132,6 +142,11 @@ class TunedSelector(BaseSelector):
     def embed_model(self) -> BaseEmbedding:
         """The embedding model."""
         return self._embed_model
+
+    @property
+    def learned(self) -> Learned | None:
+        """The queries that it has learnt, if it knows them."""
+        return Learned.of_details("the router", self.model.details)
 
     @property
     def choices(self) -> dict[str, str]:
@@ -205,7 +220,7 @@ class TunedSelector(BaseSelector):
 
         Args:
             queries: a random sample of the app's, at least 100; with labels, fewer do.
-            in_scope: whether each belongs to one of the choices, `None` where nobody said; at
+            in_scope: whether each belongs to one of the choices, `None` if nobody said; at
                 least 20 that do, if any is given.
             seed: of the half-samples that the intervals come from.
 

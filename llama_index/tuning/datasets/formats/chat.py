@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
-    from llama_index.tuning.datasets.chat import ChatExample
+    from llama_index.tuning.datasets.records import ChatExample
+
 
 Row = dict[str, Any]
 Message = dict[str, Any]

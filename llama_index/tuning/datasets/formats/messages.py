@@ -61,12 +61,17 @@ def _part(block: ContentBlock) -> dict[str, Any]:
     if isinstance(block, TextBlock):
         return {"type": "text", "text": block.text}
     if isinstance(block, ImageBlock):
-        image = {"url": str(block.url) if block.url else block.inline_url()}
+        image = {"url": str(block.url) if block.url else _data_url(block)}
         return {
             "type": "image_url",
             "image_url": {**image, "detail": block.detail} if block.detail else image,
         }
     return {"type": block.block_type}
+
+
+def _data_url(block: ImageBlock) -> str:
+    encoded = block.resolve_image(as_base64=True).read().decode("ascii")
+    return f"data:{block.image_mimetype};base64,{encoded}"
 
 
 def _block_call(block: ToolCallBlock) -> dict[str, Any]:

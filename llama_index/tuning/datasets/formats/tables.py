@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import csv
 import io
-import json
 import math
 import warnings
 from collections import Counter
@@ -13,15 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._files import PathLike, read_json_lines
-from llama_index.tuning.datasets.checks import check_nodes
+from llama_index.tuning._files import (
+    PathLike,
+    ordinary_file,
+    read_json,
+    read_json_lines,
+    read_text,
+)
+from llama_index.tuning.datasets.checks import corpus_of, listed_nodes
+from llama_index.tuning.datasets.passages import find_passages
+from llama_index.tuning.datasets.records import Parts
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
 
-    from llama_index.tuning.datasets.retrieval import RetrievalDataset
 
 Table = PathLike | Iterable[Mapping[str, Any]] | Any
 Row = dict[str, Any]
@@ -47,16 +53,13 @@ def read_table(table: Table) -> list[Row]:
 
 
 def _rows_of_file(path: Path) -> list[Mapping[str, Any]]:
-    kind = path.suffix.lower()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+    kind = ordinary_file(path).suffix.lower()
     if kind in (".csv", ".tsv", ".txt"):
         return _rows_of_text(path, "\t" if kind == ".tsv" else None)
     if kind == ".jsonl":
         return _objects([row for _, row in read_json_lines(path)], path)
     if kind == ".json":
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-        return _objects(data, path)
+        return _objects(read_json(path), path)
     if kind in _WITH_PANDAS:
         try:
             import pandas
@@ -74,11 +77,14 @@ def _rows_of_file(path: Path) -> list[Mapping[str, Any]]:
 
 def _rows_of_text(path: Path, delimiter: str | None) -> list[Mapping[str, Any]]:
     # Excel writes a byte-order mark, and semicolons where a comma is the decimal sign.
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     head = text.partition("\n")[0]
     if delimiter is None:
         delimiter = max(",;\t", key=head.count)
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as exc:
+        raise DatasetError(f"{path} is no table: {exc}") from exc
 
 
 def _objects(data: Any, path: Path) -> list[Mapping[str, Any]]:
@@ -107,6 +113,9 @@ def check_columns(rows: Sequence[Row], *names: str | None) -> None:
     """
     if not rows:
         raise DatasetError("the table has no rows")
+    for name in names:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"a column must be named by a text, got {name!r:.100}")
     there = dict.fromkeys(key for row in rows for key in row)
     missing = [name for name in names if name is not None and name not in there]
     if missing:
@@ -146,10 +155,12 @@ def warn_of_left_out(what: str, rows: int, left_out: Counter[str]) -> None:
 
 def retrieval_of_table(
     table: Table, question: str, by: Mapping[str, str | None], nodes: Any, file: str | None
-) -> RetrievalDataset:
-    """See `RetrievalDataset.from_table`."""
+) -> Parts:
+    """(queries, corpus, relevant_docs); see `RetrievalDataset.from_table`."""
     rows = read_table(table)
+    check_columns(rows, question)
     given = {kind: column for kind, column in by.items() if column is not None}
+    check_columns(rows, *given.values(), file)
     if not given:
         there = {key for row in rows for key in row}
         given = {kind: kind for kind in by if kind in there}
@@ -172,15 +183,14 @@ def retrieval_of_table(
         raise ValueError(f"{kind}= needs nodes=, those of the index; only passages stand alone")
     corpus, relevant = _located(kind, asked, nodes, left_out)
     warn_of_left_out("the retrieval dataset", len(rows), left_out)
-    return _dataset([query for query, _, _ in asked], corpus, relevant)
+    queries, found = _by_text([query for query, _, _ in asked], relevant)
+    return queries, corpus, found
 
 
-def _dataset(
-    queries: Sequence[str], corpus: dict[str, str], relevant: Sequence[Sequence[str]]
-) -> RetrievalDataset:
+def _by_text(
+    queries: Sequence[str], relevant: Sequence[Sequence[str]]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
     """One query for each text, relevant to what all of its rows name."""
-    from llama_index.tuning.datasets.retrieval import RetrievalDataset
-
     first: dict[str, str] = {}
     texts: dict[str, str] = {}
     found: dict[str, dict[str, None]] = {}
@@ -189,7 +199,7 @@ def _dataset(
             key = first.setdefault(normalise(query), f"q{number}")
             texts.setdefault(key, query)
             found.setdefault(key, {}).update(dict.fromkeys(ids))
-    return RetrievalDataset(texts, corpus, {key: list(ids) for key, ids in found.items()})
+    return texts, {key: list(ids) for key, ids in found.items()}
 
 
 def _located(
@@ -202,12 +212,8 @@ def _located(
             [ids.setdefault(text, f"p{len(ids)}") for text in wanted] for _, wanted, _ in asked
         ]
         return {id_: text for text, id_ in ids.items()}, relevant
-    from llama_index.core.schema import MetadataMode
-
-    nodes = nodes if isinstance(nodes, str) else list(nodes)
-    check_nodes(nodes)
-    corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
-    corpus = {id_: text for id_, text in corpus.items() if text.strip()}
+    nodes = listed_nodes(nodes)
+    corpus = corpus_of(nodes)
     if kind == "node_id":
         found = [[id_ for id_ in wanted if id_ in corpus] for _, wanted, _ in asked]
         left_out["its node id is not among the nodes"] += sum(not ids for ids in found)
@@ -222,8 +228,6 @@ def _located(
 def _holding(
     kind: str, asked: list[list[str]], nodes: Sequence[BaseNode], left_out: Counter[str]
 ) -> list[list[str]]:
-    from llama_index.tuning.datasets.remap import find_passages
-
     places = find_passages({text: text for wanted in asked for text in wanted}, nodes)
     found = []
     for wanted in asked:

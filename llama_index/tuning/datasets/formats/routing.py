@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llama_index.tuning._checks import items_of, number
+from llama_index.tuning.datasets.checks import objects_of
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import DatasetError
-
-if TYPE_CHECKING:
-    from llama_index.tuning.datasets.routing import RoutingExample
 
 
 def names(labels: Any) -> tuple[str, ...]:
@@ -21,8 +21,6 @@ def names(labels: Any) -> tuple[str, ...]:
 
 def example(row: Any, place: str) -> RoutingExample:
     """The example in a `{"query", "label" or "labels"}` object."""
-    from llama_index.tuning.datasets.routing import RoutingExample
-
     if not isinstance(row, Mapping) or "query" not in row:
         raise DatasetError(f"{place} has no query")
     if ("label" in row) == ("labels" in row):
@@ -51,12 +49,12 @@ def from_names(given: Sequence[Any]) -> dict[str, str]:
 def choices_of(metadata: Iterable[Any]) -> dict[str, str]:
     """Name → description of `ToolMetadata`, or of anything with `.metadata`."""
     pairs = []
-    for number, item in enumerate(metadata):
+    for place, item in enumerate(items_of("metadata", metadata, "ToolMetadata or tools")):
         found = item if hasattr(item, "description") else getattr(item, "metadata", None)
         description = getattr(found, "description", None)
         if description is None:
             raise TypeError(
-                f"metadata must hold ToolMetadata or tools, item {number} is {type(item).__name__}"
+                f"metadata must hold ToolMetadata or tools, item {place} is {type(item).__name__}"
             )
         pairs.append((getattr(found, "name", None) or description, description))
     return _distinct(called(pairs))
@@ -93,24 +91,20 @@ def from_selections(
     records: Iterable[Mapping[str, Any]], correction_weight: float, unrated_weight: float
 ) -> tuple[dict[str, str], list[RoutingExample]]:
     """Choices and examples of recorded selections."""
-    from llama_index.tuning.datasets.routing import RoutingExample
-
-    if correction_weight <= 0 or unrated_weight < 0:
-        raise ValueError(
-            "correction_weight must be above 0 and unrated_weight at least 0, "
-            f"got {correction_weight} and {unrated_weight}"
-        )
+    number("unrated_weight", unrated_weight, 0)
+    if not number("correction_weight", correction_weight, 0) > 0:
+        raise ValueError(f"correction_weight must be above 0, got {correction_weight}")
     choices: dict[str, str] = {}
     examples = []
-    records, shared = list(records), set()
-    for number, record in enumerate(records):
+    records, shared = objects_of("records", records), set()
+    for at, record in enumerate(records):
         missing = [key for key in ("query", "choices", "selected") if key not in record]
         if missing:
-            raise DatasetError(f"selection {number} lacks {', '.join(missing)}")
+            raise DatasetError(f"selection {at} lacks {', '.join(missing)}")
         counts = Counter(name for name, _ in offered_pairs(record["choices"]))
         shared |= {name for name, count in counts.items() if count > 1}
-    for number, record in enumerate(records):
-        place = f"selection {number}"
+    for at, record in enumerate(records):
+        place = f"selection {at}"
         offered = _offered(record["choices"], shared, place)
         choices.update(
             {name: text for name, text in offered.items() if text or name not in choices}

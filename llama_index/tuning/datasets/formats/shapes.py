@@ -1,14 +1,17 @@
-"""Other projects' tables in our columns: LlamaIndex's and ragas' test sets, pairs, routes."""
+"""Questions and labels in other shapes: LlamaIndex's and ragas' test sets, pairs, routes, nodes."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import items_of, of_type
 from llama_index.tuning._files import read_json
-from llama_index.tuning.datasets.tables import (
+from llama_index.tuning.datasets.checks import nodes_with_text
+from llama_index.tuning.datasets.formats.tables import (
     Row,
     Table,
     check_columns,
@@ -16,10 +19,14 @@ from llama_index.tuning.datasets.tables import (
     texts_in,
     warn_of_left_out,
 )
+from llama_index.tuning.datasets.records import Parts
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
-    from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.core.schema import BaseNode
+
+
+logger = logging.getLogger(__name__)
 
 _RAGAS = (("user_input", "reference_contexts"), ("question", "contexts"))
 TEMPLATES = {
@@ -69,9 +76,9 @@ def rows_of_ragas(testset: Table) -> list[Row]:
 def rows_of_pairs(pairs: Iterable[Any]) -> list[Row]:
     """Question and passage of (question, passage) pairs or `InputExample`s that fit."""
     rows = []
-    for number, pair in enumerate(pairs):
+    for number, pair in enumerate(items_of("pairs", pairs, "pairs")):
         texts = getattr(pair, "texts", pair)
-        if isinstance(texts, str) or len(texts) < 2:
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or len(texts) < 2:
             raise DatasetError(f"pair {number} must be a question and a passage, got {texts!r}")
         # An InputExample without a label has 0, as has one that does not fit; three texts are
         # question, passage and a passage that does not answer.
@@ -87,6 +94,7 @@ def routes_of_table(
     """(question, choices) of each row that has both."""
     rows = read_table(table)
     check_columns(rows, question, choice)
+    of_type("out_of_scope", out_of_scope, str, "a text")
     left_out: Counter[str] = Counter()
     pairs = []
     for row in rows:
@@ -100,24 +108,36 @@ def routes_of_table(
     return pairs
 
 
-def judgments_of_table(
-    table: Table,
-    columns: Mapping[str, str | None],
-    verdicts: Mapping[str, bool | float] | None,
-    source: str,
-) -> JudgmentDataset:
-    """See `JudgmentDataset.from_table`."""
-    from llama_index.tuning.datasets.judgments import JudgmentDataset
+def labelled_nodes(
+    nodes: Sequence[BaseNode],
+    queries: Mapping[str, str],
+    relevant_docs: Mapping[str, Sequence[str]],
+) -> Parts:
+    """(queries, corpus, relevant_docs) without nodes that have no text, and labels of them."""
+    from llama_index.core.schema import MetadataMode
 
-    rows = read_table(table)
-    check_columns(rows, *columns.values())
-    loaded = JudgmentDataset.from_rows(rows, columns=columns, verdicts=verdicts, source=source)
-    left_out = Counter(
-        {
-            reason.removeprefix("left out: "): number
-            for reason, number in loaded.counts.items()
-            if reason.startswith("left out: ")
-        }
-    )
-    warn_of_left_out("the judgment dataset", len(rows), left_out)
-    return loaded.dataset
+    for name, given in {"queries": queries, "relevant_docs": relevant_docs}.items():
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{name} must be a dictionary, got {type(given).__name__}")
+    kept = nodes_with_text(nodes)
+    counts = Counter(node.node_id for node in nodes)
+    twice = [f"node id {id_!r} occurs {n} times" for id_, n in counts.items() if n > 1]
+    if twice:
+        raise DatasetError("the nodes have faults:", twice)
+    corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in kept}
+    textless = counts.keys() - corpus.keys()
+    asked, relevant = dict(queries), dict[str, Any]()
+    for id_, docs in relevant_docs.items():
+        if isinstance(docs, str) or not isinstance(docs, Iterable):
+            relevant[id_] = docs  # no list of ids: it is refused by name
+        elif (left := [doc for doc in docs if doc not in textless]) or not docs:
+            relevant[id_] = left
+        else:
+            asked.pop(id_, None)
+    if len(asked) < len(queries):
+        logger.warning(
+            "%d of %d queries are left out: none of their documents has a text",
+            len(queries) - len(asked),
+            len(queries),
+        )
+    return asked, corpus, relevant

@@ -1,20 +1,16 @@
-"""Labels that last: a passage's text is looked up among the nodes of a later ingestion."""
+"""Where a passage is among nodes, by its text: ids and chunks change, words last."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-from llama_index.tuning.datasets.checks import check_nodes
-from llama_index.tuning.errors import DatasetError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
 
-    from llama_index.tuning.datasets.retrieval import RetrievalDataset
 
 How = Literal["exact", "contained", "near", "split", "gone"]
 
@@ -47,64 +43,6 @@ class Place:
 
     ids: list[str]
     how: How
-
-
-@dataclass(frozen=True)
-class Remapped:
-    """A dataset over new nodes, and how its labels were found.
-
-    Attributes:
-        dataset: queries with the new nodes' ids; the corpus is the new nodes.
-        places: old document id → where its text is now; of labelled documents only.
-        gone: ids of queries that lost all their documents, and are not in the dataset.
-    """
-
-    dataset: RetrievalDataset
-    places: dict[str, Place]
-    gone: list[str] = field(default_factory=list)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many labelled documents were found in which way."""
-        return dict(Counter(place.how for place in self.places.values()))
-
-    def __str__(self) -> str:
-        found = ", ".join(f"{number} {how}" for how, number in self.counts.items())
-        lost = f"; {len(self.gone)} queries lost all of theirs" if self.gone else ""
-        return f"{len(self.places)} labelled documents: {found}{lost}"
-
-
-def remap(dataset: RetrievalDataset, nodes: Any) -> Remapped:
-    """See `RetrievalDataset.remap`."""
-    from llama_index.core.schema import MetadataMode
-
-    from llama_index.tuning.datasets.retrieval import RetrievalDataset
-
-    nodes = nodes if isinstance(nodes, str) else list(nodes)
-    check_nodes(nodes)
-    corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
-    corpus = {id_: text for id_, text in corpus.items() if text.strip()}
-    labelled = dict.fromkeys(id_ for ids in dataset.relevant_docs.values() for id_ in ids)
-    known = {id_ for id_ in labelled if corpus.get(id_) == dataset.corpus[id_]}
-    wanted = {id_: dataset.corpus[id_] for id_ in labelled if id_ not in known}
-    places = {id_: Place([id_], "exact") for id_ in known}
-    places |= find_passages(wanted, nodes)
-    relevant = {
-        query: list(dict.fromkeys(new for id_ in ids for new in places[id_].ids))
-        for query, ids in dataset.relevant_docs.items()
-    }
-    gone = [query for query, ids in relevant.items() if not ids]
-    if len(gone) == len(relevant):
-        raise DatasetError(
-            f"none of {len(labelled)} labelled documents is found in the {len(nodes)} nodes: are "
-            "they of the same texts?"
-        )
-    kept = {query: text for query, text in dataset.queries.items() if relevant[query]}
-    return Remapped(
-        RetrievalDataset(kept, corpus, {query: relevant[query] for query in kept}),
-        {id_: places[id_] for id_ in labelled},
-        gone,
-    )
 
 
 def find_passages(wanted: Mapping[str, str], nodes: Sequence[BaseNode]) -> dict[str, Place]:

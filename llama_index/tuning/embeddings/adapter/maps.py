@@ -125,14 +125,13 @@ class LinearForm:
     bias: Float32 | None = None
 
     def __call__(self, vectors: Float32) -> Float32:
-        mapped: Float32 = self.factor * (vectors + (vectors @ self.down.T) @ self.up.T)
+        mapped: Float32 = np.float32(self.factor) * (vectors + (vectors @ self.down.T) @ self.up.T)
         return mapped if self.bias is None else mapped + self.bias
 
     def matrix(self) -> Float32:
         """*Shape:* `(dim, dim)`; the bias is left out."""
-        product: Float32 = self.factor * (
-            np.eye(len(self.up), dtype=np.float32) + self.up @ self.down
-        )
+        whole = np.eye(len(self.up), dtype=np.float32) + self.up @ self.down
+        product: Float32 = np.float32(self.factor) * whole
         return product
 
     def plus(self, up: Float32, down: Float32, bias: Float32 | None) -> LinearForm:

@@ -41,16 +41,16 @@ def load(args: argparse.Namespace, name: str) -> Sets:
     return Sets(*parts)
 
 
-def shots(material: RouterData, count: int, seed: int) -> RouterData:
+def shots(data: RouterData, count: int, seed: int) -> RouterData:
     """So many examples of each choice; all where `count` is 0."""
     if not count:
-        return material
+        return data
     draw = np.random.default_rng(seed)
     rows = [
-        draw.permutation(np.flatnonzero(material.labels == choice))[:count]
-        for choice in range(material.choices)
+        draw.permutation(np.flatnonzero(data.labels == choice))[:count]
+        for choice in range(data.choices)
     ]
-    return material.subset(np.sort(np.concatenate(rows)))
+    return data.subset(np.sort(np.concatenate(rows)))
 
 
 def semantic_router(
@@ -88,15 +88,15 @@ def semantic_router(
     )
 
 
-def tuned(material: RouterData, options: RouterOptions | None = None) -> tuple[Run, Clock]:
+def tuned(data: RouterData, options: RouterOptions | None = None) -> tuple[Run, Clock]:
     clock = Clock()
-    return train(material, options or RouterOptions(), clock), clock
+    return train(data, options or RouterOptions(), clock), clock
 
 
-def only(material: RouterData, choices: np.ndarray) -> RouterData:
+def only(data: RouterData, choices: np.ndarray) -> RouterData:
     """The examples of some choices, and no other choice."""
-    names = list(material.dataset.choices)
-    kept = {names[row]: material.dataset.choices[names[row]] for row in choices}
-    rows = np.flatnonzero(np.isin(material.labels, choices))
-    data = RoutingDataset(kept, [material.dataset.examples[row] for row in material.owner[rows]])
-    return RouterData.of(data, material.vectors[material.owner[rows]], material.described[choices])
+    names = list(data.dataset.choices)
+    kept = {names[row]: data.dataset.choices[names[row]] for row in choices}
+    rows = np.flatnonzero(np.isin(data.labels, choices))
+    dataset = RoutingDataset(kept, [data.dataset.examples[row] for row in data.owner[rows]])
+    return RouterData.of(dataset, data.vectors[data.owner[rows]], data.described[choices])

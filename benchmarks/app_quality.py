@@ -1,33 +1,47 @@
 """What `tune_app` serves, against every single part and every fixed stack, on test questions.
 
 Each set's training questions tune, its test questions measure; nDCG@10 of the stacks with parts
-learnt from all training questions.
+learnt from all training questions. Every run is a line of `--out`; a run that is there already is
+not made again, and `--minutes` ends in time, so that the same command goes on later.
+
+    python benchmarks/app_quality.py --seeds 3                         # the app against its parts
+    python benchmarks/app_quality.py --questions 10 30 100 --seeds 20  # few questions
+    python benchmarks/app_quality.py --shuffled --questions 100 --seeds 25   # wrong answers
+    python benchmarks/app_quality.py --pool --questions 150 --seeds 40 # does the interval hold?
+    python benchmarks/app_quality.py --table                           # what the lines come to
 """
 
 from __future__ import annotations
 
-import tempfile
+import json
 import time
 import warnings
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _data import arguments, dataset, lyft_and_uber, model
+from _code import code_questions
+from _data import ROOT, arguments, dataset, lyft_and_uber, model
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import RetrievalDataset
 from llama_index.tuning.app import tune
-from llama_index.tuning.app.choose import Stack
+from llama_index.tuning.app.choose import BEFORE, UNTUNED, Stack
 from llama_index.tuning.app.measure import Ladder
 from llama_index.tuning.app.questions import gather
 from llama_index.tuning.app.search import Search
 from llama_index.tuning.app.see import language_of, look_at
+from llama_index.tuning.demo import questions_about, reference_nodes
+from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import score_rankings
 from llama_index.tuning.rerankers.light.model import default_ranker
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 
 SETS = ("lyft to uber", "chunking_eval", "williams_family", "xquad_en", "cranfield")
+MORE = ("python reference", "python functions")
+SINGLE = (Stack("own", "fusion"), UNTUNED, Stack("own", "tuned"), Stack("adapted", "retriever"))
 
 
 def main() -> None:
@@ -35,116 +49,225 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--questions", type=int, nargs="*", default=[0], help="0: all")
-    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--shuffled", action="store_true", help="answers that are wrong")
+    parser.add_argument("--pool", action="store_true", help="measure on all that is not drawn")
+    parser.add_argument("--alone", action="store_true", help="documents alone")
+    parser.add_argument("--out", type=Path, default=ROOT / ".bench" / "app_quality.jsonl")
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
-    base = model()
-    for name in args.sets:
-        train, test = data_of(args.data, name)
-        index = index_of({**train.corpus, **test.corpus}, base, args.cache)
-        for count in args.questions:
-            for seed in range(max(args.seeds, args.draws)):
-                given = drawn(train, count, seed)
-                one_run(name, index, given, test, Embedder(base, cache=args.cache), seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.touch()
+    done = [json.loads(line) for line in args.out.read_text().splitlines()]
+    if args.table:
+        tables(done)
+        return
+    made = {tuple(row[name] for name in KEY) for row in done}
+    mode = "shuffled" if args.shuffled else "pool" if args.pool else "tune"
+    mode = "alone" if args.alone else mode
+    keys = [
+        (name, mode, count, seed)
+        for seed in range(args.seeds)
+        for name in args.sets
+        for count in args.questions
+    ]
+    deadline, base = time.monotonic() + 60 * args.minutes, model()
+    left = [key for key in keys if key not in made]
+    places: dict[str, Place] = {}
+    while left and time.monotonic() < deadline:
+        name, _, count, seed = key = left.pop(0)
+        place = places.setdefault(name, Place(args.data, name, base, args.cache))
+        row = dict(zip(KEY, key, strict=True)) | place.run(mode, count, seed)
+        with args.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(line(row), flush=True)
+    print(f"{len(left)} runs are left" if left else "done")
 
 
-def data_of(folder: Path, name: str) -> tuple[RetrievalDataset, RetrievalDataset]:
-    """Questions to tune with, and questions to measure on."""
-    if name == "lyft to uber":
-        return lyft_and_uber(folder)
-    return dataset(folder, name, "train"), dataset(folder, name, "test")
+KEY = ("set", "mode", "count", "seed")
 
 
-def index_of(corpus: dict[str, str], base: Any, cache: Path) -> VectorStoreIndex:
-    """An app's index, with vectors that were kept."""
-    nodes = RetrievalDataset({}, corpus, {}).to_nodes()
-    vectors = document_vectors(corpus, None, Embedder(base, cache=cache))
-    for node, vector in zip(nodes, vectors, strict=True):
-        node.embedding = vector.tolist()
-    return VectorStoreIndex(nodes, embed_model=base)
+class Place:
+    """One set: its app's index, and questions to tune with and to measure on."""
 
+    def __init__(self, folder: Path, name: str, base: Any, cache: Path) -> None:
+        self.train, self.test = data_of(folder, name)
+        self.embedder = Embedder(base, cache=cache, known={})
+        self.index = self.index_of({**self.train.corpus, **self.test.corpus})
 
-def drawn(train: RetrievalDataset, count: int, seed: int) -> RetrievalDataset:
-    """Some of the questions; all for 0."""
-    if not count or count >= len(train):
-        return train
-    chosen = np.random.default_rng(seed).permutation(len(train))[:count]
-    ids = list(train.queries)
-    return train.subset([ids[row] for row in chosen])
+    def index_of(self, corpus: dict[str, str]) -> VectorStoreIndex:
+        """An app's index, with vectors that were kept."""
+        nodes = RetrievalDataset({}, dict(corpus), {}).to_nodes()
+        vectors = document_vectors(corpus, None, self.embedder)
+        for node, vector in zip(nodes, vectors, strict=True):
+            node.embedding = vector.tolist()
+        return VectorStoreIndex(nodes, embed_model=self.embedder.model)
 
-
-def one_run(
-    name: str,
-    index: VectorStoreIndex,
-    train: RetrievalDataset,
-    test: RetrievalDataset,
-    embedder: Embedder,
-    seed: int,
-) -> dict[str, float]:
-    """Tune, then every stack on the test questions, over the test corpus."""
-    started = time.perf_counter()
-    seen = look_at(index)
-    asked = gather(seen, train, None, seed)
-    language, prose = language_of(node.get_content() for node in seen.nodes.values())
-    search = Search(seen, embedder, language)
-    vectors = embedder.queries(asked.texts)
-    with tempfile.TemporaryDirectory() as folder:
-        adapters = tune._adapters(seen, asked, search, vectors, Path(folder), seed)
+    def run(self, mode: str, count: int, seed: int) -> dict[str, Any]:
+        """Tune, then every stack on the test questions, over the test corpus."""
+        started = time.perf_counter()
+        train, test = self.train, self.test
+        if mode == "pool":
+            train, test = split(together(train, test), count, seed)
+        elif count and count < len(train):
+            train, _ = split(train, count, seed)
+        if mode == "shuffled":
+            train = shuffled(train, seed)
+        seen = look_at(self.index)
+        asked = gather(seen, None if mode == "alone" else train, None, seed)
+        language, prose = language_of(node.get_content() for node in seen.nodes.values())
+        search = Search(seen, self.embedder, language)
+        vectors = self.embedder.queries(asked.texts)
+        adapters = tune._adapters(seen, asked, search, vectors, None, seed)
         ladder = Ladder(
             search, asked, vectors, adapters, prose=prose, seed=seed, ks=(1, 5, 10), tell=str
         )
         measured = ladder.measure()
         outcome = tune._decided(measured, asked, seed)
         seconds = time.perf_counter() - started
-        found = on_test(test, index, embedder, ladder, measured, language)
-    served = found[outcome.stack]
-    best = max(found.values())
-    gain = measured.served.mean()["ndcg@10"] - measured.scores[Stack()].mean()["ndcg@10"]
-    print(
-        f"{name:16} n={len(asked):4} seed {seed}: served {served:.3f} ({outcome.stack}), best "
-        f"{best:.3f}, promised {gain:+.3f}, kept {served - found[Stack()]:+.3f}, {seconds:.0f} s"
+        values = self.on_test(test, ladder, measured, outcome.stack, language, mode != "tune")
+        found = {stack: float(value.mean()) for stack, value in values.items()}
+        before = measured.scores[BEFORE].values["ndcg@10"]
+        promised = paired_gain(before, measured.served.values["ndcg@10"], seed=seed)
+        return {
+            "n": len(asked),
+            "test": len(test),
+            "served": str(outcome.stack),
+            "shown": outcome.shown,
+            "tuned": outcome.stack.tuned,
+            "value": found[outcome.stack],
+            "truth": found[measured.stack] - found[BEFORE],
+            "promised": [promised.mean, promised.low, promised.high],
+            "seconds": round(seconds, 1),
+            "stacks": {str(stack): value for stack, value in found.items()},
+            "steps": [[s.name, str(s.below), s.taken, s.reason] for s in measured.steps],
+        }
+
+    def on_test(
+        self,
+        test: RetrievalDataset,
+        ladder: Ladder,
+        measured: Any,
+        stack: Stack,
+        language: str,
+        few: bool,
+    ) -> dict[Stack, Any]:
+        """nDCG@10 of each stack, its parts learnt from all training questions."""
+        seen = look_at(self.index_of(test.corpus))
+        search = Search(seen, self.embedder, language)
+        texts = list(test.queries.values())
+        queries = self.embedder.queries(texts)
+        relevant = [test.relevant_docs[id_] for id_ in test.queries]
+        wanted = {BEFORE, UNTUNED, stack, measured.stack} if few else set(measured.scores)
+        found = {}
+        for each in wanted & set(measured.scores):
+            adapter, rankers = (None, {}) if not each.tuned else ladder.parts_of(each)
+            mapped = adapter.map(queries) if adapter is not None else queries
+            view = search.find(texts, mapped, relevant)
+            rankings = {"retriever": view.retrieved, "fusion": view.fused}.get(each.order)
+            if rankings is None:
+                ranker = rankers.get(each.vectors, default_ranker())
+                rankings = [view.ranked(row, ranker) for row in range(len(test))]
+            scores = score_rankings(list(test.queries), rankings, relevant)
+            found[each] = scores.values["ndcg@10"]
+        return found
+
+
+def data_of(folder: Path, name: str) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """Questions to tune with, and questions to measure on."""
+    if name == "lyft to uber":
+        return lyft_and_uber(folder)
+    if name == "python functions":
+        return code_questions()
+    if name == "python reference":
+        nodes = reference_nodes()
+        return questions_about(nodes, "train"), questions_about(nodes, "held_out")
+    return dataset(folder, name, "train"), dataset(folder, name, "test")
+
+
+def split(
+    data: RetrievalDataset, count: int, seed: int
+) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """So many of the questions, and the others."""
+    ids = list(data.queries)
+    order = np.random.default_rng(seed).permutation(len(ids)).tolist()
+    first, others = ([ids[row] for row in part] for part in (order[:count], order[count:]))
+    return data.subset(first), data.subset(others)
+
+
+def together(one: RetrievalDataset, other: RetrievalDataset) -> RetrievalDataset:
+    """All questions of two splits, over both corpora."""
+    queries = {f"{i}-{k}": v for i, d in enumerate((one, other)) for k, v in d.queries.items()}
+    docs = {f"{i}-{k}": v for i, d in enumerate((one, other)) for k, v in d.relevant_docs.items()}
+    return RetrievalDataset(queries, {**one.corpus, **other.corpus}, docs)
+
+
+def shuffled(data: RetrievalDataset, seed: int) -> RetrievalDataset:
+    """Each question with the answer of another."""
+    docs = list(data.relevant_docs.values())
+    order = np.random.default_rng([seed, 7]).permutation(len(docs)).tolist()
+    wrong = {id_: docs[row] for id_, row in zip(data.queries, order, strict=True)}
+    return RetrievalDataset(data.queries, data.corpus, wrong)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A run in a line, and its stacks in another."""
+    stacks = "  ".join(f"{short(name)} {value:.3f}" for name, value in row["stacks"].items())
+    mean, low, high = row["promised"]
+    return (
+        f"{row['set']:16} {row['mode']} n={row['n']:4} seed {row['seed']}: {row['value']:.3f} "
+        f"({short(row['served'])}{'' if row['shown'] else ', not shown'}); promised {mean:+.3f} "
+        f"({low:+.3f} to {high:+.3f}), came {row['truth']:+.3f}; {row['seconds']:.0f} s\n"
+        f"   {stacks}"
     )
-    print("   " + "  ".join(f"{short(stack)} {value:.3f}" for stack, value in found.items()))
-    for step in measured.steps:
-        word = "taken" if step.taken else "left"
-        print(f"     {word:6}{step.name} on {step.below}: {step.reason}", flush=True)
-    return {str(stack): value for stack, value in found.items()}
 
 
-def on_test(
-    test: RetrievalDataset,
-    index: VectorStoreIndex,
-    embedder: Embedder,
-    ladder: Ladder,
-    measured: Any,
-    language: str,
-) -> dict[Stack, float]:
-    """nDCG@10 of each stack, its parts learnt from all training questions."""
-    nodes = RetrievalDataset({}, dict(test.corpus), {}).to_nodes()
-    vectors = document_vectors(test.corpus, index, embedder)
-    for node, vector in zip(nodes, vectors, strict=True):
-        node.embedding = vector.tolist()
-    seen = look_at(VectorStoreIndex(nodes, embed_model=embedder.model))
-    search = Search(seen, embedder, language)
-    queries = embedder.queries(list(test.queries.values()))
-    relevant = [test.relevant_docs[id_] for id_ in test.queries]
-    found = {}
-    for stack in measured.scores:
-        adapter, rankers = (None, {}) if not stack.tuned else ladder.parts_of(stack)
-        mapped = adapter.map(queries) if adapter is not None else queries
-        view = search.find(list(test.queries.values()), mapped, relevant)
-        rankings = {"retriever": view.retrieved, "fusion": view.fused}.get(stack.order)
-        if rankings is None:
-            ranker = rankers.get(stack.vectors, default_ranker())
-            rankings = [view.ranked(row, ranker) for row in range(len(test))]
-        scores = score_rankings(list(test.queries), rankings, relevant)
-        found[stack] = scores.mean()["ndcg@10"]
-    return found
-
-
-def short(stack: Stack) -> str:
+def short(name: str) -> str:
     """A stack in a few letters."""
-    return f"{'a+' if stack.vectors == 'adapted' else ''}{stack.order}"
+    for long, brief in (
+        ("retriever with adapter", "a"),
+        ("BM25 fusion + ", ""),
+        ("BM25 fusion", "fusion"),
+        (" re-ranker", ""),
+    ):
+        name = name.replace(long, brief)
+    return name.replace(" + ", "+")
+
+
+def tables(rows: Iterable[dict[str, Any]]) -> None:
+    """Means over the seeds, by kind of run."""
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["mode"], row["set"], row["count"]].append(row)
+    for (mode, name, count), runs in sorted(groups.items()):
+        stacks = {s: np.mean([r["stacks"][s] for r in runs]) for s in shared(runs)}
+        served = np.mean([row["value"] for row in runs])
+        best = max(
+            [(stacks[str(s)], short(str(s))) for s in SINGLE if str(s) in stacks],
+            default=(np.nan, ""),
+        )
+        fixed = max((value, short(name)) for name, value in stacks.items())
+        covered = np.mean([r["promised"][1] <= r["truth"] <= r["promised"][2] for r in runs])
+        floor = np.mean([max(r["stacks"][str(BEFORE)], r["stacks"][str(UNTUNED)]) for r in runs])
+        said = (
+            f"{mode:9}{name:18}{count or 'all':>5} ×{len(runs)}",
+            f"before {stacks[str(BEFORE)]:.3f}",
+            f"untuned {stacks[str(UNTUNED)]:.3f}" if str(UNTUNED) in stacks else "",
+            f"single {best[0]:.3f} ({best[1]})",
+            f"fixed {fixed[0]:.3f} ({fixed[1]})",
+            f"served {served:.3f}",
+            f"better of before and untuned {floor:.3f}",
+            f"tuned in {sum(r['tuned'] for r in runs)}",
+            f"interval holds in {covered:.0%}",
+            f"{np.mean([r['seconds'] for r in runs]):.0f} s",
+        )
+        print("  ".join(said))
+
+
+def shared(runs: list[dict[str, Any]]) -> list[str]:
+    """Stacks that every run measured."""
+    return [name for name in runs[0]["stacks"] if all(name in r["stacks"] for r in runs)]
 
 
 if __name__ == "__main__":

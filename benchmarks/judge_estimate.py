@@ -76,9 +76,7 @@ def draw(rng, features, labels, judged, n: int, crossed: bool) -> PassRate:
     predicted, unlabelled = judged[mine], judged[others]
     if crossed:
         predicted, unlabelled = cross_fitted(rng, features, labels, mine, others)
-    return pass_rate_of(
-        labels[mine], predicted, unlabelled, cross_fitted=crossed, check_shift=False
-    )
+    return pass_rate_of(labels[mine], predicted, unlabelled, cross_fitted=crossed, two_sample=False)
 
 
 def cross_fitted(rng, features, labels, mine, others) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
 from llama_index.tuning.evaluate.routing import calibration_error
-from llama_index.tuning.judges.pass_rates.intervals import fit_scale
+from llama_index.tuning.judges.pass_rates.recalibrate import fit_scale
 
 LABELLED = 200
 RATES = (0.8, 0.5, 0.2)
@@ -80,8 +80,8 @@ def refusal(judge, test: JudgmentDataset, others: list[dict]) -> None:
         for item, row in zip(test.judgments, others, strict=False)
     ]
     for name, items in (("the test split", list(test.judgments)), ("foreign responses", foreign)):
-        _, strange = judge.model.judged(items, judge._embedder)
-        print(f"  refused of {name}: {strange.mean():.1%} of {len(items)}", flush=True)
+        _, novel = judge.model.judged(items, judge._embedder)
+        print(f"  refused of {name}: {novel.mean():.1%} of {len(items)}", flush=True)
 
 
 def thinned(rng, labels: np.ndarray, inside: np.ndarray, rate: float) -> np.ndarray:

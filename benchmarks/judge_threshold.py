@@ -68,12 +68,12 @@ def features(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """The light features of all answers of a set, without vectors."""
     parts = [answers(read(folder, name, split), True) for split in ("train", "test")]
     engine = JudgeFinetuneEngine(parts[0])
-    material = [judge_data_of(part, engine.options) for part in parts]
-    maker = engine._maker(material[0])
+    data = [judge_data_of(part, engine.options) for part in parts]
+    maker = engine._maker(data[0])
     return (
-        np.concatenate([maker.table(part.items, None) for part in material]),
-        np.concatenate([part.labels for part in material]),
-        np.concatenate([material[0].clusters, material[1].clusters + 10**6]),
+        np.concatenate([maker.table(part.items, None) for part in data]),
+        np.concatenate([part.labels for part in data]),
+        np.concatenate([data[0].clusters, data[1].clusters + 10**6]),
     )
 
 

@@ -11,8 +11,7 @@ from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import AdapterEmbeddingModel, DriftAdapterFinetuneEngine
 from llama_index.tuning.demo import minilm, reference_nodes
-from llama_index.tuning.embeddings.adapter.maps import LinearMap
-from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.embeddings import Adapter, LinearMap
 
 nodes = reference_nodes()[:120]
 old_model = minilm()

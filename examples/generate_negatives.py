@@ -5,6 +5,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.schema import TextNode
 
 from llama_index.tuning import RetrievalDataset, label_relevance, mine_hard_negatives
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.demo import minilm
 
 TEXTS = {
@@ -27,5 +28,7 @@ for id_, negatives in mined.negatives.items():
     print(f"{mined.queries[id_]}  not: {negatives}")
 print(mined.counts)  # the copy of the answer is no negative
 
-plan = label_relevance(dataset.queries, retriever, MockLLM(), max_calls=8, dry_run=True)
+plan = label_relevance(
+    dataset.queries, retriever, MockLLM(), run=RunOptions(max_calls=8), dry_run=True
+)
 print(f"labels of relevance would take {plan.estimate}")

@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine, generate_sentence_queries
 from llama_index.tuning.demo import minilm, questions_about
-from llama_index.tuning.generate.documents import read_passages
+from llama_index.tuning.generate import read_passages
 
 SUBJECTS = ("compound", "types", "string-methods", "typesseq", "debugger", "formatstrings")
 

@@ -12,7 +12,7 @@ from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.tools import QueryEngineTool
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset
-from llama_index.tuning.generate.routing import generate_routing_examples
+from llama_index.tuning.generate import generate_routing_examples
 
 TEXTS = {
     "billing": "Invoices are sent on the first of the month. Cards and transfers are accepted for "

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from llama_index.tuning import artifacts
-from llama_index.tuning._files import write_text_atomic
-from llama_index.tuning.artifacts import exchange
+from llama_index.tuning import _files, artifacts
+from llama_index.tuning._files import exchange, write_text_atomic
 from llama_index.tuning.errors import ArtifactError
 
 
@@ -146,7 +145,7 @@ def test_a_file_name_in_the_config_is_never_followed(tmp_path):
 def test_what_killed_saves_left_is_cleared_by_the_next(tmp_path):
     code = """
 import os, sys
-from llama_index.tuning import artifacts
+from llama_index.tuning import _files, artifacts
 with artifacts.replacing_folder(sys.argv[1]) as folder:
     (folder / "half").write_text("x")
     os.kill(os.getpid(), 9)
@@ -186,7 +185,7 @@ def test_files_of_killed_writers_are_cleared_too(tmp_path):
     code = """
 import os, sys
 from pathlib import Path
-from llama_index.tuning.artifacts import draft_beside
+from llama_index.tuning._files import draft_beside
 with draft_beside(Path(sys.argv[1]), folder=False):
     os.kill(os.getpid(), 9)
 """
@@ -231,7 +230,7 @@ def test_a_component_is_sealed(tmp_path):
 _WORKER = """
 import sys, time
 from pathlib import Path
-from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning._files import locked, remove_locked_folder
 folder, times, end = Path(sys.argv[1]), 0, time.monotonic() + 3
 while time.monotonic() < end:
     try:
@@ -256,7 +255,7 @@ def test_one_at_a_time_holds_a_folder_that_goes_with_its_lock(tmp_path):
 def test_a_file_that_is_written_atomically_inside_a_draft_does_not_wait_for_its_lock(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(artifacts.time, "sleep", lambda _: pytest.fail("it waits"))
+    monkeypatch.setattr(_files.time, "sleep", lambda _: pytest.fail("it waits"))
     with artifacts.replacing_folder(tmp_path / "out") as folder:
         write_text_atomic(folder / "report.json", "{}")
     assert os.listdir(tmp_path / "out") == ["report.json"]

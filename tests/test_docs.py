@@ -87,6 +87,25 @@ def test_the_rerankers_pages_python_runs(tmp_path, monkeypatch):
     assert app["retriever"].retrieve("What do the loan rules say?")
 
 
+def test_the_apps_page_python_runs(tmp_path, monkeypatch):
+    def answer(prompt):
+        article = re.search(r"Article \d+\. The (\S+ \S+) rules", prompt)
+        return "Yes" if '"Yes"' in prompt else f"What do the {article.group(1)} rules say?"
+
+    app = shop_app(monkeypatch, answer)
+    data = shop()
+    app["query_engine"] = app["index"].as_query_engine()
+    monkeypatch.chdir(tmp_path)
+    rows = [f'"{data.queries[f"q{i}-0"]}",{data.corpus[f"d{i}"]}' for i in range(20)]
+    Path("faq.csv").write_text("\n".join(["question,answer", *rows]))
+    with tuning.FinetuningRecorder("traffic.jsonl") as recorder:
+        for i in range(12):
+            app["index"].as_retriever().retrieve(data.queries[f"q{i}-0"])
+            recorder.feedback(recorder.last_trace_id(), 1.0, relevant=[f"d{i}"])
+    assert run("docs/app.md", app) == 1
+    assert "generated questions" in str(app["app"].report)
+
+
 def test_the_collect_pages_python_runs(tmp_path, monkeypatch):
     app = shop_app(monkeypatch, str)
     app["query_engine"] = app["index"].as_query_engine(llm=MockLLM(max_tokens=8))

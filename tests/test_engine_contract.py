@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llama_index.tuning import get_engine, list_engines
-from llama_index.tuning.artifacts import locked
+from llama_index.tuning._files import locked
 from llama_index.tuning.base import FinetuneEngine
 from llama_index.tuning.errors import ArtifactError, NotFinetunedError, TuningError
 from llama_index.tuning.report import FinetuneReport

@@ -1,5 +1,8 @@
+import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,29 @@ EXTRAS = (
     *("llama_index.llms.openai", "llama_index.llms.openai_like", "llama_index.llms.azure_openai"),
     *("llama_index.llms.huggingface", "llama_index.embeddings.huggingface"),
 )
+
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("examples/*.py")),
+]
+IMPORT = re.compile(
+    r"^\s*from (llama_index\.tuning[\w.]*) import ([^\n(]+|\([^)]*\))", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_and_pages_use_public_names_only(page):
+    """They import from the package or from one of its folders, what that hands out."""
+    for module, names in IMPORT.findall(page.read_text(encoding="utf-8")):
+        assert module.count(".") <= 2, f"{module} is an inner module"
+        public = importlib.import_module(module).__all__
+        wanted = [
+            name.split(" as ")[0].split("#")[0].strip() for name in names.strip("()").split(",")
+        ]
+        assert [name for name in wanted if name and name not in public] == []
 
 
 def test_every_public_name_resolves():
@@ -63,6 +89,7 @@ print(len(tuning.__all__))
 def test_serving_an_adapter_never_imports_torch(tmp_path):
     code = f"""
 import sys
+from pathlib import Path
 import numpy as np
 from llama_index.core import MockEmbedding
 from llama_index.tuning import AdapterEmbeddingModel

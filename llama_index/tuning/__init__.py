@@ -6,6 +6,11 @@ vendor's client.
 
 import lazy_loader
 
+from llama_index.tuning.predecessor.addresses import serve_old_addresses
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = "0.1.0"
+
+serve_old_addresses()
+del serve_old_addresses

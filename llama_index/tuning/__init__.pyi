@@ -1,7 +1,6 @@
 __version__: str
 
-from .app.model import TunedApp as TunedApp
-from .app.saved import load_app as load_app
+from .app.model import TunedApp as TunedApp, load_app as load_app
 from .app.tune import tune_app as tune_app
 from .collect.callbacks import OpenAIFineTuningHandler as OpenAIFineTuningHandler
 from .collect.recorder import FinetuningRecorder as FinetuningRecorder
@@ -22,10 +21,6 @@ from .embeddings.full.engine import (
     SentenceTransformersFinetuneEngine as SentenceTransformersFinetuneEngine,
 )
 from .embeddings.reindex.index import adapt_index as adapt_index, restore_index as restore_index
-from .ended import (
-    CohereRerankerFinetuneEngine as CohereRerankerFinetuneEngine,
-    MistralAIFinetuneEngine as MistralAIFinetuneEngine,
-)
 from .evaluate.retrieval import (
     aevaluate_retriever as aevaluate_retriever,
     evaluate_retriever as evaluate_retriever,
@@ -51,7 +46,7 @@ from .judges.label import label_judgments as label_judgments
 from .judges.llm.model import load_llm_judge as load_llm_judge
 from .judges.pass_rates.compare import compare_versions as compare_versions
 from .judges.pass_rates.estimate import estimate_pass_rate as estimate_pass_rate
-from .judges.pass_rates.intervals import recalibrate_judge as recalibrate_judge
+from .judges.pass_rates.recalibrate import recalibrate_judge as recalibrate_judge
 from .llms.hosted.azure import AzureOpenAIFinetuneEngine as AzureOpenAIFinetuneEngine
 from .llms.hosted.engine import OpenAIFinetuneEngine as OpenAIFinetuneEngine
 from .llms.local.engine import HuggingFaceFinetuneEngine as HuggingFaceFinetuneEngine
@@ -63,6 +58,10 @@ from .llms.tasks.recipes import (
     knowledge_task as knowledge_task,
     sql_task as sql_task,
     style_task as style_task,
+)
+from .predecessor.ended import (
+    CohereRerankerFinetuneEngine as CohereRerankerFinetuneEngine,
+    MistralAIFinetuneEngine as MistralAIFinetuneEngine,
 )
 from .registry import get_engine as get_engine, list_engines as list_engines
 from .rerankers.cohere import (

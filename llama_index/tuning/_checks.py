@@ -1,11 +1,18 @@
-"""What arguments have to be; every constructor and options class uses these."""
+"""What arguments have to be, and which settings a component was given."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from numbers import Integral
+import sys
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from llama_index.core.evaluation import BaseEvaluator
 
 T = TypeVar("T")
 
@@ -49,17 +56,64 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-def number(name: str, value: object, low: float, high: float = float("inf")) -> float:
+def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
     """The value as a `float`, from `low` to `high`.
 
     Raises:
         ValueError: it is no number, or outside.
     """
-    plain = isinstance(value, float | Integral) and not isinstance(value, bool)
-    if not plain or not low <= float(value) <= high:  # type: ignore[arg-type]
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not low <= value <= min(high, sys.float_info.max):
         bounds = f">= {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
+
+
+def share(name: str, value: Any) -> float:
+    """The value as a `float` between 0 and 1, neither of the two.
+
+    Raises:
+        ValueError: it is no number, or outside.
+    """
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r:.100}")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """The value, if it is true or false.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    return bool(of_type(name, value, bool, "True or False"))
+
+
+def text_or_none(name: str, value: object) -> None:
+    """A text, or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a text or None, got {value!r:.100}")
+
+
+def path_or_none(name: str, value: Any) -> Any:
+    """A path as it was given, or `None`; see `folder_path`."""
+    return value if value is None or folder_path(name, value) else None
+
+
+def items_of(name: str, value: Any, what: str) -> Iterable[Any]:
+    """An iterable of `what`, which no text and no bytes are.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, got {type(value).__name__}")
+    return value
 
 
 def whole_numbers(name: str, values: object, least: int) -> tuple[int, ...]:
@@ -82,11 +136,12 @@ def folder_path(name: str, value: object) -> Path:
     """The value as a path.
 
     Raises:
-        TypeError: it is neither text nor a path, or empty.
+        TypeError: it is neither text nor a path, or empty, or holds a null character.
     """
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise TypeError(f"{name} must be a path, got {value!r}")
-    return Path(os.fsdecode(value))
+    plain = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
+    if not plain or not os.fspath(value) or "\0" in os.fspath(value):  # type: ignore[call-overload]
+        raise TypeError(f"{name} must be a path, got {value!r:.200}")
+    return Path(value)
 
 
 def output_path(value: object) -> Path | None:
@@ -97,3 +152,28 @@ def output_path(value: object) -> Path | None:
 def set_plain(options: object, name: str, value: object) -> None:
     """Keep a checked value in its plain type, so that reports can be written: NumPy's cannot."""
     object.__setattr__(options, name, value)  # options are frozen, but for this
+
+
+def check_counts(**counts: int) -> None:
+    """Each of them is a whole number from 1 on."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Changes with the prompts and plain values among a component's settings."""
+    from llama_index.core.prompts import BasePromptTemplate
+
+    plain = {
+        name: value.get_template() if isinstance(value, BasePromptTemplate) else value
+        for name, value in settings.items()
+        if isinstance(value, (BasePromptTemplate, str, int, float, bool))
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(teacher: BaseEvaluator) -> dict[str, str]:
+    """What decides a teacher's verdicts beside its model: class, prompts, plain settings."""
+    # Not get_prompts(): AnswerRelevancyEvaluator's fails (llama-index-core 0.14).
+    return {"teacher": type(teacher).__name__, "settings": settings_hash(vars(teacher))}

@@ -8,22 +8,22 @@ component = engine.get_finetuned_model()    # ready, or the base if no gain was 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llama_index.tuning._files import locked, read_json
 from llama_index.tuning._running import is_main_process, own_work
 from llama_index.tuning.artifacts import (
     CANDIDATE,
     REPORT,
     check_writable,
-    locked,
     replacing_folder,
     write_kept_base,
 )
@@ -214,6 +214,9 @@ class FinetuneEngine(BaseFinetuneEngine):
     ) -> str:
         """Upload the output folder, with its card and report, to the Hugging Face hub.
 
+        The report holds texts of up to twenty measured queries and of what answers them;
+        `ignore_patterns=["report.json"]` leaves it out.
+
         Args:
             repo_id: `"user/name"`; made if it does not exist.
             private: whether a new repository is private.
@@ -305,6 +308,7 @@ def decided(
         found,
         accepted=verdict.accepted,
         reason="; ".join([verdict.reason, *(f"{what}: {it}" for what, it in told.items() if it)]),
+        date=found.date or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds={**found.seconds, **clock.seconds},
         versions=found.versions or installed_versions(*libraries),
     )
@@ -337,7 +341,7 @@ class Clock:
 def _say_if_replaced(path: Path, report: FinetuneReport) -> None:
     """Warn when the folder of another run is replaced: of another kind, or on other data."""
     try:
-        old = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        old = read_json(path / REPORT)
         was = old["title"], old["data"].get("fingerprint")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # no report there: nothing that could be named

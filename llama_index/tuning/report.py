@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._files import PathLike, write_text_atomic
+from llama_index.tuning._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.errors import ArtifactError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,26 @@ class Gain:
 Gains = dict[str, Gain]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class QueryGain:
+    """One measured query that changed much.
+
+    Attributes:
+        id: in the dataset.
+        query: its text, at most 300 characters.
+        documents: texts that answer it, at most two, of at most 300 characters each.
+        base: the primary metric with the base.
+        tuned: with the tuned component.
+    """
+
+    id: str
+    query: str
+    documents: list[str]
+    base: float
+    tuned: float
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FinetuneReport:
     """What a tuning run gained, on queries that it was not trained on.
 
@@ -58,11 +78,15 @@ class FinetuneReport:
         gains: metric → base, tuned and the gain's interval, over all measured queries.
         slices: group of queries → metric → gain, such as documents with and without training
             queries.
+        model: what was tuned, or what it stands on, by name.
+        date: when it was measured, ISO 8601 in UTC.
         base: what the tuned component is compared with, if its name says more than "base".
         measured_on: what was asked, if not questions: the verdict says it.
         guards: names of the slices that must not lose for the gate to accept.
         also_shown: names of the slices that are comparisons with something else, whose gain the
             gate wants to see too.
+        before: what is there without any component of this kind, and its primary metric, where
+            more is served than that even after a refusal: the headline says both.
         accepted: whether `get_finetuned_model()` returns the tuned component.
         reason: why, in a sentence.
         data: what was measured on: counts and the dataset's fingerprint.
@@ -73,6 +97,7 @@ class FinetuneReport:
         notes: what a reader should know beside the numbers.
         versions: library → version.
         unit: what was measured, in the plural: queries, items, conversations.
+        queries: the ten that gained most and the ten that lost most, if the engine knows them.
     """
 
     title: str
@@ -81,8 +106,11 @@ class FinetuneReport:
     gains: Gains
     accepted: bool = False
     reason: str = ""
+    model: str = ""
+    date: str = ""
     base: str = ""
     measured_on: str = ""
+    before: tuple[str, float] | None = None
     guards: list[str] = field(default_factory=list)
     also_shown: list[str] = field(default_factory=list)
     slices: dict[str, Gains] = field(default_factory=dict)
@@ -94,9 +122,17 @@ class FinetuneReport:
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     unit: str = "queries"
+    queries: list[QueryGain] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        gain = self.gains.get(self.primary)
+        shown = f", {self.primary} {gain.mean:+.4f}, n={gain.n}" if gain else ""
+        return f"{type(self).__name__}({self.title!r}, {self.verdict}{shown})"
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.verdict.upper()}", self.reason, ""]
+        if headline := self.headline:
+            lines = [f"{self.title}: {headline}", f"{self.verdict}: {self.reason}", ""]
         for name, gains in self.groups().items():
             lines += [f"{name} (n={next(iter(gains.values())).n}, {self.method})", *_table(gains)]
             lines.append("")
@@ -109,6 +145,19 @@ class FinetuneReport:
         whole = ", ".join([f"all {self.unit}", *same])  # no table twice
         others = {name: gains for name, gains in self.slices.items() if name not in same}
         return {name: gains for name, gains in {whole: self.gains, **others}.items() if gains}
+
+    @property
+    def headline(self) -> str:
+        """`ndcg@10: your retriever 0.808 → served 0.912; of that, tuning +0.020`, or nothing."""
+        if self.before is None:
+            return ""
+        (name, value), gain = self.before, self.gains[self.primary]
+        served = gain.tuned if self.accepted else gain.base
+        what = "" if self.accepted else f" ({self.base})"
+        return (
+            f"{self.primary}: {name} {value:.3f} → served {served:.3f}{what}; "
+            f"of that, tuning {served - gain.base:+.3f}"
+        )
 
     @property
     def verdict(self) -> str:
@@ -127,11 +176,18 @@ class FinetuneReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FinetuneReport:
-        """The report that `to_dict` gave."""
-        fields = dict(data)
-        fields["gains"] = _gains(fields["gains"])
-        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
-        return cls(**fields)
+        """The report that `to_dict` gave.
+
+        Raises:
+            ArtifactError: it is none.
+        """
+        with report_faults():
+            fields = {**data, "gains": gains_of(data["gains"])}
+            fields["slices"] = {name: gains_of(part) for name, part in data["slices"].items()}
+            if (before := data.get("before")) is not None:
+                fields["before"] = tuple(before)
+            fields["queries"] = [QueryGain(**item) for item in data.get("queries", [])]
+            return cls(**fields)
 
     def save_json(self, path: PathLike) -> None:
         """Write the report as JSON, atomically."""
@@ -140,23 +196,62 @@ class FinetuneReport:
     @classmethod
     def from_json(cls, path: PathLike) -> FinetuneReport:
         """Load what `save_json` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.from_dict(read_json(path, ArtifactError))
 
     def save_html(self, path: PathLike) -> None:
-        """Write one HTML page that needs no other file; with the plot where matplotlib is."""
-        from llama_index.tuning._report_views import render
+        """Write one HTML page that needs no other file: light, dark, and for print."""
+        from llama_index.tuning.pages.report import report_page
 
-        write_text_atomic(path, render(self))
+        write_text_atomic(path, report_page(self))
+
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.report import report_page
+
+        return report_page(self, whole=False)
 
     def plot(self) -> Figure:
-        """Gains with their intervals, one panel for each group of queries.
+        """Gains with their intervals, a panel for each group of queries, below one another.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from llama_index.tuning._report_views import plot_gains
+        from llama_index.tuning.pages.report import plot_gains
 
         return plot_gains(self)
+
+
+def most_changed(
+    base: Iterable[float],
+    tuned: Iterable[float],
+    described: Callable[[int], tuple[str, str, Sequence[str]]],
+    most: int = 10,
+) -> list[QueryGain]:
+    """The queries that gained most, then those that lost most; at most `most` of each.
+
+    Args:
+        base: one value for each query.
+        tuned: the same queries' values with the other component.
+        described: position → id, text, texts that answer it.
+        most: of each kind.
+    """
+    values = [(float(b), float(a)) for b, a in zip(base, tuned, strict=True)]
+    changes = sorted((after - before, row) for row, (before, after) in enumerate(values))
+    lost = [row for change, row in changes if change < 0][:most]
+    gained = [row for change, row in reversed(changes) if change > 0][:most]
+    found = []
+    for row in (*gained, *lost):
+        id_, query, documents = described(row)
+        texts = [_short(text) for text in documents[:2]]
+        before, after = (round(number, 6) for number in values[row])
+        found.append(QueryGain(id_, _short(query), texts, before, after))
+    return found
+
+
+def _short(text: str) -> str:
+    """At most 300 characters on one line, which every file can hold."""
+    line = " ".join(text[:1200].split())
+    kept = line if len(line) <= 300 else line[:299] + "…"
+    return kept.encode("utf-8", "replace").decode("utf-8")
 
 
 def installed_versions(*packages: str) -> dict[str, str]:
@@ -170,8 +265,28 @@ def installed_versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _gains(data: Mapping[str, Any]) -> Gains:
-    return {name: Gain(**gain) for name, gain in data.items()}
+def gains_of(data: Mapping[str, Any]) -> Gains:
+    """The gains in plain data, by name.
+
+    Raises:
+        TypeError: a number is missing, or is none.
+    """
+    gains = {str(name): Gain(**gain) for name, gain in data.items()}
+    for name, gain in gains.items():
+        for part, value in vars(gain).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"gain {name}: {part} must be a number, got {value!r:.100}")
+    return gains
+
+
+@contextlib.contextmanager
+def report_faults() -> Iterator[None]:
+    """What goes wrong inside, while a report is made of plain data, is said of the report."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
+        raise ArtifactError(f"this is no report, or a damaged one: {what}") from exc
 
 
 def _table(gains: Gains) -> list[str]:

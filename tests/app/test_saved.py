@@ -4,6 +4,7 @@ import json
 
 import pytest
 from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import TextNode
 
 from llama_index.tuning import load_app, tune_app
@@ -87,15 +88,28 @@ def test_new_questions_check_what_was_promised(app):
         app.check(questions_of(), max_loss=-1)
 
 
-def test_a_shown_loss_is_a_regression(app, questions):
-    class Reversed(TunedApp):
-        def as_retriever(self, top_k=None):
-            return self.seen.copied_retriever(1, WordEmbedding(salt="wrong"))
+class Forgetful(BaseRetriever):
+    def _retrieve(self, query_bundle):
+        return []
 
-    app.__class__ = Reversed
+
+def test_a_shown_loss_is_a_regression(app, questions):
+    class Broken(TunedApp):
+        def as_retriever(self, top_k=None):
+            return Forgetful()
+
+    app.__class__ = Broken
     result = app.check(questions)
     assert result.regressed
     assert "worse" in str(result)
+    assert result.worse[0].now is None
+
+
+def test_a_check_embeds_each_question_once(app, model, questions):
+    model.texts.clear()
+    app.check(questions)
+    asked = [text for text in model.texts if text in set(questions.queries.values())]
+    assert len(asked) <= len(questions) + 2  # whether batches embed as queries do is seen on one
 
 
 def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
@@ -118,6 +132,10 @@ def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
     assert run(["app", "check", out, "--questions", str(tmp_path / "none.csv")]) == 2
     assert run(["app", "report", out]) == 0
     capsys.readouterr()
+    assert run(["compare", out, out, "--questions", str(questions), "--json"]) == 0
+    gain = json.loads(capsys.readouterr().out)["ndcg@10"]
+    assert gain["n"] == 40
+    assert gain["base"] == gain["tuned"] > 0
     again = ["app", "tune", f"{out}/storage", "--out", f"{out}2", "--json"]
     assert run(again) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "stand-ins"

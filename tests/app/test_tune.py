@@ -1,5 +1,6 @@
 """`tune_app` as its user sees it: what is served, what is said, what is refused."""
 
+import re
 import warnings
 
 import numpy as np
@@ -7,17 +8,20 @@ import pytest
 from llama_index.core import MockEmbedding, StorageContext, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
-from llama_index.tuning import RetrievalDataset, TunedRetriever, tune_app
-from llama_index.tuning.app.adapters import Adapters
+from llama_index.tuning import RetrievalDataset, TunedRetriever, load_app, tune_app
+from llama_index.tuning.app import tune
+from llama_index.tuning.app.search import Adapters
 from llama_index.tuning.app.see import language_of
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import ArtifactError, DatasetError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
 from tests.embeddings.real_stores import new_store, node_id
+from tests.generate.scripted import ScriptedLLM
 
 CODE = "def f{0}(a, b):\n    x{0} = a[{0}] + b.get('{0}')\n    return math.sqrt(x{0} ** {0})\n" * 2
 
@@ -213,7 +217,80 @@ def test_bad_input_is_refused_before_any_cost(index, model, questions):
         tuned(index, num_workers=0)
     with pytest.raises(ValueError, match="max_seconds must be"):
         tuned(index, max_seconds=0)
+    with pytest.raises(ValueError, match="max_calls must be"):
+        tuned(index, "generate", llm=MockLLM(), max_calls=0)
+    with pytest.raises(ValueError, match="are for questions='generate'"):
+        tuned(index, questions, llm=MockLLM())
+    with pytest.raises(TypeError, match="llm must be"):
+        tuned(index, "generate", llm="gpt")
     assert not model.texts
+
+
+class Catalogue(BaseNodePostprocessor):
+    """Knows the parts' numbers, which the pages do not name."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        number = int(query_bundle.query_str.split()[-1]) - 1000
+        return sorted(nodes, key=lambda item: f"number {number} " not in item.node.text)
+
+
+class Backwards(BaseNodePostprocessor):
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return nodes[::-1]
+
+
+def test_a_given_reranker_is_served_only_where_it_gains(model, tmp_path):
+    nodes = nodes_of(25)
+    index = VectorStoreIndex(nodes, embed_model=model)
+    texts = {f"q{i}": f"Where is part {1000 + i}" for i in range(25)}
+    questions = RetrievalDataset.from_nodes(nodes, texts, {f"q{i}": [f"n{i}"] for i in range(25)})
+    app = tuned(index, questions, also=[Backwards(), Catalogue()])
+    assert app.report.served == "retriever + BM25 fusion + Catalogue"
+    assert app.retriever.retrieve("Where is part 1007")[0].node.node_id == "n7"
+    app.save(tmp_path / "tuned")
+    with pytest.raises(ArtifactError, match="hand it over"):
+        load_app(tmp_path / "tuned", index)
+    again = load_app(tmp_path / "tuned", index, reranker=Catalogue())
+    assert again.retriever.retrieve("Where is part 1007")[0].node.node_id == "n7"
+    assert not tuned(index, questions, also=[Backwards()]).stack.given
+    with pytest.raises(TypeError, match="also must be"):
+        tuned(index, questions, also=["cross_encoder"])
+
+
+def asks(prompt):
+    """Asks what the pump of the passage costs; denies every tenth question."""
+    number = re.search(r"pump number (\d+)", prompt).group(1)
+    if "Yes" in prompt:
+        return "No" if number.endswith("0") else "Yes"
+    return f"What does pump number {number} cost?"
+
+
+def test_an_llm_writes_and_checks_questions_which_are_saved(index, tmp_path):
+    llm = ScriptedLLM(answer=asks)
+    app = tuned(index, "generate", llm=llm, max_calls=60)
+    assert len(llm.prompts) == 60
+    assert app.report.kind == "generated questions"
+    assert "generated questions" in app.report.sentence
+    written = app.written.queries.values()
+    assert 20 <= len(written) < 30
+    assert not any(re.search(r"0 cost", text) for text in written)
+    app.save(tmp_path / "tuned")
+    assert load_app(tmp_path / "tuned", index).written.queries == app.written.queries
+
+
+def test_written_questions_outlive_a_run_that_fails(index, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("no space left")
+
+    run = {"max_calls": 40, "run_folder": tmp_path / "run"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "_tuned", fails)
+        with pytest.raises(OSError, match="no space"):
+            tune_app(index, "generate", llm=ScriptedLLM(answer=asks), **run)
+    again = ScriptedLLM(answer=asks)
+    app = tune_app(index, "generate", llm=again, **run)
+    assert app.written.queries
+    assert again.prompts == []
 
 
 def test_questions_that_come_twice_are_one(index, questions):

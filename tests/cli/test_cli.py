@@ -4,8 +4,11 @@ import sys
 
 import pytest
 
-from llama_index.tuning.cli import adapter as adapter_commands
-from llama_index.tuning.cli.app import _fail, run
+from llama_index.tuning import __version__
+from llama_index.tuning.cli import data as data_commands, models
+from llama_index.tuning.cli.app import GROUPS, _fail, run
+from llama_index.tuning.cli.tune import field_docs
+from llama_index.tuning.embeddings import AdapterOptions
 from llama_index.tuning.errors import DatasetError
 from tests.conftest import rotated_problem
 
@@ -16,7 +19,7 @@ def files(tmp_path, monkeypatch):
     train, test = dataset.split(0.3, seed=1)
     train.save_json(tmp_path / "train.json")
     test.save_json(tmp_path / "test.json")
-    monkeypatch.setattr(adapter_commands, "embedding_model", lambda name: model)
+    monkeypatch.setattr(models, "embedding_model", lambda name: model)
     return tmp_path
 
 
@@ -89,6 +92,45 @@ def test_without_arguments_it_shows_its_help_as_such(command, capsys):
     shown = capsys.readouterr()
     assert "\nCommands:\n" in shown.out
     assert not shown.err
+
+
+def test_the_version_is_shown(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"llama-index-tuning {__version__}\n"
+
+
+def test_completion_can_be_installed(capsys):
+    assert run(["--help"]) == 0
+    assert "--install-completion" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(files, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data_commands, "generate_qa_embedding_pairs", interrupted)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    (files / "docs").mkdir()
+    (files / "docs" / "fees.md").write_text("The fee is five euros. It is due in May.")
+    out = files / "made.json"
+    command = ["generate", "questions", str(files / "docs"), "--out", str(out), "--llm", "any"]
+    assert run(command) == 130
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: interrupted; finished calls are kept in")
+    assert f"{out}.run.jsonl: the same command goes on" in said
+
+
+def test_an_options_help_and_default_are_those_of_the_options_class(capsys):
+    assert run(["adapter", "tune", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"[default: {AdapterOptions().side}]" in shown
+    assert field_docs(AdapterOptions)["side"][:40] in shown
+    assert '"' not in field_docs(AdapterOptions)["rank"]  # code marks are for docstrings
+
+
+def test_every_group_of_commands_is_found():
+    for group in GROUPS:
+        assert run([group, "--help"]) == 0
 
 
 def test_the_command_is_installed_and_helps():

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.cli.app import app, run
+from llama_index.tuning.cli.app import commands, run
 from llama_index.tuning.generate import MinedDataset
 from tests.generate.scripted import WordEmbedding
 from tests.servers import ChatServer
@@ -23,7 +23,9 @@ def docs(tmp_path):
 
 
 def invoke(*arguments):
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        commands("generate"), [*map(str, arguments), "--json"], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
@@ -64,7 +66,7 @@ def test_a_part_is_held_out_by_document(docs, tmp_path):
 
 
 def test_negatives(docs, tmp_path, monkeypatch):
-    name = "llama_index.tuning.cli.data.embedding_model"
+    name = "llama_index.tuning.cli.models.embedding_model"
     monkeypatch.setattr(name, lambda _: WordEmbedding())
     data, out = tmp_path / "train.json", tmp_path / "negatives.jsonl"
     invoke("generate", "questions", docs, "--out", data)

@@ -4,12 +4,14 @@ import pytest
 from typer.testing import CliRunner
 
 from llama_index.tuning import JudgmentDataset
-from llama_index.tuning.cli.app import app, run
+from llama_index.tuning.cli.app import commands, run
 from tests.servers import ChatServer
 
 
 def invoke(*arguments):
-    done = CliRunner().invoke(app, ["judge", *map(str, arguments)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        commands("judge"), ["judge", *map(str, arguments)], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     return done.stdout
 

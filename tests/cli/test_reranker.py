@@ -3,7 +3,7 @@ import json
 import pytest
 
 from llama_index.tuning import LightReranker, TunedReranker, load_reranker
-from llama_index.tuning.cli import rerankers as command
+from llama_index.tuning.cli import models
 from llama_index.tuning.cli.app import run
 from llama_index.tuning.text.words import Analyzer
 
@@ -14,7 +14,7 @@ from ..tiny_bert import save_tiny_bert
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "embedding_model", lambda _: TableEmbedding())
+    monkeypatch.setattr(models, "embedding_model", lambda _: TableEmbedding())
     shop().save_json(tmp_path / "data.json")
     return tmp_path
 
@@ -58,7 +58,7 @@ def test_tables_are_printed_without_json(files, capsys):
     ("option", "value", "message"),
     [
         ("--language", "x", "unknown language 'x'"),
-        ("--depth", "1", "'--depth'"),
+        ("--depth", "1", "depth"),
         ("--seed", "-1", "seed must be a whole number >= 0, got -1"),
         ("--accept", "maybe", "unknown accept 'maybe'"),
     ],
@@ -67,7 +67,7 @@ def test_tables_are_printed_without_json(files, capsys):
 def test_a_wrong_option_is_one_line_before_any_work(
     files, capsys, monkeypatch, name, option, value, message
 ):
-    monkeypatch.setattr(command, "embedding_model", None)  # not to be reached
+    monkeypatch.setattr(models, "embedding_model", None)  # not to be reached
     data = str(files / "data.json")
     assert run(["reranker", name, data, "--out", str(files / "o"), option, value]) == 1
     assert message in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from llama_index.tuning.cli import router
+from llama_index.tuning.cli import components, models
 from llama_index.tuning.cli.app import run as command
 from tests.conftest import TableEmbedding
 from tests.routers.conftest import world
@@ -13,13 +13,15 @@ from tests.routers.conftest import world
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     dataset, model = world()
-    monkeypatch.setattr(router, "embedding_model", lambda name: model)
+    monkeypatch.setattr(models, "embedding_model", lambda name: model)
     dataset.save_jsonl(tmp_path / "train.jsonl", tmp_path / "labels.json")
     return tmp_path
 
 
 def run(*arguments):
-    done = CliRunner().invoke(router.app, list(map(str, arguments)), catch_exceptions=False)
+    done = CliRunner().invoke(
+        components.router_app, list(map(str, arguments)), catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -36,7 +38,7 @@ def test_tune_evaluate_and_route(files):
 
 
 def test_after_a_refusal_the_folder_says_so_and_where_the_router_lies(files, monkeypatch, capsys):
-    monkeypatch.setattr(router, "embedding_model", lambda name: TableEmbedding({}, dim=8))
+    monkeypatch.setattr(models, "embedding_model", lambda name: TableEmbedding({}, dim=8))
     rows = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
     drawn = np.random.default_rng(1).permutation([row["label"] for row in rows]).tolist()
     data, out = str(files / "shuffled.jsonl"), files / "router"

@@ -5,11 +5,14 @@ import pytest
 
 MODULES = [
     "collect.recorder",
-    "collect.log",
+    "collect.masking",
     "collect.callbacks",
-    "collect.traffic",
+    "collect.recorded",
     "datasets.chat",
     "datasets.judgments",
+    "datasets.relevance",
+    "datasets.retrieval",
+    "datasets.routing",
 ]
 
 

@@ -271,7 +271,7 @@ def test_sampling_takes_requests_whole_and_alike_everywhere(tmp_path, scripted):
     assert 8 < len(counts) < 32
     assert set(counts.values()) == {4}
     other = FinetuningRecorder(tmp_path / "b.jsonl", sample=0.5)
-    assert all(other.samples(trace) for trace in counts)
+    assert all(other._sink.samples(trace) for trace in counts)
 
 
 def test_secrets_are_masked_in_messages_answers_and_passages(recorder, scripted):
@@ -325,7 +325,7 @@ def test_attached_in_the_middle_of_a_stream_the_rest_does_no_harm(tmp_path):
 
 
 def test_arguments_are_checked(tmp_path, recorder):
-    with pytest.raises(ValueError, match="sample must be a number between 0 and 1, got 2"):
+    with pytest.raises(ValueError, match="sample must be a number from 0 to 1, got 2"):
         FinetuningRecorder(tmp_path / "a.jsonl", sample=2)
     with pytest.raises(ValueError, match=r"path must be a file, but .* is a folder"):
         FinetuningRecorder(tmp_path)
@@ -377,7 +377,7 @@ def test_a_flush_in_the_middle_of_a_request_writes_what_is_there(recorder, scrip
 
 def test_a_child_forked_while_another_thread_records_does_not_hang(tmp_path):
     with FinetuningRecorder(tmp_path / "a.jsonl") as recorder:
-        with recorder._events._lock, recorder._lock:  # as another thread would hold them
+        with recorder._events._lock, recorder._sink._lock:  # as another thread would hold them
             pid = os.fork()
             if pid == 0:
                 signal.alarm(10)

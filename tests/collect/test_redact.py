@@ -4,7 +4,7 @@ import time
 import pytest
 
 from llama_index.tuning.collect import mask_secrets
-from llama_index.tuning.collect.log import may_hold_secrets, redacted
+from llama_index.tuning.collect.masking import may_hold_secrets, redacted
 
 # ruff: noqa: E501
 

@@ -285,5 +285,5 @@ def test_stats_count_what_is_there(tmp_path, scripted):
 
 def test_top_n_must_be_positive(recorder, scripted):
     scripted().complete("q")
-    with pytest.raises(ValueError, match="top_n must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="top_n must be a whole number >= 1, got 0"):
         recorder.retrieval_dataset(top_n=0)

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from llama_index.tuning.datasets.chat import FORMATS, ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import FORMATS, ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 FEE = {
@@ -66,8 +67,12 @@ CASES = [
     ([user(None), said("a")], {}, "messages[0].content must be a text, got null"),
     ([user(7), said("a")], {}, "messages[0].content must be a text or a list of parts, got int"),
     ([user(" \n"), said("a")], {}, "messages[0].content is only white space"),
-    ([user("q \ud83e"), said("a")], {}, "messages[0] holds half a character (a lone surrogate)"),
-    ([user("q"), said("a")], {"rejected": said("\udd99")}, "rejected holds half a character"),
+    ([user("q \ud83e"), said("a")], {}, "messages[0]: the text holds half a character"),
+    (
+        [user("q"), said("a")],
+        {"rejected": said("\udd99")},
+        "rejected: the text holds half a character",
+    ),
     ([user([{"type": "audio"}]), said("a")], {}, "messages[0].content[0]: a part of type 'audio'"),
     ([user("q"), said([{"type": "image_url"}])], {}, "messages[1].content[0]: a part of type"),
     ([{**user("q"), "weight": 0}, said("a")], {}, "messages[0].weight is for the assistant's"),

@@ -14,8 +14,9 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 
 from llama_index.tuning import ChatDataset, OpenAIFineTuningHandler
-from llama_index.tuning.collect.records import message_record
-from llama_index.tuning.datasets.chat import FORMATS, ChatExample
+from llama_index.tuning.datasets.chat import FORMATS
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 PIXEL = b"\x89PNG\r\n\x1a\n"

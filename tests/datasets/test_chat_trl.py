@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 
 pytestmark = [
     pytest.mark.slow,

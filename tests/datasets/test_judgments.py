@@ -1,6 +1,7 @@
 import pytest
 
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 
 

@@ -6,7 +6,8 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import DatasetError
 
 

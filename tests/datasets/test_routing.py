@@ -2,7 +2,8 @@ import pytest
 from llama_index.core.tools import ToolMetadata
 
 from llama_index.tuning import RoutingDataset
-from llama_index.tuning.generate.routing import generate_routing_examples
+from llama_index.tuning.generate import generate_routing_examples
+from tests.generate.scripted import ScriptedLLM
 
 
 def data():
@@ -67,11 +68,9 @@ def test_tools_give_their_choices():
 
 
 def test_an_llm_writes_examples_and_its_preamble_is_no_question():
-    class Scripted:
-        def complete(self, prompt):
-            name = "orders" if '"orders"' in prompt else "refunds"
-            text = f"Here are two questions:\n1. Where is my {name}?\n- What about both?"
-            return type("Reply", (), {"text": text})()
+    def answer(prompt):
+        name = "orders" if '"orders"' in prompt else "refunds"
+        return f"Here are two questions:\n1. Where is my {name}?\n- What about both?"
 
-    found = generate_routing_examples(data(), llm=Scripted())
+    found = generate_routing_examples(data(), llm=ScriptedLLM(answer=answer))
     assert found.queries == ["Where is my orders?", "Where is my refunds?"]

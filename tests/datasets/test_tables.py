@@ -8,7 +8,7 @@ import pytest
 from llama_index.core.schema import TextNode
 
 from llama_index.tuning import JudgmentDataset, RetrievalDataset, RoutingDataset
-from llama_index.tuning.datasets.table_shapes import TEMPLATES
+from llama_index.tuning.datasets.formats.shapes import TEMPLATES
 from llama_index.tuning.errors import DatasetError
 
 ROWS = [

@@ -305,6 +305,7 @@ def test_nothing_but_the_output_is_left_behind(rotated, tmp_path):
         "model.safetensors",
         "pytorch_model.bin",
         "report.json",
+        "learned.safetensors",
         "tuning.json",
     }
     saved = FinetuneReport.from_json(tmp_path / "adapter" / "report.json")

@@ -262,7 +262,7 @@ def nameless():
         (MockEmbedding(3), {}, TypeError, "must have map_documents"),
         (np.eye(3), {}, TypeError, "must have map_documents"),
         (nameless(), {}, TypeError, "fingerprint must be a non-empty string"),
-        (an_adapter(), {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        (an_adapter(), {"batch_size": 0}, ValueError, "batch_size must be a whole number >= 1"),
         (CountingAdapter(lambda v: v[:, :2]), {}, VectorError, "cannot change their dimension"),
         (CountingAdapter(lambda v: v[:-1]), {}, VectorError, "cannot change their dimension"),
         (CountingAdapter(lambda v: v * np.nan), {}, VectorError, "mapped vector is not finite"),

@@ -43,7 +43,7 @@ async def test_async_gives_the_same(tiny_dataset):
     assert {k: v.tolist() for k, v in sync.values.items()} == {
         k: v.tolist() for k, v in concurrent.values.items()
     }
-    with pytest.raises(ValueError, match="num_workers must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="num_workers must be a whole number >= 1, got 0"):
         await aevaluate_retriever(Scripted(ANSWERS), tiny_dataset, num_workers=0)
 
 
@@ -68,7 +68,7 @@ async def test_what_cannot_be_measured_is_named(tiny_dataset, wrong):
             DatasetError,
             "it found 'chunk-1', the corpus has 'd1'.*node_key=",
         ),
-        "ks": (Scripted(ANSWERS), 10, TypeError, r"ks must be a list of cut-offs, such as \[10\]"),
+        "ks": (Scripted(ANSWERS), 10, TypeError, r"ks must be a list of cut-offs, such as"),
     }[wrong]
     with pytest.raises(error, match=words):
         evaluate_retriever(retriever, tiny_dataset, ks=ks)

@@ -5,6 +5,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index.tuning import RetrievalDataset, mine_hard_negatives
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.errors import DatasetError, VectorError
 from llama_index.tuning.generate import MinedDataset
 from llama_index.tuning.generate.reranker_labels import nearest
@@ -166,7 +167,9 @@ def test_the_budget_of_llm_checks_is_kept():
     llm = ScriptedLLM(answer=lambda prompt: "No")
     retriever = Fixed(("a", 1.0), ("b", 0.5), ("c", 0.4), ("d", 0.3))
     dataset = small(q="a", p="a", r="a")
-    mined = mine_hard_negatives(dataset, retriever, num_negatives=2, llm=llm, max_calls=4)
+    mined = mine_hard_negatives(
+        dataset, retriever, num_negatives=2, llm=llm, run=RunOptions(max_calls=4)
+    )
     assert len(llm.prompts) == 4
     assert mined.counts["not_asked"] >= 1
     assert sorted(map(len, mined.negatives.values()))[0] == 0

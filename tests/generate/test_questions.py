@@ -254,7 +254,7 @@ def test_near_duplicates_are_dropped_with_an_embedding_model():
         ({"retry_limit": 0}, ValueError, "retry_limit must be"),
         ({"save_every": 0}, ValueError, "save_every must be"),
         ({"on_failure": "skip"}, ValueError, "unknown on_failure 'skip'; choose one of"),
-        ({"near_duplicate": 2}, ValueError, "near_duplicate must be above 0"),
+        ({"near_duplicate": 2}, ValueError, "near_duplicate must be a number from 0 to 1"),
         ({"nodes": subjects(1) * 2}, DatasetError, "'n0' occurs 2 times"),
         ({"nodes": [TextNode(id_="e", text=" ")]}, DatasetError, "has a text, such as 'e'"),
     ],

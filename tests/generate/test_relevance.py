@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from llama_index.core import Document, VectorStoreIndex
 
@@ -7,12 +9,12 @@ from llama_index.tuning import (
     generate_synthetic_queries_over_documents,
     label_relevance,
 )
-from llama_index.tuning.asking import CallOptions
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.errors import DatasetError, RunFileError
 from llama_index.tuning.generate import RelevanceLabels
 from tests.generate.scripted import ScriptedLLM, Untouched, WordEmbedding, subjects
 
-FAST = CallOptions(retry_wait=0.001)
+FAST = RunOptions(retry_wait=0.001)
 QUERIES = ["All about subject-0", "All about subject-1"]
 
 
@@ -46,7 +48,7 @@ def test_graded_labels():
 
 def test_a_dry_run_estimates_calls_and_tokens_and_asks_nothing():
     llm = ScriptedLLM(answer=same_subject)
-    labels = label_relevance(QUERIES, retriever(), llm, dry_run=True, max_calls=4)
+    labels = label_relevance(QUERIES, retriever(), llm, dry_run=True, run=RunOptions(max_calls=4))
     assert not labels
     assert not llm.prompts
     assert (labels.estimate.calls, labels.estimate.calls_within_budget) == (6, 4)
@@ -56,11 +58,12 @@ def test_a_dry_run_estimates_calls_and_tokens_and_asks_nothing():
 
 def test_the_budget_goes_to_the_first_ranks_of_all_queries(tmp_path):
     llm = ScriptedLLM(answer=same_subject)
-    options = {"output_path": tmp_path / "labels.jsonl", "num_workers": 1}
-    labels = label_relevance(QUERIES, retriever(), llm, max_calls=2, **options)
+    out, run = tmp_path / "labels.jsonl", RunOptions(max_calls=2, num_workers=1)
+    labels = label_relevance(QUERIES, retriever(), llm, output_path=out, run=run)
     assert {row.node_id for row in labels} == {"n0", "n1"}
     assert (labels.requests, labels.not_asked) == (2, 4)
-    more = label_relevance(QUERIES, retriever(), llm, max_calls=4, **options)
+    run = replace(run, max_calls=4)
+    more = label_relevance(QUERIES, retriever(), llm, output_path=out, run=run)
     assert (len(more), more.requests, more.not_asked) == (6, 4, 0)
 
 
@@ -69,7 +72,9 @@ def test_tries_after_errors_count_towards_the_budget():
         raise ConnectionError("no route")
 
     llm = ScriptedLLM(answer=answer)
-    labels = label_relevance(QUERIES, retriever(), llm, max_calls=5, num_workers=1, options=FAST)
+    labels = label_relevance(
+        QUERIES, retriever(), llm, run=replace(FAST, max_calls=5, num_workers=1)
+    )
     assert len(llm.prompts) == labels.requests == 5
     assert len(labels.failures) + labels.not_asked == 6
 
@@ -107,7 +112,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="got a string"):
         label_relevance("one query", retriever(), llm)
     with pytest.raises(ValueError, match="max_calls must be >= 0"):
-        label_relevance(QUERIES, retriever(), llm, max_calls=-1)
+        label_relevance(QUERIES, retriever(), llm, run=RunOptions(max_calls=-1))
     with pytest.raises(DatasetError, match="documents hold no text"):
         generate_ce_fine_tuning_dataset([], ["q"], llm=llm, embed_model=WordEmbedding())
 
@@ -118,7 +123,5 @@ def test_what_is_wrong_with_a_run_is_said_before_the_retriever_is_asked(tmp_path
     given = QUERIES, Untouched(), ScriptedLLM(answer=same_subject)
     with pytest.raises(RunFileError, match=r"mine\.jsonl exists and no run file lies beside it"):
         label_relevance(*given, output_path=mine)
-    with pytest.raises(ValueError, match="unknown on_failure 'stop'"):
-        label_relevance(*given, on_failure="stop")
-    with pytest.raises(ValueError, match="retry_limit must be a whole number >= 1, got 0"):
-        label_relevance(*given, retry_limit=0)
+    with pytest.raises(TypeError, match="run must be RunOptions, got dict"):
+        label_relevance(*given, run={"retry_limit": 1})

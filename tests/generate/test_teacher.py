@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from llama_index.core import VectorStoreIndex
@@ -12,12 +13,12 @@ from llama_index.core.schema import NodeWithScore
 from pydantic import Field, PrivateAttr
 
 from llama_index.tuning import LightReranker, RelevanceDataset, TunedRetriever, label_by_reranker
-from llama_index.tuning.asking import CallOptions
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
 from llama_index.tuning.generate import LabelledRelevance
 from tests.generate.scripted import ScriptedLLM, Untouched, WordEmbedding, subjects
 
-FAST = CallOptions(retry_wait=0.001)
+FAST = RunOptions(retry_wait=0.001)
 QUERIES = {f"q{i}": f"All about subject-{i}" for i in range(4)}
 
 
@@ -114,7 +115,9 @@ def test_an_llm_grades_and_an_unreadable_reply_is_a_failure():
         return "Doc: 2, Relevance: 8\nDoc: 1, Relevance: 5"
 
     llm = ScriptedLLM(answer=answer)
-    found = label_by_reranker(QUERIES, retriever(), LLMRerank(llm=llm, top_n=3), retry_limit=2)
+    found = label_by_reranker(
+        QUERIES, retriever(), LLMRerank(llm=llm, top_n=3), run=RunOptions(retry_limit=2)
+    )
     assert scores_of(found) == [[5.0, 8.0, 0.0], [9.0, 0.0, 0.0], [5.0, 8.0, 0.0]]
     [failure] = found.failures
     assert (failure.id, failure.attempts, found.requests) == ("q3", 2, 5)
@@ -155,7 +158,7 @@ def test_failed_queries_are_kept_apart_and_asked_again_next_time(tmp_path):
         return ranked(float("nan") if query.endswith("2") else 0.9)(query, nodes)
 
     teacher = ScriptedTeacher(answer=answer)
-    arguments = {"output_path": tmp_path / "a.jsonl", "options": FAST, "retry_limit": 2}
+    arguments = {"output_path": tmp_path / "a.jsonl", "run": replace(FAST, retry_limit=2)}
     found = label_by_reranker(QUERIES, retriever(), teacher, **arguments)
     assert isinstance(found, LabelledRelevance)
     assert [item.query_id for item in found.lists] == ["q0", "q3"]
@@ -166,8 +169,9 @@ def test_failed_queries_are_kept_apart_and_asked_again_next_time(tmp_path):
     broken.clear()
     again = label_by_reranker(QUERIES, retriever(), teacher, **arguments)
     assert [item.query_id for item in again.lists] == ["q0", "q1", "q3"]
+    fail = {**arguments, "run": replace(FAST, retry_limit=2, on_failure="fail")}
     with pytest.raises(GenerationError, match="rerank of 'q2' failed after 2 tries"):
-        label_by_reranker(QUERIES, retriever(), teacher, on_failure="fail", **arguments)
+        label_by_reranker(QUERIES, retriever(), teacher, **fail)
 
 
 def test_a_query_that_finds_nothing_is_a_failure_too():
@@ -197,7 +201,7 @@ def test_a_teacher_that_answers_nothing_is_an_error_that_says_why():
         raise ConnectionError("no route")
 
     with pytest.raises(DatasetError, match="labelled no query:\n  - query 'q0': no route"):
-        label_by_reranker(QUERIES, retriever(), ScriptedTeacher(answer=answer), options=FAST)
+        label_by_reranker(QUERIES, retriever(), ScriptedTeacher(answer=answer), run=FAST)
     with pytest.raises(DatasetError, match="no candidate of any query is relevant"):
         label_by_reranker(QUERIES, retriever(), ScriptedTeacher(answer=lambda query, nodes: []))
 
@@ -211,9 +215,7 @@ def test_a_teacher_that_answers_nothing_is_an_error_that_says_why():
         ({"queries": ["what", 3]}, TypeError, "query 'q1' must be a text, got int"),
         ({"queries": [""]}, DatasetError, "there are no queries to label"),
         ({"depth": 0}, ValueError, "depth must be a whole number >= 1, got 0"),
-        ({"num_workers": 0}, ValueError, "num_workers must be a whole number >= 1, got 0"),
-        ({"retry_limit": 0}, ValueError, "retry_limit must be a whole number >= 1, got 0"),
-        ({"on_failure": "stop"}, ValueError, "unknown on_failure 'stop'"),
+        ({"run": FAST.retry_limit}, TypeError, "run must be RunOptions, got int"),
     ],
 )
 def test_bad_arguments_are_named_and_nobody_is_asked(change, error, message):
@@ -230,10 +232,8 @@ def test_what_is_wrong_with_a_run_is_said_before_the_retriever_is_asked(tmp_path
     given = QUERIES, Untouched(), ScriptedTeacher(answer=ranked(0.9))
     with pytest.raises(RunFileError, match=r"mine\.jsonl exists and no run file lies beside it"):
         label_by_reranker(*given, output_path=mine)
-    with pytest.raises(ValueError, match="unknown on_failure 'stop'"):
-        label_by_reranker(*given, on_failure="stop")
-    with pytest.raises(ValueError, match="retry_limit must be a whole number >= 1, got 0"):
-        label_by_reranker(*given, retry_limit=0)
+    with pytest.raises(TypeError, match="run must be RunOptions, got dict"):
+        label_by_reranker(*given, run={"retry_limit": 1})
 
 
 RUN = """

@@ -6,7 +6,7 @@ from llama_index.core.prompts import PromptTemplate
 
 from llama_index.tuning import JudgmentDataset
 from llama_index.tuning.base import BaseLLMFinetuneEngine
-from llama_index.tuning.judges.llm.asking import StandIn
+from llama_index.tuning.judges.llm.model import StandIn
 from llama_index.tuning.report import FinetuneReport
 
 ITEM = {

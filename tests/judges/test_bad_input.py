@@ -18,7 +18,7 @@ from tests.judges.conftest import data, pairs, verdicts
         ({"passing_score": float("nan")}, "passing_score must be a finite number, got nan"),
         ({"folds": 1}, "folds must be a whole number >= 2, got 1"),
         ({"folds": True}, "folds must be a whole number >= 2, got True"),
-        ({"defer_share": 1.5}, "defer_share must be from 0 to 1, got 1.5"),
+        ({"defer_share": 1.5}, "defer_share must be a number from 0 to 1, got 1.5"),
         ({"confidence": 1}, "confidence must be between 0 and 1, got 1"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
     ],
@@ -153,7 +153,7 @@ def test_probabilities_name_what_should_not_be_judged(judge):
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])
 def test_a_threshold_out_of_range(judge, threshold):
-    with pytest.raises(ValueError, match="threshold must be from 0 to 1"):
+    with pytest.raises(ValueError, match="threshold must be a number from 0 to 1"):
         TunedJudge(judge.model, threshold=threshold)
 
 

@@ -6,7 +6,7 @@ from llama_index.core.evaluation import FaithfulnessEvaluator
 from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import JudgmentDataset, compare_versions
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from tests.judges.conftest import verdicts
 from tests.judges.test_estimate import Scores

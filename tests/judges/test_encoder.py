@@ -11,14 +11,16 @@ import pytest
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
 from llama_index.tuning.errors import ArtifactError, DatasetError, MissingExtraError
 from llama_index.tuning.judges import EncoderStudent, JudgeOptions
-from llama_index.tuning.judges.data import Reader, judge_data_of
-from llama_index.tuning.judges.encoder.model import encoder_logits, length_notes, reader_of
+from llama_index.tuning.judges.data import judge_data_of
+from llama_index.tuning.judges.encoder.model import encoder_logits, reader_of
 from llama_index.tuning.judges.encoder.train import (
     choose_average,
+    length_notes,
     new_encoder,
     split_queries,
     training_rows,
 )
+from llama_index.tuning.judges.encoder.windows import Reader
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.measure import equal_length_auroc
 from llama_index.tuning.judges.records import Predictions, Rows
@@ -206,7 +208,7 @@ def test_an_average_is_saved_with_both_its_judges(pair_engine, tmp_path):
     reader = reader_of(model.encoder, model.maker, model.query)
     encoded = encoder_logits(model.encoder, reader, asked.judgments, model.batch_size)
     light = model.light.logits(asked.judgments, loaded._embedder)
-    expected = model.line.chances(average.logits(encoded, light))
+    expected = model.rule.chances(average.logits(encoded, light))
     assert (loaded.probabilities(asked) == expected).all()
     assert np.ptp(light) > 0
     assert np.ptp(encoded) > 0
@@ -261,7 +263,7 @@ def test_a_killed_run_goes_on(tiny, tmp_path, monkeypatch):
     assert len(again.report.history) == len(whole.report.history)
 
 
-def material(rows):
+def judge_data(rows):
     return judge_data_of(data(rows), JudgeOptions())
 
 
@@ -273,7 +275,7 @@ def test_rows_are_the_window_that_supports_and_those_that_might():
     rows = decisions(4, filler=6)
     rows[1]["weight"], rows[2]["weight"] = 3.0, 1.0
     reader = Reader(lambda text: len(text.split()), 28)
-    found = training_rows(material(rows), maker(), reader)
+    found = training_rows(judge_data(rows), maker(), reader)
     said = np.array(found["label"])
     passing = [first for first, (label, _) in zip(found["first"], said, strict=True) if label]
     assert len(passing) == 2
@@ -287,7 +289,7 @@ def test_rows_are_the_window_that_supports_and_those_that_might():
 
 def test_pairs_make_rows_in_both_orders():
     given = pairs(3, ties=1)
-    found = training_rows(material(given), maker(), Reader(lambda text: len(text.split()), 60))
+    found = training_rows(judge_data(given), maker(), Reader(lambda text: len(text.split()), 60))
     one, two = found["second"][2:4]
     assert one.split(" | ") == two.split(" | ")[::-1]
     assert [label for label, _ in found["label"]] == [0.5, 0.5, 1.0, 0.0, 0.0, 1.0]
@@ -317,7 +319,7 @@ def test_the_average_takes_what_tells_the_verdicts_apart():
 
 
 def test_a_split_keeps_queries_together_and_both_kinds_on_either_side():
-    given = material([*decisions(40), *decisions(20)])
+    given = judge_data([*decisions(40), *decisions(20)])
     inside, apart = split_queries(given, 0.25, seed=3)
     assert not set(given.clusters[inside]) & set(given.clusters[apart])
     assert len(np.unique(given.clusters[apart])) == 10
@@ -329,7 +331,7 @@ def test_the_report_says_where_only_the_length_was_learnt():
     rows = verdicts(40)
     for number, row in enumerate(rows):
         row["response"] += " word" * (2 * row["passing"] + number % 3)
-    given = material(rows)
+    given = judge_data(rows)
     words = np.array([len(row["response"].split()) for row in rows], dtype=float)
     by_length = Predictions(words / 20, given.labels, words)
     assert length_notes(given, by_length)[0].endswith("most of what it knows is the length")

@@ -233,9 +233,9 @@ def test_uncertain_answers_go_to_the_teacher(engine):
     teacher = Teacher()
     base = engine.get_finetuned_model(defer_to=teacher).model
     rows = verdicts(60)
-    certain = base.line.certainties(TunedJudge(base).probabilities(data(rows)))
+    certain = base.rule.certainties(TunedJudge(base).probabilities(data(rows)))
     margin = float(np.sort(certain)[20])
-    judge = TunedJudge(replace(base, line=replace(base.line, margin=margin)), defer_to=teacher)
+    judge = TunedJudge(replace(base, rule=replace(base.rule, margin=margin)), defer_to=teacher)
     found = [judge.evaluate(r["query"], r["response"], r["contexts"], note=1) for r in rows]
     handed = [f.feedback == "asked the teacher" for f in found]
     assert handed == (certain < margin).tolist()
@@ -245,7 +245,7 @@ def test_uncertain_answers_go_to_the_teacher(engine):
 
 def test_a_failing_teacher_leaves_the_judges_verdict(engine, caplog):
     base = engine.get_finetuned_model().model
-    unsure = replace(base, line=replace(base.line, margin=100.0))
+    unsure = replace(base, rule=replace(base.rule, margin=100.0))
     judge = TunedJudge(unsure, defer_to=Teacher(fails=True))
     row = verdicts(2)[1]
     found = judge.evaluate(row["query"], row["response"], row["contexts"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import JudgmentDataset, estimate_pass_rate
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.data import item_keys
+from llama_index.tuning.judges.answers import item_keys
 from llama_index.tuning.judges.pass_rates.estimate import pass_rate_of
 
 
@@ -49,7 +49,7 @@ def test_the_interval_covers_and_is_narrower_than_the_labels_own(n):
     covered, widths = 0, []
     for seed in range(200):
         labels, predicted = population(n + 1000, seed)
-        found = pass_rate_of(labels[:n], predicted[:n], predicted[n:], check_shift=False)
+        found = pass_rate_of(labels[:n], predicted[:n], predicted[n:], two_sample=False)
         covered += found.interval[0] <= 0.5 <= found.interval[1]
         widths.append(found.half_width / found.classical_half_width)
     assert 0.91 <= covered / 200 <= 0.985

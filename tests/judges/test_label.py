@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,12 @@ from llama_index.core.evaluation.base import BaseEvaluator
 from llama_index.core.llms import MockLLM
 
 from llama_index.tuning import JudgmentDataset, label_judgments
-from llama_index.tuning.asking import CallOptions
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.datasets import Judgment
 from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
 from tests.servers import ChatServer, Faults, client
 
-QUICK = CallOptions(retry_wait=0.01)
+QUICK = RunOptions(retry_wait=0.01)
 SAMPLES = [
     {"query": f"subject-{i}?", "response": f"answer-{i}", "contexts": [f"answer-{i}"],
      "reference": f"answer-{i}", "second_response": f"other-{i}"}
@@ -81,7 +82,7 @@ def test_llamaindex_own_evaluators_are_teachers(kind):
         teacher = kind(llm=client(server), **options)
         plan = label_judgments(SAMPLES, teacher, dry_run=True)
         assert not server.kinds
-        found = label_judgments(SAMPLES, teacher, options=QUICK)
+        found = label_judgments(SAMPLES, teacher, run=QUICK)
     assert found.counts == {
         "labelled": 6, "inconclusive": 0, "invalid": 0, "failures": 0, "not_asked": 0,
         "requests": 6,
@@ -125,7 +126,7 @@ def test_failures_are_data():
         return passing(response)
 
     teacher = Scripted(verdict)
-    found = label_judgments(SAMPLES, teacher, retry_limit=2, options=QUICK)
+    found = label_judgments(SAMPLES, teacher, run=replace(QUICK, retry_limit=2))
     assert [j.response for j in found.dataset.judgments] == ["answer-5"]
     assert [j.response for j in found.inconclusive] == ["answer-3"]
     assert [(f.error, f.message, f.attempts) for f in found.failures] == [
@@ -145,7 +146,7 @@ def test_failures_are_data():
 def test_an_empty_reply_is_no_verdict():
     with ChatServer(answer=lambda prompt: "") as server:
         found = label_judgments(
-            SAMPLES[:1], FaithfulnessEvaluator(client(server)), retry_limit=1, options=QUICK
+            SAMPLES[:1], FaithfulnessEvaluator(client(server)), run=replace(QUICK, retry_limit=1)
         )
     assert found.counts["invalid"] == 1
     assert len(found.dataset) == 0
@@ -176,14 +177,14 @@ def test_a_result_of_the_turned_pair_is_turned_back():
 
     with ChatServer(answer=one_tie) as server:
         teacher = PairwiseComparisonEvaluator(client(server, timeout=60))
-        (judgment,) = label_judgments(SAMPLES[1:2], teacher, options=QUICK).dataset.judgments
+        (judgment,) = label_judgments(SAMPLES[1:2], teacher, run=QUICK).dataset.judgments
     assert (judgment.score, judgment.passing) == (1.0, True)
 
 
 def test_a_budget_is_kept_and_the_rest_is_asked_later(tmp_path):
     out = tmp_path / "labels.jsonl"
     teacher = Scripted(passing)
-    found = label_judgments(SAMPLES, teacher, output_path=out, max_calls=4)
+    found = label_judgments(SAMPLES, teacher, output_path=out, run=RunOptions(max_calls=4))
     assert (len(found.dataset), len(found.not_asked), len(teacher.asked)) == (4, 2, 4)
     found = label_judgments(SAMPLES, teacher, output_path=out)
     assert (len(found.dataset), found.requests, len(teacher.asked)) == (6, 2, 6)
@@ -205,7 +206,12 @@ def test_a_run_of_another_teacher_is_refused(tmp_path):
 def test_a_dry_run_counts_tokens_and_cost():
     teacher = CorrectnessEvaluator(MockLLM())
     plan = label_judgments(
-        SAMPLES, teacher, dry_run=True, max_calls=2, tokens_per_reply=50, prices=(2.0, 8.0)
+        SAMPLES,
+        teacher,
+        dry_run=True,
+        run=RunOptions(max_calls=2),
+        tokens_per_reply=50,
+        prices=(2.0, 8.0),
     ).estimate
     assert (plan.evaluations, plan.evaluations_within_budget, plan.requests) == (6, 2, 2)
     assert plan.reply_tokens == 100
@@ -253,12 +259,10 @@ def test_a_labelled_rag_dataset_is_judged():
         ([{"response": True}], {}, DatasetError, "sample 0: response must be a text, got True"),
         ([{"response": None}], {}, DatasetError, "sample 0: response must be a text, got None"),
         ([{"response": "a"}], {"both_orders": True}, DatasetError, "has no second_response"),
-        ([{"response": "a"}], {"max_calls": -1}, ValueError, "max_calls must be >= 0"),
-        ([{"response": "a"}], {"max_calls": -1, "dry_run": True}, ValueError, "max_calls must"),
-        ([{"response": "a"}], {"num_workers": 0}, ValueError, "num_workers must be"),
+        ([{"response": "a"}], {"run": 8}, TypeError, "run must be RunOptions, got int"),
+        ([{"response": "a"}], {"run": 8, "dry_run": True}, TypeError, "run must be RunOptions"),
         ([{"response": "a"}], {"tokens_per_reply": 0}, ValueError, "tokens_per_reply must be"),
         ([{"response": "a"}], {"prices": (1.0, -1.0)}, ValueError, "prices must be two numbers"),
-        ([{"response": "a"}], {"on_failure": "stop"}, ValueError, "unknown on_failure 'stop'"),
         ([{"response": "a"}], {"predictions": []}, ValueError, "belong to a LabelledRagDataset"),
         (rag(), {"predictions": []}, DatasetError, "one for each of the 1 examples, got 0"),
     ],
@@ -287,22 +291,24 @@ def test_the_first_failure_can_end_it():
         raise RuntimeError("down")
 
     with pytest.raises(GenerationError, match="down"):
-        label_judgments(SAMPLES, Scripted(verdict), on_failure="fail", retry_limit=1)
+        label_judgments(
+            SAMPLES, Scripted(verdict), run=RunOptions(on_failure="fail", retry_limit=1)
+        )
 
 
 PROGRAM = """
 import sys
 from llama_index.core.evaluation import CorrectnessEvaluator
 from llama_index.tuning import label_judgments
-from llama_index.tuning.asking import CallOptions
+from llama_index.tuning.asking import RunOptions
 from tests.servers import client
 
 url, path = sys.argv[1:]
 teacher = CorrectnessEvaluator(client(type("Server", (), {"base_url": url})))
 samples = [{"query": f"subject-{i:03}?", "response": f"answer-{i}"} for i in range(60)]
 label_judgments(
-    samples, teacher, output_path=path, num_workers=4, retry_limit=9,
-    options=CallOptions(retry_wait=0.01),
+    samples, teacher, output_path=path,
+    run=RunOptions(num_workers=4, retry_limit=9, retry_wait=0.01),
 )
 """
 

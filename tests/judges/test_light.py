@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 from llama_index.tuning import JudgeFinetuneEngine, TunedJudge
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges import JudgeOptions
-from llama_index.tuning.judges.data import item_keys
+from llama_index.tuning.judges.answers import item_keys
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.light.fit import choose_band, choose_threshold
 from llama_index.tuning.judges.measure import agreement_gains
@@ -72,10 +72,10 @@ def test_the_threshold_does_not_depend_on_how_many_pass():
 
 
 def test_answers_as_far_from_the_line_in_logits_are_as_certain():
-    line = DecisionRule(threshold=0.1)
+    rule = DecisionRule(threshold=0.1)
     odds = logit(0.1) + np.array([-2.0, 2.0, 0.0, 1.0])
-    assert line.certainties(expit(odds)) == pytest.approx([2, 2, 0, 1])
-    assert np.isfinite(line.certainties(np.array([0.0, 1.0]))).all()
+    assert rule.certainties(expit(odds)) == pytest.approx([2, 2, 0, 1])
+    assert np.isfinite(rule.certainties(np.array([0.0, 1.0]))).all()
     pair = DecisionRule(band=0.2)
     assert pair.certainties(np.array([0.7, 0.3, 0.5])) == pytest.approx([0, 0, logit(0.7)])
 

@@ -3,8 +3,9 @@ from llama_index.core.evaluation import FaithfulnessEvaluator, PairwiseCompariso
 from llama_index.core.llms import LLMMetadata, MockLLM
 
 from llama_index.tuning.datasets import Judgment
-from llama_index.tuning.judges.llm.asking import StandIn, evaluate_all
-from llama_index.tuning.judges.llm.model import verdicts_of
+from llama_index.tuning.judges.llm.asking import evaluate_all
+from llama_index.tuning.judges.llm.model import StandIn
+from llama_index.tuning.judges.llm.verdicts import verdicts_of
 from llama_index.tuning.judges.measure import agreement_gains
 from llama_index.tuning.judges.records import NO_VERDICT
 from tests.judges.llm_parts import PAIR, by_the_coin, chat_llm, coins

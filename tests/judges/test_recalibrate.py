@@ -9,7 +9,7 @@ from llama_index.tuning import JudgeFinetuneEngine, TunedJudge, recalibrate_judg
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate.routing import calibration_error
 from llama_index.tuning.judges import JudgeOptions
-from llama_index.tuning.judges.pass_rates.intervals import fit_scale
+from llama_index.tuning.judges.pass_rates.recalibrate import fit_scale
 from tests.judges.conftest import data, pairs, verdicts
 
 
@@ -56,19 +56,19 @@ def test_200_answers_put_a_shifted_pass_rate_right(learned, method):
 
 
 def test_no_verdict_changes_and_as_many_are_handed_over(learned):
-    line = replace(learned.model.line, margin=0.31)
-    judge = learned.with_line(line)
+    rule = replace(learned.model.rule, margin=0.31)
+    judge = learned.with_rule(rule)
     known, others = hedged(200, 0.85, seed=1), hedged(400, 0.85, seed=2)
     new = recalibrate_judge(judge, known)
     old_chances, chances = judge.probabilities(others), new.probabilities(others)
     assert np.abs(chances - old_chances).max() > 0.1
-    assert (new.model.line.verdicts(chances) == line.verdicts(old_chances)).all()
+    assert (new.model.rule.verdicts(chances) == rule.verdicts(old_chances)).all()
     shares = [
-        (j.model.line.certainties(j.probabilities(known)) < j.model.line.margin).mean()
+        (j.model.rule.certainties(j.probabilities(known)) < j.model.rule.margin).mean()
         for j in (judge, new)
     ]
     assert shares[0] == pytest.approx(shares[1], abs=0.5 if len(set(chances)) < 50 else 0.02)
-    assert judge.model.line is line  # left as it was
+    assert judge.model.rule is rule  # left as it was
 
 
 def test_a_recalibrated_judge_is_saved_and_evaluates(learned, tmp_path):
@@ -85,25 +85,25 @@ def test_slope_and_shift_are_those_of_a_logistic_regression():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=4000) * 2
     labels = (rng.random(4000) < expit(0.5 * logits + 1)).astype(float)
-    slope, shift = fit_scale(expit(logits), labels, np.ones(4000), "platt")
+    slope, offset = fit_scale(expit(logits), labels, np.ones(4000), "platt")
     model = LogisticRegression(C=np.inf).fit(logits[:, None], labels)
     assert slope == pytest.approx(model.coef_[0, 0], abs=0.01)
-    assert shift == pytest.approx(model.intercept_[0], abs=0.01)
+    assert offset == pytest.approx(model.intercept_[0], abs=0.01)
 
 
 def test_the_prior_alone_meets_the_labels_mean():
     rng = np.random.default_rng(0)
     chances, labels = rng.random(500), (rng.random(500) < 0.9).astype(float)
-    slope, shift = fit_scale(chances, labels, np.ones(500), "prior")
+    slope, offset = fit_scale(chances, labels, np.ones(500), "prior")
     assert slope == 1
-    assert expit(logit(chances) + shift).mean() == pytest.approx(labels.mean(), abs=1e-4)
+    assert expit(logit(chances) + offset).mean() == pytest.approx(labels.mean(), abs=1e-4)
 
 
 def test_weights_count():
     chances, labels = np.full(100, 0.5), np.tile([1.0, 0.0], 50)
     weights = np.where(labels == 1, 3.0, 1.0)
-    _, shift = fit_scale(chances, labels, weights, "prior")
-    assert expit(shift) == pytest.approx(0.75, abs=1e-3)
+    _, offset = fit_scale(chances, labels, weights, "prior")
+    assert expit(offset) == pytest.approx(0.75, abs=1e-3)
 
 
 def test_perfect_separation_does_not_make_it_infinitely_sure():
@@ -121,7 +121,7 @@ def test_pairs_keep_their_symmetry(pair_judge):
     chances, other = new.probabilities(data(asked)), new.probabilities(data(turned))
     assert chances == pytest.approx(1 - other)
     old = pair_judge.probabilities(data(asked))
-    lines = (new.model.line, pair_judge.model.line)
+    lines = (new.model.rule, pair_judge.model.rule)
     assert (lines[0].verdicts(chances) == lines[1].verdicts(old)).all()
     with pytest.raises(ValueError, match='method="prior" is for single responses'):
         recalibrate_judge(pair_judge, data(pairs(60, seed=5)), method="prior")

@@ -21,7 +21,7 @@ KIND = "judge_by_a_word"
 class WordModel:
     maker: object
     word: str
-    line: DecisionRule = field(default_factory=DecisionRule)
+    rule: DecisionRule = field(default_factory=DecisionRule)
     pairwise: bool = False
     query: bool = True
     base_model: str = ""
@@ -47,19 +47,19 @@ class WordStudent:
     libraries = ("numpy",)
     embeds = False
 
-    def check(self, material, held_out):
-        if material.pairwise:
+    def check(self, data, held_out):
+        if data.pairwise:
             raise DatasetError("WordStudent judges single responses")
 
-    def learn(self, lesson):
-        model = WordModel(lesson.maker, self.word)
-        rows = np.arange(0, len(lesson.material.items), 3)
-        shown = lesson.material[rows] if lesson.held_out is None else lesson.held_out
+    def learn(self, training):
+        model = WordModel(training.maker, self.word)
+        rows = np.arange(0, len(training.data.items), 3)
+        shown = training.data[rows] if training.held_out is None else training.held_out
         chances = model.probabilities(shown.items, None)
-        verdicts_, certain = model.line.verdicts(chances), model.line.certainties(chances)
+        verdicts_, certain = model.rule.verdicts(chances), model.rule.certainties(chances)
         return TrainingResult(
             model=model,
-            opinions=Predictions(chances, verdicts_, certain),
+            predictions=Predictions(chances, verdicts_, certain),
             method="every third",
             measured=rows,
             options={"word": self.word},
@@ -86,7 +86,7 @@ def test_a_student_is_measured_on_what_it_held_out(tmp_path, monkeypatch):
     assert report.shortcuts["most frequent verdict"]["accuracy"] == 0.5
     assert engine.get_finetuned_model().model.details["accepted"]
 
-    monkeypatch.setitem(kinds.LOADERS, KIND, "light.model:load_word")
+    monkeypatch.setitem(kinds.LOADERS, KIND, "llama_index.tuning.judges.light.model:load_word")
     monkeypatch.setattr(
         "llama_index.tuning.judges.light.model.load_word",
         lambda path, **kw: WordModel(engine.get_finetuned_model().model.maker, **kw),

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llama_index.tuning.judges.data import Reader, scores_of
+from llama_index.tuning.judges.encoder.windows import Reader, scores_of
 
 
 def item(response="It is amber.", second=None, query="Code?", contexts=(), reference=None):

@@ -13,8 +13,9 @@ from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
 from llama_index.tuning import HuggingFaceFinetuneEngine, TunedHuggingFaceLLM
-from llama_index.tuning.collect.records import message_record, tool_record
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.messages import message_record, tool_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.llms import HuggingFaceOptions
 from llama_index.tuning.llms.tasks.style import StyleItem, is_json, style_dataset
 from tests.llms.tiny import save_tiny

@@ -3,7 +3,7 @@
 import time
 
 from llama_index.tuning import ChatDataset, OpenAIFinetuneEngine
-from llama_index.tuning.datasets.chat import ChatExample
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.llms.hosted.calls import Clock
 
 MODEL = "gpt-4.1-mini-2025-04-14"

@@ -20,7 +20,7 @@ from llama_index.tuning import (
     TunedHuggingFaceLLM,
     get_engine,
 )
-from llama_index.tuning.datasets.chat import ChatExample
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import ArtifactError, BaseModelError, NotFinetunedError, TuningError
 from llama_index.tuning.llms import HuggingFaceOptions
 from llama_index.tuning.report import FinetuneReport

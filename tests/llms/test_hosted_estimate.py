@@ -1,7 +1,8 @@
 import pytest
 
 from llama_index.tuning import OpenAIFinetuneEngine
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.llms.hosted.files import estimate_job, read_files
 from llama_index.tuning.llms.hosted.options import JobOptions
 from tests.jobs_server import JobsServer

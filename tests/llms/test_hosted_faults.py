@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from llama_index.tuning.artifacts import locked
+from llama_index.tuning._files import locked
 from llama_index.tuning.errors import HostedError, JobError, RunFileError
 from llama_index.tuning.llms.hosted.calls import Clock
 from tests.jobs_server import FAULTS, JobsServer

@@ -6,8 +6,9 @@ from llama_index.core.base.llms.types import ImageBlock, TextBlock, ThinkingBloc
 from llama_index.core.llms import ChatMessage
 
 from llama_index.tuning import FinetuningRecorder, TunedHuggingFaceLLM
-from llama_index.tuning.collect.records import message_record
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.local.data import IGNORED, tokenize_chats
 from llama_index.tuning.llms.local.options import HuggingFaceOptions

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError, TemplateError
 from llama_index.tuning.llms.local.data import IGNORED, tokenize_chats
 from llama_index.tuning.llms.local.options import HuggingFaceOptions

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.rerankers.data import FeatureMaker
 from llama_index.tuning.rerankers.light.fit import (
     FeatureList,

@@ -12,10 +12,11 @@ from llama_index.tuning import (
     RetrievalDataset,
     TunedRetriever,
 )
-from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError, NotFinetunedError
 from llama_index.tuning.evaluate import evaluate_retriever
 from llama_index.tuning.registry import get_engine
+from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.rerankers import LightRerankerOptions
 from llama_index.tuning.rerankers.serving import TURNED
 from llama_index.tuning.text.statistics import WordStatistics
@@ -301,8 +302,20 @@ def test_the_report_says_first_what_the_retriever_has_and_what_tuning_adds(shop_
     report = LightRerankerFinetuneEngine(shop_data, noisy).finetune()
     base, tuned = report.gains["ndcg@10"].base, report.gains["ndcg@10"].tuned
     alone = report.slices["against no re-ranker"]["ndcg@10"].base
-    assert report.notes[0].startswith(f"ndcg@10: your retriever {alone:.3f}")
-    assert report.notes[0].endswith(f"tuning adds {tuned - base:+.3f}")
+    assert report.accepted
+    served = f"your retriever {alone:.3f} → served {tuned:.3f}; of that, tuning {tuned - base:+.3f}"
+    assert served in str(report).splitlines()[0]
+    assert FinetuneReport.from_dict(report.to_dict()).headline == report.headline
+
+
+def test_after_a_refusal_too_the_report_begins_with_what_is_served(shop_data, noisy):
+    few = shop_data.subset(list(shop_data.queries)[:8])
+    report = LightRerankerFinetuneEngine(few, TunedRetriever(noisy, noisy.nodes)).finetune()
+    alone = report.slices["against no re-ranker"]["ndcg@10"].base
+    first, second = str(report).splitlines()[:2]
+    assert f"your retriever {alone:.3f} → served {report.gains['ndcg@10'].base:.3f}" in first
+    assert first.endswith("(default light re-ranker); of that, tuning +0.000")
+    assert second.startswith("base kept: no gain is shown")
 
 
 def test_queries_that_all_share_nodes_are_folded_by_query(shop_data, noisy):

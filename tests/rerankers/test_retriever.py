@@ -386,7 +386,7 @@ def test_damaged_folders_are_refused(tmp_path, index, nodes):
     base = index.as_retriever()
     for name, content, message in (
         ("bm25.safetensors", b"x", "not a safetensors file"),
-        ("ids.json", b"[", "is damaged"),
+        ("ids.json", b"[", "not valid JSON"),
         ("ids.json", b'["a"]', "do not fit each other"),
         ("tuning.json", b'{"format": 1, "kind": "tuned_retriever"}', "is damaged: 'reranker'"),
         ("nodes.json", b"{", "is damaged"),

@@ -15,7 +15,7 @@ from llama_index.tuning import (
     TunedReranker,
     label_by_reranker,
 )
-from llama_index.tuning.datasets.relevance import Candidate, RelevanceList
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
 from llama_index.tuning.hf.cross_encoders import predict
 from llama_index.tuning.rerankers import CrossEncoderOptions
 from llama_index.tuning.rerankers.cross.train import graded_lists, training_rows

@@ -88,8 +88,8 @@ def test_a_partner_takes_the_place_of_the_retrievers_score():
     ("arguments", "message"),
     [
         ({"top_n": 0}, "top_n must be a whole number >= 1"),
-        ({"fusion_weight": 2}, "fusion_weight must be between 0 and 1, got 2"),
-        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"fusion_weight": 2}, "fusion_weight must be a number from 0 to 1, got 2"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
         ({"min_score": 0.5}, "min_score needs a calibrated re-ranker"),
     ],
 )

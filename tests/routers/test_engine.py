@@ -8,7 +8,7 @@ from llama_index.core.base.base_selector import BaseSelector, SelectorResult, Si
 from llama_index.core.selectors import EmbeddingSingleSelector
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
-from llama_index.tuning.datasets.routing import RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import ArtifactError, NotFinetunedError
 from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.report import RouterReport

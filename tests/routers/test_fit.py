@@ -23,7 +23,7 @@ def rows_of(n=60, choices=4, dim=5, seed=0):
     return Rows(vectors, labels, draw.uniform(0.5, 2, n).astype(np.float32))
 
 
-def judge_data_of(noise=0.8, per_choice=12, names=NAMES, flip=0.0):
+def router_data(noise=0.8, per_choice=12, names=NAMES, flip=0.0):
     dataset, model = world(noise=noise, per_choice=per_choice, names=names)
     vectors = np.array([model.table[query] for query in dataset.queries], np.float32)
     described = np.array([model.table[text] for text in dataset.choices.values()], np.float32)
@@ -98,15 +98,15 @@ def test_weights_lean_on_descriptions_only_where_there_are_any():
 
 def test_doubting_finds_the_wrong_labels_and_is_chosen_where_it_helps():
     names = [f"choice {number}" for number in range(8)]
-    material, wrong = judge_data_of(noise=0.4, per_choice=40, names=names, flip=0.15)
-    found = cross_fit(material, RouterOptions(words=False, tau=20.0))
+    data, wrong = router_data(noise=0.4, per_choice=40, names=names, flip=0.15)
+    found = cross_fit(data, RouterOptions(words=False, tau=20.0))
     factors, share = found.trust()
     assert share == pytest.approx(0.15, abs=0.04)
     assert found.chosen.noise_robust
     assert np.median(factors[wrong]) < 0.2
     assert np.delete(factors, wrong).mean() > 0.95
     found.honest()
-    hard, _ = judge_data_of(noise=1.2, per_choice=6, names=names)
+    hard, _ = router_data(noise=1.2, per_choice=6, names=names)
     found = cross_fit(hard, RouterOptions(words=False, tau=20.0))
     assert found.trust()[1] > 0.1  # labels look wrong, because the models are bad
     assert not found.chosen.noise_robust
@@ -115,11 +115,11 @@ def test_doubting_finds_the_wrong_labels_and_is_chosen_where_it_helps():
 def test_doubting_is_scored_by_models_that_saw_nothing_of_the_fold():
     # Labels drawn at random: noise_robust by the very labels it is scored on would seem to help.
     draw = np.random.default_rng(0)
-    material, _ = judge_data_of(per_choice=10, names=[f"choice {n}" for n in range(8)])
-    names = list(material.dataset.choices)
-    pairs = zip(material.dataset.queries, draw.choice(names, len(material.dataset)), strict=True)
-    data = type(material.dataset).from_pairs(pairs, choices=material.dataset.choices)
-    shuffled = RouterData.of(data, material.vectors, material.described)
+    data, _ = router_data(per_choice=10, names=[f"choice {n}" for n in range(8)])
+    names = list(data.dataset.choices)
+    pairs = zip(data.dataset.queries, draw.choice(names, len(data.dataset)), strict=True)
+    drawn = type(data.dataset).from_pairs(pairs, choices=data.dataset.choices)
+    shuffled = RouterData.of(drawn, data.vectors, data.described)
     known = Setting(20.0, noise_robust=True)
     found = cross_fit(shuffled, RouterOptions(words=False), known=known)
     right = {
@@ -131,13 +131,13 @@ def test_doubting_is_scored_by_models_that_saw_nothing_of_the_fold():
 
 
 def test_a_known_setting_is_kept_and_nothing_else_is_tried():
-    material, _ = judge_data_of()
+    data, _ = router_data()
     known = Setting(7.0, described=5.0)
-    found = cross_fit(material, RouterOptions(), known=known)
+    found = cross_fit(data, RouterOptions(), known=known)
     assert found.chosen == known
     assert set(found.logits) == {known}
     assert set(
-        cross_fit(material, RouterOptions(), known=replace(known, noise_robust=True)).logits
+        cross_fit(data, RouterOptions(), known=replace(known, noise_robust=True)).logits
     ) == {
         known,
         replace(known, noise_robust=True),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
-from llama_index.tuning.datasets.routing import RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.calibrate import scope_threshold
@@ -43,11 +43,11 @@ def test_at_least_the_promised_share_reaches_the_threshold():
 
 def test_the_nearest_two_of_a_choice_stay_together():
     queries = [f"q{number}" for number in range(6)]
-    data = RoutingDataset.from_pairs([*((q, "a") for q in queries), ("z", "b")])
+    dataset = RoutingDataset.from_pairs([*((q, "a") for q in queries), ("z", "b")])
     angles = np.array([0.0, 0.01, 1.0, 1.5, 1.52, 3.0, 0.005])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    material = RouterData.of(data, vectors, np.zeros((2, 2), np.float32))
-    assert sorted(map(sorted, twin_groups(material))) == [[0, 1], [2], [3, 4], [5], [6]]
+    data = RouterData.of(dataset, vectors, np.zeros((2, 2), np.float32))
+    assert sorted(map(sorted, twin_groups(data))) == [[0, 1], [2], [3, 4], [5], [6]]
 
 
 def test_queries_like_those_in_training_leave_the_threshold_about_where_it_is():

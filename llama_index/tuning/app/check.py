@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.schema import QueryBundle
 
+from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.choose import PRIMARY
 from llama_index.tuning.app.questions import check_telling, over_nodes, read_questions
+from llama_index.tuning.app.report import AppReport, Moved, moved
+from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.gate import MIN_QUERIES
 from llama_index.tuning.report import Gain, Gains
-
-if TYPE_CHECKING:
-    from llama_index.tuning.app.model import TunedApp
-    from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.vectors.embedder import Embedder
 
 Verdict = Literal["better", "no worse", "worse", "too few"]
 DEPTH = 10
@@ -34,6 +38,8 @@ class CheckResult:
         gains: metric → the app served against the app before.
         promised: nDCG@10 as it was measured when the app was tuned.
         max_loss: that is no regression yet.
+        worse: the questions that lost most.
+        better: the questions that gained most.
         notes: what was done to the questions.
     """
 
@@ -41,6 +47,8 @@ class CheckResult:
     gains: Gains
     promised: Gain
     max_loss: float
+    worse: list[Moved]
+    better: list[Moved]
     notes: list[str]
 
     @property
@@ -65,23 +73,43 @@ class CheckResult:
 
 
 @own_work
-def check(app: TunedApp, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
-    """See `TunedApp.check`."""
+def check(
+    seen: SeenApp,
+    served: BaseRetriever,
+    report: AppReport,
+    questions: Any,
+    max_loss: float,
+    adapter: Adapter | None = None,
+) -> CheckResult:
+    """What `served` is worth on new questions; see `TunedApp.check`.
+
+    Args:
+        seen: the app before.
+        served: its tuned retriever, of `DEPTH` nodes.
+        report: of the tuning, with what was promised.
+        questions: as in `tune_app`.
+        max_loss: of nDCG@10 that is no regression yet.
+        adapter: that the served retriever maps questions with.
+    """
     max_loss = number("max_loss", max_loss, 0, 1)
-    notes: list[str] = []
-    dataset = over_nodes(read_questions(questions, app.seen), app.seen, "questions", notes)
-    dataset = dataset.merge_duplicates()
+    dataset, notes = read(seen, questions)
     check_telling(dataset)
-    before = _measured(app.seen.copied_retriever(DEPTH), dataset)
-    now = _measured(app.as_retriever(DEPTH), dataset)
+    vectors = embedded(seen, dataset)  # each question once, for both
+    before = measured(seen.copied_retriever(DEPTH), dataset, vectors)
+    now = measured(served, dataset, mapped(vectors, adapter))
     gains = {
-        name: paired_gain(before.values[name], now.values[name], seed=app.report.seed)
-        for name in SHOWN
+        name: paired_gain(before.values[name], now.values[name], seed=report.seed) for name in SHOWN
     }
     verdict = _verdict(gains[PRIMARY], max_loss)
-    promised = app.report.gains[PRIMARY]
+    worse, better = moved(dataset, before, now)
     return CheckResult(
-        verdict=verdict, gains=gains, promised=promised, max_loss=max_loss, notes=notes
+        verdict=verdict,
+        gains=gains,
+        promised=report.gains[PRIMARY],
+        max_loss=max_loss,
+        worse=worse,
+        better=better,
+        notes=notes,
     )
 
 
@@ -93,10 +121,47 @@ def _verdict(gain: Gain, max_loss: float) -> Verdict:
     return "better" if gain.low > 0 else "no worse"
 
 
-def _measured(retriever: BaseRetriever, dataset: RetrievalDataset) -> RetrievalScores:
+def read(seen: SeenApp, questions: Any) -> tuple[RetrievalDataset, list[str]]:
+    """Questions over an app's nodes, each text once; and what was done to them."""
+    notes: list[str] = []
+    dataset = over_nodes(read_questions(questions, seen), seen, "questions", notes)
+    return dataset.merge_duplicates(), notes
+
+
+def embedded(seen: SeenApp, dataset: RetrievalDataset) -> Float32 | None:
+    """The questions' vectors by the app's model; `None` if it has none."""
+    if seen.embed_model is None:
+        return None
+    return Embedder(seen.embed_model).queries(list(dataset.queries.values()))
+
+
+def mapped(vectors: Float32 | None, adapter: Adapter | None) -> Float32 | None:
+    """The questions' vectors as they go to the store."""
+    return vectors if vectors is None or adapter is None else adapter.map_queries(vectors)
+
+
+def measured(
+    retriever: BaseRetriever, dataset: RetrievalDataset, vectors: Float32 | None
+) -> RetrievalScores:
+    """What a retriever finds, asked as the app asks it."""
     ids = list(dataset.queries)
-    found = [
-        list(dict.fromkeys(item.node.node_id for item in retriever.retrieve(text)))
-        for text in dataset.queries.values()
-    ]
+    found = []
+    for row, text in enumerate(dataset.queries.values()):
+        bundle = QueryBundle(text, embedding=None if vectors is None else vectors[row].tolist())
+        nodes = retriever.retrieve(bundle)
+        found.append(list(dict.fromkeys(item.node.node_id for item in nodes)))
     return score_rankings(ids, found, [dataset.relevant_docs[id_] for id_ in ids])
+
+
+def compare(one: RetrievalScores, other: RetrievalScores) -> Gains:
+    """The second of two apps against the first, on the questions that both were asked.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    rows = {id_: row for row, id_ in enumerate(one.query_ids)}
+    both = [(rows[id_], row) for row, id_ in enumerate(other.query_ids) if id_ in rows]
+    if not both:
+        raise DatasetError("the two apps have no question in common whose answer both hold")
+    left, right = (list(side) for side in zip(*both, strict=True))
+    return {name: paired_gain(one.values[name][left], other.values[name][right]) for name in SHOWN}

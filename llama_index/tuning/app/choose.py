@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,16 +14,16 @@ from llama_index.tuning.gate import decide
 from llama_index.tuning.report import Gain
 
 Vectors = Literal["own", "adapted"]
-Order = Literal["retriever", "fusion", "untuned", "tuned"]
 PRIMARY = "ndcg@10"
 SEEN, UNSEEN = "documents with other questions", "documents without other questions"
 
-_ORDERS: dict[Order, str] = {
+ORDERS = {
     "retriever": "",
     "fusion": "BM25 fusion",
     "untuned": "BM25 fusion + untuned re-ranker",
     "tuned": "BM25 fusion + tuned re-ranker",
 }
+"""What can order the nodes, the cheapest first; any other name is a re-ranker of the user's."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,26 @@ class Stack:
 
     Attributes:
         vectors: whether questions go through an adapter.
-        order: what orders the nodes.
+        order: what orders the nodes: one of `ORDERS`, or the name of a re-ranker that was given.
     """
 
     vectors: Vectors = "own"
-    order: Order = "retriever"
+    order: str = "retriever"
 
     def __str__(self) -> str:
         parts = ["retriever" if self.vectors == "own" else "retriever with adapter"]
-        return " + ".join([*parts, *filter(None, [_ORDERS[self.order]])])
+        order = ORDERS.get(self.order, f"BM25 fusion + {self.order}")
+        return " + ".join([*parts, *filter(None, [order])])
 
     @property
     def tuned(self) -> bool:
         """Whether a part of it was learnt from the questions."""
         return self.vectors == "adapted" or self.order == "tuned"
+
+    @property
+    def given(self) -> bool:
+        """Whether a re-ranker of the user's orders the nodes."""
+        return self.order not in ORDERS
 
 
 BEFORE = Stack()
@@ -87,7 +93,13 @@ STEPS: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def choose(
-    values: Values, seen: Mask, *, prose: bool, kind: str = "questions", seed: int = 0
+    values: Values,
+    seen: Mask,
+    *,
+    prose: bool,
+    kind: str = "questions",
+    seed: int = 0,
+    also: Iterable[str] = (),
 ) -> list[Step]:
     """The steps, each decided by the gate; the last that is taken is the stack to serve.
 
@@ -100,10 +112,11 @@ def choose(
         prose: whether the documents are written in sentences.
         kind: of the questions; stand-ins decide nothing.
         seed: of the intervals.
+        also: names of re-rankers that were given; the last, since they cost most.
     """
     current = BEFORE
     steps: list[Step] = []
-    for name, change in STEPS:
+    for name, change in (*STEPS, *((name, {"vectors": "own", "order": name}) for name in also)):
         stack = replace(current, **change)  # type: ignore[arg-type]
         if stack not in values or stack == current or _simpler(stack, current):
             continue
@@ -152,5 +165,7 @@ def slices(below: Float64, above: Float64, seen: Mask, seed: int = 0) -> dict[st
 
 
 def _simpler(one: Stack, other: Stack) -> bool:
-    orders = get_args(Order)
-    return one.vectors == other.vectors and orders.index(one.order) < orders.index(other.order)
+    orders = list(ORDERS)
+    if one.given or other.given or one.vectors != other.vectors:
+        return False
+    return orders.index(one.order) < orders.index(other.order)

@@ -10,13 +10,13 @@ rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
-from llama_index.tuning.app.adapters import LEAST, Adapters, LearntAdapter
 from llama_index.tuning.app.choose import (
     PRIMARY,
     Stack,
@@ -25,7 +25,7 @@ from llama_index.tuning.app.choose import (
     served_stack,
 )
 from llama_index.tuning.app.questions import Questions
-from llama_index.tuning.app.search import Found, Search
+from llama_index.tuning.app.search import LEAST, Adapters, Found, LearntAdapter, Search
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (
@@ -105,6 +105,7 @@ class Ladder:
         tell: called with what is done.
         orders: ways to order that may be served; all by default.
         deadline: of `time.perf_counter`, after which nothing more is learnt.
+        also: re-rankers to try, by name.
     """
 
     def __init__(
@@ -120,12 +121,15 @@ class Ladder:
         tell: Tell,
         orders: Collection[str] | None = None,
         deadline: float | None = None,
+        also: Mapping[str, BaseNodePostprocessor] | None = None,
     ) -> None:
         self.search, self.questions, self.vectors = search, questions, vectors
         tunable = questions.kind != "stand-ins" and len(questions) >= LEAST
         self.adapters = adapters if tunable else None
         self.tunable, self.prose, self.seed, self.ks, self.tell = tunable, prose, seed, ks, tell
         self.orders, self.deadline = orders, deadline
+        self.also = dict(also or {})
+        self._given: dict[str, list[list[str]]] = {}
         dataset = questions.dataset
         self.ids = list(dataset.queries)
         self.relevant = [dataset.relevant_docs[id_] for id_ in self.ids]
@@ -134,6 +138,9 @@ class Ladder:
         """Fold by fold, then once more on all questions for the final parts."""
         self.tell(f"searching for {len(self.ids)} questions")
         own = self._own()
+        for name, reranker in self.also.items():
+            self.tell(f"{name} orders the candidates of {len(self.ids)} questions")
+            self._given[name] = self.search.ordered(reranker, self.questions.texts, self.vectors)
         if not self.tunable:
             return self._untuned(own)
         if self._late(0):
@@ -141,12 +148,14 @@ class Ladder:
         folds = self.questions.held_out_folds
         parts: list[_Fold] = []
         notes: list[str] = []
+        expected = ""
         for fold in folds:
-            self.tell(f"fold {len(parts) + 1} of {len(folds)}: learning, choosing, measuring")
+            self.tell(f"fold {len(parts) + 1} of {len(folds)}: learn, choose, measure{expected}")
             started = time.perf_counter()
             parts.append(self._fold(own, fold))
             spent = time.perf_counter() - started
             left = len(folds) - len(parts) + 1  # the final parts take as long as a fold
+            expected = f"; about {spent * left:.0f} s left"
             if len(folds) > 1 and self._late(spent * left):
                 parts = parts[:1]
                 notes.append("max_seconds: one fold alone is held out, and its parts are served")
@@ -157,7 +166,7 @@ class Ladder:
         steps = self._choose(scores, rows)
         adapter, rankers = parts[0].adapter, parts[0].rankers
         if len(parts) > 1:
-            self.tell("learning the final parts from all questions")
+            self.tell(f"learning the final parts from all questions{expected}")
             adapter, rankers = self.parts_of(served_stack(steps))
         chosen = [part.chosen for part in parts]
         return Measured(scores, served, chosen, steps, rows, adapter, rankers, notes)
@@ -168,7 +177,7 @@ class Ladder:
 
     def _untuned(self, own: Found, notes: Sequence[str] = ()) -> Measured:
         rows = np.arange(len(self.ids))
-        scores = self._scores(rows, self._plain("own", own, rows))
+        scores = self._scores(rows, self._plain("own", own, rows) | self._ordered(rows))
         steps = self._choose(scores, rows)
         stack = served_stack(steps)
         return Measured(scores, scores[stack], [stack], steps, rows, None, notes=[*notes])
@@ -180,14 +189,20 @@ class Ladder:
             if self.orders is None or stack.order in self.orders
         }
         seen = self.questions.seen[rows]
-        return choose(values, seen, prose=self.prose, kind=self.questions.kind, seed=self.seed)
+        return choose(
+            values,
+            seen,
+            prose=self.prose,
+            kind=self.questions.kind,
+            seed=self.seed,
+            also=self.also,
+        )
 
     def _fold(self, own: Found, fold: int) -> _Fold:
         """Each stack on a fold that nothing had seen, and which of them the others choose."""
         others = np.flatnonzero(self.questions.fold != fold)
         held_out = np.flatnonzero(self.questions.fold == fold)
-        inner: dict[Stack, list[list[str]]] = {}
-        outer: dict[Stack, list[list[str]]] = {}
+        inner, outer = self._ordered(others), self._ordered(held_out)
         rankers: dict[str, LinearRanker] = {}
         adapter = None
         views: list[tuple[str, Found, Found]] = [("own", _take(own, others), _take(own, held_out))]
@@ -243,6 +258,13 @@ class Ladder:
             Stack(vectors, "retriever"): found.retrieved,  # type: ignore[arg-type]
             Stack(vectors, "fusion"): found.fused,  # type: ignore[arg-type]
             Stack(vectors, "untuned"): [found.ranked(row, ranker) for row in rows],  # type: ignore[arg-type]
+        }
+
+    def _ordered(self, rows: Ints) -> dict[Stack, list[list[str]]]:
+        """The orders of re-rankers that were given, over the app's own vectors."""
+        return {
+            Stack("own", name): [found[row] for row in rows.tolist()]
+            for name, found in self._given.items()
         }
 
     def _scores(

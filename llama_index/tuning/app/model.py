@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 
+from llama_index.tuning.app import saved
+from llama_index.tuning.app.check import (
+    DEPTH,
+    CheckResult,
+    check,
+    embedded,
+    mapped,
+    measured,
+    read,
+)
 from llama_index.tuning.app.choose import Stack
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import Analyzer
-
-if TYPE_CHECKING:
-    from llama_index.tuning.app.check import CheckResult
-    from llama_index.tuning.artifacts import PathLike
 
 
 class TunedApp:
@@ -32,6 +42,7 @@ class TunedApp:
         retriever: LlamaIndex's, with the app's own top k; the app's own one if nothing is better.
         embed_model: that questions are embedded with; the app's own one without an adapter.
         reranker: the one in the retriever; `None` without one.
+        written: the questions that an LLM wrote for it, if it did; saved with it.
     """
 
     def __init__(
@@ -44,14 +55,17 @@ class TunedApp:
         adapter: Adapter | None = None,
         ranker: LinearRanker | None = None,
         index: BM25Index | None = None,
+        written: RetrievalDataset | None = None,
+        given: BaseNodePostprocessor | None = None,
     ) -> None:
+        self.written = written
         self.seen, self.stack, self.report, self.language = seen, stack, report, language
         self.adapter = adapter if stack.vectors == "adapted" else None
         self.ranker = ranker if stack.order == "tuned" else None
         self.embed_model: BaseEmbedding | None = seen.embed_model
         if self.adapter is not None and seen.embed_model is not None:
             self.embed_model = AdapterEmbeddingModel(seen.embed_model, self.adapter)
-        self.reranker: LightReranker | None = None
+        self.reranker: BaseNodePostprocessor | None = given if stack.given else None
         if stack.order in ("untuned", "tuned"):
             self.reranker = LightReranker(self.ranker, Analyzer(language))
         self.retriever = self._retriever(index)
@@ -105,9 +119,16 @@ class TunedApp:
 
     def save(self, path: PathLike) -> None:
         """Write settings, parts and report to one folder, for `load_app`."""
-        from llama_index.tuning.app.saved import save
-
-        save(self, path)
+        saved.save(
+            path,
+            self.seen,
+            self.stack,
+            self.report,
+            language=self.language,
+            adapter=self.adapter,
+            ranker=self.ranker,
+            written=self.written,
+        )
 
     def check(self, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
         """What the app that is served is worth on new questions, against what was promised.
@@ -116,6 +137,37 @@ class TunedApp:
             questions: as in `tune_app`.
             max_loss: of nDCG@10, below the app before, that is no regression yet.
         """
-        from llama_index.tuning.app.check import check
+        served = self.as_retriever(DEPTH)
+        return check(self.seen, served, self.report, questions, max_loss, self.adapter)
 
-        return check(self, questions, max_loss=max_loss)
+    def scores(self, questions: Any) -> RetrievalScores:
+        """What is served on questions, one number for each by metric, for `compare`.
+
+        Args:
+            questions: as in `tune_app`.
+        """
+        dataset, _ = read(self.seen, questions)
+        vectors = mapped(embedded(self.seen, dataset), self.adapter)
+        return measured(self.as_retriever(DEPTH), dataset, vectors)
+
+
+def load_app(
+    path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
+) -> TunedApp:
+    """The tuned app that `save` wrote, over the app that it was tuned for.
+
+    Args:
+        path: the folder.
+        app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
+            gone since.
+        reranker: the one of `tune_app(also=[…])`, if it is what is served; it is not saved.
+
+    Raises:
+        ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
+        TypeError: `app` is none of those.
+
+    Example:
+        >>> app = load_app("tuned", index)  # doctest: +SKIP
+        >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
+    """
+    return TunedApp(**saved.read(path, app, reranker))

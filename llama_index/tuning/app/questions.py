@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,10 +15,16 @@ from llama_index.tuning._arrays import Ints
 from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
+from llama_index.tuning.datasets.copies import copies_in, copies_notes, with_copies
 from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.generate.questions import generate_qa_embedding_pairs
 from llama_index.tuning.generate.sentences import generate_sentence_queries
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
 
 Kind = Literal["questions", "generated questions", "stand-ins"]
 
@@ -63,7 +69,68 @@ class Questions:
         return [0] if len(self) >= MANY else list(range(int(self.fold.max()) + 1))
 
 
-def gather(seen: SeenApp, questions: Any, traffic: Any, seed: int) -> Questions:
+GENERATE = "generate"
+"""What `questions` is where an LLM is to write them."""
+CALLS_A_QUESTION = 2
+"""One that writes it, and one that says whether its passage answers it."""
+STYLES = ("question", "short", "situation")
+
+
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """Questions that an LLM is to write.
+
+    Attributes:
+        llm: the writer.
+        max_calls: requests that may be sent.
+        file: where they are kept; the run file that a killed run goes on from lies beside it.
+        num_workers: concurrent calls.
+        tell: called with what it will cost, before the first call.
+        show_progress: show a bar.
+    """
+
+    llm: LLM
+    max_calls: int
+    file: Path | None
+    num_workers: int
+    tell: Callable[[str], None]
+    show_progress: bool = False
+
+    def write(self, seen: SeenApp, seed: int) -> RetrievalDataset:
+        """One question for each of some nodes, as many as the calls allow."""
+        nodes = [node for node in seen.nodes.values() if node.get_content().strip()]
+        count = min(len(nodes), self.max_calls // CALLS_A_QUESTION)
+        drawn = np.random.default_rng([seed, 17]).permutation(len(nodes))[:count]
+        chosen = [nodes[row] for row in sorted(drawn.tolist())]
+        words = sum(len(node.get_content().split()) for node in chosen)
+        self.tell(
+            f"{self.llm.metadata.model_name} writes {count} questions and checks each: at most "
+            f"{CALLS_A_QUESTION * count} calls, about {CALLS_A_QUESTION * words:,} words to read"
+        )
+        found = generate_qa_embedding_pairs(
+            chosen,
+            self.llm,
+            num_questions_per_chunk=1,
+            output_path=self.file,
+            verify=True,
+            question_styles=STYLES,
+            num_workers=self.num_workers,
+            max_calls=self.max_calls,
+            show_progress=self.show_progress,
+        )
+        if found.failures:
+            self.tell(f"{len(found.failures)} questions failed: {found.failures[0].message}")
+        if not found.queries:
+            raise DatasetError(
+                f"{self.llm.metadata.model_name} wrote no question that its passage answers: "
+                f"{found.counts}"
+            )
+        return RetrievalDataset(found.queries, seen.texts, found.relevant_docs)
+
+
+def gather(
+    seen: SeenApp, questions: Any, traffic: Any, seed: int, writing: Writing | None = None
+) -> Questions:
     """Everything that was given, over the app's nodes; sentences where nothing was.
 
     Raises:
@@ -75,15 +142,22 @@ def gather(seen: SeenApp, questions: Any, traffic: Any, seed: int) -> Questions:
     if questions is not None:
         parts.append(over_nodes(read_questions(questions, seen), seen, "questions", notes))
     if traffic is not None:
-        asked = _of_traffic(traffic)
+        asked = read_traffic(traffic)
         parts.append(over_nodes(asked, seen, "traffic", notes))
         notes.append(f"{len(asked)} questions are of the traffic")
+    if writing is not None:
+        kind = "generated questions"
+        parts.append(writing.write(seen, seed))
+        notes.append(
+            f"{len(parts[-1])} questions were written by {writing.llm.metadata.model_name}"
+        )
     if not parts:
         kind = "stand-ins"
         parts.append(stand_ins(seen, seed))
     dataset = _together(parts, notes)
     if kind != "stand-ins":
         check_telling(dataset)
+        refuse_learnt(seen.embed_model, dataset.queries.values())
     fold = split(dataset, seed)
     return Questions(dataset, kind, fold, seen_documents(dataset, fold), notes)
 
@@ -160,7 +234,8 @@ def _bodies(seen: SeenApp) -> dict[str, str]:
     return {id_: text for id_, text in texts.items() if text.strip()}
 
 
-def _of_traffic(traffic: Any) -> RetrievalDataset:
+def read_traffic(traffic: Any) -> RetrievalDataset:
+    """What users asked and liked, of a recorder's log or of `Traffic`."""
     if isinstance(traffic, (str, PathLike)):
         traffic = Traffic.load(fspath(traffic))
     if not isinstance(traffic, Traffic):
@@ -184,7 +259,12 @@ def _together(parts: list[RetrievalDataset], notes: list[str]) -> RetrievalDatas
             f"{len(whole) - len(merged)} questions were there already, word for word; all their "
             "answers count"
         )
-    return merged
+    copies = copies_in(merged.corpus)
+    notes += copies_notes(copies)
+    if not copies:
+        return merged
+    relevant = {id_: with_copies(docs, copies) for id_, docs in merged.relevant_docs.items()}
+    return RetrievalDataset(merged.queries, merged.corpus, relevant)
 
 
 def check_telling(dataset: RetrievalDataset) -> None:

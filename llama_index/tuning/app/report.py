@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from llama_index.tuning._files import PathLike, write_text_atomic
-from llama_index.tuning.report import Gain, Gains
+import numpy as np
+
+from llama_index.tuning._files import PathLike, read_json, write_text_atomic
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.evaluate.retrieval import RetrievalScores
+from llama_index.tuning.pages import duration, readable_date, render, words
+from llama_index.tuning.report import Gain, Gains, gains_of, report_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +39,46 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
-    """A question that lost: what answered it, and where that stands before and now."""
+class Moved:
+    """A question whose answer moved: where it stands before and now; `None` beyond the tenth."""
 
     question: str
     document: str
     before: int | None
     now: int | None
+
+
+def moved(
+    dataset: RetrievalDataset, before: RetrievalScores, now: RetrievalScores, most: int = 10
+) -> tuple[list[Moved], list[Moved]]:
+    """The questions that lost most, and those that gained most.
+
+    Args:
+        dataset: the questions and their documents.
+        before: of the same questions as `now`, with `mrr@10`.
+        now: the same with what is served.
+        most: of each.
+    """
+    old, new = before.values["mrr@10"], now.values["mrr@10"]
+    order = np.argsort(new - old, kind="stable").tolist()
+
+    def told(place: int) -> Moved:
+        id_ = now.query_ids[place]
+        document = dataset.corpus[dataset.relevant_docs[id_][0]]
+        return Moved(
+            question=dataset.queries[id_],
+            document=" ".join(document.split())[:200],
+            before=_rank(old[place]),
+            now=_rank(new[place]),
+        )
+
+    worse = [told(place) for place in order[:most] if new[place] < old[place]]
+    better = [told(place) for place in order[: -most - 1 : -1] if new[place] > old[place]]
+    return worse, better
+
+
+def _rank(reciprocal: float) -> int | None:
+    return round(1 / reciprocal) if reciprocal > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +96,9 @@ class AppReport:
         slices: the same for groups of questions.
         ladder: every stack that was measured, in the order of cost.
         worse: the questions that lost most.
+        better: those that gained most.
+        model: the app's embedding model, by name.
+        date: when it was measured, ISO 8601 in UTC.
         counts: of nodes, questions, folds.
         top_k: nodes that the app hands on.
         seconds: step → seconds.
@@ -75,7 +116,10 @@ class AppReport:
     gains: Gains
     slices: dict[str, Gains] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
-    worse: list[Loss] = field(default_factory=list)
+    worse: list[Moved] = field(default_factory=list)
+    better: list[Moved] = field(default_factory=list)
+    model: str = ""
+    date: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     top_k: int = 2
     seconds: dict[str, float] = field(default_factory=dict)
@@ -99,14 +143,13 @@ class AppReport:
         lines += _table(self)
         if self.worse:
             lines += ["", f"Where it got worse ({len(self.worse)} questions that lost most):"]
-            lines += [f"  {_place(loss)}  {loss.question}" for loss in self.worse]
+            for loss in self.worse:
+                lines += [f"  {_place(loss)}  {loss.question}", f"{'':13}{loss.document[:90]}"]
         lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines).rstrip()
 
     def _repr_html_(self) -> str:
-        from llama_index.tuning.app.page import body
-
-        return body(self)
+        return _page(self, whole=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -114,15 +157,21 @@ class AppReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AppReport:
-        """The report that `to_dict` gave."""
-        fields = {name: value for name, value in data.items() if name != "sentence"}
-        fields["gains"] = _gains(fields["gains"])
-        fields["slices"] = {name: _gains(part) for name, part in fields["slices"].items()}
-        fields["ladder"] = [
-            Rung(**{**rung, "gain": Gain(**rung["gain"])}) for rung in fields["ladder"]
-        ]
-        fields["worse"] = [Loss(**loss) for loss in fields["worse"]]
-        return cls(**fields)
+        """The report that `to_dict` gave.
+
+        Raises:
+            ArtifactError: it is none.
+        """
+        with report_faults():
+            fields = {name: value for name, value in data.items() if name != "sentence"}
+            fields["gains"] = gains_of(fields["gains"])
+            fields["slices"] = {name: gains_of(part) for name, part in fields["slices"].items()}
+            fields["ladder"] = [
+                Rung(**{**rung, **gains_of({"gain": rung["gain"]})}) for rung in fields["ladder"]
+            ]
+            for name in ("worse", "better"):
+                fields[name] = [Moved(**item) for item in fields.get(name, [])]
+            return cls(**fields)
 
     def save_json(self, path: PathLike) -> None:
         """Write the report as JSON, atomically."""
@@ -131,13 +180,11 @@ class AppReport:
     @classmethod
     def from_json(cls, path: PathLike) -> AppReport:
         """Load what `save_json` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.from_dict(read_json(path, ArtifactError))
 
     def save_html(self, path: PathLike) -> None:
-        """Write one HTML page that needs no other file."""
-        from llama_index.tuning.app.page import page
-
-        write_text_atomic(path, page(self))
+        """Write one HTML page that needs no other file: light, dark, and for print."""
+        write_text_atomic(path, _page(self))
 
 
 def _sentence(report: AppReport) -> str:
@@ -178,10 +225,32 @@ def _table(report: AppReport) -> list[str]:
     return [f"n={gain.n} {report.kind}, {gain.confidence:.0%} intervals; * is served", *rows]
 
 
-def _place(loss: Loss) -> str:
+def _place(loss: Moved) -> str:
     before, now = (("–" if rank is None else str(rank)) for rank in (loss.before, loss.now))
     return f"{before:>3} → {now:<3}"
 
 
-def _gains(data: Mapping[str, Any]) -> Gains:
-    return {name: Gain(**gain) for name, gain in data.items()}
+def _page(report: AppReport, *, whole: bool = True) -> str:
+    """The page; or, with `whole=False`, what a notebook shows."""
+    gain = report.gains["ndcg@10"]
+    took = f"took {duration(sum(report.seconds.values()))}" if report.seconds else ""
+    slices = [(name, part["ndcg@10"]) for name, part in report.slices.items() if "ndcg@10" in part]
+    return render(
+        "app/report.html.j2",
+        whole=whole,
+        title="A tuned app",
+        report=report,
+        gain=gain,
+        top=[
+            ("Embedding model", report.model),
+            ("Index", f"{report.counts['nodes']:,} nodes" if "nodes" in report.counts else ""),
+            ("Measured on", f"{gain.n:,} {report.kind}, nested cross-fitting"),
+            ("Questions", f"fingerprint {report.fingerprint[:12]}" if report.fingerprint else ""),
+            ("When", ", ".join(filter(None, (readable_date(report.date), took)))),
+        ],
+        ladder=[(f"{r.name} (served)" if r.taken else r.name, r.gain) for r in report.ladder],
+        slices=slices,
+        reasons=[(rung.name, rung.reason) for rung in report.ladder if rung.reason],
+        data=[(words(name), f"{count:,}") for name, count in report.counts.items()],
+        seconds=[(words(step), duration(spent)) for step, spent in report.seconds.items()],
+    )

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
 from llama_index.tuning import artifacts
-from llama_index.tuning.app.choose import Order, Stack, Vectors
-from llama_index.tuning.app.model import TunedApp
+from llama_index.tuning.app.choose import Stack, Vectors
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp, look_at
+from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.model import LightReranker
+from llama_index.tuning.text.words import Analyzer
 from llama_index.tuning.vectors.identity import (
     base_name,
     check_signature,
@@ -23,75 +27,103 @@ from llama_index.tuning.vectors.identity import (
 )
 
 KIND = "tuned_app"
-_ADAPTER, _RERANKER = "adapter", "reranker"
+_ADAPTER, _RERANKER, _WRITTEN = "adapter", "reranker", "questions.json"
 _TEXTS = 1000
 _HELD = 0.5
 """Share of the nodes' texts that an index must still have to be the one an app was tuned on."""
 
 
-def save(app: TunedApp, path: artifacts.PathLike) -> None:
-    """See `TunedApp.save`."""
-    model = app.seen.embed_model
+def save(
+    path: artifacts.PathLike,
+    seen: SeenApp,
+    stack: Stack,
+    report: AppReport,
+    *,
+    language: str,
+    adapter: Adapter | None,
+    ranker: LinearRanker | None,
+    written: RetrievalDataset | None = None,
+) -> None:
+    """Write an app's settings, parts and report to one folder.
+
+    Args:
+        path: the folder.
+        seen: the app before.
+        stack: what is served on top of it.
+        report: of the tuning.
+        language: of the documents.
+        adapter: if one is served.
+        ranker: of the tuned light re-ranker, if that is served.
+        written: questions that an LLM wrote.
+    """
+    model = seen.embed_model
     config = {
-        "vectors": app.stack.vectors,
-        "order": app.stack.order,
-        "language": app.language,
-        "top_k": app.seen.top_k,
+        "vectors": stack.vectors,
+        "order": stack.order,
+        "language": language,
+        "top_k": seen.top_k,
         "base_model": "" if model is None else base_name(model),
         "signature": None if model is None else model_signature(model),
-        "nodes": _hashes(app.seen),
+        "nodes": _hashes(seen),
     }
     artifacts.check_writable(path)
     with artifacts.replacing_folder(path) as folder:
         artifacts.write_component(folder, KIND, config, {}, _CARD)
-        if app.adapter is not None:
-            app.adapter.save(folder / _ADAPTER)
-        if app.ranker is not None and app.reranker is not None:
-            app.reranker.save(folder / _RERANKER)
-        app.report.save_json(folder / artifacts.REPORT)
-        app.report.save_html(folder / "report.html")
+        if adapter is not None:
+            adapter.save(folder / _ADAPTER)
+        if ranker is not None:
+            LightReranker(ranker, Analyzer(language)).save(folder / _RERANKER)
+        if written is not None:
+            written.save_json(folder / _WRITTEN)
+        report.save_json(folder / artifacts.REPORT)
+        report.save_html(folder / "report.html")
 
 
-def load_app(path: artifacts.PathLike, app: Any) -> TunedApp:
-    """The tuned app that `save` wrote, over the app that it was tuned for.
-
-    Args:
-        path: the folder.
-        app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
-            gone since.
+def read(
+    path: artifacts.PathLike, app: Any, reranker: BaseNodePostprocessor | None = None
+) -> dict[str, Any]:
+    """What `save` wrote, over the app it was tuned for: the arguments of `TunedApp`.
 
     Raises:
         ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
-        TypeError: `app` is none of those.
-
-    Example:
-        >>> app = load_app("tuned", index)  # doctest: +SKIP
-        >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
+        TypeError: `app` is no index, retriever or query engine.
     """
     config = artifacts.read_config(path, KIND)
     stack = _stack(path, config)
+    if stack.given != (reranker is not None):
+        hint = f"is served with {stack.order}: hand it over as reranker="
+        raise ArtifactError(f"{path} {hint if stack.given else 'takes no reranker='}")
     seen = look_at(app)
     _check_index(path, config, seen)
     _check_model(path, config, seen)
     folder = Path(path)
     adapter = Adapter.load(folder / _ADAPTER) if stack.vectors == "adapted" else None
-    ranker = None
-    if stack.order == "tuned":
-        ranker = LightReranker.load(folder / _RERANKER).ranker
+    ranker = LightReranker.load(folder / _RERANKER).ranker if stack.order == "tuned" else None
     try:
         report = AppReport.from_json(folder / artifacts.REPORT)
         language = str(config["language"])
     except (OSError, KeyError, TypeError, ValueError) as exc:
         raise ArtifactError(f"{path} is damaged: {exc}") from exc
+    file = folder / _WRITTEN
+    written = RetrievalDataset.from_json(file) if file.exists() else None
     artifacts.check_intact(path)
-    return TunedApp(seen, stack, report, language=language, adapter=adapter, ranker=ranker)
+    return {
+        "seen": seen,
+        "stack": stack,
+        "report": report,
+        "language": language,
+        "adapter": adapter,
+        "ranker": ranker,
+        "written": written,
+        "given": reranker,
+    }
 
 
 def _stack(path: artifacts.PathLike, config: Mapping[str, Any]) -> Stack:
     vectors, order = config.get("vectors"), config.get("order")
-    if vectors not in get_args(Vectors) or order not in get_args(Order):
+    if vectors not in get_args(Vectors) or not isinstance(order, str) or not order:
         raise ArtifactError(f"{path} is damaged: it serves {vectors!r} vectors in order {order!r}")
-    return Stack(cast(Vectors, vectors), cast(Order, order))
+    return Stack(cast(Vectors, vectors), order)
 
 
 def _check_index(path: artifacts.PathLike, config: Mapping[str, Any], seen: SeenApp) -> None:

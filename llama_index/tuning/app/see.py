@@ -15,12 +15,14 @@ from llama_index.core.indices.vector_store.retrievers import VectorIndexRetrieve
 from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.retrievers import AutoMergingRetriever
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
+from llama_index.tuning.datasets.tuned_parts import walk
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
-from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts, walk
+from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts
 from llama_index.tuning.rerankers.serving import own_nodes
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import ENGLISH, STOP_WORDS, Analyzer
@@ -138,12 +140,16 @@ def look_at(app: Any) -> SeenApp:
         raise TypeError("app must be an index, a retriever or a query engine, got None")
     if isinstance(app, BaseIndex):
         return _of_retriever(app.as_retriever())
+    if isinstance(app, AutoMergingRetriever):
+        seen = _of_retriever(app._vector_retriever)
+        note = "the AutoMergingRetriever's leaves are tuned: put one around app.retriever to merge"
+        return replace(seen, notes=[*seen.notes, note])
     if isinstance(app, BaseRetriever):
         return _of_retriever(app)
     if isinstance(app, RouterQueryEngine):
         raise TypeError(
-            "app is a RouterQueryEngine: tune each of its tools' query engines, and its selector "
-            "with RouterFinetuneEngine"
+            "app is a RouterQueryEngine: llama_index.tuning.app.tune_router tunes its tools and "
+            "its selector"
         )
     inner = getattr(app, "_retriever", None)
     if isinstance(inner, BaseRetriever):

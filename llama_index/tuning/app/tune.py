@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import QueryBundle
+from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path, number, whole_number
+from llama_index.tuning._checks import folder_path, number, of_type, whole_number
+from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning._running import own_work
-from llama_index.tuning.app.adapters import LEAST, Adapters
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
-from llama_index.tuning.app.measure import Ladder, Measured
+from llama_index.tuning.app.measure import Ladder, Measured, Tell
 from llama_index.tuning.app.model import TunedApp
-from llama_index.tuning.app.questions import Questions, gather
-from llama_index.tuning.app.report import AppReport, Loss, Rung
-from llama_index.tuning.app.search import Search
+from llama_index.tuning.app.questions import GENERATE, Questions, Writing, gather
+from llama_index.tuning.app.report import AppReport, Rung, moved
+from llama_index.tuning.app.search import LEAST, Adapters, Search
 from llama_index.tuning.app.see import SeenApp, language_of, look_at
-from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning.asking.run import default_llm
 from llama_index.tuning.base import Clock
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.measure import positive_rows
@@ -40,12 +44,16 @@ from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.identity import base_name, model_signature
 from llama_index.tuning.vectors.search import unit_rows
 
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+
 logger = logging.getLogger(__name__)
 
 KS = (1, 5, 10)
 SHOWN = (PRIMARY, "mrr@10", "hit_rate@1", "hit_rate@5", "hit_rate@10")
 SENTENCES = 2000
-WORST = 10
+CALLS, LEAST_CALLS = 400, 20
+"""Requests to an LLM that writes questions: by default, and for a number that tells something."""
 
 
 @own_work
@@ -54,6 +62,9 @@ def tune_app(
     questions: Any = None,
     *,
     traffic: Any = None,
+    llm: LLM | None = None,
+    max_calls: int | None = None,
+    also: Sequence[BaseNodePostprocessor] = (),
     max_latency_ms: float | None = None,
     max_seconds: float | None = None,
     run_folder: str | PathLike[str] | None = "tuned_app.run",
@@ -65,16 +76,22 @@ def tune_app(
 
     Args:
         app: an index, a retriever, or a query engine of LlamaIndex. It stays as it is.
-        questions: a `RetrievalDataset`; a file or rows of questions with what answers them; by
-            default none, for documents alone.
+        questions: a `RetrievalDataset`; a file or rows of questions with what answers them;
+            `"generate"` for questions that an LLM writes and checks; by default none, for documents
+            alone.
         traffic: a log of `FinetuningRecorder`, or `Traffic`: what users asked and liked.
+        llm: that writes them; `Settings.llm` by default.
+        max_calls: requests that may be sent to it, two for a question; 400 by default.
+        also: re-rankers to try last, such as a cross-encoder that was tuned or an LLM's: each
+            orders the candidates of every question once, and is served if its gain over all
+            that is cheaper is shown.
         max_latency_ms: what a query may cost more than now, beside embedding it and asking the
             store; what costs more is not served.
         max_seconds: after which nothing more is learnt; what was learnt by then is judged on the
             questions that were held out of it.
-        run_folder: what a killed run goes on from; removed when the run succeeds. `None` keeps
-            nothing.
-        num_workers: concurrent calls of an embedding API.
+        run_folder: what a killed run goes on from, written questions too; removed when the run
+            succeeds. `None` keeps nothing.
+        num_workers: concurrent calls of an embedding API or LLM.
         seed: of folds and intervals.
         show_progress: say what is being done, and show bars.
 
@@ -102,14 +119,51 @@ def tune_app(
     if max_seconds is not None and not number("max_seconds", max_seconds, 0) > 0:
         raise ValueError(f"max_seconds must be a number above 0, got {max_seconds!r}")
     limits = _Limits(max_latency_ms, None if max_seconds is None else started + max_seconds)
+    named = _named(also)
     num_workers = whole_number("num_workers", num_workers, 1)
     seed = whole_number("seed", seed, 0)
     folder = None if run_folder is None else folder_path("run_folder", run_folder)
+    tell = _teller(show_progress)
+    writing = None
+    if isinstance(questions, str) and questions == GENERATE:
+        file = None if folder is None else folder / "questions.json"
+        most = CALLS if max_calls is None else whole_number("max_calls", max_calls, LEAST_CALLS)
+        writing = Writing(default_llm(llm), most, file, num_workers, tell, show_progress)
+    elif llm is not None or max_calls is not None:
+        raise ValueError(f"llm and max_calls are for questions={GENERATE!r}")
     with clock.step("looking"):
         seen = look_at(app)
-        asked = gather(seen, questions, traffic, seed)
+        if writing is None:  # what is wrong with them is said before anything is written
+            asked = gather(seen, questions, traffic, seed)
     with _held(folder):
-        return _tuned(seen, asked, folder, num_workers, seed, show_progress, clock, limits)
+        if writing is not None:
+            with clock.step("writing questions"):
+                asked = gather(seen, None, traffic, seed, writing)
+        return _tuned(
+            seen, asked, folder, num_workers, seed, show_progress, clock, limits, tell, named
+        )
+
+
+def _named(also: Sequence[BaseNodePostprocessor]) -> dict[str, BaseNodePostprocessor]:
+    """Re-rankers by the name of their class."""
+    named: dict[str, BaseNodePostprocessor] = {}
+    for reranker in also:
+        of_type("also", reranker, BaseNodePostprocessor, "a list of node postprocessors")
+        name = type(reranker).__name__
+        alike = sum(type(other).__name__ == name for other in named.values())
+        named[f"{name} {alike + 1}" if alike else name] = reranker
+    return named
+
+
+def _teller(show_progress: bool) -> Tell:
+    def tell(what: str) -> None:
+        logger.info("%s", what)
+        if show_progress:
+            from tqdm.auto import tqdm
+
+            tqdm.write(what)
+
+    return tell
 
 
 @dataclass(frozen=True)
@@ -142,14 +196,9 @@ def _tuned(
     show_progress: bool,
     clock: Clock,
     limits: _Limits,
+    tell: Tell,
+    also: dict[str, BaseNodePostprocessor],
 ) -> TunedApp:
-    def tell(what: str) -> None:
-        logger.info("%s", what)
-        if show_progress:
-            from tqdm.auto import tqdm
-
-            tqdm.write(what)
-
     language, prose = language_of(node.get_content() for node in seen.nodes.values())
     embedder = None
     if seen.embed_model is not None:
@@ -163,8 +212,9 @@ def _tuned(
         vectors = None if embedder is None else embedder.queries(asked.texts)
         adapters = _adapters(seen, asked, search, vectors, folder, seed)
     with clock.step("timing"):
-        cost = _milliseconds(search, asked, vectors)
+        cost = _milliseconds(search, asked, vectors, also)
     most = limits.milliseconds
+    affordable = {order for order, more in cost.items() if most is None or more <= most}
     ladder = Ladder(
         search,
         asked,
@@ -174,15 +224,19 @@ def _tuned(
         seed=seed,
         ks=KS,
         tell=tell,
-        orders={order for order, more in cost.items() if most is None or more <= most},
+        orders=affordable,
         deadline=limits.deadline,
+        also={name: reranker for name, reranker in also.items() if name in affordable},
     )
-    with clock.step("tuning"):
+    with clock.step("tuning"), threadpool_limits(1):  # matrices are small: threads would wait
         measured = ladder.measure()
     outcome = _decided(measured, asked, seed)
     found = _parts(seen, outcome.stack, measured, language)
+    if outcome.stack.given:
+        found["given"] = also[outcome.stack.order]
     report = _report(seen, asked, measured, outcome, cost, clock, seed, prose)
-    return TunedApp(seen, outcome.stack, report, index=search.index, **found)
+    written = asked.dataset if asked.kind == "generated questions" else None
+    return TunedApp(seen, outcome.stack, report, index=search.index, written=written, **found)
 
 
 def _adapters(
@@ -240,8 +294,8 @@ def _decided(measured: Measured, asked: Questions, seed: int) -> _Outcome:
         return _Outcome(stack, False, last)
     if verdict.accepted and real:
         return _Outcome(stack, True, verdict.reason)
-    untuned = [s for s in measured.steps if s.taken and not s.stack.tuned]
-    if stack.tuned:
+    untuned = [s for s in measured.steps if s.taken and not (s.stack.tuned or s.stack.given)]
+    if stack.tuned or stack.given:
         stack = untuned[-1].stack if untuned else BEFORE
     why = untuned[-1].reason if untuned else verdict.reason
     return _Outcome(stack, False, why)
@@ -285,6 +339,7 @@ def _report(
             "sentences of the documents stood in for questions and say little about them: "
             "twenty real questions with their answers would decide it"
         )
+    worse, better = moved(asked.dataset, before, served)
     return AppReport(
         served=str(outcome.stack),
         kind=asked.kind,
@@ -294,7 +349,10 @@ def _report(
         gains=gains,
         slices={name: {PRIMARY: gain} for name, gain in parts.items()},
         ladder=_ladder(measured, outcome, cost, seed),
-        worse=_worse(asked, measured, before.values["mrr@10"], served.values["mrr@10"]),
+        worse=worse,
+        better=better,
+        model=base_name(seen.embed_model),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         counts={
             "nodes": len(seen.nodes),
             "questions": len(asked),
@@ -327,51 +385,38 @@ def _ladder(measured: Measured, outcome: _Outcome, cost: dict[str, float], seed:
 
 
 def _milliseconds(
-    search: Search, asked: Questions, vectors: Float32 | None, tries: int = 10
+    search: Search,
+    asked: Questions,
+    vectors: Float32 | None,
+    also: dict[str, BaseNodePostprocessor],
+    questions: int = 10,
+    tries: int = 3,
 ) -> dict[str, float]:
-    """What each way to order costs a query beside the app's own search, in milliseconds."""
+    """What each way to order costs a query beside the app's own search, in milliseconds.
+
+    Of several tries the fastest counts: what else runs on the machine is no part of the app.
+    """
     bundles = [
         QueryBundle(text, embedding=None if vectors is None else vectors[row].tolist())
-        for row, text in enumerate(asked.texts[:tries])
+        for row, text in enumerate(asked.texts[:questions])
     ]
     reranker = LightReranker(analyzer=search.analyzer)
     ways = {
         "retriever": search.served.retriever,
         "fusion": search.served,
         "untuned": search.served.with_reranker(reranker),
+        **{name: search.served.with_reranker(each) for name, each in also.items()},
     }
     found = {}
     for name, way in ways.items():
-        way.retrieve(bundles[0])
-        spent = []
-        for bundle in bundles:
-            started = time.perf_counter()
-            way.retrieve(bundle)
-            spent.append(time.perf_counter() - started)
-        found[name] = 1000 * float(np.median(spent))
+        asks, often = (bundles, tries) if name not in also else (bundles[:2], 1)  # may cost much
+        spent = [[_seconds(way, bundle) for _ in range(often)] for bundle in asks]
+        found[name] = 1000 * float(np.median([min(times) for times in spent]))
     more = {name: round(max(0.0, ms - found["retriever"]), 2) for name, ms in found.items()}
     return {**more, "tuned": more["untuned"]}
 
 
-def _worse(asked: Questions, measured: Measured, before: Any, now: Any) -> list[Loss]:
-    order = np.argsort(now - before, kind="stable")[:WORST]
-    dataset = asked.dataset
-    losses = []
-    for place in order.tolist():
-        if now[place] >= before[place]:
-            break
-        id_ = measured.served.query_ids[place]
-        document = dataset.corpus[dataset.relevant_docs[id_][0]]
-        losses.append(
-            Loss(
-                question=dataset.queries[id_],
-                document=" ".join(document.split())[:200],
-                before=_rank(before[place]),
-                now=_rank(now[place]),
-            )
-        )
-    return losses
-
-
-def _rank(reciprocal: float) -> int | None:
-    return round(1 / reciprocal) if reciprocal > 0 else None
+def _seconds(retriever: BaseRetriever, question: QueryBundle) -> float:
+    started = time.perf_counter()
+    retriever.retrieve(question)
+    return time.perf_counter() - started

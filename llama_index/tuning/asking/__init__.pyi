@@ -1,4 +1,4 @@
-from .calls import CallOptions as CallOptions
+from .options import CallOptions as CallOptions, RunOptions as RunOptions
 from .results import (
     Failure as Failure,
     GeneratedDataset as GeneratedDataset,

@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from llama_index.tuning._running import progress
+from llama_index.tuning.asking.options import CallOptions, OnFailure, RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run_file import RunFile
 from llama_index.tuning.errors import GenerationError, ReplyError
@@ -34,32 +35,12 @@ logger = logging.getLogger(__name__)
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
-OnFailure = Literal["continue", "fail"]
-
 _WAITING = 4
 """Items begun for each worker: while one waits for its next try, another uses the worker."""
 _LIMITS_IN_A_ROW = 3
-"""So many rate limits without a reply in between hold up every worker, not one call only."""
+"""This many rate limits without a reply in between hold up every worker, not only one call."""
 _MISSES = 3
-"""Structured output is given up after so many unusable replies."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallOptions:
-    """How calls to an LLM are made, beyond how many and how often."""
-
-    retry_wait: float = 1.0
-    """Seconds before the second try; doubled each time. A server's `Retry-After` goes first."""
-    timeout: float | None = 300.0
-    """Seconds that one call may take; `None` leaves it to the LLM."""
-    structured: bool | None = None
-    """Ask by function calling; by default where the LLM says that it can."""
-
-    def __post_init__(self) -> None:
-        if self.retry_wait < 0:
-            raise ValueError(f"retry_wait must be >= 0 seconds, got {self.retry_wait}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout must be > 0 seconds, got {self.timeout}")
+"""Unusable replies after which structured output is given up."""
 
 
 @dataclass(frozen=True)
@@ -92,39 +73,23 @@ class CallFailed(Exception):  # noqa: N818 - ends one item, never seen by caller
 
 
 class Calls:
-    """Asks one LLM, at most `num_workers` at a time.
+    """Asks one LLM, at most `options.workers` at a time.
 
     Args:
-        llm: any `LLM`; its asynchronous methods are used. `None` where only `finish` is used.
+        llm: any `LLM`; its asynchronous methods are used. `None` if only `finish` is used.
         run: where finished calls are kept and looked up.
-        num_workers: concurrent calls.
-        retry_limit: how often one call may fail; waiting for a rate limit is not counted.
-        options: see `CallOptions`.
-        max_calls: requests that may be sent, tries included.
-        verbose: log each failure as a warning.
+        options: how calls are made.
     """
 
     def __init__(
         self,
         llm: LLM | None,
         run: RunFile,
-        *,
-        num_workers: int = 8,
-        retry_limit: int = 3,
-        options: CallOptions | None = None,
-        max_calls: int | None = None,
-        verbose: bool = True,
+        options: RunOptions,
     ) -> None:
-        check_counts(num_workers=num_workers, retry_limit=retry_limit)
-        if max_calls is not None and max_calls < 0:
-            raise ValueError(f"max_calls must be >= 0, got {max_calls}")
         self.llm = llm
         self.run = run
-        self.num_workers = num_workers
-        self.retry_limit = retry_limit
-        self.options = options or CallOptions()
-        self.max_calls = max_calls
-        self.verbose = verbose
+        self.options = options
         self.sent = 0
         self._structured = _can_structure(llm, self.options)
         self._misses = 0
@@ -132,7 +97,7 @@ class Calls:
         self._quiet_until = 0.0
 
     async def ask(self, question: Question) -> Any:
-        """The parsed reply, from the run's file where it is there already.
+        """The parsed reply, from the run's file if it is there already.
 
         Raises:
             CallFailed: it failed for good, which is noted in the file.
@@ -158,13 +123,13 @@ class Calls:
             step: what it is for; with `id_` and `prompt`, its place in the run's file.
             id_: of the item it is about.
             prompt: whatever decides the value.
-            request: asks once; raises `ReplyError` where another reply may do.
+            request: asks once; raises `ReplyError` if another reply may do.
             any_id: a value of the same prompt under another id will do.
         """
         known = self.run.get(step, id_, prompt, any_id=any_id)
         if known is not None:
             return known
-        policy = RetryPolicy(self.retry_limit, self.options.retry_wait)
+        policy = RetryPolicy(self.options.retry_limit, self.options.retry_wait)
         tries = AsyncRetrying(
             retry=retry_if_exception(policy.again),
             stop=policy.stop,
@@ -182,7 +147,7 @@ class Calls:
                 ) from exc
             failure = Failure.of(id_, step, exc, policy.failed + policy.limited)
             self.run.fail(step, id_, prompt, failure.to_dict())
-            level = logging.WARNING if self.verbose else logging.DEBUG
+            level = logging.WARNING if self.options.verbose else logging.DEBUG
             logger.log(level, "%s of %r failed: %s", step, id_, failure.message)
             raise CallFailed(failure) from exc
         self.run.put(step, id_, prompt, value)
@@ -244,7 +209,7 @@ class Calls:
         Raises:
             BudgetSpent: it would go over `max_calls`.
         """
-        if self.max_calls is not None and self.sent >= self.max_calls:
+        if self.options.max_calls is not None and self.sent >= self.options.max_calls:
             raise BudgetSpent
         self.sent += 1
 
@@ -263,16 +228,15 @@ class Calls:
         *,
         id_of: Callable[[I], str],
         description: str,
-        show_progress: bool = False,
-        on_failure: OnFailure = "continue",
     ) -> Outcomes[R]:
         """`work` on every item, concurrently; failures are data, or end it (`"fail"`)."""
-        self._slots = asyncio.Semaphore(self.num_workers)
+        workers, on_failure = self.options.workers, self.options.on_failure
+        self._slots = asyncio.Semaphore(workers)
         done: Outcomes[R] = Outcomes()
-        queue = iter(progress(items, show_progress, description, len(items)))
+        queue = iter(progress(items, self.options.show_progress, description, len(items)))
         tasks = [
             asyncio.create_task(_consume(queue, work, id_of, done, on_failure))
-            for _ in range(min(self.num_workers * _WAITING, len(items)))
+            for _ in range(min(workers * _WAITING, len(items)))
         ]
         try:
             await asyncio.gather(*tasks)
@@ -303,13 +267,6 @@ async def _consume(
                     f"{exc.failure.attempts} tries: {exc.failure.message}"
                 ) from exc
             done.failures.append(exc.failure)
-
-
-def check_counts(**counts: int) -> None:
-    """Each of them is a whole number from 1 on."""
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
 
 
 def _can_structure(llm: LLM | None, options: CallOptions) -> bool:

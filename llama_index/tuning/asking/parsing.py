@@ -18,7 +18,7 @@ from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 
 Pair = dict[str, str]
-"""`{"question": …}`, with an `"answer"` where there is one."""
+"""`{"question": …}`, with an `"answer"` if there is one."""
 
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*[ \t]*$", re.MULTILINE)
 _HEADING = re.compile(r"#{1,6}\s")
@@ -96,10 +96,10 @@ def parse_questions(reply: str, limit: int) -> list[str]:
 
 
 def parse_pairs(reply: str, limit: int, *, answers: bool = False) -> list[Pair]:
-    """The questions, and their answers where the reply has them.
+    """The questions, and their answers if the reply has them.
 
     Args:
-        limit: at most so many.
+        limit: the most questions to take.
         answers: a question without an answer is left out.
     """
     text = _FENCE.sub("", without_thoughts(reply)).strip()
@@ -243,7 +243,7 @@ def _questions_among(rows: Sequence[_Line]) -> set[int]:
     """Which lines of a reply are its questions, by their place.
 
     Lines of one shape ("1.", "-", "a)", no mark) play one role: the questions' shapes are those
-    in which something is asked; letters are options where another shape asks.
+    in which something is asked; letters are options if another shape asks.
     """
     able = [place for place, row in enumerate(rows) if row.counts]
     asking = {rows[place].shape for place in able if rows[place].asks}

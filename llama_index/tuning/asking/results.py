@@ -75,8 +75,8 @@ class GeneratedDataset(RetrievalDataset):
     """A `RetrievalDataset` that also says how it came about; engines take it as it is.
 
     Args:
-        answers: query id → answer, where answers were asked for.
-        styles: query id → the style it was written in, where styles were asked for.
+        answers: query id → answer, if answers were asked for.
+        styles: query id → the style it was written in, if styles were asked for.
         failures: the items that gave nothing, with their errors.
         counts: what was asked, kept and dropped, for people and reports.
 

@@ -31,7 +31,7 @@ class RunFile:
     """Finished calls by step, id and prompt; a context manager. Without a path, nothing is kept.
 
     Args:
-        path: the file; made where it is not. One process at a time holds it.
+        path: the file; made if it is not there. One process at a time holds it.
         header: JSON object that says what is run. A file with another header is refused.
         sync_every: lines between two flushes to the disk itself. Every line reaches the
             operating system at once, and survives the death of the process.
@@ -78,7 +78,7 @@ class RunFile:
         self._close()
 
     def get(self, step: str, id_: str, prompt: str, *, any_id: bool = False) -> Any:
-        """What this call gave, or `None` where it was not finished yet.
+        """What this call gave, or `None` if it was not finished yet.
 
         Args:
             any_id: also take the answer that the same prompt gave under another id: node ids
@@ -110,9 +110,9 @@ class RunFile:
         try:
             while line:
                 line = line[os.write(self._handle, line) :]
-        except OSError:  # the disk is full: no half line for the next one to run into
+        except OSError as exc:  # the disk is full: no half line for the next one to run into
             os.ftruncate(self._handle, start)
-            raise
+            raise OSError(exc.errno, exc.strerror, str(self.path)) from exc
         self._unsynced += 1
         if self._unsynced >= self.sync_every:
             os.fsync(self._handle)

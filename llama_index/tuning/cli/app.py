@@ -6,48 +6,71 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from llama_index.tuning.cli import (
-    adapter,
-    demo,
-    embeddings,
-    judge,
-    llms as llm,
-    questions,
-    rerankers as reranker,
-    router,
-    tune_app,
-)
-from llama_index.tuning.cli.common import console, print_json
-from llama_index.tuning.cli.data import collect_app, generate_app
+from llama_index.tuning import __version__
+from llama_index.tuning.cli import demo, tune_app
+from llama_index.tuning.cli.common import JSON, console, kept, print_json
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.registry import list_engines
 
-app = typer.Typer(
-    name="llama-index-tuning",
-    help="Tune the parts of a LlamaIndex app on your own data.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+NAME = "llama-index-tuning"
+GROUPS = {
+    "adapter": ("components:adapter_app", "Tune and measure embedding adapters."),
+    "app": (
+        "tune_app:app",
+        "Tune a whole app: retriever, BM25, re-ranker and adapter, whatever is shown to gain.",
+    ),
+    "collect": ("data:collect_app", "Look at recorded traffic, and export it."),
+    "embeddings": (
+        "components:embeddings_app",
+        "Tune an embedding model's own weights; serve a new model on an old one's vectors.",
+    ),
+    "generate": ("data:generate_app", "Generate training data from documents."),
+    "judge": ("judge:app", "Label answers by a large LLM, tune and measure judges."),
+    "llm": ("llms:app", "Tune LLMs, on this machine or by hosted jobs."),
+    "questions": ("data:questions_app", "Files of questions that people write."),
+    "reranker": (
+        "components:reranker_app",
+        "Tune and measure re-rankers: light ones, and cross-encoders.",
+    ),
+    "router": ("components:router_app", "Tune, measure and ask routers."),
+}
+"""Group of commands → where it is, and its help. Only the group that is asked for is imported."""
+EPILOG = (
+    "Exit status: 0 if the command did its work (also if the gate kept the base: the last line "
+    "names the folders), 1 for an error, 130 if interrupted."
 )
-app.command("demo")(demo.demo)
-app.add_typer(tune_app.app, name="app")
-app.add_typer(adapter.app, name="adapter")
-app.add_typer(embeddings.app, name="embeddings")
-app.add_typer(generate_app, name="generate")
-app.add_typer(collect_app, name="collect")
-app.add_typer(judge.app, name="judge")
-app.add_typer(llm.app, name="llm")
-app.add_typer(questions.app, name="questions")
-app.add_typer(reranker.app, name="reranker")
-app.add_typer(router.app, name="router")
+INTERRUPTED = 130
+"""Exit status after Ctrl-C; newer versions of typer return it too."""
 
 
-@app.command("engines")
-def engines(json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def commands(group: str | None) -> typer.Typer:
+    """All groups by name and help, and the commands of one."""
+    app = typer.Typer(
+        name=NAME,
+        help="Tune the parts of a LlamaIndex app on your own data.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_main)
+    app.command("demo")(demo.demo)
+    app.command("compare")(tune_app.compare)
+    app.command("engines")(engines)
+    for name, (place, text) in GROUPS.items():
+        found = typer.Typer()
+        if name == group:
+            module, attribute = place.split(":")
+            found = getattr(import_module(f"llama_index.tuning.cli.{module}"), attribute)
+        app.add_typer(found, name=name, help=text, no_args_is_help=True)
+    return app
+
+
+def engines(json: bool = JSON) -> None:
     """List the engines that are installed."""
     names = list_engines()
     if json:
@@ -59,13 +82,14 @@ def engines(json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     warnings.showwarning = _show_warning
+    typed = list(arguments) or os.environ.get("COMP_WORDS", "").split()[1:]  # shell completion
+    app = commands(next((word for word in typed if not word.startswith("-")), None))
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        code = app(args=list(arguments), prog_name=NAME, standalone_mode=False)
     except (TuningError, ValueError, TypeError, OSError, ImportError) as exc:
         return _fail(exc)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
     except Exception as exc:
         message = getattr(exc, "format_message", None)  # click's own: unknown option, …
         if message is None:
@@ -74,7 +98,26 @@ def run(arguments: Sequence[str]) -> int:
             return _fail(message())
         print(message())  # the help, asked for by a command without arguments
         return 0
-    return int(code or 0)
+    return _interrupted() if code == INTERRUPTED else int(code or 0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+def _main(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", is_eager=True, callback=_version
+    ),
+) -> None: ...
+
+
+def _interrupted() -> int:
+    left = f"; {kept()}" if kept() else ""
+    print(f"error: interrupted{left}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _fail(error: object) -> int:

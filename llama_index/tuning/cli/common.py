@@ -1,7 +1,4 @@
-"""Arguments and options that several commands take: one wording for each.
-
-How commands print.
-"""
+"""What several commands share: options in one wording, printing, what an interrupted run keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from llama_index.tuning.evaluate import RetrievalScores
 from llama_index.tuning.report import FinetuneReport, Gain
 
 RETRIEVAL_DATA = typer.Argument(help="Dataset: a JSON file, or a BEIR folder.", exists=True)
-CORPUS = typer.Option(None, help="Corpus file, where the splits share one.", exists=True)
+CORPUS = typer.Option(None, help="Corpus file, if the splits share one.", exists=True)
 TRAIN_SPLIT = typer.Option("train", help="Split of a BEIR folder.")
 TEST_SPLIT = typer.Option("test", help="Split of a BEIR folder.")
 VALIDATION = typer.Option(None, help="Dataset to measure on; cross-fitting without.", exists=True)
@@ -30,7 +27,36 @@ ACCEPT = typer.Option("gain", help="gain, or always: skip the gate.")
 SEED = typer.Option(0, help="Seed of the run.")
 CACHE = typer.Option(None, help="File that keeps vectors between runs.")
 WORKERS = typer.Option(1, help="Concurrent calls of an embedding API.")
+RESUME = typer.Option(False, help="Go on from the last checkpoint of a killed run.")
+ROUTING_DATA = typer.Argument(
+    help="Dataset: JSON Lines of query and label, or a JSON file.", exists=True
+)
+LABELS = typer.Option(None, help="Descriptions, {name: text}; labels.json beside the data.")
+JUDGMENTS = typer.Argument(help="JSON Lines of judgments.", exists=True)
+JUDGE_MODEL = typer.Option("minilm", help=f"{HELP} 'none' looks at words alone.")
+LLM_HELP = (
+    "Model name at OpenAI, or at the server of --api-base; the key is read from OPENAI_API_KEY."
+)
+API_BASE = typer.Option(None, help="URL of any OpenAI-compatible server.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
+
+
+_kept: list[str] = []
+
+
+def keep(text: str) -> None:
+    """Say what is left if the command is interrupted from here on, and how to go on."""
+    _kept[:] = [text]
+
+
+def kept() -> str:
+    """What was said last; empty for a command that leaves nothing."""
+    return _kept[0] if _kept else ""
+
+
+def keep_run(out: object) -> None:
+    """`keep` for a run whose finished calls lie in a file beside its output."""
+    keep(f"finished calls are kept in {out}.run.jsonl: the same command goes on from there")
 
 
 console = Console(highlight=False)
@@ -39,6 +65,14 @@ console = Console(highlight=False)
 def print_json(value: Any) -> None:
     """One JSON value on standard output, for machines."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def show(text: str, value: Any, as_json: bool) -> None:
+    """The value as JSON, or the text for people."""
+    if as_json:
+        print_json(value)
+    else:
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def print_report(report: FinetuneReport) -> None:

@@ -1,7 +1,4 @@
-"""`collect stats` and `collect export`.
-
-`generate questions` and `generate negatives`.
-"""
+"""`collect`: recorded traffic; `generate`: made data; `questions`: tables that people fill in."""
 
 from __future__ import annotations
 
@@ -12,17 +9,28 @@ from typing import Any, Literal, cast
 
 import typer
 
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure
-from llama_index.tuning.cli import llms
-from llama_index.tuning.cli.common import console, print_json
-from llama_index.tuning.cli.models import HELP, embedding_model
+from llama_index.tuning.cli import models
+from llama_index.tuning.cli.common import (
+    API_BASE,
+    CORPUS,
+    JSON,
+    LLM_HELP,
+    MODEL,
+    RETRIEVAL_DATA,
+    TRAIN_SPLIT,
+    console,
+    keep_run,
+    print_json,
+)
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.generate import (
     generate_qa_embedding_pairs,
     generate_sentence_queries,
     mine_hard_negatives,
+    read_passages,
 )
-from llama_index.tuning.generate.documents import read_passages
 
 collect_app = typer.Typer(
     help="Look at recorded traffic, and export it.", no_args_is_help=True, rich_markup_mode=None
@@ -34,9 +42,7 @@ _HELP = f"{_CHAT}; or retrieval, routing, relevance, users-relevance, judgments.
 
 
 @collect_app.command("stats")
-def stats(
-    file: Path = _FILE, json: bool = typer.Option(False, "--json", help="Print JSON.")
-) -> None:
+def stats(file: Path = _FILE, json: bool = JSON) -> None:
     """Count what was recorded: requests, records, models, feedback."""
     from llama_index.tuning.collect.traffic import Traffic
 
@@ -68,7 +74,8 @@ def export(
     ),
 ) -> None:
     """Write recorded traffic as a dataset or a training file."""
-    from llama_index.tuning.collect.traffic import Only, RelevanceSource, Traffic
+    from llama_index.tuning.collect.recorded import Only, RelevanceSource
+    from llama_index.tuning.collect.traffic import Traffic
     from llama_index.tuning.datasets.chat import FORMATS
 
     traffic = Traffic.load(file)
@@ -109,9 +116,7 @@ generate_app = typer.Typer(
     help="Make training data from documents.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_JSON = typer.Option(False, "--json", help="Print JSON.")
-_LLM = typer.Option(None, help=llms.HELP)
-_API_BASE = typer.Option(None, help="URL of any OpenAI-compatible server.")
+_LLM = typer.Option(None, help=LLM_HELP)
 _WORKERS = typer.Option(8, help="Concurrent calls to the LLM.")
 
 
@@ -120,9 +125,9 @@ def questions(
     docs: Path = typer.Argument(help="A document, or a folder of documents.", exists=True),
     out: Path = typer.Option(..., help="JSON file for the dataset; a run file lies beside it."),
     llm: str | None = typer.Option(
-        None, help=f"{llms.HELP} Without it, the documents' sentences are the queries."
+        None, help=f"{LLM_HELP} Without it, the documents' sentences are the queries."
     ),
-    api_base: str | None = _API_BASE,
+    api_base: str | None = API_BASE,
     count: int = typer.Option(2, help="Questions for each passage; sentences of it at most."),
     style: list[str] = typer.Option([], help="Style of the queries; may be given several times."),
     answers: Path | None = typer.Option(None, help="JSON Lines file: ask for answers too."),
@@ -133,7 +138,7 @@ def questions(
     num_workers: int = _WORKERS,
     retry_limit: int = typer.Option(5, help="How often one call may fail."),
     seed: int = typer.Option(0, help="Seed of the draw of sentences and of the split."),
-    json: bool = _JSON,
+    json: bool = JSON,
 ) -> None:
     """Write a dataset of queries and the passages that answer them.
 
@@ -148,9 +153,10 @@ def questions(
         failures: list[Failure] = []
         dataset.save_json(out)
     else:
+        keep_run(out)
         made = generate_qa_embedding_pairs(
             passages,
-            llms.language_model(llm, api_base),
+            models.language_model(llm, api_base),
             num_questions_per_chunk=count,
             retry_limit=retry_limit,
             output_path=out,
@@ -174,42 +180,40 @@ def questions(
 
 @generate_app.command("negatives")
 def negatives(
-    data: Path = typer.Argument(help="Dataset: a JSON file, or a BEIR folder.", exists=True),
+    data: Path = RETRIEVAL_DATA,
     out: Path = typer.Option(..., help="JSON Lines file for the negatives of each query."),
-    model: str = typer.Option("minilm", help=HELP),
-    corpus: Path | None = typer.Option(
-        None, help="Corpus file, where splits share one.", exists=True
-    ),
-    split: str = typer.Option("train", help="Split of a BEIR folder."),
+    model: str = MODEL,
+    corpus: Path | None = CORPUS,
+    split: str = TRAIN_SPLIT,
     count: int = typer.Option(5, help="Negatives for each query, at most."),
     first_rank: int = typer.Option(1, help="First rank that a negative may have."),
     last_rank: int = typer.Option(100, help="Last rank that a negative may have."),
     margin: float = typer.Option(0.05, help="Share by which it scores below the best answer."),
     sampling: str = typer.Option("top", help="top: the hardest; random: any that qualifies."),
     llm: str | None = _LLM,
-    api_base: str | None = _API_BASE,
+    api_base: str | None = API_BASE,
     max_calls: int | None = typer.Option(None, help="Requests to the LLM, at most."),
     num_workers: int = _WORKERS,
     seed: int = typer.Option(0, help="Seed of --sampling random."),
-    json: bool = _JSON,
+    json: bool = JSON,
 ) -> None:
     """Find documents that rank high for a query and do not answer it.
 
     With --llm, each is checked: what answers the query after all is left out.
     """
+    if llm:
+        keep_run(out)
     mined = mine_hard_negatives(
         RetrievalDataset.load(data, corpus=corpus, split=split),
-        embed_model=embedding_model(model),
+        embed_model=models.embedding_model(model),
         num_negatives=count,
         rank_range=(first_rank, last_rank),
         relative_margin=margin,
         sampling=cast(Literal["top"], sampling),
         seed=seed,
-        llm=llms.language_model(llm, api_base, temperature=0.0) if llm else None,
+        llm=models.language_model(llm, api_base, temperature=0.0) if llm else None,
         output_path=out,
-        max_calls=max_calls,
-        num_workers=num_workers,
-        show_progress=not json,
+        run=RunOptions(max_calls=max_calls, num_workers=num_workers, show_progress=not json),
     )
     _print(json, out, mined.counts, mined.failures)
 
@@ -229,3 +233,53 @@ def _print(json: bool, out: Path, counts: Mapping[str, int], failures: list[Fail
     for failure in failures[:5]:
         console.print(f"failed: {failure.id}: {failure.message}", markup=False, soft_wrap=True)
     console.print(f"saved to {out}", soft_wrap=True)
+
+
+questions_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+_KINDS = "retrieval, routing or judgments"
+
+
+@questions_app.command("template")
+def template(
+    out: Path = typer.Option(Path("questions.csv"), help="File to write; it must not exist."),
+    kind: str = typer.Option("retrieval", help=f"What it is for: {_KINDS}."),
+) -> None:
+    """Write a table to fill in, with example rows."""
+    from llama_index.tuning._files import write_text_atomic
+    from llama_index.tuning.datasets.formats.shapes import TEMPLATES
+
+    if kind not in TEMPLATES:
+        raise ValueError(f"unknown kind {kind!r}; choose one of: {', '.join(TEMPLATES)}")
+    if out.exists():
+        raise ValueError(f"{out} exists; it is not written over")
+    write_text_atomic(out, TEMPLATES[kind])
+    console.print(f"a table for {kind} written to {out}", markup=False, soft_wrap=True)
+
+
+@questions_app.command("convert")
+def convert(
+    table: Path = typer.Argument(help="A .csv, .tsv, .jsonl, .json, .xlsx or .parquet file."),
+    out: Path = typer.Option(..., help="File for the dataset."),
+    kind: str = typer.Option("retrieval", help=f"What it is for: {_KINDS}."),
+) -> None:
+    """Make a dataset of a table; rows that cannot be used are left out and counted."""
+    from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.retrieval import RetrievalDataset
+    from llama_index.tuning.datasets.routing import RoutingDataset
+
+    if kind == "retrieval":
+        retrieval = RetrievalDataset.from_table(table)
+        retrieval.save_json(out)
+        count = len(retrieval)
+    elif kind == "routing":
+        routing = RoutingDataset.from_table(table)
+        routing.save_json(out)
+        count = len(routing)
+    elif kind == "judgments":
+        judgments = JudgmentDataset.from_table(table)
+        judgments.save_jsonl(out)
+        count = len(judgments)
+    else:
+        raise ValueError(f"unknown kind {kind!r}; choose one of: {_KINDS}")
+    console.print(f"{count} rows written to {out}", markup=False, soft_wrap=True)

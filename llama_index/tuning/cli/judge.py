@@ -4,36 +4,35 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llama_index.tuning._files import read_json_lines
-from llama_index.tuning.cli import llms
+from llama_index.tuning.asking.options import RunOptions
+from llama_index.tuning.cli import engines, models, tune
 from llama_index.tuning.cli.common import (
-    ACCEPT,
-    CACHE,
+    API_BASE,
     JSON,
+    JUDGE_MODEL,
+    JUDGMENTS,
+    LLM_HELP,
     SEED,
     console,
+    keep_run,
     print_gains,
     print_json,
-    show_report,
 )
-from llama_index.tuning.cli.models import HELP, embedding_model
-from llama_index.tuning.datasets.judgments import JudgmentDataset, samples_of
+from llama_index.tuning.datasets.formats.judgments import samples_of
+from llama_index.tuning.datasets.judgments import JudgmentDataset
 
 if TYPE_CHECKING:
-    from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 
     from llama_index.tuning.judges.judge import TunedJudge
 
-app = typer.Typer(
-    help="Label answers by a large LLM, tune and measure judges.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+tune.add(app, engines.JUDGE)
 
 TEACHERS = {
     "answer-relevancy": "AnswerRelevancyEvaluator",
@@ -45,9 +44,7 @@ TEACHERS = {
     "relevancy": "RelevancyEvaluator",
 }
 
-_DATA = typer.Argument(help="JSON Lines of judgments.", exists=True)
 _JUDGE = typer.Option(..., help="Folder of a tuned judge.", exists=True)
-_MODEL = typer.Option("minilm", help=f"{HELP} 'none' looks at words alone.")
 
 
 @app.command("label")
@@ -58,9 +55,9 @@ def label(
         exists=True,
     ),
     teacher: str = typer.Option(..., help=f"One of: {', '.join(TEACHERS)}."),
-    llm: str = typer.Option(..., help=llms.HELP),
+    llm: str = typer.Option(..., help=LLM_HELP),
     out: Path = typer.Option(..., help="JSON Lines file; a run file lies beside it."),
-    api_base: str | None = typer.Option(None, help="URL of any OpenAI-compatible server."),
+    api_base: str | None = API_BASE,
     guidelines: str | None = typer.Option(None, help="Text, for the teacher guideline."),
     both_orders: bool = typer.Option(False, help="Judge each pair in both orders."),
     max_calls: int | None = typer.Option(None, help="Evaluations that may be begun."),
@@ -79,20 +76,23 @@ def label(
     from llama_index.tuning.judges.label import label_judgments
 
     rows = [row for _, row in read_json_lines(samples)]
-    language_model = llms.language_model(llm, api_base, temperature=0.0)
+    keep_run(out)
+    language_model = models.language_model(llm, api_base, temperature=0.0)
     priced = bool(prompt_price or reply_price)
     found = label_judgments(
         rows,
         _teacher(teacher, language_model, guidelines, both_orders),
         output_path=out,
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        max_calls=max_calls,
+        run=RunOptions(
+            num_workers=num_workers,
+            retry_limit=retry_limit,
+            max_calls=max_calls,
+            show_progress=not json,
+        ),
         both_orders=both_orders,
         dry_run=dry_run,
         tokens_per_reply=tokens_per_reply,
         prices=(prompt_price, reply_price) if priced else None,
-        show_progress=not json,
     )
     if found.estimate is not None:
         if json:
@@ -113,11 +113,11 @@ def label(
 
 @app.command("agreement")
 def agreement(
-    data: Path = _DATA,
+    data: Path = JUDGMENTS,
     json: bool = JSON,
 ) -> None:
     """How far the sources of verdicts agree, and how often a pair's order turns them."""
-    from llama_index.tuning.datasets.judgment_rows import sources_in_both_orders, sources_in_common
+    from llama_index.tuning.datasets.judgments import sources_in_both_orders, sources_in_common
 
     dataset = JudgmentDataset.from_jsonl(data)
     found = {
@@ -150,56 +150,11 @@ def agreement(
         console.print("no item was judged twice")
 
 
-@app.command("tune")
-def tune(
-    data: Path = _DATA,
-    out: Path = typer.Option(..., help="Folder for the judge and its report."),
-    model: str = _MODEL,
-    validation: Path | None = typer.Option(
-        None, help="Judgments to measure on; cross-fitting without.", exists=True
-    ),
-    target: str = typer.Option(
-        "balanced accuracy", help="balanced accuracy, accuracy or precision."
-    ),
-    target_precision: float = typer.Option(0.9, help="With --target precision."),
-    passing_score: float | None = typer.Option(
-        None, help="A verdict that is a score only passes from this one on."
-    ),
-    accept: str = ACCEPT,
-    seed: int = SEED,
-    vector_cache: Path | None = CACHE,
-    json: bool = JSON,
-) -> None:
-    """Tune a judge; the folder OUT loads with TunedJudge.load(OUT, embed_model)."""
-    from llama_index.tuning.judges.engine import JudgeFinetuneEngine
-    from llama_index.tuning.judges.options import JudgeOptions, Target
-
-    report = JudgeFinetuneEngine(
-        JudgmentDataset.from_jsonl(data),
-        _embedding(model),
-        val_dataset=JudgmentDataset.from_jsonl(validation) if validation else None,
-        options=JudgeOptions(
-            target=cast(Target, target),
-            target_precision=target_precision,
-            passing_score=passing_score,
-            seed=seed,
-        ),
-        accept=cast(Literal["gain"], accept),
-        model_output_path=out,
-        vector_cache=vector_cache,
-        show_progress=not json,
-    ).finetune()
-    report.save_html(out / "report.html")
-    what = "saved to" if report.accepted else "the refused judge lies in candidate/ of"
-    where = f"{what} {out} (report.json and report.html in it)"
-    show_report(report, json, [*report.summary_lines(), where])
-
-
 @app.command("evaluate")
 def evaluate(
-    data: Path = _DATA,
+    data: Path = JUDGMENTS,
     judge: Path = _JUDGE,
-    model: str = _MODEL,
+    model: str = JUDGE_MODEL,
     passing_score: float | None = typer.Option(
         None, help="A verdict that is a score only passes from this one on."
     ),
@@ -213,21 +168,21 @@ def evaluate(
     from llama_index.tuning.judges.options import JudgeOptions
 
     dataset = JudgmentDataset.from_jsonl(data)
-    material = judge_data_of(dataset, JudgeOptions(passing_score=passing_score), "DATA")
+    verdicts = judge_data_of(dataset, JudgeOptions(passing_score=passing_score), "DATA")
     tuned = _load(judge, model)
-    seen = len(set(material.keys) & set(tuned.training_keys))
-    values, counts = np.unique(material.labels, return_counts=True)
+    seen = len(set(verdicts.keys) & set(tuned.training_keys))
+    values, counts = np.unique(verdicts.labels, return_counts=True)
     gains = agreement_gains(
-        material.labels,
-        np.full(len(material.labels), values[counts.argmax()]),
-        tuned.model.line.verdicts(tuned.probabilities(material.items)),
-        material.clusters,
+        verdicts.labels,
+        np.full(len(verdicts.labels), values[counts.argmax()]),
+        tuned.model.rule.verdicts(tuned.probabilities(verdicts.items)),
+        verdicts.clusters,
     )
     if json:
         measured = {name: asdict(gain) for name, gain in gains.items()}
-        print_json({"judgments": len(material.items), "trained_on": seen, "gains": measured})
+        print_json({"judgments": len(verdicts.items), "trained_on": seen, "gains": measured})
         return
-    print_gains(f"n={len(material.items)}; base: the most frequent verdict", gains)
+    print_gains(f"n={len(verdicts.items)}; base: the most frequent verdict", gains)
     if seen:
         console.print(f"note: the judge was trained on {seen} of these items", soft_wrap=True)
 
@@ -239,7 +194,7 @@ def estimate(
     judge: Path = _JUDGE,
     confidence: float = typer.Option(0.95, help="Level of the interval."),
     seed: int = SEED,
-    model: str = _MODEL,
+    model: str = JUDGE_MODEL,
     json: bool = JSON,
 ) -> None:
     """Estimate an app's pass rate from a judge on many answers and labels on a few."""
@@ -279,8 +234,4 @@ def _teacher(name: str, llm: Any, guidelines: str | None, both_orders: bool) -> 
 def _load(folder: Path, model: str) -> TunedJudge:
     from llama_index.tuning.judges.judge import TunedJudge
 
-    return TunedJudge.load(folder, _embedding(model))
-
-
-def _embedding(name: str) -> BaseEmbedding | None:
-    return None if name == "none" else embedding_model(name)
+    return TunedJudge.load(folder, models.embedding_model_or_none(model))

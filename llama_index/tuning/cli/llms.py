@@ -1,130 +1,164 @@
-"""`llm`: tune LLMs.
-
-`llm tune`: tune an LLM on this machine.
-
-LLMs by name, for the command line.
-"""
+"""`llm tune`; `llm jobs`: hosted jobs at OpenAI, Azure or any server with their protocol."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llama_index.tuning.cli import llm_jobs
-from llama_index.tuning.cli.common import console, print_json, show_report
-from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.cli import engines, tune
+from llama_index.tuning.cli.common import JSON, console, keep, print_json, print_report
 
 if TYPE_CHECKING:
-    from llama_index.core.llms import LLM
+    from llama_index.tuning.llms.hosted.engine import OpenAIFinetuneEngine
 
-    from llama_index.tuning.llms.local.preflight import PreflightReport
-
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+jobs_app = typer.Typer(
+    help="Tune LLMs by hosted jobs: OpenAI, Azure, Nebius, any compatible server.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+tune.add(app, engines.LLM)
+app.add_typer(jobs_app, name="jobs")
 
 _DATA = typer.Argument(
-    help="Conversations, JSON Lines: OpenAI's, TRL's or ShareGPT's format.",
-    exists=True,
-    dir_okay=False,
+    help="Training file in OpenAI's format, JSON Lines.", exists=True, dir_okay=False
 )
+_JOB = typer.Argument(help="Id of the job.")
+_URL = typer.Option(None, "--base-url", help="Server's address; OpenAI's by default.")
+_KEY = typer.Option(None, help="Environment variable that holds the key; needed with --base-url.")
+_AZURE = typer.Option(False, "--azure", help="Azure's client; reads AZURE_OPENAI_ENDPOINT.")
+
+_SHOWN = (
+    "id", "status", "model", "fine_tuned_model", "training_file", "validation_file",
+    "trained_tokens", "created_at", "estimated_finish", "finished_at",
+)  # fmt: skip
 
 
-def tune(
+@jobs_app.command("create")
+def create(
     data: Path = _DATA,
-    model: str = typer.Option(..., help="Chat model: a folder, or a name of the hub."),
-    out: Path = typer.Option(..., help="Folder for the tuned LLM."),
+    model: str = typer.Option(..., help="Base model's name at the server."),
     validation: Path | None = typer.Option(
-        None,
-        help="Conversations to measure on; a share of DATA without.",
-        exists=True,
-        dir_okay=False,
+        None, help="Validation file.", exists=True, dir_okay=False
     ),
-    method: str = typer.Option("sft", help="sft, or dpo for preferences."),
-    weights: str = typer.Option("lora", help="lora, or full."),
-    lora_rank: int = typer.Option(16, help="Rank of the updates."),
-    learning_rate: float | None = typer.Option(None, help="Peak; a usual one by default."),
-    epochs: float = typer.Option(3.0, help="Passes over the conversations."),
-    max_steps: int = typer.Option(-1, help="Stop after so many steps; -1: no limit."),
-    batch_size: int = typer.Option(8, help="Conversations a step and device."),
-    gradient_accumulation: int = typer.Option(1, help="Batches that a step adds up."),
-    max_length: int | None = typer.Option(None, help="Tokens; the model's limit by default."),
-    too_long: str = typer.Option("error", help="error, or drop: longer ones are left out."),
-    quantize: str | None = typer.Option(None, help="4bit: load frozen weights in NF4."),
-    merge: bool = typer.Option(False, help="Save merged weights beside the adapter."),
-    device: str | None = typer.Option(None, help="cpu; a GPU where there is one by default."),
-    resume: bool = typer.Option(True, help="Go on where this very run was stopped."),
-    accept: str = typer.Option("gain", help="gain, or always: skip the gate."),
-    seed: int = typer.Option(0, help="Seed of the run."),
-    preflight: bool = typer.Option(False, "--preflight", help="Only say what would be done."),
-    json: bool = typer.Option(False, "--json", help="Print JSON."),
+    base_url: str | None = _URL,
+    api_key_env: str | None = _KEY,
+    azure: bool = _AZURE,
+    method: str = typer.Option("supervised", help="supervised, or dpo."),
+    hyperparameter: list[str] | None = typer.Option(
+        None, help="NAME=VALUE, such as n_epochs=3; may be repeated."
+    ),
+    suffix: str | None = typer.Option(None, help="Part of the tuned model's name."),
+    seed: int | None = typer.Option(None, help="The server's seed."),
+    extra_body: list[str] | None = typer.Option(
+        None, help="NAME=VALUE, a field of this server only; may be repeated."
+    ),
+    min_examples: int = typer.Option(10, help="Fewest examples."),
+    price: float | None = typer.Option(None, help="Price of a million trained tokens."),
+    estimate: bool = typer.Option(False, "--estimate", help="Only check and count; send nothing."),
+    json: bool = JSON,
 ) -> None:
-    """Tune a chat model; the folder OUT loads with TunedHuggingFaceLLM.load(OUT)."""
-    from llama_index.tuning.llms.local.engine import HuggingFaceFinetuneEngine
-    from llama_index.tuning.llms.local.options import HuggingFaceOptions
+    """Upload a file and make a job; the same command again finds the job that it made."""
+    engine = _engine(
+        azure, base_url, api_key_env, model, data, method=method, suffix=suffix, seed=seed,
+        hyperparameters=_pairs("--hyperparameter", hyperparameter),
+        extra_body=_pairs("--extra-body", extra_body),
+        validation_data=validation, min_examples=min_examples,
+    )  # fmt: skip
+    tokens = engine.estimate(price=price)
+    if json and estimate:
+        print_json(tokens.to_dict())
+    if not json:
+        console.print(str(tokens), markup=False)
+    if not estimate:
+        _show(engine.submit(), json)
 
-    options: dict[str, Any] = {
-        "method": method,
-        "weights": weights,
-        "lora_rank": lora_rank,
-        "learning_rate": learning_rate,
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "gradient_accumulation": gradient_accumulation,
-        "max_length": max_length,
-        "too_long": too_long,
-        "quantize": quantize,
-        "merge": merge,
-        "device": device,
-        "resume": resume,
-        "seed": seed,
-    }
-    engine = HuggingFaceFinetuneEngine(
-        ChatDataset.from_jsonl(data),
-        model,
-        model_output_path=out,
-        val_dataset=ChatDataset.from_jsonl(validation) if validation else None,
-        options=HuggingFaceOptions(**options),
-        accept=accept,  # type: ignore[arg-type]
-        show_progress=not json and not preflight,
-    )
-    if preflight:
-        _print_preflight(engine.preflight(), json)
+
+@jobs_app.command("follow")
+def follow(
+    job: str = _JOB,
+    base_url: str | None = _URL,
+    api_key_env: str | None = _KEY,
+    azure: bool = _AZURE,
+    timeout: float = typer.Option(86_400.0, help="Seconds to wait for the end."),
+    json: bool = JSON,
+) -> None:
+    """Wait for the end of a job and show its report; a failed one is an error."""
+    keep(f"the job {job} goes on at the server: the same command follows it again")
+    base = _engine(azure, base_url, api_key_env, "any", start_job_id=job).get_current_job().model
+    report = _engine(
+        azure, base_url, api_key_env, base, start_job_id=job, timeout=timeout,
+        show_progress=not json,
+    ).finetune()  # fmt: skip
+    if json:
+        print_json(report.to_dict())
         return
-    report = engine.finetune()
-    report.save_html(out / "report.html")
-    show_report(report, json, [f"saved to {out} (report.json and report.html beside it)"])
+    print_report(report)
+    console.print(f"tuned model: {report.data.get('tuned_model')}", markup=False, soft_wrap=True)
 
 
-def _print_preflight(ready: PreflightReport, json: bool) -> None:
-    print_json(ready.to_dict()) if json else console.print(str(ready), markup=False, soft_wrap=True)
+@jobs_app.command("status")
+def status(
+    job: str = _JOB,
+    base_url: str | None = _URL,
+    api_key_env: str | None = _KEY,
+    azure: bool = _AZURE,
+    json: bool = JSON,
+) -> None:
+    """Show a job as it is now."""
+    _show(_engine(azure, base_url, api_key_env, "any", start_job_id=job).get_current_job(), json)
 
 
-app = typer.Typer(help="Tune LLMs.", no_args_is_help=True, rich_markup_mode=None)
-app.command("tune")(tune)
-app.add_typer(llm_jobs.app, name="jobs")
+@jobs_app.command("cancel")
+def cancel(
+    job: str = _JOB,
+    base_url: str | None = _URL,
+    api_key_env: str | None = _KEY,
+    azure: bool = _AZURE,
+    json: bool = JSON,
+) -> None:
+    """End a job."""
+    _show(_engine(azure, base_url, api_key_env, "any", start_job_id=job).cancel(), json)
 
 
-HELP = "Model name at OpenAI, or at the server of --api-base; the key is read from OPENAI_API_KEY."
+def _engine(
+    azure: bool, base_url: str | None, variable: str | None, model: str,
+    data: Path | None = None, **options: Any,
+) -> OpenAIFinetuneEngine:  # fmt: skip
+    """An engine whose key comes from the environment: command lines are seen, and kept."""
+    from llama_index.tuning.llms.hosted.azure import AzureOpenAIFinetuneEngine
+    from llama_index.tuning.llms.hosted.engine import OpenAIFinetuneEngine
+
+    key = os.environ.get(variable) if variable else None
+    if variable and not key:
+        raise ValueError(f"--api-key-env names {variable}, which is not set")
+    kind = AzureOpenAIFinetuneEngine if azure else OpenAIFinetuneEngine
+    return kind(model, data, base_url=base_url, api_key=key, **options)
 
 
-def language_model(name: str, api_base: str | None, *, temperature: float = 0.7) -> LLM:
-    """The LLM that `--llm` and `--api-base` name; retries are left to the caller."""
-    try:
-        from llama_index.llms.openai_like import OpenAILike
-    except ImportError as exc:
-        raise MissingExtraError("--llm", "llama-index-llms-openai-like", "openai") from exc
-    key = os.environ.get("OPENAI_API_KEY")
-    if api_base is None and not key:
-        raise ValueError("--llm needs OPENAI_API_KEY in the environment, or --api-base")
-    return OpenAILike(
-        model=name,
-        api_base=api_base or "https://api.openai.com/v1",
-        api_key=key or "none",
-        is_chat_model=True,
-        max_retries=0,
-        timeout=120.0,
-        temperature=temperature,
-    )
+def _show(job: Any, as_json: bool) -> None:
+    shown = {name: value for name in _SHOWN if (value := getattr(job, name, None)) is not None}
+    if message := getattr(getattr(job, "error", None), "message", None):
+        shown["error"] = message
+    if as_json:
+        print_json(shown)
+    for name, value in {} if as_json else shown.items():
+        console.print(f"{name}: {value}", markup=False, soft_wrap=True)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE`, the value as JSON if it is any."""
+    found: dict[str, Any] = {}
+    for pair in given or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"each {option} must be NAME=VALUE, got {pair!r}")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found

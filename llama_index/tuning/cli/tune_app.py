@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from llama_index.tuning.cli.common import JSON, MODEL, SEED, WORKERS, console, print_json
+from llama_index.tuning.cli import models
+from llama_index.tuning.cli.common import (
+    API_BASE,
+    JSON,
+    LLM_HELP,
+    MODEL,
+    SEED,
+    WORKERS,
+    console,
+    keep,
+    print_json,
+    print_scores,
+)
 from llama_index.tuning.cli.models import embedding_model
 
 if TYPE_CHECKING:
@@ -34,6 +47,13 @@ def tune(
         None, help="Questions with their answers: JSON, CSV or JSON Lines.", exists=True
     ),
     traffic: Path | None = typer.Option(None, help="Log of the recorder.", exists=True),
+    llm: str | None = typer.Option(
+        None, help=f"{LLM_HELP} It writes and checks questions if none are given."
+    ),
+    api_base: str | None = API_BASE,
+    max_calls: int | None = typer.Option(None, help="Requests to the LLM; 400 by default."),
+    max_latency_ms: float | None = typer.Option(None, help="What a query may cost more."),
+    max_seconds: float | None = typer.Option(None, help="After which nothing more is learnt."),
     model: str = MODEL,
     num_workers: int = WORKERS,
     seed: int = SEED,
@@ -44,12 +64,20 @@ def tune(
     from llama_index.tuning.artifacts import check_writable
 
     check_writable(out)
-    index = _index(documents, model)
+    keep(f"what was finished is kept in {out}.run: the same command goes on from there")
+    if llm is not None and questions is not None:
+        raise ValueError("--llm writes questions: leave out --questions, or --llm")
+    run = out.with_name(f"{out.name}.run")
+    index = _index(documents, model, cache=run / "vectors.sqlite")
     tuned = tune_app(
         index,
-        questions,
+        questions if llm is None else "generate",
         traffic=traffic,
-        run_folder=out.with_name(f"{out.name}.run"),
+        llm=None if llm is None else models.language_model(llm, api_base),
+        max_calls=max_calls,
+        max_latency_ms=max_latency_ms,
+        max_seconds=max_seconds,
+        run_folder=run,
         num_workers=num_workers,
         seed=seed,
         show_progress=not json,
@@ -128,20 +156,39 @@ def report(tuned: Path = TUNED, json: bool = JSON) -> None:
         console.print(str(found), markup=False, soft_wrap=True)
 
 
+def compare_on(one: Path, other: Path, questions: Path, model: str, *, json: bool) -> None:
+    """Two tuned apps on the same questions: OTHER against ONE."""
+    from llama_index.tuning.app.check import compare
+
+    apps = [_loaded(folder, model) for folder in (one, other)]
+    gains = compare(*(app.scores(questions) for app in apps))
+    if json:
+        print_json({name: asdict(gain) for name, gain in gains.items()})
+        return
+    for folder, app in zip((one, other), apps, strict=True):
+        console.print(f"{folder}: {app.report.served}", markup=False, soft_wrap=True)
+    print_scores({}, gains)
+
+
 def _loaded(tuned: Path, model: str) -> TunedApp:
-    from llama_index.tuning.app.saved import load_app
+    from llama_index.tuning.app.model import load_app
 
     return load_app(tuned, _index(tuned / STORAGE, model))
 
 
-def _index(folder: Path, model: str) -> VectorStoreIndex:
-    """A persisted index, or a new one over a folder of documents."""
+def _index(folder: Path, model: str, cache: Path | None = None) -> VectorStoreIndex:
+    """A persisted index, or a new one over a folder of documents; `cache` keeps its vectors."""
     from llama_index.core import (
+        Settings,
         SimpleDirectoryReader,
         StorageContext,
         VectorStoreIndex,
         load_index_from_storage,
     )
+    from llama_index.core.ingestion import run_transformations
+    from llama_index.core.schema import MetadataMode
+
+    from llama_index.tuning.vectors.embedder import Embedder
 
     embed_model = embedding_model(model)
     if (folder / "index_store.json").exists():
@@ -151,4 +198,32 @@ def _index(folder: Path, model: str) -> VectorStoreIndex:
             raise TypeError(f"{folder} holds a {type(loaded).__name__}, not a vector index")
         return loaded
     documents = SimpleDirectoryReader(str(folder), recursive=True).load_data()
-    return VectorStoreIndex.from_documents(documents, embed_model=embed_model)
+    nodes = list(run_transformations(documents, Settings.transformations))
+    texts = [node.get_content(MetadataMode.EMBED) for node in nodes]
+    if nodes:
+        vectors = Embedder(embed_model, cache=cache).documents(texts)
+        for node, vector in zip(nodes, vectors, strict=True):
+            node.embedding = vector.tolist()
+    return VectorStoreIndex(nodes, embed_model=embed_model)
+
+
+RUN = typer.Argument(help="A report.json, or the folder of a component or an app.", exists=True)
+QUESTIONS = typer.Option(None, help="Of two apps: measure both on these questions.", exists=True)
+
+
+def compare(
+    one: Path = RUN,
+    other: Path = RUN,
+    questions: Path | None = QUESTIONS,
+    model: str = MODEL,
+    json: bool = JSON,
+) -> None:
+    """Two saved runs side by side; with --questions, two tuned apps on the same questions."""
+    if questions is not None:
+        compare_on(one, other, questions, model, json=json)
+        return
+    if json:
+        raise typer.BadParameter("--json needs --questions; the reports themselves are JSON")
+    from llama_index.tuning.pages.compare import compare_reports
+
+    print(compare_reports(one, other))

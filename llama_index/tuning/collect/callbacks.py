@@ -1,8 +1,9 @@
-"""The old package's handler, for apps on LlamaIndex's legacy callbacks."""
+"""The old package's handlers, for apps on LlamaIndex's legacy callbacks."""
 
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,10 @@ from llama_index.core.callbacks.schema import CBEventType, EventPayload
 
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import ThreadLock
-from llama_index.tuning.collect.records import call_record, message_record
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.collect.records import call_record
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 _ENOUGH = 10
@@ -30,21 +33,16 @@ class _Call:
     ended: bool = False
 
 
-class OpenAIFineTuningHandler(BaseCallbackHandler):
-    """Collects LLM exchanges through a callback manager, and writes OpenAI's training format.
+class BaseFinetuningHandler(BaseCallbackHandler):
+    """Collects LLM exchanges through a callback manager; a subclass writes them to a file.
 
     For new code `FinetuningRecorder` is the better choice: it needs no callback manager and
     writes as it goes.
 
     Example:
-        >>> from llama_index.core.callbacks import CallbackManager
-        >>> from llama_index.core.llms import MockLLM
-        >>> handler = OpenAIFineTuningHandler()
-        >>> llm = MockLLM(callback_manager=CallbackManager([handler]))
-        >>> answer = llm.complete("What is the fee?")
-        >>> [event] = handler.get_finetuning_events().values()
-        >>> event["messages"][0].content
-        'What is the fee?'
+        >>> class ShareGPTHandler(BaseFinetuningHandler):
+        ...     def save_finetuning_events(self, path):
+        ...         self.get_dataset().save_jsonl(path, format="sharegpt", min_examples=1)
     """
 
     def __init__(self) -> None:
@@ -132,6 +130,36 @@ class OpenAIFineTuningHandler(BaseCallbackHandler):
             )
         return ChatDataset([_example(call) for call in calls])
 
+    @abstractmethod
+    def save_finetuning_events(self, path: PathLike) -> None:
+        """Write the exchanges to a file."""
+
+    def start_trace(self, trace_id: str | None = None) -> None:
+        """Nothing: exchanges are collected, not traces."""
+
+    def end_trace(
+        self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None
+    ) -> None:
+        """Nothing: exchanges are collected, not traces."""
+
+
+class OpenAIFineTuningHandler(BaseFinetuningHandler):
+    """Collects LLM exchanges through a callback manager, and writes OpenAI's training format.
+
+    For new code `FinetuningRecorder` is the better choice: it needs no callback manager and
+    writes as it goes.
+
+    Example:
+        >>> from llama_index.core.callbacks import CallbackManager
+        >>> from llama_index.core.llms import MockLLM
+        >>> handler = OpenAIFineTuningHandler()
+        >>> llm = MockLLM(callback_manager=CallbackManager([handler]))
+        >>> answer = llm.complete("What is the fee?")
+        >>> [event] = handler.get_finetuning_events().values()
+        >>> event["messages"][0].content
+        'What is the fee?'
+    """
+
     def save_finetuning_events(self, path: PathLike, *, min_examples: int = 1) -> None:
         """Write OpenAI's training format, checked line by line; warns of fewer than 10 examples.
 
@@ -150,13 +178,13 @@ class OpenAIFineTuningHandler(BaseCallbackHandler):
                 stacklevel=2,
             )
 
-    def start_trace(self, trace_id: str | None = None) -> None:
-        """Nothing: exchanges are collected, not traces."""
 
-    def end_trace(
-        self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None
-    ) -> None:
-        """Nothing: exchanges are collected, not traces."""
+class MistralAIFineTuningHandler(OpenAIFineTuningHandler):
+    """The old package's name: the lines of Mistral's format are OpenAI's.
+
+    Mistral tunes no models by API any more; `HuggingFaceFinetuneEngine` tunes its open ones on
+    the file.
+    """
 
 
 def _answer(payload: dict[str, Any]) -> ChatMessage | None:
@@ -172,7 +200,7 @@ def _answer(payload: dict[str, Any]) -> ChatMessage | None:
 
 
 def _example(call: _Call) -> ChatExample:
-    from llama_index.tuning.collect.to_datasets import filled
+    from llama_index.tuning.collect.to_chats import filled
 
     messages = [message_record(message) for message in call.messages]
     if call.response is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,13 +24,16 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index_instrumentation.base.event import BaseEvent
 from llama_index_instrumentation.event_handlers.base import BaseEventHandler
 
-from llama_index.tuning._running import at_own_work
+from llama_index.tuning._running import ThreadLock, at_own_work
 from llama_index.tuning.collect.log import Batch
-from llama_index.tuning.collect.records import call_record, message_record, query_text, scored
-from llama_index.tuning.collect.spans import OpenSpan, Request, Spans
+from llama_index.tuning.collect.records import call_record, query_text, scored
+from llama_index.tuning.collect.sink import OpenSpan, Request
+from llama_index.tuning.collect.spans import Spans
+from llama_index.tuning.datasets.formats.messages import message_record
 
 if TYPE_CHECKING:
-    from llama_index.tuning.collect.recorder import FinetuningRecorder
+    from llama_index.tuning.collect.sink import Sink
+
 
 _MAX_PENDING = 10_000
 
@@ -48,11 +50,12 @@ class _Pending:
 class Events:
     """Joins each LLM call's start with its end, and records retrievals and queries."""
 
-    def __init__(self, recorder: FinetuningRecorder, spans: Spans) -> None:
-        self.recorder, self._spans = recorder, spans
+    def __init__(self, sink: Sink, spans: Spans) -> None:
+        self.sink, self._spans = sink, spans
+        spans.failed = self.forget
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._chunks: dict[int, str] = {}
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self.handlers: dict[type[BaseEvent], Callable[[Any], None]] = {
             LLMChatStartEvent: self._start,
             LLMCompletionStartEvent: self._start,
@@ -69,10 +72,6 @@ class Events:
         """Let go of a call that failed."""
         with self._lock:
             self._drop(span_id)
-
-    def renew_lock(self) -> None:
-        """In a forked child: no thread of it holds the lock, whatever the parent's did."""
-        self._lock = threading.Lock()
 
     def _start(self, event: LLMChatStartEvent | LLMCompletionStartEvent) -> None:
         span = self._span(event)
@@ -126,11 +125,11 @@ class Events:
         else:
             answer = {"role": "assistant", "content": event.response.text}
         pending.record["response"] = answer
-        self.recorder.write("llm", pending.record, pending.span)
+        self.sink.write("llm", pending.record, pending.span)
 
     def _retrieval(self, event: RetrievalEndEvent) -> None:
         span = self._span(event)
-        self.recorder.write(
+        self.sink.write(
             "retrieval",
             {
                 "by": type(span.instance).__name__,
@@ -146,7 +145,7 @@ class Events:
         span = self._span(event)
         response = event.response
         known = isinstance(response, Response | PydanticResponse)  # a stream must not be read here
-        self.recorder.write(
+        self.sink.write(
             "query",
             {
                 "by": type(span.instance).__name__,
@@ -175,7 +174,7 @@ class Events:
             self._spans.open[id_] = own
             return own
         # An event whose span began before the recorder was attached is a request of its own.
-        sampled = not at_own_work.get() and self.recorder.samples(id_)
+        sampled = not at_own_work.get() and self.sink.samples(id_)
         request = Request(id_, sampled, id_, Batch(open=False))
         return OpenSpan(id_, None, request, None, None, perf_counter())
 
@@ -205,4 +204,4 @@ class EventTap(BaseEventHandler):
         """Something has happened; never raises."""
         handler = self.events.handlers.get(type(event))
         if handler is not None:
-            self.events.recorder.safely(handler, event)
+            self.events.sink.safely(handler, event)

@@ -3,8 +3,6 @@
 Every process holds a file (a *segment*) of its own under a lock, so lines of two processes never
 mix: the first takes `traffic.jsonl`, the next ones `traffic.part2.jsonl`, …; a
 segment that has grown too large is left for the next free number. Readers take them all.
-
-Secrets out of texts before they are written.
 """
 
 from __future__ import annotations
@@ -23,15 +21,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from llama_index.tuning.collect.secret_formats import (
-    FORMATS_WITHIN,
-    NAMES_WITHIN,
-    VENDORS,
-    address_spans,
-    assigned_spans,
-    is_assigned_secret,
-    random_spans,
-    scheme_spans,
+from llama_index.tuning._checks import folder_path, number, whole_number
+from llama_index.tuning._files import ordinary_file
+from llama_index.tuning.collect.masking import (
+    Redact,
+    mask_secrets,
+    may_hold_secrets,
+    redacted,
 )
 from llama_index.tuning.errors import DatasetError
 
@@ -92,14 +88,13 @@ class TrafficLog:
         max_bytes: int = 64 * 2**20,
         redact: Redact | None = None,
     ) -> None:
-        for name, value in {"flush_every": flush_every, "max_bytes": max_bytes}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-        if not isinstance(flush_seconds, int | float) or not flush_seconds > 0:
+        whole_number("flush_every", flush_every, 1)
+        whole_number("max_bytes", max_bytes, 1)
+        if not number("flush_seconds", flush_seconds, 0) > 0:
             raise ValueError(f"flush_seconds must be a number > 0, got {flush_seconds!r}")
         if redact is not None and not callable(redact):
             raise TypeError(f"redact must be a function of a text or None, got {redact!r}")
-        self.path = Path(path)
+        self.path = folder_path("path", path)
         self.lost = 0
         self._flush_every, self._flush_seconds = flush_every, flush_seconds
         self._fsync, self._max_bytes, self._redact = fsync, max_bytes, redact
@@ -318,11 +313,11 @@ if hasattr(os, "register_at_fork"):
 
 def segments(path: PathLike) -> list[Path]:
     """The files of a log that exist, in the order of their numbers."""
-    first = Path(path)
+    first = folder_path("path", path)
     rest = [
-        (int(number), file)
+        (int(part), file)
         for file in first.parent.glob(f"{first.stem}.part*{first.suffix}")
-        if (number := file.stem[len(first.stem) + len(".part") :]).isdecimal()
+        if (part := file.stem[len(first.stem) + len(".part") :]).isdecimal()
     ]
     return [file for file in (first, *(file for _, file in sorted(rest))) if file.is_file()]
 
@@ -340,6 +335,8 @@ def read_log(path: PathLike, *, mend: bool = False) -> Iterator[dict[str, Any]]:
         DatasetError: a file is no log of this package, or of a later format.
     """
     files = segments(path)
+    if not files and os.path.lexists(path):
+        ordinary_file(path)
     if not files:
         raise FileNotFoundError(f"{path} does not exist: nothing was recorded there yet")
     for file in files:
@@ -348,11 +345,11 @@ def read_log(path: PathLike, *, mend: bool = False) -> Iterator[dict[str, Any]]:
 
 def _read_segment(file: Path, mend: bool) -> Iterator[dict[str, Any]]:
     headed, cut = False, 0
-    with file.open("rb") as lines:
+    with ordinary_file(file).open("rb") as lines:
         for line in lines:
             try:
                 record = json.loads(line) if line.strip() else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 cut += 1
                 continue
             if mend and _HALF.search(line):
@@ -412,8 +409,8 @@ def _is_at(fd: int, path: Path) -> bool:
 
 def _take_segment(path: Path, max_bytes: int) -> tuple[int, int, Path]:
     """(file descriptor, size, file) of the first segment that is free and not full."""
-    for number in itertools.count(1):
-        file = path if number == 1 else path.with_name(f"{path.stem}.part{number}{path.suffix}")
+    for place in itertools.count(1):
+        file = path if place == 1 else path.with_name(f"{path.stem}.part{place}{path.suffix}")
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         if sys.platform == "win32":
             flags |= os.O_EXCL
@@ -439,88 +436,3 @@ def _lock(fd: int) -> bool:
         except BlockingIOError:
             return False
     return True
-
-
-Redact = Callable[[str], str]
-
-_NAMES = {"kind", "trace", "span", "id", "tool_call_id"}
-_LONG_RUN = re.compile(rb"[A-Za-z0-9+/]{32}")
-
-
-def mask_secrets(text: str) -> str:
-    """The text with keys and tokens as `[API KEY]`, passwords as `[PASSWORD]` and e-mail
-    addresses as `[EMAIL]`; docs/collect.md says what is found and what is not.
-
-    The recorder's default `redact=` hook; a hook of one's own may call it first. It takes time in
-    proportion to the length of the text, whatever the text is.
-
-    Example:
-        >>> mask_secrets("I am ann@example.com, my key is sk-abcdefghijklmnop1234")
-        'I am [EMAIL], my key is [API KEY]'
-        >>> mask_secrets("GROQ_API_KEY=gsk_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5 postgres://bob:pw@host/db")
-        'GROQ_API_KEY=[API KEY] postgres://bob:[PASSWORD]@host/db'
-    """
-    for prefix, pattern in VENDORS:
-        if prefix in text:
-            text = _replaced(text, _vendor_spans(text, pattern))
-    low = text.lower()
-    text = _replaced(text, scheme_spans(text, low))
-    if any(name in low for name in NAMES_WITHIN):
-        text = _replaced(text, assigned_spans(text))
-    text = _replaced(text, random_spans(text))
-    return _replaced(text, address_spans(text))
-
-
-def may_hold_secrets(text: bytes) -> bool:
-    """Whether `mask_secrets` could change a UTF-8 text, or one in its JSON; never wrongly no."""
-    low = text.lower()
-    return (
-        any(name in low for name in _NAMES_WITHIN)
-        or any(part in text for part in _FORMATS_WITHIN)
-        or _LONG_RUN.search(text) is not None
-    )
-
-
-_NAMES_WITHIN = [name.encode() for name in NAMES_WITHIN]
-_FORMATS_WITHIN = [part.encode() for part in FORMATS_WITHIN]
-
-
-def _vendor_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
-    for found in pattern.finditer(text):
-        before = text[found.start() - 1 : found.start()]
-        if not (before.isascii() and before.isalnum()):
-            yield found.start(), found.end(), "[API KEY]"
-
-
-def _replaced(text: str, spans: Iterator[tuple[int, int, str]]) -> str:
-    parts: list[str] = []
-    end = 0
-    for start, stop, label in spans:
-        if start >= end:
-            parts += [text[end:start], label]
-            end = stop
-    return "".join([*parts, text[end:]]) if parts else text
-
-
-def redacted(value: Any, redact: Redact) -> Any:
-    """Plain data with `redact` applied to every string in it; keys and ids stay as they are.
-
-    By `mask_secrets`, a value whose key names a secret (`{"password": "…"}`) goes as a whole.
-    """
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _entry(key, item, redact) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(item, redact) for item in value]
-    return value
-
-
-def _entry(key: Any, item: Any, redact: Redact) -> Any:
-    if key in _NAMES:
-        return item
-    if redact is mask_secrets and isinstance(item, str) and isinstance(key, str):
-        label = is_assigned_secret(key, item)
-        if label:
-            return label
-    return redacted(item, redact)

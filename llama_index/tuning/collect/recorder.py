@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import math
-import os
-import threading
 import time
-import weakref
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -23,11 +16,15 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode
 from llama_index_instrumentation import get_dispatcher
 
+from llama_index.tuning._checks import folder_path, number
 from llama_index.tuning.collect.events import Events, EventTap
-from llama_index.tuning.collect.log import Batch, PathLike, Redact, TrafficLog, mask_secrets
+from llama_index.tuning.collect.log import PathLike, TrafficLog
+from llama_index.tuning.collect.masking import Redact, mask_secrets
+from llama_index.tuning.collect.recorded import RelevanceSource, Teacher, Where
 from llama_index.tuning.collect.records import node_attachments
-from llama_index.tuning.collect.spans import OpenSpan, Spans, SpanTap, begun, chosen_trace
-from llama_index.tuning.collect.traffic import RelevanceSource, Teacher, Traffic, Where
+from llama_index.tuning.collect.sink import Sink
+from llama_index.tuning.collect.spans import Spans, SpanTap, begun, chosen_trace
+from llama_index.tuning.collect.traffic import Traffic
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, NodeWithScore
@@ -39,12 +36,9 @@ if TYPE_CHECKING:
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
     from llama_index.tuning.datasets.routing import RoutingDataset
 
-logger = logging.getLogger(__name__)
+
 dispatcher = get_dispatcher(__name__)
 
-_recorders: weakref.WeakSet[FinetuningRecorder] = weakref.WeakSet()
-
-Result = TypeVar("Result")
 Component = TypeVar("Component", bound=BaseEvaluator | BaseNodePostprocessor)
 
 
@@ -94,11 +88,10 @@ class FinetuningRecorder:
         sample: float = 1.0,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
     ) -> None:
-        if not isinstance(sample, int | float) or not 0 <= sample <= 1:
-            raise ValueError(f"sample must be a number between 0 and 1, got {sample!r}")
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise ValueError(f"path must be a file, but {path} is a folder")
+        sample = number("sample", sample, 0, 1)
+        self.path = folder_path("path", path)
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"path must be a file, but {path} is a folder, a pipe or a device")
         self._log = TrafficLog(
             path,
             flush_every=flush_every,
@@ -112,18 +105,16 @@ class FinetuningRecorder:
             raise ValueError(
                 f"metadata_mode must be one of: {', '.join(modes)}; got {metadata_mode!r}"
             )
-        self._sample, self._metadata_mode = sample, MetadataMode(metadata_mode)
-        spans = Spans(self)
-        self._events = Events(self, spans)
+        self._sink = Sink(self._log, sample, MetadataMode(metadata_mode))
+        spans = Spans(self._sink)
+        self._events = Events(self._sink, spans)
         self._event_tap, self._span_tap = EventTap(events=self._events), SpanTap()
         self._span_tap.spans = spans
-        self._failures, self._lock = 0, threading.Lock()
-        _recorders.add(self)
 
     @property
     def failures(self) -> int:
         """Records that could not be made or written."""
-        return self._failures + self._log.lost
+        return self._sink.failures
 
     def attach(self) -> Self:
         """Begin to listen, on the root of LlamaIndex's dispatchers."""
@@ -229,11 +220,11 @@ class FinetuningRecorder:
             raise ValueError("score must be a number, got None, and nothing else is said")
         if score is not None:
             score = _finite(score)
-        if self.samples(trace_id):
+        if self._sink.samples(trace_id):
             head = {"kind": "feedback", "trace": trace_id, "time": time.time(), "score": score}
             nodes = [n for ns in given.values() for n in ns or () if not isinstance(n, str)]
-            attachments = node_attachments(nodes, self._metadata_mode)
-            self.safely(self._log.append, {**head, **body, **named}, attachments)
+            attachments = node_attachments(nodes, self._sink.metadata_mode)
+            self._sink.safely(self._log.append, {**head, **body, **named}, attachments)
 
     def watch(self, component: Component) -> Component:
         """Make a component visible that LlamaIndex announces to nobody; returns the same object.
@@ -255,53 +246,6 @@ class FinetuningRecorder:
             # Not setattr(): postprocessors are pydantic models, which take fields only.
             object.__setattr__(component, name, dispatcher.span(getattr(component, name)))
         return component
-
-    def samples(self, trace: str) -> bool:
-        """Whether a request is recorded; the same in every process."""
-        return (
-            self._sample >= 1
-            or zlib.crc32(trace.encode(errors="surrogatepass")) < self._sample * 2**32
-        )
-
-    def safely(self, work: Callable[..., Result], *args: Any) -> Result | None:
-        """Do a piece of recording; an error is counted and logged, never raised."""
-        try:
-            return work(*args)
-        except Exception:
-            with self._lock:
-                self._failures += 1
-            if self._failures in (1, 10, 100) or self._failures % 1000 == 0:
-                logger.warning("recording failed (%d times)", self._failures, exc_info=True)
-            return None
-
-    def write(
-        self, kind: str, body: dict[str, Any], span: OpenSpan, nodes: Sequence[NodeWithScore] = ()
-    ) -> None:
-        """Append a record that a span caused; for the handlers."""
-        request = span.request
-        if request.sampled:
-            record = {
-                "kind": kind,
-                "trace": request.trace,
-                "span": span.id,
-                "seconds": int((perf_counter() - span.started) * 1e6) / 1e6,
-                "time": time.time(),
-                **body,
-            }
-            attachments = node_attachments(nodes, self._metadata_mode)
-            self._log.append(record, attachments, request.batch)
-
-    def end(self, batch: Batch) -> None:
-        """A request has ended; for the handlers."""
-        self._log.end(batch)
-
-    def forget(self, span_id: str) -> None:
-        """Let go of a call that failed; for the handlers."""
-        self._events.forget(span_id)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._events.renew_lock()
 
     def traffic(self) -> Traffic:
         """Everything recorded so far, by all processes that share the path."""
@@ -372,13 +316,3 @@ def _finite(score: object) -> float:
     if not math.isfinite(number):
         raise ValueError(f"score must be a finite number, got {number}")
     return number
-
-
-def _after_fork_in_child() -> None:
-    # A thread that the child does not have may have held a lock when the process was forked.
-    for recorder in list(_recorders):
-        recorder._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

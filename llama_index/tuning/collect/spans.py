@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import BoundArguments
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,11 @@ from llama_index_instrumentation.span_handlers.base import BaseSpanHandler
 from llama_index.tuning._running import at_own_work
 from llama_index.tuning.collect.log import Batch
 from llama_index.tuning.collect.records import choice_record, evaluation_record, query_text, scored
+from llama_index.tuning.collect.sink import OpenSpan, Request
 
 if TYPE_CHECKING:
-    from llama_index.tuning.collect.recorder import FinetuningRecorder
+    from llama_index.tuning.collect.sink import Sink
+
 
 chosen_trace: ContextVar[str | None] = ContextVar("chosen_trace", default=None)
 begun: ContextVar[Begun | None] = ContextVar("begun", default=None)
@@ -43,16 +45,6 @@ _REORDERS_ONLY = {"LongContextReorder"}
 _EMITTERS = (BaseLLM, BaseRetriever, BaseQueryEngine)
 _seen: dict[tuple[type, str], tuple[str | None, bool]] = {}
 _MAX_OPEN = 100_000  # spans that never end, as of a stream that nobody reads on, would stay
-
-
-@dataclass(slots=True)
-class Request:
-    """What the spans of one request share; `root` is the first of them."""
-
-    trace: str
-    sampled: bool
-    root: str
-    batch: Batch
 
 
 @dataclass(eq=False, slots=True)
@@ -87,34 +79,14 @@ def _runner() -> asyncio.Task[Any] | threading.Thread:
         return threading.current_thread()
 
 
-@dataclass
-class OpenSpan:
-    """A span that has begun: its request, its kind, and what was noted of it."""
-
-    id: str
-    parent_id: str | None
-    request: Request
-    instance: Any
-    kind: str | None
-    started: float
-    # Not of the constructor: most spans leave these as they are, and there are many spans.
-    note: dict[str, Any] | None = field(default=None, init=False)
-    model: str | None = field(default=None, init=False)
-    calls_llm: bool = field(default=False, init=False)
-    delegates: bool = field(default=False, init=False)
-
-    @property
-    def method(self) -> str:
-        """The method's name: the id is `Class.method-uuid`."""
-        return self.id[:-37].rpartition(".")[2]
-
-
 class Spans:
     """Keeps the open spans, and records selections, re-rankings and evaluations as they end."""
 
-    def __init__(self, recorder: FinetuningRecorder) -> None:
+    def __init__(self, sink: Sink) -> None:
         self.open: dict[str, OpenSpan] = {}
-        self._recorder = recorder
+        self.failed: Callable[[str], object] = lambda span_id: None
+        """Told the id of each span that fails."""
+        self._sink = sink
 
     def enclosing(self, span: OpenSpan) -> Iterator[OpenSpan]:
         """The open spans around a span, innermost first."""
@@ -147,7 +119,7 @@ class Spans:
         request = self._begin(id_, parent_id, tags) if parent is None else parent.request
         self.open[id_] = span = OpenSpan(id_, parent_id, request, instance, kind, perf_counter())
         if kind is not None and request.sampled:
-            span.note = self._recorder.safely(_note, kind, arguments)
+            span.note = self._sink.safely(_note, kind, arguments)
 
     def _parent(self, parent_id: str | None) -> OpenSpan | None:
         """The span around a new one; `None` where the new one begins a request."""
@@ -166,7 +138,7 @@ class Spans:
         if at_own_work.get():
             return Request(trace, False, id_, Batch())
         note_begun(trace)
-        return Request(trace, self._recorder.samples(trace), id_, Batch())
+        return Request(trace, self._sink.samples(trace), id_, Batch())
 
     def exit(self, id_: str, result: Any) -> None:
         """End a span, and record what it was."""
@@ -175,9 +147,9 @@ class Spans:
             return
         if span.id == id_ and result is not None:
             if span.note is not None:
-                self._recorder.safely(self._record, span, result)
+                self._sink.safely(self._record, span, result)
             if isinstance(result, StreamingResponse | AsyncStreamingResponse):
-                self._recorder.safely(self._follow, span, result)
+                self._sink.safely(self._follow, span, result)
         self._close(id_, span.request)
 
     def _follow(self, span: OpenSpan, answer: StreamingResponse | AsyncStreamingResponse) -> None:
@@ -195,7 +167,7 @@ class Spans:
 
         def done(text: str) -> None:
             if asked:
-                self._recorder.safely(self._recorder.write, "answer", {"response": text}, span)
+                self._sink.safely(self._sink.write, "answer", {"response": text}, span)
 
         if isinstance(answer, StreamingResponse):
             answer.response_gen = _followed(answer.response_gen, self, span, done)
@@ -204,7 +176,7 @@ class Spans:
 
     def drop(self, id_: str) -> None:
         """End a span that failed: nothing of it is recorded."""
-        self._recorder.forget(id_)
+        self.failed(id_)
         span = self.open.get(id_)
         if span is not None:
             self._close(id_, span.request)
@@ -212,7 +184,7 @@ class Spans:
     def _close(self, id_: str, request: Request) -> None:
         self.open.pop(id_, None)
         if id_ == request.root:
-            self._recorder.safely(self._recorder.end, request.batch)
+            self._sink.safely(self._sink.log.end, request.batch)
 
     def _record(self, span: OpenSpan, result: Any) -> None:
         same = (s.instance is span.instance and s.kind == span.kind for s in self.enclosing(span))
@@ -224,7 +196,7 @@ class Spans:
         name = type(span.instance).__name__
         body = {"by": name, "model": span.model or name, **body}
         nodes = [*span.note["given"], *result] if span.kind == "rerank" and span.note else ()
-        self._recorder.write(span.kind, body, span, nodes)
+        self._sink.write(span.kind, body, span, nodes)
 
 
 def _followed(

@@ -1,25 +1,20 @@
-"""Recorded traffic as retrieval, routing, relevance and judgment datasets.
-
-Recorded LLM exchanges as conversations and as preferences.
-"""
+"""Recorded traffic as retrieval, routing, relevance and judgment datasets."""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.collect.record_checks import is_finite, say_left_out
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning._checks import whole_number
+from llama_index.tuning.collect.recorded import Recorded, say_left_out
+from llama_index.tuning.datasets.checks import is_number
+from llama_index.tuning.datasets.formats.routing import called, offered_pairs
 from llama_index.tuning.datasets.relevance import ranked_scores
-from llama_index.tuning.datasets.routing_sources import called, offered_pairs
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
-    from llama_index.tuning.collect.traffic import Record, Teacher, Traffic, Where
+    from llama_index.tuning.collect.recorded import Record, Teacher, Where
     from llama_index.tuning.datasets.judgments import JudgmentDataset
     from llama_index.tuning.datasets.relevance import RelevanceDataset
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -33,13 +28,12 @@ _NO_QUERY = "naming a node that no query of the request found, of which there we
 
 
 def retrieval_dataset(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None, top_n: int
+    traffic: Recorded, where: Where | None, teacher: Teacher | None, top_n: int
 ) -> RetrievalDataset:
     """Queries with the passages that users chose, a re-ranker put first, or an answer is from."""
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
 
-    if top_n < 1:
-        raise ValueError(f"top_n must be >= 1, got {top_n}")
+    top_n = whole_number("top_n", top_n, 1)
     left_out: Counter[str] = Counter()
     texts = {id_: text for id_, text in traffic.texts.items() if text.strip()}
     ranked: dict[Asked, list[str]] = {}
@@ -72,7 +66,7 @@ def retrieval_dataset(
 
 
 def _chosen_by_users(
-    traffic: Traffic, shown: dict[Asked, set[str]], left_out: Counter[str]
+    traffic: Recorded, shown: dict[Asked, set[str]], left_out: Counter[str]
 ) -> dict[Asked, list[str]]:
     """The nodes that users' feedback names, each for the query that found it.
 
@@ -97,7 +91,7 @@ def _chosen_by_users(
     return chosen
 
 
-def _asked_by_user(traffic: Traffic, keys: list[Asked]) -> Asked | None:
+def _asked_by_user(traffic: Recorded, keys: list[Asked]) -> Asked | None:
     """Which of a request's queries is the user's own: others are made of it."""
     if len(keys) == 1:
         return keys[0]
@@ -111,7 +105,7 @@ def _asked_by_user(traffic: Traffic, keys: list[Asked]) -> Asked | None:
 
 
 def routing_dataset(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None
+    traffic: Recorded, where: Where | None, teacher: Teacher | None
 ) -> RoutingDataset:
     """Queries with the choices that a router made, corrected by feedback."""
     from llama_index.tuning.datasets.routing import RoutingDataset
@@ -124,7 +118,7 @@ def routing_dataset(
 
 
 def selection_rows(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
+    traffic: Recorded, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
     """Selections as plain rows: query, choices, selected positions, feedback.
 
@@ -171,10 +165,11 @@ def selection_rows(
 
 
 def relevance_dataset(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None
+    traffic: Recorded, where: Where | None, teacher: Teacher | None
 ) -> RelevanceDataset:
     """Queries with passages and a re-ranker's scores, the lowest of a list 0 or more."""
-    from llama_index.tuning.datasets.relevance import Candidate, RelevanceDataset, RelevanceList
+    from llama_index.tuning.datasets.records import Candidate, RelevanceList
+    from llama_index.tuning.datasets.relevance import RelevanceDataset
 
     left_out: Counter[str] = Counter()
     rows = relevance_rows(traffic, where, teacher, left_out)
@@ -190,7 +185,7 @@ def relevance_dataset(
     )
 
 
-def users_relevance_dataset(traffic: Traffic, where: Where | None) -> RelevanceDataset:
+def users_relevance_dataset(traffic: Recorded, where: Where | None) -> RelevanceDataset:
     """Queries with the passages that were retrieved, 1 for those that users named, else 0."""
     from llama_index.tuning.datasets.relevance import RelevanceDataset
 
@@ -214,7 +209,7 @@ def users_relevance_dataset(traffic: Traffic, where: Where | None) -> RelevanceD
     return RelevanceDataset.from_feedback(rows)
 
 
-def _found_nodes(traffic: Traffic, records: list[Record]) -> dict[str, dict[str, Any]]:
+def _found_nodes(traffic: Recorded, records: list[Record]) -> dict[str, dict[str, Any]]:
     """What one query found, by id; of retrievers within retrievers the innermost ended first.
 
     That one gave the candidates' own scores; what others added has none that compares.
@@ -224,13 +219,13 @@ def _found_nodes(traffic: Traffic, records: list[Record]) -> dict[str, dict[str,
         for node in record.data["nodes"]:
             text = traffic.texts.get(node["id"], "")
             if text.strip() and node["id"] not in nodes:
-                score = node["score"] if record is records[0] and is_finite(node["score"]) else None
+                score = node["score"] if record is records[0] and is_number(node["score"]) else None
                 nodes[node["id"]] = {"node_id": node["id"], "text": text, "score": score}
     return nodes
 
 
 def relevance_rows(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
+    traffic: Recorded, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
     """One plain row for each re-ranking: query_id, query, candidates in the order found.
 
@@ -241,7 +236,7 @@ def relevance_rows(
         if not record.data["query"].strip():
             left_out[_BLANK] += 1
             continue
-        if any(n["score"] is not None and not is_finite(n["score"]) for n in record.data["ranked"]):
+        if any(n["score"] is not None and not is_number(n["score"]) for n in record.data["ranked"]):
             left_out["with a score that is not finite"] += 1
             continue
         scores = _scores(record)
@@ -251,7 +246,7 @@ def relevance_rows(
                 "node_id": id_,
                 "text": traffic.texts[id_],
                 "score": scores.get(id_, 0.0),
-                "retrieval_score": node["score"] if is_finite(node["score"]) else None,
+                "retrieval_score": node["score"] if is_number(node["score"]) else None,
             }
             for id_, node in found.items()
         ]
@@ -264,15 +259,17 @@ def relevance_rows(
 
 
 def _scores(record: Record) -> dict[str, float]:
-    given = {n["id"]: n["score"] if is_finite(n["score"]) else None for n in record.data["nodes"]}
+    given = {n["id"]: n["score"] if is_number(n["score"]) else None for n in record.data["nodes"]}
     return ranked_scores([(n["id"], n["score"]) for n in record.data["ranked"]], given)
 
 
 def judgment_dataset(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None
+    traffic: Recorded, where: Where | None, teacher: Teacher | None
 ) -> JudgmentDataset:
     """Verdicts of judges, and users' feedback on answers."""
-    from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset, judgment_faults
+    from llama_index.tuning.datasets.checks import judgment_faults
+    from llama_index.tuning.datasets.judgments import JudgmentDataset
+    from llama_index.tuning.datasets.records import Judgment
 
     left_out: Counter[str] = Counter()
     rows = judgment_rows(traffic, where, teacher, left_out)
@@ -290,7 +287,7 @@ def judgment_dataset(
 
 
 def judgment_rows(
-    traffic: Traffic, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
+    traffic: Recorded, where: Where | None, teacher: Teacher | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
     """Verdicts as plain rows; those of people come only without `teacher=`."""
     keys = ("query", "response", "contexts", "reference", "second_response", "score", "passing")
@@ -329,7 +326,7 @@ def judgment_rows(
     return rows
 
 
-def _tell(traffic: Traffic, view: str, left_out: Counter[str]) -> None:
+def _tell(traffic: Recorded, view: str, left_out: Counter[str]) -> None:
     left_out += Counter()  # drops what was counted as none
     traffic.left_out |= {f"{view}: {reason}": number for reason, number in left_out.items()}
     say_left_out(f"the {view} dataset", left_out)
@@ -344,113 +341,3 @@ def _need(found: Any, what: str, missing: str, left_out: Counter[str], *filters:
             f"{' that can be used:' if faults else ''}",
             faults,
         )
-
-
-logger = logging.getLogger(__name__)
-
-Message = dict[str, Any]
-
-
-def chat_dataset(
-    traffic: Traffic, where: Where | None = None, teacher: Teacher | None = None
-) -> ChatDataset:
-    """LLM exchanges as conversations; what a longer one holds is no line of its own."""
-    exchanges = _sound([conversation(r) for r in traffic.select("llm", where, teacher)])
-    taught = {_key(example) for example in exchanges}
-    covered: set[str] = set()
-    weighted = []
-    for example in exchanges:
-        messages = []
-        for place, message in enumerate(example.messages[:-1]):
-            if message["role"] == "assistant":
-                part = _key(ChatExample(example.messages[: place + 1], example.tools))
-                message = {**message, "weight": int(part in taught)}
-                covered.add(part)
-            messages.append(message)
-        weighted.append(replace(example, messages=[*messages, example.messages[-1]]))
-    pairs = zip(exchanges, weighted, strict=True)
-    return ChatDataset([kept for example, kept in pairs if _key(example) not in covered])
-
-
-def preference_dataset(
-    traffic: Traffic, where: Where | None = None, teacher: Teacher | None = None
-) -> ChatDataset:
-    """A better and a worse answer to the same prompt."""
-    exchanges = list(traffic.select("llm", where, teacher))
-    last = {record.trace: record for record in exchanges}
-    pairs = []
-    for record in last.values():
-        feedback = traffic.last_feedback(record.trace)
-        if feedback is not None and feedback["answer"]:
-            better = {"role": "assistant", "content": feedback["answer"]}
-            pairs.append(_pair(conversation(record), better, record.data["response"]))
-    for records in _by_prompt([r for r in exchanges if rating(r) is not None]):
-        best, worst = max(records, key=_rating), min(records, key=_rating)
-        if _rating(best) > _rating(worst) and best.data["response"] != worst.data["response"]:
-            pairs.append(_pair(conversation(best), best.data["response"], worst.data["response"]))
-    return ChatDataset(_sound(pairs))
-
-
-def rating(record: Record) -> float | None:
-    """The user's score, else the judge's."""
-    return record.score if record.feedback is None else record.feedback
-
-
-def _rating(record: Record) -> float:
-    return rating(record) or 0.0
-
-
-def _by_prompt(records: list[Record]) -> list[list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        example = conversation(record)
-        key = _key(replace(example, messages=example.messages[:-1]))
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
-
-
-def _sound(examples: list[ChatExample]) -> list[ChatExample]:
-    """Those that can be trained on: an answer may be empty, a tool call left unanswered."""
-    faults = [example_faults(example) for example in examples]
-    found = [fault[0] for fault in faults if fault]
-    if found:
-        logger.warning("%d exchanges are left out; the first: %s", len(found), found[0])
-    return [example for example, fault in zip(examples, faults, strict=True) if not fault]
-
-
-def conversation(record: Record) -> ChatExample:
-    """The whole exchange."""
-    data = record.data
-    messages = filled([*data["messages"], data["response"]])
-    return ChatExample(messages, data.get("tools", []), data.get("parallel_tool_calls"))
-
-
-def filled(given: list[Message]) -> list[Message]:
-    """The messages with an id for every tool call, and every result, that has none."""
-    messages, waiting, calls = [], [], 0
-    for message in given:
-        if message.get("tool_calls"):
-            named = []
-            for call in message["tool_calls"]:
-                named.append({**call, "id": call["id"] or f"call_{calls}"})
-                calls += 1
-            message = {**message, "tool_calls": named}
-            waiting = [call["id"] for call in named]
-        elif message["role"] == "tool":
-            id_ = message.get("tool_call_id") or (waiting[0] if waiting else None)
-            message = {**message, "tool_call_id": id_}
-            waiting = [other for other in waiting if other != id_]
-        messages.append(message)
-    return messages
-
-
-def _pair(example: ChatExample, better: Message, worse: Message) -> ChatExample:
-    prompt = [
-        {**message, "weight": 0} if message["role"] == "assistant" else message
-        for message in example.messages[:-1]
-    ]
-    return replace(example, messages=[*prompt, better], rejected=worse)
-
-
-def _key(example: ChatExample) -> str:
-    return json.dumps([example.messages, example.tools], sort_keys=True)

@@ -1,8 +1,9 @@
 from .chat import ChatDataset as ChatDataset
-from .judgments import Judgment as Judgment, JudgmentDataset as JudgmentDataset
+from .judgments import JudgmentDataset as JudgmentDataset
+from .records import Judgment as Judgment, RoutingExample as RoutingExample
 from .relevance import RelevanceDataset as RelevanceDataset
 from .retrieval import (
     EmbeddingQAFinetuneDataset as EmbeddingQAFinetuneDataset,
     RetrievalDataset as RetrievalDataset,
 )
-from .routing import RoutingDataset as RoutingDataset, RoutingExample as RoutingExample
+from .routing import RoutingDataset as RoutingDataset

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._running import own_work, progress, run_async
+from llama_index.tuning.datasets.tuned_parts import unseen
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -43,17 +45,20 @@ def find_candidates(
 def find_nodes(
     queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
 ) -> list[list[NodeWithScore]]:
-    """The same as the nodes themselves: each with text, once."""
-    if num_workers < 1:
-        raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    """The same as the nodes themselves: each with text, once.
+
+    What was tuned on some of the queries answers them as if it had not learnt them; see `unseen`.
+    """
+    num_workers = whole_number("num_workers", num_workers, 1)
     check_retriever(retriever)
     # A retriever that re-ranks shows what it re-ranks through `candidates`.
     find = getattr(retriever, "candidates", retriever.retrieve)
-    if num_workers > 1:
-        afind = getattr(retriever, "acandidates", retriever.aretrieve)
-        answers = run_async(_concurrently(queries, afind, num_workers))
-    else:
-        answers = [find(query) for query in progress(queries, show_progress, "Retrieving")]
+    with unseen(retriever, queries):
+        if num_workers > 1:
+            afind = getattr(retriever, "acandidates", retriever.aretrieve)
+            answers = run_async(_concurrently(queries, afind, num_workers))
+        else:
+            answers = [find(query) for query in progress(queries, show_progress, "Retrieving")]
     return [_distinct(nodes) for nodes in answers]
 
 

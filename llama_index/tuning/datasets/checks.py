@@ -1,26 +1,26 @@
-"""What can be wrong with a dataset, each fault a sentence that names the id.
-
-Rows of candidates out of labels, feedback and the old package's samples.
-"""
+"""What can be wrong with a dataset, each fault a sentence that names the id."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from llama_index.tuning.datasets.records import Judgment, RoutingExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
 
+
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 HALF = "the text holds half a character (a lone surrogate), which no file can hold"
 
@@ -37,6 +37,66 @@ def is_number(value: Any) -> bool:
     """Whether a value is a finite number; a text such as "4" is none, nor is true."""
     plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return plain and math.isfinite(value)
+
+
+def value_fault(value: Any) -> str | None:
+    """What keeps a plain value, such as a node's metadata, from being written as JSON."""
+    waiting = [(value, 0)]
+    while waiting:
+        each, depth = waiting.pop()
+        inside: Iterable[Any] = ()
+        if isinstance(each, Mapping):
+            inside = [*each, *each.values()]
+        elif isinstance(each, (list, tuple)):
+            inside = each
+        elif isinstance(each, (float, np.floating)) and not math.isfinite(each):
+            return f"a number in it is {each}, which JSON cannot hold"
+        elif not is_utf8(each):
+            return HALF
+        if depth > _DEEPEST:
+            return "it is nested too deep"
+        waiting += [(item, depth + 1) for item in inside]
+    return None
+
+
+_DEEPEST = 100
+
+
+def listed_records(name: str, records: Any, kind: type[R]) -> list[R]:
+    """The records of a dataset as a list.
+
+    Raises:
+        DatasetError: it is no list, or tuple, of them.
+    """
+    if not isinstance(records, (list, tuple)):
+        got = type(records).__name__
+        raise DatasetError(f"{name} must be a list of {kind.__name__}, got {got}")
+    one = name.removesuffix("s")
+    faults = [
+        f"{one} {place} must be a {kind.__name__}, got {type(record).__name__}"
+        for place, record in enumerate(records)
+        if not isinstance(record, kind)
+    ]
+    if faults:
+        raise DatasetError(f"{name} hold something else:", faults)
+    return records if isinstance(records, list) else list(records)
+
+
+def objects_of(name: str, rows: Any) -> list[Mapping[str, Any]]:
+    """Plain objects out of any iterable.
+
+    Raises:
+        TypeError: it is something else.
+        DatasetError: it holds something else.
+    """
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise TypeError(f"{name} must be a list of objects, got {type(rows).__name__}")
+    found = list(rows)
+    for place, row in enumerate(found):
+        if not isinstance(row, Mapping):
+            one = name.removesuffix("s")
+            raise DatasetError(f"{one} {place} must be an object, got {type(row).__name__}")
+    return found
 
 
 def check_held_out(trained: Mapping[str, str], held_out: Mapping[str, str]) -> None:
@@ -89,11 +149,29 @@ def check_nodes(nodes: Any) -> None:
     """
     from llama_index.core.schema import BaseNode
 
-    if isinstance(nodes, (BaseNode, str)) or not isinstance(nodes, Iterable):
+    if isinstance(nodes, (BaseNode, str, Mapping)) or not isinstance(nodes, Iterable):
         raise TypeError(f"nodes must be a list of nodes, got {type(nodes).__name__}")
     for place, node in enumerate(nodes):
         if not isinstance(node, BaseNode):
             raise TypeError(f"nodes[{place}] must be a node, got {type(node).__name__}")
+
+
+def listed_nodes(nodes: Any) -> list[BaseNode]:
+    """Nodes of any iterable, checked by `check_nodes`."""
+    from llama_index.core.schema import BaseNode
+
+    one = isinstance(nodes, (BaseNode, str, Mapping)) or not isinstance(nodes, Iterable)
+    found = nodes if one else list(nodes)
+    check_nodes(found)
+    return found
+
+
+def corpus_of(nodes: Iterable[BaseNode]) -> dict[str, str]:
+    """Node id → the text that an index embeds, of nodes that have one."""
+    from llama_index.core.schema import MetadataMode
+
+    corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in nodes}
+    return {id_: text for id_, text in corpus.items() if text.strip()}
 
 
 def nodes_with_text(nodes: Sequence[BaseNode]) -> list[BaseNode]:
@@ -192,101 +270,149 @@ def conflicting_queries(
     ]
 
 
-Row = dict[str, Any]
+def judgment_faults(judgment: Judgment) -> Iterable[str]:
+    """What is wrong with one judgment."""
+    yield from answer_faults(judgment)
+    if judgment.invalid not in (True, False):
+        yield f"invalid must be true or false, got {judgment.invalid!r}"
+    silent = judgment.score is None and judgment.passing is None
+    if judgment.invalid and not silent:
+        yield "it is invalid, so it must have neither score nor passing"
+    if silent and not judgment.invalid:
+        yield "it has neither score nor passing: there is no verdict"
+    if judgment.score is not None and not is_number(judgment.score):
+        yield f"score must be a number, got {judgment.score!r}"
+    if judgment.passing not in (None, True, False):
+        yield f"passing must be true or false, got {judgment.passing!r}"
+    if not is_number(judgment.weight) or judgment.weight <= 0:
+        rule = "finite" if judgment.weight in (math.inf, -math.inf) else "above 0"
+        yield f"weight must be {rule}, got {judgment.weight!r}"
 
 
-def from_labels(
-    queries: Mapping[str, str],
-    corpus: Mapping[str, str],
-    labels: Mapping[str, Mapping[str, float]],
-) -> list[Row]:
-    """One row for each labelled query."""
-    faults = [f"labels name query {id_!r}, not in queries" for id_ in labels if id_ not in queries]
-    faults += [
-        f"query {id_!r}: labelled node {node!r} is not in the corpus"
-        for id_, grades in labels.items()
-        for node in grades
-        if node not in corpus
-    ]
-    if faults:
-        raise DatasetError("the labels have faults:", faults)
-    return [
-        {
-            "query_id": id_,
-            "query": queries[id_],
-            "candidates": [
-                {"node_id": node, "text": corpus[node], "score": grade}
-                for node, grade in grades.items()
-            ],
-        }
-        for id_, grades in labels.items()
-    ]
+def answer_faults(judgment: Judgment) -> Iterable[str]:
+    """What is wrong with the texts of one judgment, its verdict aside."""
+    if not isinstance(judgment.response, str):
+        yield f"response must be a text, got {judgment.response!r}"
+    elif not is_utf8(judgment.response):
+        yield f"response: {HALF}"
+    for name in ("query", "reference", "second_response", "feedback"):
+        value = getattr(judgment, name)
+        if value is not None and not isinstance(value, str):
+            yield f"{name} must be a text, got {type(value).__name__}"
+        elif not is_utf8(value):
+            yield f"{name}: {HALF}"
+    contexts = judgment.contexts
+    if contexts is not None and (
+        not isinstance(contexts, (list, tuple))
+        or not all(isinstance(text, str) for text in contexts)
+    ):
+        yield "contexts must be a list of texts"
+    elif contexts is not None and not all(map(is_utf8, contexts)):
+        yield f"contexts: {HALF}"
 
 
-def from_feedback(records: Iterable[Mapping[str, Any]], corpus: Mapping[str, str]) -> list[Row]:
-    """One row for each record with a node that helped."""
-    rows = []
-    for number, record in enumerate(records):
-        where = f"record {number}"
-        missing = [key for key in ("query", "nodes") if key not in record]
-        if missing:
-            raise DatasetError(f"{where} lacks {', '.join(missing)}")
-        helped = {*(record.get("relevant") or ())}
-        if not helped:
+def choice_faults(choices: Any) -> list[str]:
+    """Every fault of a `{name: description}` dictionary."""
+    if not isinstance(choices, dict):
+        return [f"choices must be a dictionary of name → description, got {type(choices).__name__}"]
+    faults = []
+    seen: dict[str, str] = {}
+    for name, description in choices.items():
+        if not isinstance(name, str) or not name.strip():
+            faults.append(f"choice name {name!r} must be a non-empty string")
             continue
-        judged = helped | {*(record.get("irrelevant") or ())} if record.get("irrelevant") else None
-        candidates = [
-            _feedback_candidate(node, helped, corpus, where)
-            for node in record["nodes"]
-            if judged is None or node.get("node_id") in judged
-        ]
-        shown = {candidate["node_id"] for candidate in candidates}
-        rows.append(
-            {
-                "query_id": str(record.get("id", f"f{number}")),
-                "query": record["query"],
-                "candidates": candidates,
-                "missed": sorted(helped - shown),
-            }
-        )
-    return rows
+        if not isinstance(description, str):
+            kind = type(description).__name__
+            faults.append(f"choice {name!r}: the description must be a string, got {kind}")
+        elif not is_utf8(name) or not is_utf8(description):
+            faults.append(f"choice {name!r}: {HALF}")
+        twin = seen.setdefault(normalise(name), name)
+        if twin != name:
+            faults.append(f"choices {twin!r} and {name!r} differ only in case or space")
+    return faults
 
 
-def from_samples(samples: Iterable[Any]) -> list[Row]:
-    """One row for each distinct query; a context's id is a hash of it."""
-    rows: dict[str, Row] = {}
-    for number, sample in enumerate(samples):
-        try:
-            query, context, score = (_field(sample, key) for key in ("query", "context", "score"))
-        except (KeyError, AttributeError) as exc:
-            raise DatasetError(f"sample {number} lacks query, context or score") from exc
-        row = rows.setdefault(
-            query, {"query_id": f"q{len(rows)}", "query": query, "candidates": []}
-        )
-        node_id = hashlib.sha256(str(context).encode()).hexdigest()[:16]
-        known = [c for c in row["candidates"] if c["node_id"] == node_id]
-        if known:  # the old generator repeats contexts; a yes outweighs a no
-            known[0]["score"] = max(known[0]["score"], score)
-        else:
-            row["candidates"].append({"node_id": node_id, "text": context, "score": score})
-    return list(rows.values())
+def route_faults(examples: Sequence[RoutingExample], choices: dict[str, str]) -> Iterator[str]:
+    """Every fault of the examples, by their position."""
+    for number, example in enumerate(examples):
+        place = f"example {number}"
+        query: Any = example.query
+        names: Any = example.choices
+        weight: Any = example.weight
+        if not isinstance(query, str):
+            yield f"{place}: the query must be a string, got {type(query).__name__}"
+        elif not query.strip():
+            yield f"{place}: the query is empty"
+        elif not is_utf8(query):
+            yield f"{place}: {HALF}"
+        if not isinstance(names, tuple):
+            yield f"{place}: choices must be a tuple of names, got {type(names).__name__}"
+            continue
+        for name in names:
+            if not isinstance(name, str) or name not in choices:
+                yield f"{place} ({str(query)[:40]!r}): {name!r} is not one of the choices"
+        if len(set(map(str, names))) < len(names):
+            yield f"{place} ({str(query)[:40]!r}): a choice is named twice"
+        if not is_number(weight) or weight <= 0:
+            yield f"{place}: weight must be a number above 0, got {weight!r}"
 
 
-def _feedback_candidate(
-    node: Mapping[str, Any], helped: set[Any], corpus: Mapping[str, str], where: str
-) -> Row:
-    node_id = node.get("node_id")
-    text = node.get("text") or corpus.get(str(node_id))
-    if text is None:
-        raise DatasetError(f"{where}: node {node_id!r} has no text, and is not in corpus")
-    return {
-        "node_id": node_id,
-        "text": text,
-        "score": float(node_id in helped),
-        "retrieval_score": node.get("score"),
-        "metadata": node.get("metadata"),
-    }
+def list_faults(lists: Any) -> list[str]:
+    """Every fault of a relevance dataset's lists; an empty list means that they are sound."""
+    if not lists:
+        return ["there are no queries"]
+    faults: list[str] = []
+    seen: set[str] = set()
+    for item in lists:
+        if not isinstance(item.query_id, str) or not item.query_id or not is_utf8(item.query_id):
+            faults.append(f"query id {item.query_id!r} must be a non-empty string")
+            continue
+        elif item.query_id in seen:
+            faults.append(f"query id {item.query_id!r} occurs twice")
+        seen.add(item.query_id)
+        faults.extend(_faults_of(item))
+    if not faults and not any(c.score > 0 for item in lists for c in item.candidates):
+        faults.append("no candidate of any query is relevant (every score is 0)")
+    return faults
 
 
-def _field(sample: Any, key: str) -> Any:
-    return sample[key] if isinstance(sample, Mapping) else getattr(sample, key)
+def _faults_of(item: Any) -> Iterator[str]:
+    where = f"query {item.query_id!r}"
+    if not isinstance(item.query, str) or not item.query.strip():
+        yield f"{where}: the text is empty"
+    elif not is_utf8(item.query):
+        yield f"{where}: {HALF}"
+    if not item.candidates and not item.missed:
+        yield f"{where} has no candidates"
+    ids: set[Any] = set()
+    for candidate in item.candidates:
+        node = candidate.node_id
+        if not isinstance(node, str) or not node or not is_utf8(node):
+            yield f"{where}: node id {node!r} must be a non-empty string"
+            continue
+        if node in ids:
+            yield f"{where}: node {node!r} occurs twice"
+        ids.add(node)
+        yield from _candidate_faults(candidate, f"{where}, node {node!r}")
+    for node, grade in item.missed.items():
+        if not is_number(grade) or grade <= 0:
+            yield f"{where}: the grade of missed node {node!r} must be above 0, got {grade!r}"
+        if not isinstance(node, str) or not node or not is_utf8(node):
+            yield f"{where}: missed node id {node!r} must be a non-empty string"
+        elif node in ids:
+            yield f"{where}: node {node!r} is both a candidate and missed"
+
+
+def _candidate_faults(candidate: Any, where: str) -> Iterator[str]:
+    if not isinstance(candidate.text, str) or not candidate.text.strip():
+        yield f"{where}: the text is empty"
+    elif not is_utf8(candidate.text):
+        yield f"{where}: {HALF}"
+    if not is_number(candidate.score) or candidate.score < 0:
+        yield f"{where}: the score must be a finite number >= 0, got {candidate.score!r}"
+    if candidate.retrieval_score is not None and not is_number(candidate.retrieval_score):
+        yield f"{where}: retrieval_score must be finite, got {candidate.retrieval_score!r}"
+    if not isinstance(candidate.metadata, Mapping):
+        yield f"{where}: metadata must be a mapping, got {type(candidate.metadata).__name__}"
+    elif candidate.metadata and (fault := value_fault(candidate.metadata)):
+        yield f"{where}: metadata: {fault}"

@@ -4,53 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import random
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets.checks import HALF, is_number, is_utf8
+from llama_index.tuning.datasets.checks import (
+    judgment_faults,
+    listed_records,
+    objects_of,
+)
+from llama_index.tuning.datasets.formats.judgments import load_rows, reference_answers
+from llama_index.tuning.datasets.formats.tables import check_columns, read_table, warn_of_left_out
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
-    from llama_index.tuning.datasets.judgment_rows import Agreement, LoadedJudgments
-    from llama_index.tuning.datasets.tables import Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgment:
-    """One verdict on one answer.
-
-    Attributes:
-        query: the question.
-        response: the answer that was judged; of a pair, the first.
-        contexts: the passages that the answer was made from.
-        reference: the right answer, where one was given.
-        second_response: of a pair, the second answer.
-        score: the verdict as a number, on the judge's own scale.
-        passing: the verdict as yes or no.
-        feedback: the judge's reasons.
-        source: `"human"`, or the model that judged.
-        judge: the evaluator's class.
-        weight: how much the verdict counts, above 0.
-        invalid: whether the judge was asked and gave no verdict: its reply can't be read, or
-            turned with the order of a pair. Nothing is learnt from it; where the judge is
-            compared with people, it counts as wrong.
-    """
-
-    query: str | None = None
-    response: str | None = None
-    contexts: Sequence[str] | None = None
-    reference: str | None = None
-    second_response: str | None = None
-    score: float | None = None
-    passing: bool | None = None
-    feedback: str | None = None
-    source: str = ""
-    judge: str | None = None
-    weight: float = 1.0
-    invalid: bool = False
+    from llama_index.tuning.datasets.formats.tables import Table
 
 
 @dataclass(repr=False)
@@ -74,6 +50,7 @@ class JudgmentDataset:
     judgments: list[Judgment]
 
     def __post_init__(self) -> None:
+        self.judgments = listed_records("judgments", self.judgments, Judgment)
         faults = [
             f"judgment {number}: {fault}"
             for number, judgment in enumerate(self.judgments)
@@ -84,6 +61,17 @@ class JudgmentDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} judgments)"
+
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = (
+            (item.query, item.response, item.second_response, item.passing, item.score, item.source)
+            for item in self.judgments
+        )
+        return dataset_html(
+            self, ("query", "response", "second response", "passing", "score", "source"), rows
+        )
 
     def __len__(self) -> int:
         """The number of verdicts."""
@@ -98,7 +86,7 @@ class JudgmentDataset:
         """
         known = {field.name for field in fields(Judgment)}
         judgments = []
-        for number, row in enumerate(rows):
+        for number, row in enumerate(objects_of("rows", rows)):
             unknown = sorted(map(str, set(row) - known))
             if unknown:
                 raise DatasetError(f"judgment {number} has unknown fields: {', '.join(unknown)}")
@@ -148,9 +136,8 @@ class JudgmentDataset:
             >>> loaded.counts
             {'rows': 3, 'kept': 2, 'response: bool made a text': 1, 'left out: no verdict': 1}
         """
-        from llama_index.tuning.datasets.judgment_rows import load_rows
-
-        return load_rows(rows, columns or {}, verdicts, source, coerce)
+        judgments, counts = load_rows(rows, columns or {}, verdicts, source, coerce)
+        return LoadedJudgments(cls(judgments), counts)
 
     @classmethod
     def from_table(
@@ -177,10 +164,16 @@ class JudgmentDataset:
             verdicts: as of `from_rows`.
             source: who judged.
         """
-        from llama_index.tuning.datasets.table_shapes import judgments_of_table
-
+        if columns is not None and not isinstance(columns, Mapping):
+            raise TypeError(f"columns must be a dictionary, got {type(columns).__name__}")
         named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
-        return judgments_of_table(table, named, verdicts, source)
+        rows = read_table(table)
+        check_columns(rows, *named.values())
+        loaded = cls.from_rows(rows, columns=named, verdicts=verdicts, source=source)
+        marked = ((name.partition("left out: ")[2], n) for name, n in loaded.counts.items())
+        left_out = Counter({reason: number for reason, number in marked if reason})
+        warn_of_left_out("the judgment dataset", len(rows), left_out)
+        return loaded.dataset
 
     @classmethod
     def from_labelled_rag(cls, dataset: Any, *, source: str | None = None) -> JudgmentDataset:
@@ -194,8 +187,6 @@ class JudgmentDataset:
                 `reference_contexts`.
             source: who says that they pass; whom the dataset names as their author by default.
         """
-        from llama_index.tuning.datasets.judgment_rows import reference_answers
-
         return cls(reference_answers(dataset, source))
 
     def sources(self) -> list[str]:
@@ -227,12 +218,15 @@ class JudgmentDataset:
         Raises:
             DatasetError: fewer than two queries.
         """
-        from llama_index.tuning.datasets.judgment_rows import drawn_groups
-
-        chosen = drawn_groups(self.judgments, test_size, seed)
+        share("test_size", test_size)
+        names = sorted({query_key(judgment) for judgment in self.judgments})
+        if len(names) < 2:
+            raise DatasetError(f"a split needs at least 2 queries, the dataset has {len(names)}")
+        random.Random(seed).shuffle(names)
+        chosen = set(names[: min(len(names) - 1, max(1, round(test_size * len(names))))])
         parts: tuple[list[Judgment], list[Judgment]] = ([], [])
-        for judgment, second in zip(self.judgments, chosen, strict=True):
-            parts[second].append(judgment)
+        for judgment in self.judgments:
+            parts[query_key(judgment) in chosen].append(judgment)
         return JudgmentDataset(parts[0]), JudgmentDataset(parts[1])
 
     def agreement(self, first: str, second: str) -> Agreement:
@@ -254,8 +248,6 @@ class JudgmentDataset:
             >>> dataset.agreement("human", "gpt").equal
             0.0
         """
-        from llama_index.tuning.datasets.judgment_rows import agreement_of_sources
-
         return agreement_of_sources(self, first, second)
 
     def agreement_of_orders(self, source: str | None = None) -> Agreement:
@@ -267,8 +259,6 @@ class JudgmentDataset:
         Raises:
             DatasetError: no pair was judged in both orders by one source.
         """
-        from llama_index.tuning.datasets.judgment_rows import agreement_of_orders
-
         return agreement_of_orders(self if source is None else self.by_source(source))
 
     def fingerprint(self) -> str:
@@ -292,81 +282,187 @@ class JudgmentDataset:
         ]
 
 
-def samples_of(given: Any, predictions: Any = None) -> list[Judgment]:
-    """Answers to judge, without verdicts.
-
-    Args:
-        given: judgments, plain objects with their fields, a `JudgmentDataset`, or a
-            `LabelledRagDataset`.
-        predictions: of a `LabelledRagDataset`, a `RagPredictionDataset`: the answers to judge, in
-            the examples' order. Without, its reference answers are.
-
-    Raises:
-        DatasetError: naming every fault by its number.
-    """
-    from llama_index.tuning.datasets.judgment_rows import rag_samples, without_verdict
-
-    if hasattr(given, "examples"):
-        return rag_samples(given, predictions)
-    if predictions is not None:
-        raise ValueError("predictions belong to a LabelledRagDataset; samples is none")
-    given = getattr(given, "judgments", given)
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise TypeError(
-            "samples must be judgments, plain objects or a LabelledRagDataset, got "
-            f"{type(given).__name__}"
-        )
-    samples = [without_verdict(number, row) for number, row in enumerate(given)]
-    faults = [
-        f"sample {number}: {fault}"
-        for number, sample in enumerate(samples)
-        for fault in text_faults(sample)
-    ]
-    if faults:
-        raise DatasetError("the samples have faults:", faults)
-    return samples
-
-
 def _is_said(name: str, value: Any) -> bool:
     return value is not None and (name != "invalid" or value)
 
 
-def judgment_faults(judgment: Judgment) -> Iterable[str]:
-    """What is wrong with one judgment."""
-    yield from text_faults(judgment)
-    if judgment.invalid not in (True, False):
-        yield f"invalid must be true or false, got {judgment.invalid!r}"
-    silent = judgment.score is None and judgment.passing is None
-    if judgment.invalid and not silent:
-        yield "it is invalid, so it must have neither score nor passing"
-    if silent and not judgment.invalid:
-        yield "it has neither score nor passing: there is no verdict"
-    if judgment.score is not None and not is_number(judgment.score):
-        yield f"score must be a number, got {judgment.score!r}"
-    if judgment.passing not in (None, True, False):
-        yield f"passing must be true or false, got {judgment.passing!r}"
-    if not is_number(judgment.weight) or judgment.weight <= 0:
-        rule = "finite" if judgment.weight in (math.inf, -math.inf) else "above 0"
-        yield f"weight must be {rule}, got {judgment.weight!r}"
+@dataclass(frozen=True)
+class LoadedJudgments:
+    """A dataset, and what became of the rows.
+
+    Args:
+        dataset: of the rows that were kept.
+        counts: rows, kept, and how many were changed or left out for each reason.
+    """
+
+    dataset: JudgmentDataset
+    counts: dict[str, int]
 
 
-def text_faults(judgment: Judgment) -> Iterable[str]:
-    """What is wrong with the texts of one judgment, its verdict aside."""
-    if not isinstance(judgment.response, str):
-        yield f"response must be a text, got {judgment.response!r}"
-    elif not is_utf8(judgment.response):
-        yield f"response: {HALF}"
-    for name in ("query", "reference", "second_response", "feedback"):
-        value = getattr(judgment, name)
-        if value is not None and not isinstance(value, str):
-            yield f"{name} must be a text, got {type(value).__name__}"
-        elif not is_utf8(value):
-            yield f"{name}: {HALF}"
-    contexts = judgment.contexts
-    if contexts is not None and (
-        not isinstance(contexts, (list, tuple))
-        or not all(isinstance(text, str) for text in contexts)
-    ):
-        yield "contexts must be a list of texts"
-    elif contexts is not None and not all(map(is_utf8, contexts)):
-        yield f"contexts: {HALF}"
+def query_key(judgment: Judgment) -> tuple[str, ...]:
+    """What keeps verdicts together: the query; without one the contexts, else the answers."""
+    if judgment.query and judgment.query.strip():
+        return ("query", normalise(judgment.query))
+    if judgment.contexts:
+        return ("contexts", *map(normalise, judgment.contexts))
+    answers = (judgment.response or "", judgment.second_response or "")
+    return ("answers", *sorted(map(normalise, answers)))
+
+
+Item = tuple[Hashable, ...]
+
+
+Verdict = str | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Two series of verdicts on the same items.
+
+    Attributes:
+        n: items with a verdict in both.
+        equal: share of equal verdicts.
+        kappa: Cohen's, scikit-learn's; `None` where both always say the same one thing.
+        undecided: items left out, because one side's verdicts on them are tied.
+    """
+
+    n: int
+    equal: float
+    kappa: float | None
+    undecided: int = 0
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of different verdicts: of two orders, how many turned with the order."""
+        return 1.0 - self.equal
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        kappa = "undefined" if self.kappa is None else f"{self.kappa:.3f}"
+        text = f"equal {self.equal:.3f}, kappa {kappa}, n={self.n}"
+        return f"{text}, {self.undecided} undecided" if self.undecided else text
+
+
+def agreement_of_sources(dataset: JudgmentDataset, first: str, second: str) -> Agreement:
+    """See `JudgmentDataset.agreement`."""
+    if first == second:
+        raise ValueError(f"two sources are needed, got {first!r} twice")
+    sides = [_votes(dataset.by_source(name).judgments) for name in (first, second)]
+    both = [item for item in sides[0] if item in sides[1]]
+    if not both:
+        raise DatasetError(f"no item has verdicts of both {first!r} and {second!r}")
+    pairs = [(_majority(sides[0][item]), _majority(sides[1][item])) for item in both]
+    decided = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not decided:
+        raise DatasetError("every item that both judged has tied verdicts on one side")
+    return _agreement(decided, undecided=len(pairs) - len(decided))
+
+
+def agreement_of_orders(dataset: JudgmentDataset) -> Agreement:
+    """See `JudgmentDataset.agreement_of_orders`."""
+    both = _both_orders(dataset)
+    if not both:
+        raise DatasetError("no pair was judged in both orders by one source")
+    pairs = [(_majority(a), _majority(b)) for a, b in both]
+    decided = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not decided:
+        raise DatasetError("every pair's verdicts are tied within one order")
+    return _agreement(decided, undecided=len(pairs) - len(decided))
+
+
+def sources_in_common(dataset: JudgmentDataset) -> list[tuple[str, str]]:
+    """Pairs of sources that judged at least one item both."""
+    items = {name: set(_votes(dataset.by_source(name).judgments)) for name in dataset.sources()}
+    return [(a, b) for a, b in combinations(items, 2) if items[a] & items[b]]
+
+
+def sources_in_both_orders(dataset: JudgmentDataset) -> list[str]:
+    """Sources that judged at least one pair in both orders."""
+    return [name for name in dataset.sources() if _both_orders(dataset.by_source(name))]
+
+
+def item_of(judgment: Judgment) -> Item:
+    """What is judged; a pair is the same in either order."""
+    answers: Sequence[str] = (judgment.response or "",)
+    if judgment.second_response is not None:
+        answers = sorted((judgment.response or "", judgment.second_response))
+    return (judgment.query, tuple(judgment.contexts or ()), *answers)
+
+
+def verdict_of(judgment: Judgment) -> Verdict:
+    """A pair's better answer by its place in `item_of`, else yes or no, else the score.
+
+    No verdict at all is equal to nobody's.
+    """
+    if judgment.invalid:
+        return f"no verdict of {judgment.source}"
+    if judgment.second_response is not None:
+        first = _share_of_first(judgment)
+        if first == 0.5:
+            return "tie"
+        better_first = (first > 0.5) != _turned(judgment)
+        return "first" if better_first else "second"
+    if judgment.passing is not None:
+        return "pass" if judgment.passing else "fail"
+    assert judgment.score is not None
+    return float(judgment.score)
+
+
+def _both_orders(dataset: JudgmentDataset) -> list[tuple[list[Verdict], list[Verdict]]]:
+    """Of each pair that one source judged in both orders: verdicts in the one, in the other."""
+    orders: dict[Item, tuple[list[Verdict], list[Verdict]]] = defaultdict(lambda: ([], []))
+    for judgment in dataset.judgments:
+        if judgment.invalid or judgment.second_response is None:
+            continue
+        if judgment.response != judgment.second_response:
+            item = (judgment.source, *item_of(judgment))
+            side = orders[item][_turned(judgment)]
+            side.append(verdict_of(judgment))
+    return [sides for sides in orders.values() if all(sides)]
+
+
+def _share_of_first(judgment: Judgment) -> float:
+    if judgment.score is not None:
+        return judgment.score
+    return float(bool(judgment.passing))
+
+
+def _turned(judgment: Judgment) -> bool:
+    return (judgment.response or "") > (judgment.second_response or "")
+
+
+def _votes(judgments: Sequence[Judgment]) -> Mapping[Item, list[Verdict]]:
+    found: dict[Item, list[Verdict]] = defaultdict(list)
+    for judgment in judgments:
+        found[item_of(judgment)].append(verdict_of(judgment))
+    return found
+
+
+def _majority(verdicts: Sequence[Verdict]) -> Verdict | None:
+    ranked = Counter(verdicts).most_common(2)
+    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
+        return None
+    return ranked[0][0]
+
+
+def _agreement(pairs: Sequence[tuple[Verdict, Verdict]], *, undecided: int) -> Agreement:
+    first, second = ([str(pair[side]) for pair in pairs] for side in (0, 1))
+    return Agreement(
+        n=len(pairs),
+        equal=sum(a == b for a, b in zip(first, second, strict=True)) / len(pairs),
+        kappa=_kappa(first, second),
+        undecided=undecided,
+    )
+
+
+def _kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
+    if len({*first, *second}) < 2:
+        return None
+    from sklearn.metrics import cohen_kappa_score
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # few distinct labels: fine for scores
+        return float(cohen_kappa_score(first, second))

@@ -1,7 +1,5 @@
 """Queries with the texts that were found for them, and how relevant each one is.
 
-What can be wrong with lists of candidates, each fault a sentence that names the ids.
-
 A re-ranker's answer as relevance: what the recorder saw, and what a teacher is asked for.
 """
 
@@ -9,98 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.candidates import find_candidates
-from llama_index.tuning.datasets.checks import (
-    HALF,
-    check_node_ids,
+from llama_index.tuning.datasets.checks import check_node_ids, list_faults, listed_records
+from llama_index.tuning.datasets.copies import copies_in, first_copies, with_copies
+from llama_index.tuning.datasets.folds import tied_groups
+from llama_index.tuning.datasets.formats.relevance import (
     from_feedback,
     from_labels,
     from_samples,
-    is_utf8,
+    list_of,
 )
-from llama_index.tuning.datasets.folds import tied_groups
+from llama_index.tuning.datasets.records import Candidate, RelevanceList, RelevancePair
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A text that was found for a query.
-
-    Attributes:
-        node_id: the node's id.
-        text: what the re-ranker reads.
-        score: how relevant it is, from 0 (not at all); 1, or a grade, or a teacher's score. Only
-            the proportions of grades count in nDCG.
-        retrieval_score: what the retriever gave it; `None` where the retriever did not find it.
-        metadata: the node's metadata, for features that are made of it.
-    """
-
-    node_id: str
-    text: str
-    score: float
-    retrieval_score: float | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RelevanceList:
-    """A query's candidates, in the order in which they were found.
-
-    Attributes:
-        query_id: the query's id.
-        query: its text.
-        candidates: each node once; none where the retriever came back with nothing.
-        missed: relevant nodes that are not among the candidates, id → how relevant; they count
-            against every ranking of this list. A sequence of ids means 1 for each.
-    """
-
-    query_id: str
-    query: str
-    candidates: Sequence[Candidate]
-    missed: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        given: Any = self.missed
-        if not isinstance(given, Mapping):
-            object.__setattr__(self, "missed", dict.fromkeys(given, 1.0))
-
-    @property
-    def grades(self) -> dict[str, float]:
-        """How relevant each relevant node is, found or missed, by its id."""
-        return {**{c.node_id: c.score for c in self.candidates if c.score > 0}, **self.missed}
-
-    @property
-    def relevant(self) -> list[str]:
-        """Ids of all relevant nodes, found or missed."""
-        return [*self.grades]
-
-    def top(self, depth: int) -> RelevanceList:
-        """The first `depth` candidates; relevant ones behind them become missed."""
-        lost = {c.node_id: c.score for c in self.candidates[depth:] if c.score > 0}
-        return RelevanceList(
-            self.query_id, self.query, self.candidates[:depth], {**self.missed, **lost}
-        )
-
-
-class RelevancePair(NamedTuple):
-    """One candidate of one query."""
-
-    query: str
-    text: str
-    score: float
-    node_id: str
 
 
 @dataclass(repr=False)
@@ -129,6 +58,7 @@ class RelevanceDataset:
     lists: list[RelevanceList]
 
     def __post_init__(self) -> None:
+        self.lists = listed_records("lists", self.lists, RelevanceList)
         faults = list_faults(self.lists)
         if faults:
             raise DatasetError("the relevance dataset has faults:", faults)
@@ -136,6 +66,16 @@ class RelevanceDataset:
     def __repr__(self) -> str:
         candidates = sum(len(item.candidates) for item in self.lists)
         return f"{type(self).__name__}({len(self)} queries, {candidates} candidates)"
+
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        def row(item: RelevanceList) -> tuple[object, ...]:
+            best = max(item.candidates, key=lambda c: c.score, default=None)
+            return item.query, best and best.text, len(item.candidates)
+
+        rows = map(row, self.lists)
+        return dataset_html(self, ("query", "best candidate", "candidates"), rows)
 
     def __len__(self) -> int:
         """The number of queries."""
@@ -236,7 +176,7 @@ class RelevanceDataset:
     @classmethod
     def from_jsonl(cls, path: PathLike) -> RelevanceDataset:
         """Load what `save_jsonl` wrote."""
-        return cls([_list_of(row, f"{path}, line {n}") for n, row in read_json_lines(path)])
+        return cls([list_of(row, f"{path}, line {n}") for n, row in read_json_lines(path)])
 
     @classmethod
     def from_retriever(
@@ -249,6 +189,8 @@ class RelevanceDataset:
         show_progress: bool = False,
     ) -> RelevanceDataset:
         """What the app's own retriever finds for a dataset's queries.
+
+        Documents with the text of a relevant one are as relevant.
 
         Args:
             dataset: queries and their relevant documents, by node id.
@@ -264,14 +206,16 @@ class RelevanceDataset:
         )
         _check_ids(found, dataset)
         lists = []
+        copies = copies_in(dataset.corpus)
         for (query_id, query), nodes in zip(dataset.queries.items(), found, strict=True):
-            relevant = dict.fromkeys(dataset.relevant_docs[query_id])
+            wanted = first_copies(dataset.relevant_docs[query_id], copies)
+            relevant = set(with_copies(wanted, copies))
             candidates = [
                 Candidate(id_, text, float(id_ in relevant), score, metadata)
                 for id_, text, score, metadata in nodes
             ]
             shown = {candidate.node_id for candidate in candidates}
-            missed = {id_: 1.0 for id_ in relevant if id_ not in shown}
+            missed = {id_: 1.0 for id_ in wanted if shown.isdisjoint(with_copies([id_], copies))}
             lists.append(RelevanceList(query_id, query, candidates, missed))
         whole = cls(lists)
         return whole if depth is None else whole.top(depth)
@@ -291,7 +235,7 @@ class RelevanceDataset:
             labels: query id → node id → how relevant, from 0. The order is kept as the
                 candidates' order.
         """
-        return cls([_list_of(row, "labels") for row in from_labels(queries, corpus, labels)])
+        return cls([list_of(row, "labels") for row in from_labels(queries, corpus, labels)])
 
     @classmethod
     def from_feedback(
@@ -307,7 +251,7 @@ class RelevanceDataset:
                 out. Records without a `relevant` node are left out.
             corpus: node id → text, for records that hold ids only.
         """
-        return cls([_list_of(row, "records") for row in from_feedback(records, corpus or {})])
+        return cls([list_of(row, "records") for row in from_feedback(records, corpus or {})])
 
     @classmethod
     def from_samples(cls, samples: Iterable[Any]) -> RelevanceDataset:
@@ -317,7 +261,7 @@ class RelevanceDataset:
             samples: objects or dictionaries with `query`, `context` and `score`. Contexts of
                 one query make one list.
         """
-        return cls([_list_of(row, "samples") for row in from_samples(samples)])
+        return cls([list_of(row, "samples") for row in from_samples(samples)])
 
     @classmethod
     def coerce(cls, data: Any) -> RelevanceDataset:
@@ -339,100 +283,11 @@ def _check_ids(found: Sequence[Sequence[Any]], dataset: RetrievalDataset) -> Non
     check_node_ids([[item.node_id for item in nodes] for nodes in found], dataset.corpus)
 
 
-def _list_of(row: Mapping[str, Any], where: str) -> RelevanceList:
-    try:
-        candidates = [
-            Candidate(
-                node_id=item["node_id"],
-                text=item["text"],
-                score=_number(item["score"]),
-                retrieval_score=_number(item.get("retrieval_score")),
-                metadata=item.get("metadata") or {},
-            )
-            for item in row["candidates"]
-        ]
-        missed = row.get("missed") or {}
-        if isinstance(missed, Mapping):
-            missed = {id_: _number(grade) for id_, grade in missed.items()}
-        return RelevanceList(row["query_id"], row["query"], candidates, missed)
-    except KeyError as exc:
-        raise DatasetError(f"{where}: the key {exc} is missing") from None
-    except (TypeError, AttributeError) as exc:
-        raise DatasetError(f"{where} is not a list of candidates: {exc}") from exc
-
-
-def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, (int, bool)) else value
-
-
 def _unchecked(lists: list[RelevanceList]) -> RelevanceDataset:
     # Parts of a dataset that was validated already.
     dataset = object.__new__(RelevanceDataset)
     dataset.lists = lists
     return dataset
-
-
-def list_faults(lists: Any) -> list[str]:
-    """Every fault of a relevance dataset's lists; an empty list means that they are sound."""
-    if not isinstance(lists, list):
-        return [f"lists must be a list, got {type(lists).__name__}"]
-    if not lists:
-        return ["there are no queries"]
-    faults: list[str] = []
-    seen: set[str] = set()
-    for item in lists:
-        if not isinstance(item.query_id, str) or not item.query_id:
-            faults.append(f"query id {item.query_id!r} must be a non-empty string")
-        elif item.query_id in seen:
-            faults.append(f"query id {item.query_id!r} occurs twice")
-        seen.add(item.query_id)
-        faults.extend(_faults_of(item))
-    if not faults and not any(c.score > 0 for item in lists for c in item.candidates):
-        faults.append("no candidate of any query is relevant (every score is 0)")
-    return faults
-
-
-def _faults_of(item: Any) -> Iterator[str]:
-    where = f"query {item.query_id!r}"
-    if not isinstance(item.query, str) or not item.query.strip():
-        yield f"{where}: the text is empty"
-    elif not is_utf8(item.query):
-        yield f"{where}: {HALF}"
-    if not item.candidates and not item.missed:
-        yield f"{where} has no candidates"
-    ids: set[Any] = set()
-    for candidate in item.candidates:
-        node = candidate.node_id
-        if not isinstance(node, str) or not node:
-            yield f"{where}: node id {node!r} must be a non-empty string"
-        elif node in ids:
-            yield f"{where}: node {node!r} occurs twice"
-        ids.add(node)
-        yield from _candidate_faults(candidate, f"{where}, node {node!r}")
-    for node, grade in item.missed.items():
-        if not _finite(grade) or grade <= 0:
-            yield f"{where}: the grade of missed node {node!r} must be above 0, got {grade!r}"
-        if not isinstance(node, str) or not node:
-            yield f"{where}: missed node id {node!r} must be a non-empty string"
-        elif node in ids:
-            yield f"{where}: node {node!r} is both a candidate and missed"
-
-
-def _candidate_faults(candidate: Any, where: str) -> Iterator[str]:
-    if not isinstance(candidate.text, str) or not candidate.text.strip():
-        yield f"{where}: the text is empty"
-    elif not is_utf8(candidate.text):
-        yield f"{where}: {HALF}"
-    if not _finite(candidate.score) or candidate.score < 0:
-        yield f"{where}: the score must be a finite number >= 0, got {candidate.score!r}"
-    if candidate.retrieval_score is not None and not _finite(candidate.retrieval_score):
-        yield f"{where}: retrieval_score must be finite, got {candidate.retrieval_score!r}"
-    if not isinstance(candidate.metadata, Mapping):
-        yield f"{where}: metadata must be a mapping, got {type(candidate.metadata).__name__}"
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def ranked_scores(

@@ -1,39 +1,41 @@
-"""Questions, documents, and which documents answer which question.
-
-The folder format of the BEIR benchmark.
-"""
+"""Questions, documents, and which documents answer which question."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import random
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.tuning._files import PathLike, read_json, read_json_lines, write_text_atomic
+from llama_index.tuning._checks import folder_path, share
+from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     conflicting_queries,
-    nodes_with_text,
+    corpus_of,
+    listed_nodes,
     retrieval_faults,
 )
 from llama_index.tuning.datasets.folds import tied_groups
+from llama_index.tuning.datasets.formats.beir import read_beir
+from llama_index.tuning.datasets.formats.shapes import (
+    labelled_nodes,
+    rows_of_pairs,
+    rows_of_rag_dataset,
+    rows_of_ragas,
+)
+from llama_index.tuning.datasets.formats.tables import retrieval_of_table
+from llama_index.tuning.datasets.passages import Place, find_passages
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, TextNode
 
-    from llama_index.tuning.datasets.remap import Remapped
-    from llama_index.tuning.datasets.tables import Table
-
-
-logger = logging.getLogger(__name__)
+    from llama_index.tuning.datasets.formats.tables import Table
 
 
 @dataclass(repr=False)
@@ -85,6 +87,12 @@ class RetrievalDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} queries, {len(self.corpus)} documents)"
+
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = ((q, self.corpus[ids[0]]) for q, ids in self.query_docid_pairs)
+        return dataset_html(self, ("query", "answered by"), rows)
 
     def __len__(self) -> int:
         """The number of queries."""
@@ -141,8 +149,7 @@ class RetrievalDataset:
                 one side, so that the second one measures documents without training queries.
             seed: the same seed gives the same split.
         """
-        if not 0 < test_size < 1:
-            raise ValueError(f"test_size must be between 0 and 1, got {test_size}")
+        share("test_size", test_size)
         if by not in ("query", "document"):
             raise ValueError(f"unknown by {by!r}; choose one of: query, document")
         groups = self.groups(by=by)
@@ -228,7 +235,7 @@ class RetrievalDataset:
 
         Thakur et al., BEIR (2021). A document's text is its title, a newline, its text.
         """
-        return cls(*read_beir(Path(folder), split))
+        return cls(*read_beir(folder_path("folder", folder), split))
 
     @classmethod
     def load(
@@ -239,7 +246,7 @@ class RetrievalDataset:
         split: str = "test",
     ) -> RetrievalDataset:
         """Load whatever `path` is: a BEIR folder (of which `split` is read) or a JSON file."""
-        if Path(path).is_dir():
+        if folder_path("path", path).is_dir():
             return cls.from_beir(path, split=split)
         return cls.from_json(path, corpus=corpus)
 
@@ -255,32 +262,7 @@ class RetrievalDataset:
         Nodes without text, such as images, are left out, and so are labels that name them, and
         queries that have no other label; the log says how many.
         """
-        from llama_index.core.schema import MetadataMode
-
-        kept = nodes_with_text(nodes)
-        counts: dict[str, int] = defaultdict(int)
-        for node in nodes:
-            counts[node.node_id] += 1
-        twice = [f"node id {id_!r} occurs {n} times" for id_, n in counts.items() if n > 1]
-        if twice:
-            raise DatasetError("the nodes have faults:", twice)
-        corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in kept}
-        textless = counts.keys() - corpus.keys()
-        asked, relevant = dict(queries), dict[str, Any]()
-        for id_, docs in relevant_docs.items():
-            if isinstance(docs, str):  # which is no list of ids, and is refused by name
-                relevant[id_] = docs
-            elif (left := [doc for doc in docs if doc not in textless]) or not docs:
-                relevant[id_] = left
-            else:
-                asked.pop(id_, None)
-        if len(asked) < len(queries):
-            logger.warning(
-                "%d of %d queries are left out: none of their documents has a text",
-                len(queries) - len(asked),
-                len(queries),
-            )
-        return cls(asked, corpus, relevant)
+        return cls(*labelled_nodes(nodes, queries, relevant_docs))
 
     @classmethod
     def from_table(
@@ -317,10 +299,8 @@ class RetrievalDataset:
             >>> RetrievalDataset.from_table(rows)
             RetrievalDataset(1 queries, 1 documents)
         """
-        from llama_index.tuning.datasets.tables import retrieval_of_table
-
         by = {"node_id": node_id, "passage": passage, "page": page, "answer": answer}
-        return retrieval_of_table(table, question, by, nodes, file)
+        return cls(*retrieval_of_table(table, question, by, nodes, file))
 
     @classmethod
     def from_rag_dataset(
@@ -332,8 +312,6 @@ class RetrievalDataset:
             dataset: the dataset, or its JSON file.
             nodes: those of the index, in which the contexts are found; else they are the corpus.
         """
-        from llama_index.tuning.datasets.table_shapes import rows_of_rag_dataset
-
         return cls.from_table(rows_of_rag_dataset(dataset), passage="passage", nodes=nodes)
 
     @classmethod
@@ -346,8 +324,6 @@ class RetrievalDataset:
             testset: the test set, its DataFrame, or its CSV or JSON Lines file.
             nodes: those of the index, in which the contexts are found; else they are the corpus.
         """
-        from llama_index.tuning.datasets.table_shapes import rows_of_ragas
-
         return cls.from_table(rows_of_ragas(testset), passage="passage", nodes=nodes)
 
     @classmethod
@@ -360,8 +336,6 @@ class RetrievalDataset:
             pairs: an `InputExample` with a label of 0 says that the passage does not answer.
             nodes: those of the index, in which the passages are found; else they are the corpus.
         """
-        from llama_index.tuning.datasets.table_shapes import rows_of_pairs
-
         return cls.from_table(rows_of_pairs(pairs), passage="passage", nodes=nodes)
 
     def remap(self, nodes: Iterable[BaseNode]) -> Remapped:
@@ -386,9 +360,28 @@ class RetrievalDataset:
             >>> found.dataset.relevant_docs, found.counts
             ({'q': ['n']}, {'contained': 1})
         """
-        from llama_index.tuning.datasets.remap import remap
-
-        return remap(self, nodes)
+        labelled = dict.fromkeys(id_ for ids in self.relevant_docs.values() for id_ in ids)
+        found = listed_nodes(nodes)
+        corpus = corpus_of(found)
+        known = {id_ for id_ in labelled if corpus.get(id_) == self.corpus[id_]}
+        wanted = {id_: self.corpus[id_] for id_ in labelled if id_ not in known}
+        places = {id_: Place([id_], "exact") for id_ in known} | find_passages(wanted, found)
+        relevant = {
+            query: list(dict.fromkeys(new for id_ in ids for new in places[id_].ids))
+            for query, ids in self.relevant_docs.items()
+        }
+        gone = [query for query, ids in relevant.items() if not ids]
+        if len(gone) == len(relevant):
+            raise DatasetError(
+                f"none of {len(labelled)} labelled documents is found in the {len(found)} nodes: "
+                "are they of the same texts?"
+            )
+        kept = {query: text for query, text in self.queries.items() if relevant[query]}
+        return Remapped(
+            RetrievalDataset(kept, corpus, {query: relevant[query] for query in kept}),
+            {id_: places[id_] for id_ in labelled},
+            gone,
+        )
 
     def to_nodes(self) -> list[TextNode]:
         """The corpus as LlamaIndex nodes with the same ids, ready for `VectorStoreIndex`."""
@@ -433,66 +426,30 @@ def _unchecked(
     return dataset
 
 
-Parts = tuple[dict[str, str], dict[str, str], dict[str, list[str]]]
-
-
-def read_beir(folder: Path, split: str) -> Parts:
-    """(queries, corpus, relevant_docs) of one split of a BEIR folder."""
-    qrels = folder / "qrels" / f"{split}.tsv"
-    missing = [
-        str(path)
-        for path in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels)
-        if not path.is_file()
-    ]
-    if missing:
-        raise DatasetError(f"{folder} is not a BEIR folder with split {split!r}; missing:", missing)
-    corpus = {
-        id_: "\n".join(part for part in (row.get("title"), row.get("text")) if part)
-        for id_, row in _rows(folder / "corpus.jsonl")
-    }
-    texts = {id_: row.get("text", "") for id_, row in _rows(folder / "queries.jsonl")}
-    relevant = _read_qrels(qrels)
-    unknown = [f"{qrels.name} names query {id_!r}, not in queries.jsonl" for id_ in relevant]
-    unknown = [fault for fault, id_ in zip(unknown, relevant, strict=True) if id_ not in texts]
-    if unknown:
-        raise DatasetError(f"{folder} has faults:", unknown)
-    return {id_: texts[id_] for id_ in relevant}, corpus, relevant
-
-
-def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    rows: dict[str, dict[str, Any]] = {}
-    faults = []
-    for number, row in read_json_lines(path):
-        id_ = row.get("_id")
-        if not isinstance(id_, str) or not id_:
-            faults.append(f"{path.name}, line {number}: _id must be a non-empty string")
-        elif id_ in rows:
-            faults.append(f"{path.name}, line {number}: _id {id_!r} occurs twice")
-        else:
-            rows[id_] = row
-    if faults:
-        raise DatasetError(f"{path} has faults:", faults)
-    return list(rows.items())
-
-
-def _read_qrels(path: Path) -> dict[str, list[str]]:
-    relevant: dict[str, list[str]] = {}
-    faults = []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, start=1):
-        cells = line.split("\t")
-        if not line.strip() or (number == 1 and cells[-1].strip() == "score"):
-            continue
-        try:
-            query_id, doc_id, score = cells
-            if float(score) > 0:
-                relevant.setdefault(query_id, []).append(doc_id)
-        except ValueError:
-            faults.append(f"line {number} must be 'query-id<TAB>corpus-id<TAB>score', got {line!r}")
-    if faults:
-        raise DatasetError(f"{path} has faults:", faults)
-    return relevant
-
-
 EmbeddingQAFinetuneDataset = RetrievalDataset
 """The old package's name."""
+
+
+@dataclass(frozen=True)
+class Remapped:
+    """A dataset over new nodes, and how its labels were found.
+
+    Attributes:
+        dataset: queries with the new nodes' ids; the corpus is the new nodes.
+        places: old document id → where its text is now; of labelled documents only.
+        gone: ids of queries that lost all their documents, and are not in the dataset.
+    """
+
+    dataset: RetrievalDataset
+    places: dict[str, Place]
+    gone: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many labelled documents were found in which way."""
+        return dict(Counter(place.how for place in self.places.values()))
+
+    def __str__(self) -> str:
+        found = ", ".join(f"{number} {how}" for how, number in self.counts.items())
+        lost = f"; {len(self.gone)} queries lost all of theirs" if self.gone else ""
+        return f"{len(self.places)} labelled documents: {found}{lost}"

@@ -1,49 +1,35 @@
-"""Choices, and which of them each query belongs to.
-
-What can be wrong with a routing dataset, each fault a sentence that names the place.
-"""
+"""Choices, and which of them each query belongs to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import random
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import folder_path, items_of, share
 from llama_index.tuning._files import PathLike, read_json, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets import routing_sources as sources
-from llama_index.tuning.datasets.checks import HALF, is_utf8
+from llama_index.tuning.datasets.checks import (
+    choice_faults,
+    listed_records,
+    route_faults,
+)
+from llama_index.tuning.datasets.formats import routing as sources
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
+    from llama_index.tuning.datasets.formats.tables import Table
     from llama_index.tuning.datasets.retrieval import RetrievalDataset
-    from llama_index.tuning.datasets.tables import Table
 
 
 Labels = str | Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class RoutingExample:
-    """A query and where it belongs.
-
-    Attributes:
-        query: the user's question.
-        choices: names of the choices that it belongs to; several where all of them are wanted,
-            none where it is out of scope.
-        weight: how much it counts in training; 1 is ordinary.
-    """
-
-    query: str
-    choices: tuple[str, ...]
-    weight: float = 1.0
 
 
 @dataclass(repr=False)
@@ -70,11 +56,12 @@ class RoutingDataset:
     examples: list[RoutingExample] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.examples = listed_records("examples", self.examples, RoutingExample)
         faults = choice_faults(self.choices)
         if not faults:
             if not self.choices:
                 faults.append("there is no choice")
-            faults += example_faults(self.examples, self.choices)
+            faults += route_faults(self.examples, self.choices)
         if faults:
             raise DatasetError("the routing dataset has faults:", faults)
         conflicts = self.conflicts()
@@ -88,6 +75,12 @@ class RoutingDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} examples)"
+
+    def _repr_html_(self) -> str:
+        from llama_index.tuning.pages.dataset import dataset_html
+
+        rows = ((item.query, ", ".join(item.choices) or "none") for item in self.examples)
+        return dataset_html(self, ("query", "choices"), rows)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -127,8 +120,7 @@ class RoutingDataset:
             test_size: share of each choice's queries that go to the second, between 0 and 1.
             seed: the same seed gives the same split.
         """
-        if not 0 < test_size < 1:
-            raise ValueError(f"test_size must be between 0 and 1, got {test_size}")
+        share("test_size", test_size)
         strata: dict[tuple[str, ...], list[list[int]]] = {}
         for group in self.groups():
             strata.setdefault(tuple(sorted(self.examples[group[0]].choices)), []).append(group)
@@ -214,7 +206,7 @@ class RoutingDataset:
         cls, path: PathLike, *, labels: PathLike | Mapping[str, str] | None = None
     ) -> RoutingDataset:
         """Load a `.jsonl` file with its labels, or the JSON file that `save_json` wrote."""
-        if Path(path).suffix == ".jsonl":
+        if folder_path("path", path).suffix == ".jsonl":
             return cls.from_jsonl(path, labels)
         if labels is not None:
             raise ValueError(f"labels goes with a .jsonl file, {path} holds its own choices")
@@ -233,11 +225,15 @@ class RoutingDataset:
             pairs: the examples.
             choices: name → description, or names alone; by default the names that occur.
         """
-        examples = [RoutingExample(query, sources.names(labels)) for query, labels in pairs]
+        examples = [
+            RoutingExample(query, sources.names(labels))
+            for query, labels in items_of("pairs", pairs, "(query, choice) pairs")
+        ]
         if isinstance(choices, Mapping):
             return cls(dict(choices), examples)
         if choices is not None:
-            return cls(sources.from_names(choices), examples)
+            names = items_of("choices", choices, "names, or a dictionary")
+            return cls(sources.from_names(list(names)), examples)
         return cls(sources.names_of(examples), examples)
 
     @classmethod
@@ -261,7 +257,7 @@ class RoutingDataset:
             out_of_scope: what the column says where a question belongs to none.
             choices: as of `from_pairs`.
         """
-        from llama_index.tuning.datasets.table_shapes import routes_of_table
+        from llama_index.tuning.datasets.formats.shapes import routes_of_table
 
         pairs = routes_of_table(table, question, choice, out_of_scope)
         return cls.from_pairs(pairs, choices=choices)
@@ -343,57 +339,6 @@ def _unchecked(choices: dict[str, str], examples: list[RoutingExample]) -> Routi
     dataset = object.__new__(RoutingDataset)
     dataset.choices, dataset.examples = choices, examples
     return dataset
-
-
-def choice_faults(choices: Any) -> list[str]:
-    """Every fault of a `{name: description}` dictionary."""
-    if not isinstance(choices, dict):
-        return [f"choices must be a dictionary of name → description, got {type(choices).__name__}"]
-    faults = []
-    seen: dict[str, str] = {}
-    for name, description in choices.items():
-        if not isinstance(name, str) or not name.strip():
-            faults.append(f"choice name {name!r} must be a non-empty string")
-            continue
-        if not isinstance(description, str):
-            kind = type(description).__name__
-            faults.append(f"choice {name!r}: the description must be a string, got {kind}")
-        elif not is_utf8(name) or not is_utf8(description):
-            faults.append(f"choice {name!r}: {HALF}")
-        twin = seen.setdefault(normalise(name), name)
-        if twin != name:
-            faults.append(f"choices {twin!r} and {name!r} differ only in case or space")
-    return faults
-
-
-def example_faults(examples: Sequence[Any], choices: dict[str, str]) -> Iterator[str]:
-    """Every fault of the examples, by their position."""
-
-    for number, example in enumerate(examples):
-        place = f"example {number}"
-        if not isinstance(example, RoutingExample):
-            yield f"{place} must be a RoutingExample, got {type(example).__name__}"
-            continue
-        query: Any = example.query
-        names: Any = example.choices
-        weight: Any = example.weight
-        if not isinstance(query, str):
-            yield f"{place}: the query must be a string, got {type(query).__name__}"
-        elif not query.strip():
-            yield f"{place}: the query is empty"
-        elif not is_utf8(query):
-            yield f"{place}: {HALF}"
-        if not isinstance(names, tuple):
-            yield f"{place}: choices must be a tuple of names, got {type(names).__name__}"
-            continue
-        for name in names:
-            if name not in choices:
-                yield f"{place} ({str(query)[:40]!r}): {name!r} is not one of the choices"
-        if len(set(names)) < len(names):
-            yield f"{place} ({str(query)[:40]!r}): a choice is named twice"
-        sound = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not sound or not math.isfinite(weight) or weight <= 0:
-            yield f"{place}: weight must be a number above 0, got {weight!r}"
 
 
 def conflicting_examples(examples: Sequence[RoutingExample]) -> list[list[int]]:

@@ -1,6 +1,8 @@
 from .adapter.engine import EmbeddingAdapterFinetuneEngine as EmbeddingAdapterFinetuneEngine
+from .adapter.maps import LinearMap as LinearMap
 from .adapter.model import AdapterEmbeddingModel as AdapterEmbeddingModel
 from .adapter.options import AdapterOptions as AdapterOptions
+from .adapter.saved import Adapter as Adapter
 from .drift.engine import DriftAdapterFinetuneEngine as DriftAdapterFinetuneEngine
 from .drift.options import DriftOptions as DriftOptions
 from .full.engine import SentenceTransformersFinetuneEngine as SentenceTransformersFinetuneEngine

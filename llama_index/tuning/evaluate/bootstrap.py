@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64, Ints
+from llama_index.tuning._checks import items_of, share, whole_number
 from llama_index.tuning.report import Gain
 
 SAMPLES = 2000
@@ -54,15 +55,16 @@ def paired_gain(
         >>> round(gain.mean, 3)
         0.167
     """
-    before = np.asarray(base, dtype=np.float64)
-    after = np.asarray(tuned, dtype=np.float64)
+    before, after = _numbers("base", base), _numbers("tuned", tuned)
+    seed = whole_number("seed", seed, 0)
+    if groups is not None:
+        items_of("groups", groups, "what each query belongs to")
     if before.shape != after.shape or before.ndim != 1 or not before.size:
         raise ValueError(
             "base and tuned must be two non-empty lists of equal length, "
             f"got shapes {before.shape} and {after.shape}"
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    confidence = share("confidence", confidence)
     if groups is not None and len(groups) != len(before):
         raise ValueError(f"groups must name {len(before)} queries, got {len(groups)}")
     clusters = np.arange(len(before))
@@ -204,3 +206,10 @@ def _divide(above: Float64, below: Float64) -> Float64:
     found: Float64 = np.full(np.shape(above), np.nan)
     np.divide(above, below, out=found, where=below > 1e-12)
     return found
+
+
+def _numbers(name: str, values: object) -> Float64:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"{name} must be a list of numbers, got {values!r:.100}") from exc

@@ -6,6 +6,7 @@ Ranking metrics, one value for each query.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,16 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.datasets.checks import check_node_ids
+from llama_index.tuning.datasets.copies import copies_in, copies_notes, credited, first_copies
+from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
+from llama_index.tuning.report import QueryGain, most_changed
 from llama_index.tuning.vectors.search import top_k
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.schema import NodeWithScore
 
+logger = logging.getLogger(__name__)
 
 DEFAULT_KS = (1, 5, 10)
 METRICS = ("ndcg", "mrr", "hit_rate", "recall", "precision", "map")
@@ -53,6 +59,18 @@ class RetrievalScores:
     def only(self, metrics: Sequence[str]) -> RetrievalScores:
         """Some of the metrics, in this order."""
         return RetrievalScores(self.query_ids, {name: self.values[name] for name in metrics})
+
+    def changed(
+        self, tuned: RetrievalScores, metric: str, dataset: RetrievalDataset
+    ) -> list[QueryGain]:
+        """The queries that changed most from these scores to the tuned ones, for a report."""
+
+        def described(row: int) -> tuple[str, str, list[str]]:
+            id_ = self.query_ids[row]
+            documents = [dataset.corpus[doc] for doc in dataset.relevant_docs[id_][:2]]
+            return id_, dataset.queries[id_], documents
+
+        return most_changed(self.values[metric], tuned.values[metric], described)
 
     def __str__(self) -> str:
         means = "  ".join(f"{name} {value:.4f}" for name, value in self.mean().items())
@@ -158,8 +176,8 @@ def score_grades(
 
 def check_ks(ks: Sequence[int]) -> None:
     """Cut-offs must be whole numbers from 1 on."""
-    if isinstance(ks, int):
-        raise TypeError(f"ks must be a list of cut-offs, such as [{ks}], got {ks!r}")
+    if isinstance(ks, (str, bytes)) or not isinstance(ks, Sequence):
+        raise TypeError(f"ks must be a list of cut-offs, such as [1, 5], got {ks!r:.100}")
     if not ks or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
         raise ValueError(f"ks must be whole numbers >= 1, got {list(ks)!r}")
 
@@ -218,6 +236,9 @@ def evaluate_retriever(
 ) -> RetrievalScores:
     """Metrics of any LlamaIndex retriever: each query is retrieved once.
 
+    Of documents with the same text whichever comes first counts as the relevant one. A warning
+    says if something inside it has learnt some of the queries.
+
     Args:
         retriever: what the app uses; let its top k be at least the largest of `ks`.
         dataset: its corpus ids are compared with the retrieved nodes' ids.
@@ -231,6 +252,7 @@ def evaluate_retriever(
     check_ks(ks)
     check_retriever(retriever)
     dataset = RetrievalDataset.coerce(dataset)
+    warn_of_learnt(retriever, dataset.queries.values())
     key = node_key or _node_id
     rankings = [
         _ranking(retriever.retrieve(text), key)
@@ -251,9 +273,9 @@ async def aevaluate_retriever(
     """`evaluate_retriever` with at most `num_workers` queries under way at once."""
     check_ks(ks)
     check_retriever(retriever)
-    if num_workers < 1:
-        raise ValueError(f"num_workers must be >= 1, got {num_workers}")
+    num_workers = whole_number("num_workers", num_workers, 1)
     dataset = RetrievalDataset.coerce(dataset)
+    warn_of_learnt(retriever, dataset.queries.values())
     key = node_key or _node_id
     slots = asyncio.Semaphore(num_workers)
 
@@ -277,5 +299,9 @@ def _score(
     dataset: RetrievalDataset, rankings: Sequence[Sequence[str]], ks: Sequence[int]
 ) -> RetrievalScores:
     check_node_ids(rankings, dataset.corpus, "; node_key= says which other id counts")
-    relevant = [dataset.relevant_docs[id_] for id_ in dataset.queries]
-    return score_rankings(list(dataset.queries), rankings, relevant, ks)
+    copies = copies_in(dataset.corpus)
+    for note in copies_notes(copies):
+        logger.warning("%s", note)
+    relevant = [first_copies(dataset.relevant_docs[id_], copies) for id_ in dataset.queries]
+    found = [credited(ranking, copies) for ranking in rankings]
+    return score_rankings(list(dataset.queries), found, relevant, ks)

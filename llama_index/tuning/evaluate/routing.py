@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import number, share, whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets.routing import RoutingDataset
+from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_selector import BaseSelector
@@ -89,8 +91,7 @@ def calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 
         correct: whether it was right, shape `(n,)`.
         bins: bins of equal width.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be >= 1, got {bins}")
+    bins = whole_number("bins", bins, 1)
     given = np.asarray(confidence, dtype=np.float64)
     right = np.asarray(correct, dtype=np.float64)
     slot = np.minimum((given * bins).astype(np.int64), bins - 1)
@@ -117,8 +118,7 @@ def out_of_scope_recall(
         out_of_scope: scores of queries that belong nowhere.
         in_scope_recall: share of the in-scope queries that must pass, between 0 and 1.
     """
-    if not 0 < in_scope_recall < 1:
-        raise ValueError(f"in_scope_recall must be between 0 and 1, got {in_scope_recall}")
+    in_scope_recall = share("in_scope_recall", in_scope_recall)
     threshold = np.quantile(np.asarray(in_scope), 1 - in_scope_recall)
     return float(np.mean(np.asarray(out_of_scope) < threshold))
 
@@ -161,19 +161,16 @@ def deferral_curve(
     order = np.argsort(certain, kind="stable")
     other = None if deferred_correct is None else np.asarray(deferred_correct, dtype=np.float64)
     points = []
-    for share in shares:
-        if not 0 <= share <= 1:
-            raise ValueError(f"shares must be from 0 to 1, got {share}")
-        count = round(share * len(right))
+    for given in shares:
+        part = number("shares", given, 0, 1)
+        count = round(part * len(right))
         kept, handed = right[order[count:]], order[:count]
         accuracy = None
         if other is not None:
             answers = np.where(np.isnan(other[handed]), right[handed], other[handed])
             accuracy = float((kept.sum() + answers.sum()) / len(right))
         edge = float(certain[order[count]]) if count < len(right) else float("inf")
-        points.append(
-            DeferralPoint(share, edge, float(kept.mean()) if len(kept) else 1.0, accuracy)
-        )
+        points.append(DeferralPoint(part, edge, float(kept.mean()) if len(kept) else 1.0, accuracy))
     return points
 
 
@@ -184,10 +181,12 @@ def evaluate_selector(
     """What any LlamaIndex selector selects on a dataset's queries: one `select` for each.
 
     An out-of-scope example is right where the selector selects nothing or raises `ValueError`.
+    A warning says if the selector has learnt some of the queries.
     """
     from llama_index.core.tools.types import ToolMetadata
 
     data = RoutingDataset.coerce(dataset)
+    warn_of_learnt(selector, data.queries)
     names = list(data.choices)
     choices: list[Any] = [
         ToolMetadata(description=text or name, name=name) for name, text in data.choices.items()

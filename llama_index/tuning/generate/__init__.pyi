@@ -2,7 +2,11 @@ from .cross_encoder import (
     generate_ce_fine_tuning_dataset as generate_ce_fine_tuning_dataset,
     generate_synthetic_queries_over_documents as generate_synthetic_queries_over_documents,
 )
-from .documents import QueryComparison as QueryComparison, compare_queries as compare_queries
+from .documents import (
+    QueryComparison as QueryComparison,
+    compare_queries as compare_queries,
+    read_passages as read_passages,
+)
 from .multihop import generate_multi_hop_queries as generate_multi_hop_queries
 from .negatives import MinedDataset as MinedDataset, mine_hard_negatives as mine_hard_negatives
 from .paraphrases import generate_paraphrases as generate_paraphrases
@@ -22,6 +26,7 @@ from .reranker_labels import (
     LabelledRelevance as LabelledRelevance,
     label_by_reranker as label_by_reranker,
 )
+from .routing import generate_routing_examples as generate_routing_examples
 from .sentences import generate_sentence_queries as generate_sentence_queries
 from .unanswerable import (
     UnansweredQueries as UnansweredQueries,

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
-from llama_index.tuning.asking.calls import CallOptions, Calls, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.parsing import parse_questions
-from llama_index.tuning.asking.run import default_llm, run_items
+from llama_index.tuning.asking.run import default_llm, run_items, run_options
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.questions import (
     DEFAULT_QUERY_DOC_RELEVANCE_PROMPT,
@@ -37,13 +39,9 @@ def generate_ce_fine_tuning_dataset(
     top_k: int = 8,
     *,
     embed_model: BaseEmbedding | None = None,
-    max_calls: int | None = None,
     dry_run: bool = False,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> RelevanceLabels:
     """Yes/no labels of an LLM for the passages that each question retrieves.
 
@@ -57,13 +55,9 @@ def generate_ce_fine_tuning_dataset(
         qa_doc_relevance_prompt: with `{query}` and `{document}`.
         top_k: passages retrieved for each question.
         embed_model: `Settings.embed_model` by default.
-        max_calls: see `label_relevance`, as for the arguments that follow.
         dry_run: only estimate the calls; nothing but the embeddings is computed.
         output_path: where the labels are written, with the run file beside it.
-        num_workers: concurrent calls.
-        retry_limit: how often a call may fail.
-        options: see `CallOptions`.
-        show_progress: show bars.
+        run: see `RunOptions`.
 
     Example:
         >>> from llama_index.core import Document, MockEmbedding
@@ -79,19 +73,17 @@ def generate_ce_fine_tuning_dataset(
     from llama_index.core import VectorStoreIndex
 
     nodes = _chunks(documents, max_chunk_length)
-    index = VectorStoreIndex(nodes, embed_model=embed_model, show_progress=show_progress)
+    index = VectorStoreIndex(
+        nodes, embed_model=embed_model, show_progress=run is not None and run.show_progress
+    )
     return label_relevance(
         list(questions_list),
         index.as_retriever(similarity_top_k=top_k),
         llm,
         prompt=qa_doc_relevance_prompt,
-        max_calls=max_calls,
         dry_run=dry_run,
         output_path=output_path,
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        options=options,
-        show_progress=show_progress,
+        run=run,
     )
 
 
@@ -105,10 +97,7 @@ def generate_synthetic_queries_over_documents(
     qa_generate_system_msg: str = DEFAULT_QUERY_GEN_SYSTEM_PROMPT,
     qa_generate_user_msg: str = DEFAULT_QUERY_GEN_USER_PROMPT,
     *,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> list[str]:
     """Questions over documents, without their sources: the old function.
 
@@ -123,10 +112,7 @@ def generate_synthetic_queries_over_documents(
         llm: `Settings.llm` by default.
         qa_generate_system_msg: with `{qa_topic}` or `{num_questions_per_chunk}`, if wanted.
         qa_generate_user_msg: with `{context}` and, if wanted, `{num_questions_per_chunk}`.
-        num_workers: concurrent calls.
-        retry_limit: how often a call may fail; a chunk that fails is logged and left out.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: see `RunOptions`.
 
     Example:
         >>> from llama_index.core import Document
@@ -159,10 +145,7 @@ def generate_synthetic_queries_over_documents(
         header={"task": "queries"},
         output_path=None,
         description="Generating questions",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        options=options,
-        show_progress=show_progress,
+        run=run_options(run),
     )
     distinct = {question_key(text): text for found in outcomes.results.values() for text in found}
     return list(distinct.values())

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._files import PathLike
-from llama_index.tuning.asking.calls import check_counts
+from llama_index.tuning._checks import check_counts, whole_number
+from llama_index.tuning._files import PathLike, read_text
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.evaluate.bootstrap import auroc_of, intervals
 from llama_index.tuning.text.sentences import question_key
@@ -50,7 +50,7 @@ def read_passages(
     from llama_index.core.node_parser import SentenceSplitter
 
     check_counts(chunk_size=chunk_size)
-    if not 0 <= chunk_overlap < chunk_size:
+    if not whole_number("chunk_overlap", chunk_overlap, 0) < chunk_size:
         raise ValueError(
             f"chunk_overlap must be from 0 to below chunk_size, got {chunk_overlap} of {chunk_size}"
         )
@@ -89,10 +89,7 @@ def _read(file: Path, name: str) -> list[Document]:
 
     name = name.replace(os.sep, "/")
     if file.suffix.lower() in _PLAIN:
-        try:
-            return [Document(id_=name, text=file.read_text(encoding="utf-8-sig"))]
-        except UnicodeDecodeError as exc:
-            raise DatasetError(f"{file} is not UTF-8 text: {exc.reason}") from exc
+        return [Document(id_=name, text=read_text(file))]
     parts = SimpleDirectoryReader(input_files=[file], raise_on_error=True).load_data()
     for number, part in enumerate(parts):
         part.id_ = f"{name}/{number}"
@@ -165,8 +162,7 @@ def compare_queries(
     for name, texts in (("generated", generated), ("real", real)):
         if isinstance(texts, str) or len(texts) < _LEAST:
             raise DatasetError(f"{name} must hold at least {_LEAST} query texts")
-    if folds < 2:
-        raise ValueError(f"folds must be >= 2, got {folds}")
+    folds = whole_number("folds", folds, 2)
     from llama_index.tuning.vectors.embedder import Embedder
 
     texts = [*generated, *real]

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._checks import check_counts, whole_number
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.parsing import parse_questions
 from llama_index.tuning.asking.results import GeneratedDataset, Outcomes, query_id
-from llama_index.tuning.asking.run import default_llm, run_items
+from llama_index.tuning.asking.run import default_llm, run_items, run_options
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import nodes_with_text
@@ -49,11 +51,7 @@ def generate_multi_hop_queries(
     verify: bool = False,
     seed: int = 0,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> GeneratedDataset:
     """Questions on several passages at once, with all of them relevant.
 
@@ -63,18 +61,14 @@ def generate_multi_hop_queries(
         num_groups: how many groups of passages to draw, at most.
         nodes_per_group: passages in each, at least 2.
         num_questions_per_group: how many to ask for.
-        groups: node ids of the groups, where the caller chooses them.
+        groups: node ids of the groups, if the caller chooses them.
         embed_model: draws passages on related subjects (a passage and near ones, no copies);
-            without it, passages of one source document, or any where documents are short.
+            without it, passages of one source document, or any if documents are short.
         verify: ask the LLM whether the passages together answer the question and none of them
             does alone; drop it if not.
         seed: of the draw.
         output_path: where the dataset is written as JSON, with the run file beside it.
-        num_workers: concurrent calls.
-        retry_limit: how often a call may fail.
-        on_failure: `"continue"` keeps a failed group in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: see `RunOptions`.
 
     Example:
         >>> from llama_index.core.llms import MockLLM
@@ -85,8 +79,7 @@ def generate_multi_hop_queries(
         {('a', 'b')}
     """
     check_counts(num_groups=num_groups, num_questions_per_group=num_questions_per_group)
-    if nodes_per_group < 2:
-        raise ValueError(f"nodes_per_group must be >= 2, got {nodes_per_group}")
+    nodes_per_group = whole_number("nodes_per_group", nodes_per_group, 2)
     nodes = nodes_with_text(nodes)
     corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
     if groups is None:
@@ -107,11 +100,7 @@ def generate_multi_hop_queries(
         },
         output_path=output_path,
         description="Generating multi-hop questions",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        on_failure=on_failure,
-        options=options,
-        show_progress=show_progress,
+        run=run_options(run),
     )
     made = _assemble(corpus, outcomes)
     if output_path is not None:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._checks import check_counts, number
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
-from llama_index.tuning.asking.calls import CallOptions, Calls, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure
-from llama_index.tuning.asking.run import run_items
+from llama_index.tuning.asking.run import run_items, run_options
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.errors import DatasetError, VectorError
@@ -109,9 +111,9 @@ class MinedDataset(RetrievalDataset):
     def with_negatives(cls, dataset: RetrievalDataset, path: PathLike) -> MinedDataset:
         """A dataset together with the negatives that `save_negatives` wrote for it."""
         found: dict[str, list[str]] = {}
-        for number, row in read_json_lines(path):
+        for line, row in read_json_lines(path):
             if set(row) != {"query_id", "negatives"}:
-                raise DatasetError(f"{path}, line {number} must have query_id and negatives")
+                raise DatasetError(f"{path}, line {line} must have query_id and negatives")
             found[row["query_id"]] = row["negatives"]
         return cls(dataset.queries, dataset.corpus, dataset.relevant_docs, negatives=found)
 
@@ -148,19 +150,15 @@ def mine_hard_negatives(
     seed: int = 0,
     llm: LLM | None = None,
     output_path: PathLike | None = None,
-    max_calls: int | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    options: CallOptions | None = None,
     node_key: Callable[[NodeWithScore], str] | None = None,
     backend: Backend = "auto",
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> MinedDataset:
     """Hard negatives for each query, from the app's own retriever or from vectors.
 
     Left out are relevant documents, copies of them, and documents that score nearly as high as
     the best relevant one, which are often relevant but not labelled (NV-Retriever, Moreira et
-    al. 2024). Where a retriever's answer lacks the relevant document, everything in it scores
+    al. 2024). If a retriever's answer lacks the relevant document, everything in it scores
     higher: with a margin, such a query has no negatives.
 
     Args:
@@ -171,24 +169,20 @@ def mine_hard_negatives(
         vectors: of documents, wherever they are: an index, a vector store, an array or a path
             of one (rows in the corpus' order), a dictionary. See `document_vectors`.
         query_vectors: shape `(queries, dim)`, in the dataset's order.
-        num_negatives: at most so many for each query.
+        num_negatives: the most for each query.
         rank_range: first and last rank, from 1, relevant documents counted.
         relative_margin: a negative scores at most `best - margin * |best|`, where `best` is the
             query's best relevant document; `None` for no such rule.
-        near_duplicate: cosine to a relevant document from which on a document is left out, where
+        near_duplicate: cosine to a relevant document from which on a document is left out, if
             there are vectors; documents in the same words are in any case.
         sampling: `"top"` takes the hardest, `"random"` draws among all that qualify.
         seed: of the draw.
         llm: asked whether each negative answers the query after all; then the next one is taken.
         output_path: where the negatives are written (`save_negatives`); the checks are kept in
             a run file beside it, and none is repeated when started again.
-        max_calls: requests to the LLM; queries beyond them get no negatives.
-        num_workers: concurrent checks.
-        retry_limit: how often a check may fail.
-        options: see `CallOptions`.
-        node_key: the corpus id of a retrieved node, where that is not its node id.
+        node_key: the corpus id of a retrieved node, if that is not its node id.
         backend: of the search over vectors: see `nearest`.
-        show_progress: show bars.
+        run: see `RunOptions`; queries beyond `max_calls` get no negatives.
 
     Example:
         >>> import numpy as np
@@ -199,12 +193,13 @@ def mine_hard_negatives(
     """
     dataset = RetrievalDataset.coerce(dataset)
     check_counts(num_negatives=num_negatives)
+    run = run_options(run)
     if sampling not in ("top", "random"):
         raise ValueError(f"unknown sampling {sampling!r}; choose one of: top, random")
     rules = _Rules(dataset, check_rank_range(rank_range), relative_margin, near_duplicate)
-    space = _Space(dataset, embed_model, vectors, query_vectors, show_progress)
+    space = _Space(dataset, embed_model, vectors, query_vectors, run.show_progress)
     if retriever is not None:
-        found = retrieved(dataset, retriever, node_key, show_progress)
+        found = retrieved(dataset, retriever, node_key, run.show_progress)
         rules.documents = space.documents() if vectors is not None else None
     else:
         rules.documents = space.documents()
@@ -212,18 +207,10 @@ def mine_hard_negatives(
     pools = rules.pools(found, seed if sampling == "random" else None)
     mined = MinedDataset(dataset.queries, dataset.corpus, dataset.relevant_docs)
     if llm is None:
-        for id_, pool in progress(pools.items(), show_progress, "Choosing", len(pools)):
+        for id_, pool in progress(pools.items(), run.show_progress, "Choosing", len(pools)):
             mined.negatives[id_] = list(islice(rules.distinct(id_, pool), num_negatives))
     else:
-        _Checker(mined, pools, rules, num_negatives).check(
-            llm,
-            output_path=output_path,
-            num_workers=num_workers,
-            retry_limit=retry_limit,
-            options=options,
-            max_calls=max_calls,
-            show_progress=show_progress,
-        )
+        _Checker(mined, pools, rules, num_negatives).check(llm, output_path, run)
     mined.counts = {**mined.totals(), **rules.counts}
     if output_path is not None:
         mined.save_negatives(output_path)
@@ -276,14 +263,14 @@ class _Rules:
 
     def __post_init__(self) -> None:
         check_threshold("near_duplicate", self.near_duplicate)
-        if self.margin is not None and not 0 <= self.margin < 1:
+        if self.margin is not None and not number("relative_margin", self.margin, 0, 1) < 1:
             raise ValueError(f"relative_margin must be from 0 to below 1, got {self.margin}")
         names = ("within_margin", "near_duplicates", "positive_not_retrieved")
         self.counts = Counter(dict.fromkeys(names, 0))
         self._rows: Mapping[str, int] = {}
 
     def pools(self, found: Iterable[Candidates], seed: int | None) -> dict[str, list[str]]:
-        """Query id → candidates, the best-ranked first, or shuffled where there is a seed."""
+        """Query id → candidates, the best-ranked first, or shuffled if there is a seed."""
         pools = {one.query_id: list(self.pool(one)) for one in found}
         if seed is not None:
             draw = random.Random(seed)
@@ -339,21 +326,17 @@ class _Checker:
     rules: _Rules
     enough: int
 
-    def check(self, llm: LLM, **run: Any) -> None:
-        """Fill the negatives in, with what failed and what was asked.
-
-        Args:
-            llm: whom to ask.
-            **run: of `run_items`: `output_path`, `num_workers`, `retry_limit`, …
-        """
+    def check(self, llm: LLM, output_path: PathLike | None, run: RunOptions) -> None:
+        """Fill the negatives in, with what failed and what was asked."""
         outcomes = run_items(
             llm,
             list(self.pools),
             self._choose,
             id_of=str,
             header={"task": "negatives", "prompt": NEGATIVE_PROMPT},
+            output_path=output_path,
             description="Checking negatives",
-            **run,
+            run=run,
         )
         self.mined.negatives = {id_: outcomes.results.get(id_, []) for id_ in self.pools}
         self.mined.failures = outcomes.failures

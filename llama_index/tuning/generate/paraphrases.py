@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.parsing import parse_questions
 from llama_index.tuning.asking.results import GeneratedDataset, query_id
-from llama_index.tuning.asking.run import default_llm, run_items, turn
+from llama_index.tuning.asking.run import default_llm, run_items, run_options, turn
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.generate.questions import PARAPHRASE_PROMPT, STYLE, styles_of
 from llama_index.tuning.text.sentences import question_key
@@ -29,15 +31,10 @@ def generate_paraphrases(
     *,
     num_paraphrases: int = 2,
     question_styles: Sequence[str] | Mapping[str, str] | None = None,
-    keep_originals: bool = True,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> GeneratedDataset:
-    """Each query in other words, relevant to the same documents.
+    """The queries, and each in other words, relevant to the same documents.
 
     Split the queries first (`dataset.split()`), then paraphrase the training part: a paraphrase
     in the test set of a training query measures nothing.
@@ -47,13 +44,8 @@ def generate_paraphrases(
         llm: `Settings.llm` by default.
         num_paraphrases: of each query.
         question_styles: see `generate_qa_embedding_pairs`; queries take turns in them.
-        keep_originals: whether the queries themselves are in the result.
         output_path: where the dataset is written as JSON, with the run file beside it.
-        num_workers: concurrent calls.
-        retry_limit: how often a call may fail.
-        on_failure: `"continue"` keeps a failed query in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: see `RunOptions`.
 
     Example:
         >>> from llama_index.core.llms import MockLLM
@@ -77,21 +69,16 @@ def generate_paraphrases(
         },
         output_path=output_path,
         description="Paraphrasing",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        on_failure=on_failure,
-        options=options,
-        show_progress=show_progress,
+        run=run_options(run),
     )
     made = GeneratedDataset({}, dataset.corpus, {}, failures=outcomes.failures)
-    if keep_originals:
-        made.queries.update(dataset.queries)
-        made.relevant_docs.update({id_: list(d) for id_, d in dataset.relevant_docs.items()})
+    made.queries.update(dataset.queries)
+    made.relevant_docs.update({id_: list(d) for id_, d in dataset.relevant_docs.items()})
     duplicates = _add(made, dataset, outcomes.results, list(writer.styles))
     made.counts = {
         "queries": len(dataset),
         "failed": len(outcomes.failures),
-        "paraphrases": len(made) - keep_originals * len(dataset),
+        "paraphrases": len(made) - len(dataset),
         "duplicates": duplicates,
     }
     if output_path is not None:

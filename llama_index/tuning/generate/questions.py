@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import check_counts, items_of
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import CallOptions, OnFailure, RunOptions
 from llama_index.tuning.asking.parsing import parse_pairs
 from llama_index.tuning.asking.results import GeneratedDataset, Outcomes, query_id
 from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import nodes_with_text
+from llama_index.tuning.datasets.copies import copies_in, copies_notes, first_copies, with_copies
 from llama_index.tuning.text.sentences import check_threshold, question_key
 from llama_index.tuning.vectors.search import near_duplicates
 
@@ -179,7 +182,8 @@ def styles_of(question_styles: Sequence[str] | Mapping[str, str] | None) -> dict
         return {}
     if isinstance(question_styles, Mapping):
         return dict(question_styles)
-    names = [question_styles] if isinstance(question_styles, str) else list(question_styles)
+    names = [question_styles] if isinstance(question_styles, str) else question_styles
+    names = list(items_of("question_styles", names, "styles"))
     for name in names:
         if name not in QUESTION_STYLES:
             raise ValueError(
@@ -210,6 +214,7 @@ def generate_qa_embedding_pairs(
     question_styles: Sequence[str] | Mapping[str, str] | None = None,
     embed_model: BaseEmbedding | None = None,
     near_duplicate: float = 0.95,
+    max_calls: int | None = None,
     options: CallOptions | None = None,
     show_progress: bool = False,
 ) -> GeneratedDataset:
@@ -228,7 +233,7 @@ def generate_qa_embedding_pairs(
         retry_limit: how often a call may fail; waiting for a rate limit does not count.
         on_failure: `"continue"` keeps a failed node in `failures`; `"fail"` raises.
         save_every: finished calls between two flushes of the run file to the disk itself. Each
-            is written at once; this only matters where the machine loses power.
+            is written at once; this only matters if the machine loses power.
         output_path: where the dataset is written as JSON; no file by default.
         verbose: log each failure as a warning.
         num_workers: concurrent calls.
@@ -239,6 +244,7 @@ def generate_qa_embedding_pairs(
         embed_model: drops near-duplicates: questions whose cosine to an earlier one reaches
             `near_duplicate`. The same question of two passages is one query relevant to both.
         near_duplicate: that cosine.
+        max_calls: requests that may be sent in this call, tries included.
         options: see `CallOptions`.
         show_progress: show a bar.
 
@@ -253,7 +259,17 @@ def generate_qa_embedding_pairs(
         >>> list(dataset.relevant_docs.values())
         [['refunds']]
     """
-    check_counts(num_questions_per_chunk=num_questions_per_chunk, save_every=save_every)
+    check_counts(num_questions_per_chunk=num_questions_per_chunk)
+    run = RunOptions(
+        **vars(options or CallOptions()),
+        num_workers=num_workers,
+        retry_limit=retry_limit,
+        max_calls=max_calls,
+        on_failure=on_failure,
+        save_every=save_every,
+        verbose=verbose,
+        show_progress=show_progress,
+    )
     nodes = nodes_with_text(nodes)
     check_threshold("near_duplicate", near_duplicate)
     check_template(
@@ -270,23 +286,23 @@ def generate_qa_embedding_pairs(
         verify=verify,
         styles=styles_of(question_styles),
     )
+    copies = copies_in(corpus)
+    once = set(first_copies(corpus, copies))
     outcomes = run_items(
         default_llm(llm),
-        nodes,
+        [node for node in nodes if node.node_id in once],
         writer.write,
         id_of=lambda node: node.node_id,
         header=writer.header(),
         output_path=output_path,
         description="Generating questions",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        options=options,
-        save_every=save_every,
-        on_failure=on_failure,
-        verbose=verbose,
-        show_progress=show_progress,
+        run=run,
     )
     dataset = _assemble(corpus, outcomes)
+    for docs in dataset.relevant_docs.values():
+        docs[:] = with_copies(docs, copies)
+    for note in copies_notes(copies):
+        logger.warning("%s, and was asked about once", note)
     if embed_model is not None:
         _drop_near_duplicates(dataset, embed_model, near_duplicate)
     logger.info("generated questions: %s", dataset.counts)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure
-from llama_index.tuning.asking.run import check_run, default_llm, run_items
+from llama_index.tuning.asking.run import default_llm, run_file_of, run_items, run_options
 from llama_index.tuning.asking.verdicts import parse_grade, parse_yes_no
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.questions import (
@@ -127,18 +128,13 @@ def label_relevance(
     *,
     scale: Scale = "yes_no",
     prompt: str | None = None,
-    max_calls: int | None = None,
     dry_run: bool = False,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> RelevanceLabels:
     """Ask an LLM how relevant each retrieved passage is to its query.
 
-    Under a budget the best-ranked passages of all queries come first.
+    Under a budget (`run.max_calls`) the best-ranked passages of all queries come first.
 
     Args:
         queries: texts, or query id → text.
@@ -146,15 +142,10 @@ def label_relevance(
         llm: `Settings.llm` by default.
         scale: `"yes_no"` gives 1 or 0; `"graded"` 0 to 3.
         prompt: with `{query}` and `{document}`; one of its own for each scale by default.
-        max_calls: requests that may be sent, tries included.
         dry_run: retrieve, ask nothing, and give an empty list whose `estimate` holds the calls
             and tokens that it would take.
         output_path: where the labels are written (`save_jsonl`), with the run file beside it.
-        num_workers: concurrent calls.
-        retry_limit: how often a call may fail.
-        on_failure: `"continue"` keeps a failed pair in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show bars.
+        run: see `RunOptions`.
 
     Example:
         >>> from llama_index.core import MockEmbedding, VectorStoreIndex
@@ -171,13 +162,14 @@ def label_relevance(
         DEFAULT_QUERY_DOC_RELEVANCE_PROMPT if scale == "yes_no" else GRADED_PROMPT
     )
     check_template("prompt", template, "query", "document")
-    check_run(output_path, on_failure, num_workers=num_workers, retry_limit=retry_limit)
+    run = run_options(run)
+    run_file_of(output_path)
     texts = queries_by_id(queries)
     asked = None if dry_run else default_llm(llm)
-    pairs = _pairs(texts, retriever, show_progress)
+    pairs = _pairs(texts, retriever, run.show_progress)
     if dry_run:
         prompts = [pair.prompt(template) for pair in pairs]
-        return RelevanceLabels(estimate=_estimate(prompts, max_calls))
+        return RelevanceLabels(estimate=_estimate(prompts, run.max_calls))
     grade = parse_yes_no if scale == "yes_no" else partial(parse_grade, highest=HIGHEST_GRADE)
 
     async def label(calls: Calls, pair: _Pair) -> int:
@@ -192,12 +184,7 @@ def label_relevance(
         header={"task": "relevance", "prompt": template, "scale": scale},
         output_path=output_path,
         description="Labelling",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        on_failure=on_failure,
-        options=options,
-        max_calls=max_calls,
-        show_progress=show_progress,
+        run=run,
     )
     labels = RelevanceLabels(
         (pair.sample(outcomes.results[pair.id]) for pair in pairs if pair.id in outcomes.results),

@@ -10,25 +10,23 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._checks import check_counts, settings_hash
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work, progress
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure
+from llama_index.tuning.asking.calls import Calls
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure
-from llama_index.tuning.asking.run import check_run, run_items, settings_hash
+from llama_index.tuning.asking.run import run_file_of, run_items, run_options
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
-from llama_index.tuning.datasets.relevance import (
-    Candidate,
-    RelevanceDataset,
-    RelevanceList,
-    ranked_scores,
-)
+from llama_index.tuning.datasets.records import Candidate, RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset, ranked_scores
 from llama_index.tuning.errors import DatasetError, MissingExtraError, ReplyError
 from llama_index.tuning.generate.relevance import queries_by_id
 from llama_index.tuning.vectors.search import top_k, unit_rows
@@ -70,17 +68,13 @@ def label_by_reranker(
     *,
     depth: int | None = None,
     output_path: PathLike | None = None,
-    num_workers: int | None = None,
-    retry_limit: int = 3,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> LabelledRelevance:
     """Let a strong re-ranker score what the app retrieves, for a fast one to learn from.
 
     Each query is kept as soon as the teacher answered: started again after an error or a kill, it
-    asks only for those that are missing. A candidate's score is the teacher's; 0 where it left
-    the candidate out; the reciprocal of the rank where it hands out no scores; and where some are
+    asks only for those that are missing. A candidate's score is the teacher's; 0 if it left
+    the candidate out; the reciprocal of the rank if it hands out no scores; and if some are
     below 0, all of the query's are raised so that none is.
 
     Args:
@@ -91,14 +85,10 @@ def label_by_reranker(
             Let its `top_n` be as many as there are candidates: it scores the others 0.
         depth: candidates of each query that it gets; all by default.
         output_path: where the lists are written (`save_jsonl`), with the run file beside it.
-        num_workers: queries under way at once. By default 8 with a teacher that has an async
-            method of its own, as those by an LLM have, else 1: a local model gains nothing from
-            threads, and need not be safe in them.
-        retry_limit: how often a query may fail. An LLM that returns no passage at all counts as
-            failed: LlamaIndex's re-rankers take an unreadable reply for one.
-        on_failure: `"continue"` keeps a failed query in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show bars.
+        run: see `RunOptions`. By default 8 queries are under way at once with a teacher that has an
+            async method of its own, as those by an LLM have, else 1: a local model gains nothing
+            from threads, and need not be safe in them. An LLM that returns no passage at all
+            counts as failed: LlamaIndex's re-rankers take an unreadable reply for one.
 
     Raises:
         DatasetError: no query got an answer, or no passage of any a score above 0.
@@ -115,10 +105,12 @@ def label_by_reranker(
         'Refunds take a week.'
     """
     _check(teacher)
-    workers = _workers(teacher) if num_workers is None else num_workers
-    counts = {"num_workers": workers, "retry_limit": retry_limit}
-    check_run(output_path, on_failure, **counts, depth=1 if depth is None else depth)
-    items = _items(queries_by_id(queries), retriever, depth, num_workers or 1, show_progress)
+    given = run_options(run)
+    run = given if given.num_workers else replace(given, num_workers=_workers(teacher))
+    check_counts(depth=1 if depth is None else depth)
+    run_file_of(output_path)
+    at_once = given.num_workers or 1
+    items = _items(queries_by_id(queries), retriever, depth, at_once, run.show_progress)
     _warn_of_cut(teacher, max(len(item.nodes) for item in items))
     llm = _llm_of(teacher)
 
@@ -144,11 +136,7 @@ def label_by_reranker(
         header={"task": "rerank", **_identity(teacher)},
         output_path=output_path,
         description="Asking the teacher",
-        num_workers=workers,
-        retry_limit=retry_limit,
-        on_failure=on_failure,
-        options=options,
-        show_progress=show_progress,
+        run=run,
     )
     failed = [item.nothing() for item in items if not item.nodes] + outcomes.failures
     place = {item.id: number for number, item in enumerate(items)}
@@ -293,7 +281,7 @@ class Candidates:
     Args:
         query_id: of the query.
         ranked: (document id, score), best first, relevant ones among them.
-        positive: the score of its best relevant document; `None` where that was not retrieved.
+        positive: the score of its best relevant document; `None` if that was not retrieved.
     """
 
     query_id: str
@@ -355,7 +343,7 @@ def searched(
 def nearest(
     queries: Float32, documents: Float32, k: int, *, backend: Backend = "auto"
 ) -> tuple[Ints, Float32]:
-    """Exact nearest documents by cosine, in chunks: faiss where it is installed, else NumPy.
+    """Exact nearest documents by cosine, in chunks: faiss if it is installed, else NumPy.
 
     Args:
         queries: shape `(n, dim)`.

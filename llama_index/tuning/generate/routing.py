@@ -1,15 +1,24 @@
-"""Routing examples where there are none: from tools' documents or descriptions."""
+"""Routing examples from the documents or descriptions of tools."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._running import own_work, progress
+from llama_index.tuning._checks import check_counts
+from llama_index.tuning._files import PathLike
+from llama_index.tuning._running import own_work
+from llama_index.tuning.asking import parsing as schemas
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.parsing import parse_questions
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
-from llama_index.tuning.errors import DatasetError, ReplyError
+from llama_index.tuning.asking.run import run_file_of, run_items, run_options
+from llama_index.tuning.datasets.records import RoutingExample
+from llama_index.tuning.datasets.routing import RoutingDataset
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.text.words import normalise
 
@@ -17,6 +26,9 @@ if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
 logger = logging.getLogger(__name__)
+
+_LONGEST = 2000
+"""Characters of a passage, or of the other tools' names, in a prompt."""
 
 PROMPT = """\
 A tool named "{name}" is for: {description}
@@ -34,7 +46,8 @@ def generate_routing_examples(
     llm: LLM | None = None,
     per_choice: int = 20,
     seed: int = 0,
-    show_progress: bool = False,
+    output_path: PathLike | None = None,
+    run: RunOptions | None = None,
 ) -> RoutingDataset:
     """Questions for each choice, by an LLM or, without one, the sentences of its own documents.
 
@@ -44,12 +57,17 @@ def generate_routing_examples(
             a tool over an index, that index's nodes.
         llm: writes questions from description and documents; without one, the documents' (or
             else the description's) sentences are the queries, and nothing is asked of anybody.
-        per_choice: at most so many examples of each choice.
+        per_choice: the most examples of each choice.
         seed: of the draws.
-        show_progress: show a bar.
+        output_path: where the dataset is written as JSON, with the run file beside it.
+        run: how the LLM is asked, see `RunOptions`. A choice keeps what its other passages gave if
+            one of them fails.
 
     Returns:
         A dataset; a query that came up for several choices is left out.
+
+    Raises:
+        GenerationError: no call can succeed, or the first failure with `on_failure="fail"`.
 
     Example:
         >>> found = generate_routing_examples(
@@ -59,21 +77,25 @@ def generate_routing_examples(
         >>> found.class_counts()
         {'fees': 1, 'loans': 1}
     """
-    if isinstance(per_choice, bool) or not isinstance(per_choice, int) or per_choice < 1:
-        raise ValueError(f"per_choice must be a whole number >= 1, got {per_choice!r}")
+    check_counts(per_choice=per_choice)
+    run = run_options(run)
     described, tools = _choices(choices)
     unknown = sorted(set(documents or {}) - set(described))
     if unknown:
         raise ValueError(f"documents names unknown choices: {', '.join(unknown)}")
-    found: dict[str, list[str]] = {}
-    for name in progress(described, show_progress, "Generating", len(described)):
-        given = (documents or {}).get(name, tools.get(name))
-        texts = _texts(given)
-        if llm is None:
-            found[name] = _sentences(texts or [described[name]], per_choice, seed)
-        else:
-            found[name] = _asked(llm, name, described, texts, per_choice)
-    return _dataset(described, found)
+    texts = {name: _texts((documents or {}).get(name, tools.get(name))) for name in described}
+    if llm is None:
+        run_file_of(output_path)
+        found = {
+            name: _sentences(texts[name] or [text], per_choice, seed)
+            for name, text in described.items()
+        }
+    else:
+        found = _asked(llm, described, texts, per_choice, output_path, run)
+    dataset = _dataset(described, found)
+    if output_path is not None:
+        dataset.save_json(output_path)
+    return dataset
 
 
 def _choices(given: Any) -> tuple[dict[str, str], dict[str, Any]]:
@@ -110,31 +132,72 @@ def _sentences(texts: Sequence[str], count: int, seed: int) -> list[str]:
     return list(made.queries.values())[:count]
 
 
+@dataclass(frozen=True)
+class _Item:
+    """A choice with one of its passages, to write questions for."""
+
+    id: str
+    name: str
+    prompt: str
+    count: int
+
+
+def _items(
+    described: Mapping[str, str], texts: Mapping[str, Sequence[str]], per_choice: int
+) -> list[_Item]:
+    items = []
+    for name, description in described.items():
+        passages = [text[:_LONGEST] for text in texts[name][:per_choice]] or [""]
+        each = -(-per_choice // len(passages))
+        others = ", ".join(other for other in described if other != name)[:_LONGEST]
+        for number, passage in enumerate(passages):
+            prompt = PROMPT.format(
+                name=name,
+                description=description or "(no description)",
+                passage=f"It answers from texts such as:\n{passage}\n" if passage else "",
+                count=each,
+                others=others,
+            )
+            items.append(_Item(f"{name}/{number}", name, prompt, each))
+    return items
+
+
 def _asked(
-    llm: LLM, name: str, described: Mapping[str, str], texts: Sequence[str], count: int
-) -> list[str]:
-    passages = [text[:2000] for text in texts[:count]] or [""]
-    each = -(-count // len(passages))
-    questions: dict[str, str] = {}
-    others = ", ".join(other for other in described if other != name)[:2000]
-    for passage in passages:
-        prompt = PROMPT.format(
-            name=name,
-            description=described[name] or "(no description)",
-            passage=f"It answers from texts such as:\n{passage}\n" if passage else "",
-            count=each,
-            others=others,
+    llm: LLM,
+    described: Mapping[str, str],
+    texts: Mapping[str, Sequence[str]],
+    per_choice: int,
+    output_path: PathLike | None,
+    run: RunOptions,
+) -> dict[str, list[str]]:
+    """Each choice's questions by an LLM, one request for each of its passages."""
+
+    async def ask(calls: Calls, item: _Item) -> list[str]:
+        parse = partial(parse_questions, limit=item.count)
+        found: list[str] = await calls.ask(
+            Question("routing", item.id, item.prompt, parse, schemas.question_list)
         )
-        try:
-            found = parse_questions(llm.complete(prompt).text or "", each)
-        except ReplyError as exc:
-            logger.warning("no questions for %r from one of its passages: %s", name, exc)
-            continue
-        for question in found:
-            questions.setdefault(normalise(question), question)
-    if not questions:
-        logger.warning("the LLM wrote no question for %r", name)
-    return list(questions.values())[:count]
+        return found
+
+    items = _items(described, texts, per_choice)
+    outcomes = run_items(
+        llm,
+        items,
+        ask,
+        id_of=lambda item: item.id,
+        header={"task": "routing", "prompt": PROMPT},
+        output_path=output_path,
+        description="Generating routing examples",
+        run=run,
+    )
+    questions: dict[str, dict[str, str]] = {name: {} for name in described}
+    for item in items:
+        for question in outcomes.results.get(item.id, []):
+            questions[item.name].setdefault(normalise(question), question)
+    for name, found in questions.items():
+        if not found:
+            logger.warning("the LLM wrote no question for %r", name)
+    return {name: list(found.values())[:per_choice] for name, found in questions.items()}
 
 
 def _dataset(described: dict[str, str], found: Mapping[str, Sequence[str]]) -> RoutingDataset:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning.asking.results import GeneratedDataset
 from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_WORDS = 40
+"""Longer sentences are no query that a user would type."""
+
 
 def generate_sentence_queries(
     documents: Mapping[str, str] | Sequence[BaseNode],
     *,
     per_document: int | None = None,
     min_words: int = 5,
-    max_words: int = 40,
     seed: int = 0,
     language: str = "en",
 ) -> GeneratedDataset:
@@ -32,10 +35,10 @@ def generate_sentence_queries(
 
     Args:
         documents: document id → text, or nodes.
-        per_document: at most so many sentences of each document, drawn at random; all by
+        per_document: the most sentences of each document, drawn at random; all by
             default.
-        min_words: shorter sentences are left out.
-        max_words: longer ones too; in scripts without spaces three characters are a word.
+        min_words: shorter sentences are left out, and those of more than 40 words; in scripts
+            without spaces three characters are a word.
         seed: of the draw.
         language: code of the language whose abbreviations end no sentence; the marks that end
             one are those of all languages.
@@ -50,19 +53,17 @@ def generate_sentence_queries(
         ['Refunds take five working days.']
     """
     given = _texts_by_id(documents)
-    if per_document is not None and per_document < 1:
-        raise ValueError(f"per_document must be >= 1, got {per_document}")
-    if not 1 <= min_words <= max_words:
-        raise ValueError(
-            f"min_words and max_words must be 1 <= min <= max, got {min_words} and {max_words}"
-        )
+    if per_document is not None:
+        per_document = whole_number("per_document", per_document, 1)
+    if whole_number("min_words", min_words, 1) > MAX_WORDS:
+        raise ValueError(f"min_words must be from 1 to {MAX_WORDS}, got {min_words}")
     draw = random.Random(seed)
     texts: dict[str, str] = {}
     sources: dict[str, dict[str, None]] = {}
     without: list[str] = []
     for id_, document in given.items():
-        found = sentences(document, max_words, language=language)
-        chosen = [s for s in found if min_words <= count_words(s) <= max_words]
+        found = sentences(document, MAX_WORDS, language=language)
+        chosen = [s for s in found if min_words <= count_words(s) <= MAX_WORDS]
         if not chosen:
             without.append(id_)
         if per_document is not None and len(chosen) > per_document:
@@ -72,7 +73,7 @@ def generate_sentence_queries(
             sources.setdefault(normalise(sentence), {})[id_] = None
     if not texts:
         raise DatasetError(
-            f"no sentence of {min_words} to {max_words} words in {len(given)} documents"
+            f"no sentence of {min_words} to {MAX_WORDS} words in {len(given)} documents"
         )
     if without:
         logger.warning(
@@ -80,7 +81,7 @@ def generate_sentence_queries(
             len(without),
             len(given),
             min_words,
-            max_words,
+            MAX_WORDS,
             without[0],
         )
     ids = {key: f"sentence-{number}" for number, key in enumerate(texts)}

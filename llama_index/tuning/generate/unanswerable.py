@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, Question, check_counts
+from llama_index.tuning.asking.calls import Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.parsing import parse_questions
 from llama_index.tuning.asking.results import Failure, Outcomes, query_id
-from llama_index.tuning.asking.run import default_llm, run_items, turn
+from llama_index.tuning.asking.run import default_llm, run_items, run_options, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import nodes_with_text
@@ -102,11 +104,7 @@ def generate_unanswerable_queries(
     verify: bool = False,
     retriever: BaseRetriever | None = None,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> UnansweredQueries:
     """Queries that look like the users' and have no answer in the documents.
 
@@ -121,11 +119,7 @@ def generate_unanswerable_queries(
         retriever: with `verify`, its results for the query are checked too: another passage may
             hold the answer.
         output_path: where the queries are written (`save_jsonl`), with the run file beside it.
-        num_workers: concurrent calls.
-        retry_limit: how often a call may fail.
-        on_failure: `"continue"` keeps a failed node in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: see `RunOptions`.
 
     Example:
         >>> from llama_index.core.llms import MockLLM
@@ -156,11 +150,7 @@ def generate_unanswerable_queries(
         },
         output_path=output_path,
         description="Generating queries without an answer",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        on_failure=on_failure,
-        options=options,
-        show_progress=show_progress,
+        run=run_options(run),
     )
     made = _assemble(kind, outcomes)
     if output_path is not None:

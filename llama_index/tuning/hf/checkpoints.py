@@ -16,9 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning._files import write_text_atomic
+from llama_index.tuning._files import locked, read_json, remove_locked_folder, write_text_atomic
 from llama_index.tuning._running import is_main_process
-from llama_index.tuning.artifacts import locked, remove_locked_folder
 from llama_index.tuning.errors import TuningError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ def prepare(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
     ours = json.loads(json.dumps(dict(identity)))
     file = folder / RUN
     if resume and file.is_file():
-        theirs = json.loads(file.read_text(encoding="utf-8"))
+        theirs = read_json(file, TuningError)
         differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if differ:
             raise TuningError(
@@ -120,7 +119,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 def fault_of(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, to follow on its name; None: it is whole."""
     try:
-        sums = dict(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
+        sums = dict(read_json(checkpoint / COMPLETE))
     except FileNotFoundError:
         return "it was not finished"
     except (ValueError, TypeError):

@@ -8,5 +8,5 @@ from .llm.train import LLMStudent as LLMStudent
 from .options import JudgeOptions as JudgeOptions
 from .pass_rates.compare import compare_versions as compare_versions
 from .pass_rates.estimate import estimate_pass_rate as estimate_pass_rate
-from .pass_rates.intervals import recalibrate_judge as recalibrate_judge
+from .pass_rates.recalibrate import recalibrate_judge as recalibrate_judge
 from .run import JudgeReport as JudgeReport

@@ -7,7 +7,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import (
     OVERRIDE,
     BaseEvaluatorFinetuneEngine,
@@ -15,6 +21,7 @@ from llama_index.tuning.base import (
     FinetuneEngine,
 )
 from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import JudgeRefusedError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.judges.light.student import student_of
@@ -52,7 +59,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         defer_to: the evaluator that uncertain answers go to, and the base, which
             `get_finetuned_model()` returns if no gain is shown (of an `LLMStudent` the base only;
             without it, the evaluator given as `form`).
-        accept: `"gain"` keeps the judge only where it beats the best shortcut (the most frequent
+        accept: `"gain"` keeps the judge only if it beats the best shortcut (the most frequent
             verdict, length alone, overlap alone); `"always"` keeps it in any case.
         model_output_path: folder for the judge and its report; nothing is written by default. A
             refused judge lies in `candidate/` there.
@@ -114,7 +121,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         self.defer_to = defer_to
         self.accept = accept
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
         self._model: JudgeModel | EvaluatorModel | None = None
@@ -142,6 +149,8 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         if self.val_dataset is not None:
             held_out = judge_data_of(self.val_dataset, self.options, "val_dataset")
             check_held_out(train, held_out)
+        measured = self.val_dataset or self.dataset
+        refuse_learnt(self.embed_model, [item.query or "" for item in measured.judgments])
         self._student.check(train, held_out)
         self._data = train, held_out
 
@@ -215,7 +224,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         if held_out is not None:
             other = maker.table(held_out.items, self._vectors(maker, held_out))
         return TrainingData(
-            material=train,
+            data=train,
             held_out=held_out,
             options=self.options,
             rows=rows_of(train, table, self.options, maker.columns),

@@ -15,8 +15,9 @@ from llama_index.core.prompts.mixin import PromptDictType
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import number
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.data import items_of
+from llama_index.tuning.judges.answers import items_of
 from llama_index.tuning.judges.loading import (
     EMPTY,
     check_models,
@@ -43,7 +44,7 @@ class TunedJudge(BaseEvaluator):
 
     A pointwise judge's `score` is the calibrated probability that the answer passes, and `passing`
     whether it reaches the threshold. A pairwise one takes `second_response=` and gives what
-    `PairwiseComparisonEvaluator` gives: 1 where the first is better, 0 where the second is, 0.5
+    `PairwiseComparisonEvaluator` gives: 1 if the first is better, 0 if the second is, 0.5
     for a tie. What it should not judge – a field is missing, or the answer is unlike all that it
     learned from – comes back with `invalid_result` and the reason.
 
@@ -51,13 +52,13 @@ class TunedJudge(BaseEvaluator):
         model: the trained judge.
         embed_model: the embedding model that it was trained with, if any.
         defer_to: the evaluator that uncertain answers go to, and those unlike all that the judge
-            learned from; where it fails, the judge's own verdict stands and the feedback says so.
+            learned from; if it fails, the judge's own verdict stands and the feedback says so.
         threshold: the probability to pass from, instead of the trained one.
         refuse_unfamiliar: whether an answer that lies clearly outside of what the judge learned
             from is refused. `probabilities()`, and so `estimate_pass_rate`, never refuse one.
 
     Attributes:
-        training_keys: hashes of the items it was trained on (`judges.items.item_keys`).
+        training_keys: hashes of the items it was trained on (`judges.answers.item_keys`).
     """
 
     def __init__(
@@ -84,10 +85,8 @@ class TunedJudge(BaseEvaluator):
         if threshold is not None:
             if model.pairwise:
                 raise ValueError("threshold is for judges of single responses, not of pairs")
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
-            line = replace(model.line, threshold=float(threshold))
-            model = replace(cast(Any, model), line=line)
+            rule = replace(model.rule, threshold=number("threshold", threshold, 0, 1))
+            model = replace(cast(Any, model), rule=rule)
         self.model = model
         self.defer_to = defer_to
         self.refuse_unfamiliar = refuse_unfamiliar
@@ -95,10 +94,20 @@ class TunedJudge(BaseEvaluator):
         if embed_model is not None and model.maker.embedded:
             self._embedder = Embedder(embed_model, known=LatestVectors())
 
+    def __repr__(self) -> str:
+        parts = [type(self.model).__name__, "pairwise" if self.model.pairwise else "pointwise"]
+        if not self.model.pairwise:
+            parts.append(f"threshold {self.threshold:.3g}")
+        if self.model.maker.embedded:
+            parts.append(f"base {self.model.base_model!r}")
+        if self.defer_to is not None:
+            parts.append(f"defers to {type(self.defer_to).__name__}")
+        return f"TunedJudge({', '.join(parts)})"
+
     @property
     def threshold(self) -> float:
         """The probability from which an answer passes."""
-        return self.model.line.threshold
+        return self.model.rule.threshold
 
     @property
     def training_keys(self) -> tuple[str, ...]:
@@ -153,7 +162,7 @@ class TunedJudge(BaseEvaluator):
         if reason is not None:
             return _invalid(item, reason)
         result, certainty = await asyncio.to_thread(self._judge, item)
-        if self.defer_to is None or certainty >= self.model.line.margin:
+        if self.defer_to is None or certainty >= self.model.rule.margin:
             return result
         given = {"second_response": second_response, "reference": reference, **kwargs}
         given = {name: value for name, value in given.items() if value is not None}
@@ -166,10 +175,10 @@ class TunedJudge(BaseEvaluator):
             result.feedback = f"{result.feedback}\nfor defer_to, which failed: {exc!r}"
             return result
 
-    def with_line(self, line: DecisionRule) -> TunedJudge:
+    def with_rule(self, rule: DecisionRule) -> TunedJudge:
         """The same judge with another calibration, threshold or margin."""
         found = copy.copy(self)
-        found.model = replace(cast(Any, self.model), line=line)
+        found.model = replace(cast(Any, self.model), rule=rule)
         return found
 
     def save(self, path: artifacts.PathLike) -> None:
@@ -213,10 +222,10 @@ class TunedJudge(BaseEvaluator):
         return judge
 
     def _judge(self, item: Any) -> tuple[EvaluationResult, float]:
-        chances, strange = self.model.judged([item], self._embedder)
-        if self.refuse_unfamiliar and strange[0]:
+        chances, novel = self.model.judged([item], self._embedder)
+        if self.refuse_unfamiliar and novel[0]:
             return _invalid(item, UNFAMILIAR), -1.0  # below any margin
-        chance, verdict = float(chances[0]), float(self.model.line.verdicts(chances)[0])
+        chance, verdict = float(chances[0]), float(self.model.rule.verdicts(chances)[0])
         result = EvaluationResult(
             query=item.query,
             contexts=item.contexts,
@@ -226,7 +235,7 @@ class TunedJudge(BaseEvaluator):
             feedback=feedback_of(self.model, item, chance, verdict),
             pairwise_source="original" if self.model.pairwise else None,
         )
-        return result, float(self.model.line.certainties(chances)[0])
+        return result, float(self.model.rule.certainties(chances)[0])
 
     def _get_prompts(self) -> PromptDictType:
         return {}

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import check_counts, identity
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work, progress, run_async
-from llama_index.tuning.asking.calls import CallOptions, Calls, OnFailure, check_counts
+from llama_index.tuning.asking.calls import Calls
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
-from llama_index.tuning.asking.run import identity, run_items
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset, samples_of
+from llama_index.tuning.asking.run import run_items, run_options
+from llama_index.tuning.datasets.formats.judgments import samples_of
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.judges.teacher import (
     FIELDS,
@@ -124,16 +128,11 @@ def label_judgments(
     *,
     predictions: Any = None,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    max_calls: int | None = None,
     both_orders: bool = False,
     dry_run: bool = False,
     tokens_per_reply: int = 100,
     prices: tuple[float, float] | None = None,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> LabelledJudgments:
     """Let an evaluator judge answers, to tune a judge on its verdicts.
 
@@ -147,18 +146,12 @@ def label_judgments(
         teacher: any LlamaIndex evaluator.
         predictions: of a `LabelledRagDataset`, the answers to judge; else its own answers are.
         output_path: where the verdicts are written (JSON Lines), with the run file beside it.
-        num_workers: concurrent evaluations.
-        retry_limit: how often an evaluation may fail or end without a verdict; waiting for a
-            rate limit is not counted.
-        max_calls: evaluations that may be begun, tries included. An evaluation may send several
-            requests (`PairwiseComparisonEvaluator` by default sends two); a dry run says.
         both_orders: judge each pair in both orders, as two verdicts: `flip_rate` of the dataset.
         dry_run: ask nothing; the result's `estimate` says what it would take.
         tokens_per_reply: for the estimate; 5 for yes or no, 100 to 300 with reasons.
         prices: for the estimate, of a million prompt and a million reply tokens.
-        on_failure: `"continue"` keeps a failed evaluation in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: see `RunOptions`. `max_calls` counts evaluations begun, tries included: one may send
+            several requests (`PairwiseComparisonEvaluator` by default sends two); a dry run says.
 
     Raises:
         DatasetError: naming each sample that the teacher can't judge, before any call.
@@ -173,9 +166,10 @@ def label_judgments(
         1
     """
     _check(teacher, both_orders, tokens_per_reply, prices)
+    run = run_options(run)
     items = _items(samples_of(samples, predictions), teacher, both_orders)
     if dry_run:
-        estimate = _estimate(items, teacher, max_calls, tokens_per_reply, prices, show_progress)
+        estimate = _estimate(items, teacher, run, tokens_per_reply, prices)
         return LabelledJudgments(dataset=JudgmentDataset([]), estimate=estimate)
     name = name_of(teacher)
 
@@ -200,12 +194,7 @@ def label_judgments(
         header={"task": "judgments", **identity(teacher)},
         output_path=output_path,
         description="Judging",
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        on_failure=on_failure,
-        options=options,
-        max_calls=max_calls,
-        show_progress=show_progress,
+        run=run,
     )
     found = _sorted_out(items, outcomes, name, type(teacher).__name__)
     if output_path is not None:
@@ -295,18 +284,15 @@ def _sorted_out(
 def _estimate(
     items: Mapping[str, _Item],
     teacher: BaseEvaluator,
-    max_calls: int | None,
+    run: RunOptions,
     tokens_per_reply: int,
     prices: tuple[float, float] | None,
-    show_progress: bool,
 ) -> LabelEstimate:
-    if max_calls is not None and max_calls < 0:
-        raise ValueError(f"max_calls must be >= 0, got {max_calls}")
-    asked = list(items.values())[:max_calls]
+    asked = list(items.values())[: run.max_calls]
     double = prompts_of(teacher)
     if double is None:
         return LabelEstimate(evaluations=len(items), evaluations_within_budget=len(asked))
-    requests, prompt_tokens = run_async(_rehearse(*double, asked, show_progress))
+    requests, prompt_tokens = run_async(_rehearse(*double, asked, run.show_progress))
     replies = tokens_per_reply * requests
     cost = None
     if prices is not None:

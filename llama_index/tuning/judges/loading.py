@@ -5,22 +5,19 @@ What a judge needs while it serves: checks, and words for its verdicts.
 
 from __future__ import annotations
 
-import json
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from llama_index.tuning import artifacts
-from llama_index.tuning.judges.data import has_contexts
+from llama_index.tuning.judges.answers import has_contexts
 from llama_index.tuning.judges.light.model import KIND
 from llama_index.tuning.judges.records import TIE
 from llama_index.tuning.judges.student import JudgeModel
 
 LOADERS = {
-    KIND: "light.model:load_judge",
-    "judge_encoder": "encoder.model:load_encoder_judge",
+    KIND: "llama_index.tuning.judges.light.model:load_judge",
+    "judge_encoder": "llama_index.tuning.judges.encoder.model:load_encoder_judge",
 }
-"""Kind in `tuning.json` → what reads such a folder: `module:function` of this package."""
+"""Kind in `tuning.json` → what reads such a folder."""
 
 
 def load_model(path: artifacts.PathLike, **options: Any) -> JudgeModel:
@@ -34,30 +31,19 @@ def load_model(path: artifacts.PathLike, **options: Any) -> JudgeModel:
         ArtifactError: no judge, or a damaged one.
         TypeError: an option that this kind does not have.
     """
-    module, name = LOADERS[_kind(path)].split(":")
-    load = getattr(import_module(f"llama_index.tuning.judges.{module}"), name)
-    model: JudgeModel = load(path, **options)
+    model: JudgeModel = artifacts.load_component(path, LOADERS, **options)
     return model
-
-
-def _kind(path: artifacts.PathLike) -> str:
-    """The kind that a folder says it holds; the light one's loader tells what is wrong with it."""
-    try:
-        kind = json.loads((Path(path) / artifacts.CONFIG).read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return KIND
-    return kind if isinstance(kind, str) and kind in LOADERS else KIND
 
 
 EMPTY = "the response is empty"
 WEAK_SENTENCES = 2
-"""So many of the least supported sentences are named."""
+"""How many of the least supported sentences are named."""
 SUPPORTED = 0.75
 """A sentence whose words are in the contexts to this share, by rarity, is not named."""
 
 
 def check_models(embed_model: Any, defer_to: Any) -> None:
-    """`embed_model` embeds and `defer_to` evaluates, where they are given."""
+    """`embed_model` embeds and `defer_to` evaluates, if they are given."""
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.evaluation import BaseEvaluator
 
@@ -98,7 +84,7 @@ def feedback_of(judge: JudgeModel, item: Any, chance: float, verdict: float) -> 
     if judge.pairwise:
         said = {1.0: "the first is better", 0.0: "the second is better", TIE: "a tie"}[verdict]
         return f"{said}; probability that the first is better: {chance:.2f}"
-    said = f"probability of passing: {chance:.2f} (threshold {judge.line.threshold:.2f})"
+    said = f"probability of passing: {chance:.2f} (threshold {judge.rule.threshold:.2f})"
     if not judge.maker.contexts:
         return said
     support = judge.maker.sentence_support(item.response, item.contexts)

@@ -46,7 +46,7 @@ def agreement_gains(
 
     Args:
         truth: 1, 0, or 0.5 for a tie, shape `(n,)`.
-        base: verdicts of one judge, `NO_VERDICT` where there is none, shape `(n,)`.
+        base: verdicts of one judge, `NO_VERDICT` if there is none, shape `(n,)`.
         tuned: verdicts of the other, shape `(n,)`.
         clusters: the query of each, shape `(n,)`.
         confidence: level of the intervals.
@@ -170,7 +170,7 @@ class Summary:
 
 
 def summary_of(
-    material: JudgeData,
+    data: JudgeData,
     rows: Ints,
     told: Predictions,
     teacher: Float64,
@@ -178,30 +178,30 @@ def summary_of(
     """How a judge agrees with the verdicts of `rows`, beside the ceilings.
 
     Args:
-        material: the verdicts.
+        data: the verdicts.
         rows: those that are measured on, ascending.
         told: what the judge said of these.
-        teacher: its verdicts on the same items, NaN where it was not asked or is itself the
+        teacher: its verdicts on the same items, NaN if it was not asked or is itself the
             truth, shape `(rows,)`.
     """
     found = Summary()
-    truth = material.labels[rows]
+    truth = data.labels[rows]
     whole = np.ones((1, len(rows)))
     for name, measure in agreement_measures(truth, told.verdicts).items():
         found.add(name.replace(" ", "_"), float(measure(whole)[0]), measure)
     if not np.isnan(told.chances).any():
         _add_probabilities(found, truth, told.chances)
-    if not material.pairwise:
+    if not data.pairwise:
         given = told.chances if told.scores is None else told.scores
-        _add_correlations(found, "", material.scores[rows], given)
+        _add_correlations(found, "", data.scores[rows], given)
     asked = np.flatnonzero(~np.isnan(teacher))
     if len(asked):
         same = (teacher[asked] == truth[asked]).astype(np.float64)
         found.add("teacher_agreement", float(same.mean()), mean_of(same, asked))
-        if not material.pairwise:
-            said = other_scores(material, rows)
-            _add_correlations(found, "teacher_", material.scores[rows], said)
-    firsts, agree = people_pairs(material)
+        if not data.pairwise:
+            said = other_scores(data, rows)
+            _add_correlations(found, "teacher_", data.scores[rows], said)
+    firsts, agree = people_pairs(data)
     if len(agree) >= MIN_VERDICTS:
         places = np.searchsorted(rows, firsts)  # people's rows are always measured on
         found.add("people_agreement", float(agree.mean()), mean_of(agree, places))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from llama_index.tuning._checks import number, share, whole_number
+from llama_index.tuning.datasets.checks import is_number
 
 Target = Literal["balanced accuracy", "accuracy", "precision"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """How a judge is trained, where it draws the line, and when it defers.
+    """How a judge is trained, when an answer passes, and when the judge defers.
 
     Example:
         >>> JudgeOptions(target="precision", target_precision=0.95).folds
@@ -40,17 +42,13 @@ class JudgeOptions:
         if self.target not in get_args(Target):
             known = ", ".join(get_args(Target))
             raise ValueError(f"unknown target {self.target!r}; choose one of: {known}")
-        if not 0 < self.target_precision <= 1:
+        if not number("target_precision", self.target_precision, 0, 1) > 0:
             raise ValueError(
                 f"target_precision must be above 0 and at most 1, got {self.target_precision}"
             )
-        if self.passing_score is not None and not math.isfinite(self.passing_score):
-            raise ValueError(f"passing_score must be a finite number, got {self.passing_score}")
-        if isinstance(self.folds, bool) or not isinstance(self.folds, int) or self.folds < 2:
-            raise ValueError(f"folds must be a whole number >= 2, got {self.folds!r}")
-        if not 0 <= self.defer_share <= 1:
-            raise ValueError(f"defer_share must be from 0 to 1, got {self.defer_share}")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence must be between 0 and 1, got {self.confidence}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")
+        if self.passing_score is not None and not is_number(self.passing_score):
+            raise ValueError(f"passing_score must be a finite number, got {self.passing_score!r}")
+        whole_number("folds", self.folds, 2)
+        number("defer_share", self.defer_share, 0, 1)
+        share("confidence", self.confidence)
+        whole_number("seed", self.seed, 0)

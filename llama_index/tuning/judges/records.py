@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from llama_index.tuning._arrays import Float64, Ints
 
@@ -24,14 +23,14 @@ _SURE = 1e-9
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Where a probability becomes a verdict.
+    """How a probability becomes a verdict.
 
     Attributes:
         slope: of the calibration (Platt 1999), above 0.
         offset: its intercept; 0 for a pairwise judge.
         threshold: an answer passes from this probability on; 0.5 for a pairwise judge.
         band: a pair is a tie up to this distance from 0.5; None for single responses.
-        margin: an answer is uncertain below this distance from the line, in logits.
+        margin: an answer is uncertain below this distance from the threshold, in logits.
     """
 
     slope: float = 1.0
@@ -42,7 +41,7 @@ class DecisionRule:
 
     def chances(self, logits: Float64) -> Float64:
         """Calibrated probabilities, shape `(n,)`."""
-        found: Float64 = expit(self.slope * logits + self.offset)
+        found: Float64 = np.exp(-np.logaddexp(0.0, -(self.slope * logits + self.offset)))
         return found
 
     def verdicts(self, chances: Float64) -> Float64:
@@ -53,10 +52,10 @@ class DecisionRule:
         return found
 
     def certainties(self, chances: Float64) -> Float64:
-        """Distance of each probability from the nearest line, in logits, shape `(n,)`.
+        """Distance of each probability from the nearest threshold, in logits, shape `(n,)`.
 
         A distance in probability would rank every answer that is almost certain to fail behind
-        those a little above the line, if the line is low: the two sides would not be alike.
+        those a little above the threshold, if that is low: the two sides would not be alike.
         """
         band = self.band or 0.0
         lines = log_odds(np.array([self.threshold - band, self.threshold + band]))
@@ -66,7 +65,8 @@ class DecisionRule:
 
 def log_odds(chances: Float64) -> Float64:
     """The logits of probabilities, finite at 0 and 1 too."""
-    found: Float64 = logit(np.clip(chances, _SURE, 1 - _SURE))
+    sure = np.clip(chances, _SURE, 1 - _SURE)
+    found: Float64 = np.log(sure) - np.log1p(-sure)
     return found
 
 
@@ -80,7 +80,7 @@ class Rows:
         weights: how much each counts, shape `(n,)`.
         fold: the part that each is held out with, shape `(n,)`; one query, one fold.
         pairwise: whether features are differences of two responses.
-        topics: columns that are only used where that helps, shape `(m,)`.
+        topics: columns that are only used if that helps, shape `(m,)`.
     """
 
     table: Float64
@@ -106,9 +106,10 @@ class Predictions:
     Attributes:
         chances: probabilities that the answer passes, or that the first response is better.
         verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie;
-            `NO_VERDICT`, which is never right, where none could be read.
-        certainties: distances from the line, in logits; the least certain are handed over first.
-        scores: the judge's own on the scale of the verdicts' scores, NaN where there is none; by
+            `NO_VERDICT`, which is never right, if none could be read.
+        certainties: distances from the threshold, in logits; the least certain go to a person or
+            to `defer_to` first.
+        scores: the judge's own on the scale of the verdicts' scores, NaN if there is none; by
             default its chances stand in for them.
 
     Chances and certainties of a judge that gives verdicts only are all NaN: the report then shows

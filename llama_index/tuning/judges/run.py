@@ -18,53 +18,59 @@ from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.routing import DeferralPoint, deferral_curve
 from llama_index.tuning.judges.data import JudgeData, other_verdicts
 from llama_index.tuning.judges.light.features import Topics, Vectors, main_directions
-from llama_index.tuning.judges.light.fit import fit, opinions
+from llama_index.tuning.judges.light.fit import fit, predictions
 from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_of
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.records import NO_VERDICT, TIE, Predictions, Rows
 from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
-from llama_index.tuning.report import FinetuneReport, Gain, installed_versions
+from llama_index.tuning.report import (
+    FinetuneReport,
+    Gain,
+    QueryGain,
+    installed_versions,
+    most_changed,
+)
 
 MIN_PEOPLE = 20
-"""From so many verdicts of people on, people are the truth that is measured against."""
+"""With this many verdicts of people or more, people are the truth that is measured against."""
 MAJORITY = "most frequent verdict"
 TEACHERS = "the teacher's verdicts"
 ASKED = "people's verdicts where the teacher was asked"
 
 
 def rows_of(
-    material: JudgeData, table: Float64, options: JudgeOptions, columns: Sequence[str] = ()
+    data: JudgeData, table: Float64, options: JudgeOptions, columns: Sequence[str] = ()
 ) -> Rows:
-    """The material's rows, dealt into folds by query."""
-    members = [np.flatnonzero(material.clusters == c) for c in np.unique(material.clusters)]
+    """The data's rows, dealt into folds by query."""
+    members = [np.flatnonzero(data.clusters == c) for c in np.unique(data.clusters)]
     fold = fold_numbers([m.tolist() for m in members], options.folds, options.seed)
     topics = np.array([i for i, n in enumerate(columns) if n.startswith("topic: ")], dtype=np.int64)
-    return Rows(table, material.labels, material.weights, fold, material.pairwise, topics)
+    return Rows(table, data.labels, data.weights, fold, data.pairwise, topics)
 
 
-def topics_of(vectors: Vectors, material: JudgeData) -> Topics:
+def topics_of(vectors: Vectors, data: JudgeData) -> Topics:
     """Main directions of the training queries and responses."""
-    texts = dict.fromkeys(item.response for item in material.items if item.response)
+    texts = dict.fromkeys(item.response for item in data.items if item.response)
     known = [vectors.texts[text] for text in texts if text in vectors.texts]
     responses = main_directions(np.stack(known))
     asked = list(vectors.queries.values())
     return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
 
 
-def shortcut_predictions(lesson: TrainingData, measured: Ints | None) -> dict[str, Predictions]:
+def shortcut_predictions(training: TrainingData, measured: Ints | None) -> dict[str, Predictions]:
     """What needs no judge, fitted on the same folds: base rate, length, overlap.
 
-    On the same items as the judge's: those held out, or `measured` rows of the material.
+    On the same items as the judge's: those held out, or `measured` rows of the data.
     """
-    rows, table = lesson.rows, lesson.other
+    rows, table = training.rows, training.other
     count = len(rows.labels) if table is None else len(table)
     found = {MAJORITY: _majority(rows, count)}
     for kind in ("length", "overlap"):
-        columns = [i for i, n in enumerate(lesson.maker.columns) if n.startswith(f"{kind}: ")]
+        columns = [i for i, n in enumerate(training.maker.columns) if n.startswith(f"{kind}: ")]
         other = None if table is None else table[:, columns]
-        fitted = fit(rows.columns(columns), lesson.options)
-        found[f"{kind} only"] = opinions(fitted, other)
-    if lesson.held_out is None and measured is not None:
+        fitted = fit(rows.columns(columns), training.options)
+        found[f"{kind} only"] = predictions(fitted, other)
+    if training.held_out is None and measured is not None:
         return {name: given[measured] for name, given in found.items()}
     return found
 
@@ -78,54 +84,56 @@ def _majority(rows: Rows, count: int) -> Predictions:
 
 
 def write_report(
-    lesson: TrainingData,
-    learnt: TrainingResult,
+    training: TrainingData,
+    result: TrainingResult,
     shortcuts: dict[str, Predictions],
     dataset: JudgmentDataset,
     *,
     student: Student,
 ) -> JudgeReport:
     """A report without a verdict, on the held-out predictions for what `dataset` holds."""
-    material, options, judge = measured_material(lesson, learnt), lesson.options, learnt.opinions
-    rows, others = _measured_rows(material)
+    data, options, judge = measured_data(training, result), training.options, result.predictions
+    rows, others = _measured_rows(data)
     primary = "balanced accuracy"
-    if material.pairwise or options.target == "accuracy":
+    if data.pairwise or options.target == "accuracy":
         primary = "accuracy"
-    compared = {n: _compare(material, rows, o, judge, options) for n, o in shortcuts.items()}
+    compared = {n: _compare(data, rows, o, judge, options) for n, o in shortcuts.items()}
     best = max(compared, key=lambda name: compared[name][primary].base)
     gains = compared[best]
     slices = {}
     if len(others):
-        slices[TEACHERS] = _compare(material, others, shortcuts[best], judge, options)
-    truth, told = material.labels[rows], judge[rows]
-    teacher = other_verdicts(material, rows) if len(others) else np.full(len(rows), np.nan)
+        slices[TEACHERS] = _compare(data, others, shortcuts[best], judge, options)
+    truth, told = data.labels[rows], judge[rows]
+    teacher = other_verdicts(data, rows) if len(others) else np.full(len(rows), np.nan)
     asked = np.flatnonzero(~np.isnan(teacher))
     if 0 < len(asked) < len(rows):
-        slices[ASKED] = _compare(material, rows[asked], shortcuts[best], judge, options)
+        slices[ASKED] = _compare(data, rows[asked], shortcuts[best], judge, options)
     right = np.where(np.isnan(teacher), np.nan, (teacher == truth).astype(float))
-    summary = summary_of(material, rows, told, teacher)
-    if learnt.flip_rate is not None:
-        summary.values["flip_rate"] = learnt.flip_rate
+    summary = summary_of(data, rows, told, teacher)
+    if result.flip_rate is not None:
+        summary.values["flip_rate"] = result.flip_rate
     return JudgeReport(
-        title=f"judge ({student.name}, {'pairwise' if material.pairwise else 'pointwise'})",
-        method=learnt.method,
+        title=f"judge ({student.name}, {'pairwise' if data.pairwise else 'pointwise'})",
+        method=result.method,
         primary=primary,
         gains=gains,
         slices=slices,
+        model=training.base_model or student.name,
         base=f"the shortcut {best!r}",
-        data=_data(lesson, learnt, dataset, material.people[rows]),
-        options={**asdict(options), **learnt.options},
+        data=_data(training, result, dataset, data.people[rows]),
+        options={**asdict(options), **result.options},
+        queries=_changed(data, rows, shortcuts[best], judge),
         seed=options.seed,
-        history=learnt.history,
+        history=result.history,
         notes=[
-            *_notes(material, rows, others, compared, best),
+            *_notes(data, rows, others, compared, best),
             *_silence(teacher),
-            *learnt.notes,
+            *result.notes,
         ],
         versions=installed_versions(*student.libraries),
         unit="verdicts",
         summary=summary.values,
-        intervals=summary.intervals(material.clusters[rows], options.confidence, options.seed),
+        intervals=summary.intervals(data.clusters[rows], options.confidence, options.seed),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
         deferral=_deferral(
             told.certainties, told.verdicts == truth, right if len(others) else np.ones(len(rows))
@@ -143,50 +151,65 @@ def _deferral(
 
 
 def _data(
-    lesson: TrainingData,
-    learnt: TrainingResult,
+    training: TrainingData,
+    result: TrainingResult,
     dataset: JudgmentDataset,
     people: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    line = getattr(learnt.model, "line", None)  # of a model that has calibration and threshold
+    rule = getattr(result.model, "rule", None)  # of a model that has calibration and threshold
     return {
         "verdicts": len(dataset),
-        "trained_on": len(lesson.material.labels),
+        "trained_on": len(training.data.labels),
         "measured": len(people),
         "by_people": bool(people.all()),
         "fingerprint": dataset.fingerprint(),
-        **learnt.settings,
-        **({} if line is None else asdict(line)),
+        **result.settings,
+        **({} if rule is None else asdict(rule)),
     }
 
 
-def _measured_rows(material: JudgeData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to measure on, and the teacher's where people are the truth."""
-    people = np.flatnonzero(material.people)
-    if MIN_PEOPLE <= len(people) < len(material.people):
-        return people, np.flatnonzero(~material.people)
-    return np.arange(len(material.people)), np.zeros(0, dtype=np.int64)
+def _measured_rows(data: JudgeData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to measure on, and the teacher's if people are the truth."""
+    people = np.flatnonzero(data.people)
+    if MIN_PEOPLE <= len(people) < len(data.people):
+        return people, np.flatnonzero(~data.people)
+    return np.arange(len(data.people)), np.zeros(0, dtype=np.int64)
 
 
 def _compare(
-    material: JudgeData,
+    data: JudgeData,
     rows: NDArray[np.int64],
     base: Predictions,
     judge: Predictions,
     o: JudgeOptions,
 ) -> dict[str, Gain]:
     return agreement_gains(
-        material.labels[rows],
+        data.labels[rows],
         base.verdicts[rows],
         judge.verdicts[rows],
-        material.clusters[rows],
+        data.clusters[rows],
         confidence=o.confidence,
         seed=o.seed,
     )
 
 
+def _changed(data: JudgeData, rows: Ints, base: Predictions, judge: Predictions) -> list[QueryGain]:
+    """Items that only one of the two judges right, with what was answered."""
+    truth = data.labels[rows]
+    before, now = (said.verdicts[rows] for said in (base, judge))
+
+    def described(row: int) -> tuple[str, str, list[str]]:
+        item = data.items[rows[row]]
+        answers = [f"answer: {item.response}"]
+        if item.second_response is not None:
+            answers.append(f"second answer: {item.second_response}")
+        return data.keys[rows[row]], item.query or "(no query)", answers
+
+    return most_changed(before == truth, now == truth, described)
+
+
 def _notes(
-    material: JudgeData,
+    data: JudgeData,
     rows: NDArray[np.int64],
     others: NDArray[np.int64],
     compared: dict[str, dict[str, Gain]],
@@ -201,16 +224,16 @@ def _notes(
             if gain.low <= 0:
                 said = "is not better than" if gain.mean <= 0 else "cannot be told from"
                 notes.append(f"in {metric} the judge {said} the shortcut {name!r}")
-    if material.pairwise and not (material.labels == TIE).any():
+    if data.pairwise and not (data.labels == TIE).any():
         notes.append("no verdict is a tie")
     return notes
 
 
-def measured_material(lesson: TrainingData, learnt: TrainingResult) -> JudgeData:
-    """The verdicts that the student's opinions are on."""
-    if lesson.held_out is not None:
-        return lesson.held_out
-    return lesson.material if learnt.measured is None else lesson.material[learnt.measured]
+def measured_data(training: TrainingData, result: TrainingResult) -> JudgeData:
+    """The verdicts that the student's predictions are on."""
+    if training.held_out is not None:
+        return training.held_out
+    return training.data if result.measured is None else training.data[result.measured]
 
 
 def _silence(teacher: Float64) -> list[str]:
@@ -228,7 +251,7 @@ def details_of(report: JudgeReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class JudgeReport(FinetuneReport):
     """How well a judge agrees with its teachers or with people, beside what needs no judge.
 
@@ -238,7 +261,7 @@ class JudgeReport(FinetuneReport):
         summary: the judge's agreement; `auroc`, `calibration_error`, `flip_rate` (share of pairs
             whose verdict depends on their order), `teacher_agreement` (of the teacher with
             people, on the items that it was asked about; no verdict is a wrong one),
-            `people_agreement` (of people with one another), where there are any. Where verdicts
+            `people_agreement` (of people with one another), if there are any. If verdicts
             are scores, `pearson` and `spearman` of the judge's probability with them, and of the
             teacher's scores with people's (`teacher_pearson`, …).
         intervals: lower and upper end of those figures, at the level of the gains, queries drawn

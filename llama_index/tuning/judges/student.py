@@ -43,14 +43,14 @@ class EvaluatorModel(Protocol):
 
 
 class JudgeModel(Protocol):
-    """What `TunedJudge` serves: a frozen dataclass, for its `details` and `line` are replaced.
+    """What `TunedJudge` serves: a frozen dataclass, since its `details` and `rule` are replaced.
 
     Attributes:
         maker: its flags say what the answers it learned from came with; finds weak sentences.
-        line: where a probability becomes a verdict, and which answers are uncertain.
+        rule: how a probability becomes a verdict, and which answers are uncertain.
         pairwise: whether it compares two responses.
         query: whether every answer it learned from came with a query.
-        base_model: name of the embedding model, where `maker.embedded`.
+        base_model: name of the embedding model, if `maker.embedded`.
         training_keys: hashes of the items it was trained on.
         details: how it came about, for people.
     """
@@ -58,7 +58,7 @@ class JudgeModel(Protocol):
     @property
     def maker(self) -> FeatureMaker: ...
     @property
-    def line(self) -> DecisionRule: ...
+    def rule(self) -> DecisionRule: ...
     @property
     def pairwise(self) -> bool: ...
     @property
@@ -75,7 +75,7 @@ class JudgeModel(Protocol):
 
         Args:
             items: of the form that it learned from.
-            embedder: of the app's embedding model; there where `maker.embedded`.
+            embedder: of the app's embedding model; there if `maker.embedded`.
         """
 
     def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Float64, Bools]:
@@ -93,19 +93,19 @@ class TrainingData:
     """What a student learns from.
 
     Attributes:
-        material: the verdicts to learn from, checked.
-        held_out: verdicts on other queries to give opinions on; without them it gives opinions on
-            rows of `material`, by judges that saw none of their queries.
+        data: the verdicts to learn from, checked.
+        held_out: verdicts on other queries to predict; without them it predicts rows of `data`, by
+            judges that saw none of their queries.
         options: how judges are trained, whoever the student is.
-        rows: the light features of `material` with labels, weights and folds; one query, one fold.
+        rows: the light features of `data` with labels, weights and folds; one query, one fold.
         other: the light features of `held_out`, shape `(m, columns)`.
-        maker: makes the light features; with vectors where the student has `embeds`.
+        maker: makes the light features; with vectors if the student has `embeds`.
         base_model: name of the embedding model; empty without.
         output: the folder that the judge will be saved to, if any; checkpoints go beside it.
         show_progress: show bars.
     """
 
-    material: JudgeData
+    data: JudgeData
     held_out: JudgeData | None
     options: JudgeOptions
     rows: Rows
@@ -122,9 +122,9 @@ class TrainingResult:
 
     Attributes:
         model: what will serve: by `TunedJudge`, or an evaluator of its own.
-        opinions: on `held_out`, where there is one, else on `measured` of the material.
-        method: how the opinions came to be held out, for the report.
-        measured: rows of the material that `opinions` are on; None: all.
+        predictions: on `held_out`, if there is one, else on `measured` of the data.
+        method: how the predictions came to be held out, for the report.
+        measured: rows of the data that `predictions` are on; None: all.
         flip_rate: share of the pairs whose verdict changes with their order; None: no pairs.
         baselines: what the judge has to beat beside the shortcuts, on the same items.
         settings: what was chosen, for the report's `data`; plain JSON values.
@@ -134,7 +134,7 @@ class TrainingResult:
     """
 
     model: JudgeModel | EvaluatorModel
-    opinions: Predictions
+    predictions: Predictions
     method: str
     measured: Ints | None = None
     flip_rate: float | None = None
@@ -160,8 +160,8 @@ class Student(Protocol):
     @property
     def embeds(self) -> bool: ...
 
-    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
-        """Raise where it could not learn from these: before any work or cost."""
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
+        """Raise if it could not learn from these: before any work or cost."""
 
-    def learn(self, lesson: TrainingData) -> TrainingResult:
-        """Train, choose on verdicts not trained on, and give opinions on others."""
+    def learn(self, training: TrainingData) -> TrainingResult:
+        """Train, choose on verdicts not trained on, and give predictions on others."""

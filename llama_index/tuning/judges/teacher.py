@@ -11,7 +11,7 @@ from llama_index.core.llms import CompletionResponse, CompletionResponseGen, Cus
 from llama_index.core.llms.callbacks import llm_completion_callback
 from pydantic import PrivateAttr
 
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ async def evaluate(teacher: BaseEvaluator, sample: Judgment) -> EvaluationResult
 def as_given(result: EvaluationResult) -> EvaluationResult:
     """The result for the order in which the pair was given.
 
-    Where one order is a tie, `PairwiseComparisonEvaluator` hands back the result of the turned
+    If one order is a tie, `PairwiseComparisonEvaluator` hands back the result of the turned
     pair as it is, whose first answer is the second one.
     """
     if source_of(result) != "flipped":

@@ -3,13 +3,10 @@ from .hosted.engine import OpenAIFinetuneEngine as OpenAIFinetuneEngine
 from .hosted.files import JobEstimate as JobEstimate
 from .local.engine import HuggingFaceFinetuneEngine as HuggingFaceFinetuneEngine
 from .local.options import HuggingFaceOptions as HuggingFaceOptions
+from .serving.export import export_llm as export_llm
 from .serving.model import TunedHuggingFaceLLM as TunedHuggingFaceLLM
-from .serving.tool_parsers import (
-    HermesToolParser as HermesToolParser,
-    ParsedReply as ParsedReply,
-    ToolCall as ToolCall,
-    ToolParser as ToolParser,
-)
+from .serving.tool_calls import ParsedReply as ParsedReply, ToolCall as ToolCall
+from .serving.tool_parsers import HermesToolParser as HermesToolParser, ToolParser as ToolParser
 from .tasks.calls import (
     CallItem as CallItem,
     ExpectedCall as ExpectedCall,

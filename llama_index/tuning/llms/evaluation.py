@@ -52,7 +52,7 @@ def caller_scores(llm: LLM, evaluate: Evaluate | None, protect: Mapping[str, Eva
 
 
 def check_same_items(base: Scores, tuned: Scores) -> None:
-    """Raise where a function did not score as many items both times."""
+    """Raise if a function did not score as many items both times."""
     for name, before in base.items():
         if len(before) != len(tuned[name]):
             raise ValueError(

@@ -1,4 +1,6 @@
 from .cohere import (
+    CohereRerankerFinetuneDataset as CohereRerankerFinetuneDataset,
+    CohereRerankerFinetuneEngine as CohereRerankerFinetuneEngine,
     generate_cohere_reranker_finetuning_dataset as generate_cohere_reranker_finetuning_dataset,
 )
 from .cross.engine import CrossEncoderFinetuneEngine as CrossEncoderFinetuneEngine

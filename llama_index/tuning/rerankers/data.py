@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.datasets.checks import check_held_out
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.copies import copies_in, copies_notes
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import base_notes, finder_notes
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers.light.features import candidate_features
 from llama_index.tuning.rerankers.light.fit import FeatureList
@@ -22,6 +26,7 @@ from llama_index.tuning.rerankers.serving import metadata_text, most_rise
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
 from llama_index.tuning.text.words import ENGLISH, Analyzer, normalise
+from llama_index.tuning.vectors.learned import Learned, question_codes
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -55,13 +60,35 @@ def candidate_lists(
     num_workers: int = 1,
     show_progress: bool = False,
 ) -> RelevanceDataset:
-    """The lists as they are, or what the retriever finds for the queries."""
+    """The lists as they are, or what the retriever finds for the queries.
+
+    Within a list candidates with the same text and metadata are as relevant as the most relevant
+    of them.
+    """
     if isinstance(data, RelevanceDataset):
-        return data
+        return _copies_alike(data)
     assert retriever is not None  # by checked_data
     return RelevanceDataset.from_retriever(
         data, retriever, num_workers=num_workers, show_progress=show_progress
     )
+
+
+def _copies_alike(data: RelevanceDataset) -> RelevanceDataset:
+    lists = []
+    for item in data.lists:
+        texts = [
+            (" ".join(c.text.split()), repr(sorted(c.metadata.items()))) for c in item.candidates
+        ]
+        highest: dict[tuple[str, str], float] = {}
+        for text, candidate in zip(texts, item.candidates, strict=True):
+            highest[text] = max(candidate.score, highest.get(text, 0.0))
+        raised = [
+            replace(candidate, score=highest[text])
+            for text, candidate in zip(texts, item.candidates, strict=True)
+        ]
+        lists.append(replace(item, candidates=raised) if len(highest) < len(texts) else item)
+    same = all(new is old for new, old in zip(lists, data.lists, strict=True))
+    return data if same else RelevanceDataset(lists)
 
 
 def split_lists(
@@ -108,6 +135,27 @@ def tied_notes(dataset: RelevanceDataset) -> list[str]:
         "all queries hang together through shared relevant nodes: folds are by query, so a "
         "held-out query's nodes may have been learnt from"
     ]
+
+
+def learned_lists(dataset: RelevanceDataset) -> str:
+    """The questions of lists that were learnt from, as a component keeps them."""
+    return Learned("", question_codes(item.query for item in dataset.lists)).to_hex()
+
+
+def data_notes(retriever: Any, given: Given, dataset: RelevanceDataset, base: Any) -> list[str]:
+    """What a report says of its data: copies, and parts of the app that have learnt its questions.
+
+    Args:
+        retriever: that found the candidates.
+        given: the data that was handed in.
+        dataset: what was measured on.
+        base: the line that the tuned re-ranker is compared with.
+    """
+    texts = [item.query for item in dataset.lists]
+    notes = finder_notes(retriever, texts)
+    if isinstance(given, RetrievalDataset):
+        notes += copies_notes(copies_in(given.corpus))
+    return [*notes, *base_notes(getattr(base, "reranker", None), texts)]
 
 
 def _checked(name: str, data: Any, retriever: BaseRetriever | None) -> Given:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_index.tuning import artifacts
-from llama_index.tuning.artifacts import PathLike
+from llama_index.tuning.artifacts import PathLike, load_component
 from llama_index.tuning.rerankers.cross import model as tuned
 from llama_index.tuning.rerankers.cross.model import TunedReranker
 from llama_index.tuning.rerankers.light import model as light
 from llama_index.tuning.rerankers.light.model import LightReranker
+
+LOADERS = {
+    light.KIND: "llama_index.tuning.rerankers.light.model:LightReranker.load",
+    tuned.KIND: "llama_index.tuning.rerankers.cross.model:TunedReranker.load",
+}
 
 
 def load_reranker(path: PathLike, **arguments: Any) -> LightReranker | TunedReranker:
@@ -29,6 +33,5 @@ def load_reranker(path: PathLike, **arguments: Any) -> LightReranker | TunedRera
         >>> load_reranker(folder, top_n=5).top_n
         5
     """
-    if artifacts.read_config(path, light.KIND, tuned.KIND)["kind"] == tuned.KIND:
-        return TunedReranker.load(path, **arguments)
-    return LightReranker.load(path, **arguments)
+    reranker: LightReranker | TunedReranker = load_component(path, LOADERS, **arguments)
+    return reranker

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.gate import decide
-from llama_index.tuning.report import Gains
+from llama_index.tuning.report import Gains, QueryGain, most_changed
 from llama_index.tuning.rerankers.data import FeatureMaker, has_distances, word_index
 from llama_index.tuning.rerankers.light.features import (
     LinearRanker,
@@ -170,12 +171,21 @@ class Comparison:
         gains: over it, at the deployed depth.
         slices: against each line, and over the base at other depths.
         notes: for the report.
+        queries: those that changed most over the base.
+        retriever: the primary metric of the retriever's own order.
     """
 
     base: Baseline
     gains: Gains
     slices: dict[str, Gains]
     notes: list[str] = field(default_factory=list)
+    queries: list[QueryGain] = field(default_factory=list)
+    retriever: float = 0.0
+
+    @property
+    def before(self) -> tuple[str, float]:
+        """What a report's headline begins with."""
+        return "your retriever", self.retriever
 
 
 def compare(
@@ -219,34 +229,34 @@ def compare(
         now, others = at(depth, maker.lists(dataset, depth))
         name = f"{depth} candidates, against {baselines[kept].name}"
         slices[name] = gains(others[kept], now, options.seed)
-    means = {line.name: _mean(scores) for line, scores in zip(baselines, theirs, strict=True)}
+    own = str(retriever_order().details["name"])
+    alone = next(scores for line, scores in zip(baselines, theirs, strict=True) if line.name == own)
     return Comparison(
         _calibrated(baselines[kept], dataset.top(deployed), lists),
         gains(theirs[kept], ours, options.seed),
         slices,
-        [told(means, baselines[kept].name, _mean(ours)), *notes_on(dataset, lists, deployed)],
-    )
-
-
-def told(means: Mapping[str, float], kept: str, tuned: float) -> str:
-    """What a reader wants to know first: what the app's retriever has, and what tuning adds.
-
-    Args:
-        means: each untuned line's metric.
-        kept: the line that is served without tuning.
-        tuned: the tuned re-ranker's metric.
-    """
-    retriever = means[str(retriever_order().details["name"])]
-    without = "" if kept == "no re-ranker" else f" → {means[kept]:.3f} with {kept}"
-    added = tuned - means[kept]
-    return f"{PRIMARY}: your retriever {retriever:.3f}{without}; tuned {tuned:.3f}, " + (
-        f"of which tuning adds {added:+.3f}"
+        notes_on(dataset, lists, deployed),
+        _changed(theirs[kept], ours, dataset),
+        _mean(alone),
     )
 
 
 def gains(base: RetrievalScores, tuned: RetrievalScores, seed: int) -> Gains:
     """The gain in each shown metric, with 90 % intervals."""
     return {name: paired_gain(base.values[name], tuned.values[name], seed=seed) for name in SHOWN}
+
+
+def _changed(
+    base: RetrievalScores, tuned: RetrievalScores, dataset: RelevanceDataset
+) -> list[QueryGain]:
+    """The queries that changed most, with the relevant candidates' texts."""
+
+    def described(row: int) -> tuple[str, str, list[str]]:
+        item = dataset.lists[int(base.query_ids[row])]
+        best = sorted(item.candidates, key=lambda c: -c.score)[:2]
+        return item.query_id, item.query, [c.text for c in best if c.score > 0]
+
+    return most_changed(base.values[PRIMARY], tuned.values[PRIMARY], described)
 
 
 def _mean(scores: RetrievalScores) -> float:

@@ -5,7 +5,7 @@ A docstore is no scope: several indices, parents of chunks and whole documents s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -14,6 +14,7 @@ from llama_index.core.indices.vector_store.retrievers import VectorIndexAutoRetr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores import FilterCondition, MetadataFilters, simple
 
+from llama_index.tuning.datasets.tuned_parts import inside, walk
 from llama_index.tuning.errors import StoreError
 from llama_index.tuning.vectors.stores import open_store
 
@@ -158,41 +159,9 @@ def _single_test(one: Any) -> Passes:
     return lambda node: bool(build(lambda _: node.metadata, alone)(""))
 
 
-def walk(retriever: BaseRetriever) -> Iterator[BaseRetriever]:
-    """The retriever and all those inside it, each once."""
-    seen: dict[int, BaseRetriever] = {}
-    waiting = [retriever]
-    while waiting:
-        one = waiting.pop(0)
-        if id(one) not in seen:
-            seen[id(one)] = one
-            yield one
-            waiting += _inside(one)
-
-
 def searchers(retriever: BaseRetriever) -> Iterator[BaseRetriever]:
     """Those of `walk` that search by themselves."""
-    return (one for one in walk(retriever) if not _inside(one))
-
-
-def _inside(retriever: BaseRetriever) -> list[BaseRetriever]:
-    found: list[BaseRetriever] = []
-    for name, value in vars(retriever).items():
-        if name == "object_map" or name == "_object_map":  # what index nodes stand for
-            continue
-        values: Iterable[Any] = [value]
-        if isinstance(value, Mapping):
-            values = value.values()
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            values = value
-        found += [item for item in values if isinstance(item, BaseRetriever)]
-        found += [
-            item.retriever
-            for item in values
-            if isinstance(getattr(item, "retriever", None), BaseRetriever)
-            and not isinstance(item, BaseRetriever)
-        ]
-    return found
+    return (one for one in walk(retriever) if not inside(one))
 
 
 def _own_ids(part: BaseRetriever) -> list[str]:
@@ -227,6 +196,6 @@ def _fault(part: BaseRetriever) -> str | None:
     if narrowing := sorted(set(getattr(part, "_kwargs", None) or ()) - _HARMLESS):
         return f"vector_store_kwargs of {name} may narrow it ({', '.join(narrowing)}); {_REMEDY}"
     known = isinstance(getattr(part, "_index", None), BaseIndex) or hasattr(part, "corpus")
-    if not known and not _inside(part):
+    if not known and not inside(part):
         return f"{name} does not name an index; {_REMEDY}"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -74,6 +74,16 @@ class CalibratedReranker(BaseNodePostprocessor):
             **fields,
         )
         self._calibration = calibration
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield from self._origin()
+        for name in ("top_n", "min_score"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+
+    def _origin(self) -> Iterator[tuple[str, Any]]:
+        """What a repr says first: where the scores come from."""
+        yield from ()
 
     def min_score_for(self, precision: float, *, confidence: float = 0.8) -> float:
         """The `min_score` from which on that share of the returned nodes is relevant.

@@ -61,8 +61,8 @@ def margin_for(
 ) -> float:
     """The margin below which queries are handed over, so that the target is reached.
 
-    Without the other selector's answers (`deferred_correct`, NaN where it was not asked) the
-    target is for the queries kept; with them it is for all. Where no share reaches the target,
+    Without the other selector's answers (`deferred_correct`, NaN if it was not asked) the
+    target is for the queries kept; with them it is for all. If no share reaches the target,
     the margin is the one with the best accuracy.
     """
     if target is None:
@@ -84,7 +84,7 @@ def margin_for(
 
 
 def several_threshold(
-    material: RouterData, examples: Ints, logits: Float32, sharpness: float, seed: int
+    data: RouterData, examples: Ints, logits: Float32, sharpness: float, seed: int
 ) -> float:
     """The probability from which a second choice is selected too.
 
@@ -95,10 +95,10 @@ def several_threshold(
     draw = np.random.default_rng(seed)
     pick = draw.permutation(len(examples))[:SINGLES]
     one, two = pick[: len(pick) // 2], pick[len(pick) // 2 :][: len(pick) // 2]
-    wanted = np.zeros((len(examples), material.choices), dtype=bool)
-    targets = Targets.of(material, examples)
+    wanted = np.zeros((len(examples), data.choices), dtype=bool)
+    targets = Targets.of(data, examples)
     wanted[targets.owner, targets.labels] = True
-    joint = material.vectors[examples[one]] + material.vectors[examples[two]]
+    joint = data.vectors[examples[one]] + data.vectors[examples[two]]
     length = np.maximum(np.linalg.norm(joint, axis=1, keepdims=True), 1e-3)
     scores = np.concatenate([logits[pick], (logits[one] + logits[two]) / length])
     truth = np.concatenate([wanted[pick], wanted[one] | wanted[two]])

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 TAUS = (20.0, 5.0, 80.0)
 FARTHER = {5.0: (1.5,), 80.0: (320.0,)}
-"""Tried where the end of the grid is the best of it."""
+"""Tried if the end of the grid is the best of it."""
 WORDS = (0.5, 1.0, 2.0)
 DESCRIBED = (5.0, 10.0)
 """Tried one after the other while they help."""
 NOISE_TO_ACT = 0.05
-"""Share of labels that look wrong from which it is tried to doubt them: some always do."""
+"""If a larger share of labels looks wrong, doubting them is tried: some always do."""
 
 SHOWN = 1.64
-"""Standard errors by which noise_robust must get more labels right: 5 % of what chance would do."""
+"""Standard errors by which `noise_robust` must get more labels right: 5 %, one-sided."""
 
 
 @dataclass(eq=False)
@@ -48,7 +48,7 @@ class CrossFit:
     """Scores of examples by models that did not train on them.
 
     Attributes:
-        material: the data.
+        data: the data.
         examples: which examples were scored.
         folds: the fold of each, shape `(n,)`.
         logits: of each setting tried, shape `(n, choices)`.
@@ -56,7 +56,7 @@ class CrossFit:
         chosen: the setting that did best.
     """
 
-    material: RouterData
+    data: RouterData
     examples: Ints
     folds: Ints
     logits: dict[Setting, Float32] = field(default_factory=dict)
@@ -72,19 +72,19 @@ class CrossFit:
         return found
 
     def trust(self) -> tuple[Float32, float]:
-        """A factor for each label of the material, and the share that looks wrong."""
+        """A factor for each label of the data, and the share that looks wrong."""
         plain = replace(self.chosen, noise_robust=False)
-        return trust(self.material, self.examples, self.logits[plain])
+        return trust(self.data, self.examples, self.logits[plain])
 
     def best(self, among: NDArray[np.bool_] | slice = slice(None)) -> Setting:
         """The setting with the smallest loss on some of the examples.
 
-        Labels are doubted where that is shown to get more of them right. Their log loss would not
+        Labels are doubted if that is shown to get more of them right. Their log loss would not
         tell: it punishes being certain of what a wrong label contradicts.
         """
         plain = [setting for setting in self.losses if not setting.noise_robust]
         best = min(plain, key=lambda setting: float(self.losses[setting][among].mean()))
-        targets = Targets.of(self.material, self.examples)
+        targets = Targets.of(self.data, self.examples)
         before = targets.correct(self.logits[best].argmax(axis=1))[among]
         for setting in self.losses:
             if setting.noise_robust:
@@ -96,7 +96,7 @@ class CrossFit:
 
 
 def cross_fit(
-    material: RouterData,
+    data: RouterData,
     options: RouterOptions,
     *,
     known: Setting | None = None,
@@ -106,15 +106,15 @@ def cross_fit(
     """Score each in-scope example by a model of the other folds; choose the setting.
 
     Args:
-        material: the data.
+        data: the data.
         options: the options.
         known: a setting chosen before; the search is left out then.
         groups: examples that stay in one fold; by default equal queries.
         steps: wraps the folds, for a progress bar.
     """
-    fold_of = stratified_folds(material, _fold_count(material, options), options.seed, groups)
+    fold_of = stratified_folds(data, _fold_count(data, options), options.seed, groups)
     examples = np.flatnonzero(fold_of >= 0)
-    found = CrossFit(material, examples, fold_of[examples])
+    found = CrossFit(data, examples, fold_of[examples])
     folds = [_Fold(found, options, fold) for fold in np.unique(found.folds).tolist()]
     if known is None:
         _search(found, folds, options, steps)
@@ -129,7 +129,7 @@ def cross_fit(
     return found
 
 
-def scope_scores(material: RouterData, options: RouterOptions, setting: Setting) -> Float32:
+def scope_scores(data: RouterData, options: RouterOptions, setting: Setting) -> Float32:
     """The largest logit of each in-scope example, as of queries that nobody wrote twice.
 
     By models of one setting, for a logit's size hangs on it, that saw neither the example nor its
@@ -137,7 +137,7 @@ def scope_scores(material: RouterData, options: RouterOptions, setting: Setting)
     that a threshold keeps is less than it promises.
     """
     plain = replace(setting, noise_robust=False)
-    found = cross_fit(material, options, known=plain, groups=twin_groups(material))
+    found = cross_fit(data, options, known=plain, groups=twin_groups(data))
     scores: Float32 = found.logits[plain].max(axis=1)
     return scores
 
@@ -156,7 +156,7 @@ def _search(
         best = _while_better(found, folds, [Setting(t, words) for t in FARTHER.get(best.tau, ())])
     if options.words:
         best = _while_better(found, folds, [replace(best, words=w) for w in WORDS if w != words])
-    if options.description_weight > 0 and len(found.material.has_description):
+    if len(found.data.has_description):
         _while_better(found, folds, [replace(best, described=d) for d in DESCRIBED])
 
 
@@ -174,14 +174,14 @@ def _try(
     steps: Callable[[Iterable[int]], Iterable[int]],
 ) -> Setting:
     """Score some settings on every fold; the best of all so far."""
-    shape = (len(found.examples), found.material.choices)
+    shape = (len(found.examples), found.data.choices)
     for setting in settings:
         found.logits[setting] = np.zeros(shape, dtype=np.float32)
     for number in steps(range(len(folds))):
         for setting in settings:
             fold = folds[number]
             found.logits[setting][fold.inside] = fold.scored(setting)
-    targets = Targets.of(found.material, found.examples)
+    targets = Targets.of(found.data, found.examples)
     for setting in settings:
         logits = found.logits[setting]
         found.losses[setting] = targets.losses(logits, sharpness_of(logits, targets))
@@ -196,17 +196,17 @@ def _doubt(found: CrossFit, folds: list[_Fold], setting: Setting) -> bool:
     """
     if len(folds) < 3:
         return False
-    material, examples = found.material, found.examples
+    data, examples = found.data, found.examples
     logits = {fold.number: found.logits[setting].copy() for fold in folds}
     for one, two in combinations(folds, 2):
         rows, lexicon = one.without(two, setting)
-        solution = fit_rows(rows, material.described, setting, one.solution)
+        solution = fit_rows(rows, data.described, setting, one.solution)
         for outer, inner in ((one, two), (two, one)):
-            asked = query_rows(material, examples[inner.inside], lexicon)
+            asked = query_rows(data, examples[inner.inside], lexicon)
             logits[outer.number][inner.inside] = solution.logits(asked)
     for fold in folds:
         rest = ~fold.inside
-        fold.factors = trust(material, examples[rest], logits[fold.number][rest])[0]
+        fold.factors = trust(data, examples[rest], logits[fold.number][rest])[0]
     return True
 
 
@@ -215,7 +215,7 @@ class _Fold:
 
     def __init__(self, found: CrossFit, options: RouterOptions, number: int) -> None:
         self.number, self.options = number, options
-        self.material = found.material
+        self.data = found.data
         self.inside = found.folds == number
         self.asked, self.train = found.examples[self.inside], found.examples[~self.inside]
         self.factors: Float32 | None = None
@@ -225,22 +225,22 @@ class _Fold:
     def scored(self, setting: Setting) -> Float32:
         """Logits of the fold by a model of the others, shape `(len(asked), choices)`."""
         rows, asked = self._rows(setting)
-        solution = fit_rows(rows, self.material.described, setting, self.solution)
+        solution = fit_rows(rows, self.data.described, setting, self.solution)
         self.solution = replace(solution, words=None)
         return solution.logits(asked)
 
     def without(self, other: _Fold, setting: Setting) -> tuple[Rows, Lexicon | None]:
         """What is left without another fold too."""
         left = np.setdiff1d(self.train, other.asked)
-        lexicon = build_lexicon(self.material, self.material.texts(left), setting.words)
-        return self._training_rows(self.material, left, lexicon), lexicon
+        lexicon = build_lexicon(self.data, self.data.texts(left), setting.words)
+        return self._training_rows(self.data, left, lexicon), lexicon
 
     def _rows(self, setting: Setting) -> tuple[Rows, Rows]:
-        material = self.material
+        data = self.data
         if setting.noise_robust and self.factors is not None:
-            material = material.reweighted(self.factors)
-        rows = self._training_rows(material, self.train, None)
-        asked = query_rows(self.material, self.asked, None)
+            data = data.reweighted(self.factors)
+        rows = self._training_rows(data, self.train, None)
+        asked = query_rows(self.data, self.asked, None)
         found = self._word_matrices() if setting.words else None
         if found is None:
             return rows, asked
@@ -252,25 +252,24 @@ class _Fold:
     def _word_matrices(self) -> tuple[Lexicon, csr_matrix, csr_matrix] | None:
         """Word features of length 1, made once."""
         if self._words is None:
-            lexicon = build_lexicon(self.material, self.material.texts(self.train), 1.0)
+            lexicon = build_lexicon(self.data, self.data.texts(self.train), 1.0)
             if lexicon is None:
                 return None
-            train = self._training_rows(self.material, self.train, lexicon).words
-            asked = word_matrix(lexicon, self.material.texts(self.asked))
+            train = self._training_rows(self.data, self.train, lexicon).words
+            asked = word_matrix(lexicon, self.data.texts(self.asked))
             self._words = (lexicon, train, asked)
         return self._words
 
-    def _training_rows(self, material: RouterData, examples: Ints, lexicon: Lexicon | None) -> Rows:
+    def _training_rows(self, data: RouterData, examples: Ints, lexicon: Lexicon | None) -> Rows:
         return training_rows(
-            material,
+            data,
             examples,
             lexicon,
             balanced=self.options.balanced,
-            description_weight=self.options.description_weight,
         )
 
 
-def _fold_count(material: RouterData, options: RouterOptions) -> int:
-    counts = np.bincount(material.labels, minlength=material.choices)
+def _fold_count(data: RouterData, options: RouterOptions) -> int:
+    counts = np.bincount(data.labels, minlength=data.choices)
     typical = int(np.median(counts[counts > 0])) if (counts > 0).any() else 2
     return max(2, min(options.folds, typical))

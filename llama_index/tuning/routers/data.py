@@ -115,40 +115,39 @@ def embed(dataset: RoutingDataset, embedder: Embeds) -> tuple[Float32, Float32]:
 
 
 def training_rows(
-    material: RouterData,
+    data: RouterData,
     examples: Ints,
     lexicon: Lexicon | None,
     *,
     balanced: bool,
-    description_weight: float,
 ) -> Rows:
     """The labels of some examples, and each description as one more example of its choice."""
-    keep = np.isin(material.owner, examples)
-    owner, labels, weights = material.owner[keep], material.labels[keep], material.weights[keep]
-    vectors = material.vectors[owner]
-    texts = [material.dataset.examples[row].query for row in owner] if lexicon else []
-    described = material.has_description
-    if description_weight > 0 and len(described):
-        vectors = np.concatenate([vectors, material.described[described]])
+    keep = np.isin(data.owner, examples)
+    owner, labels, weights = data.owner[keep], data.labels[keep], data.weights[keep]
+    vectors = data.vectors[owner]
+    texts = [data.dataset.examples[row].query for row in owner] if lexicon else []
+    described = data.has_description
+    if len(described):
+        vectors = np.concatenate([vectors, data.described[described]])
         labels = np.concatenate([labels, described])
-        extra = np.full(len(described), description_weight, dtype=np.float32)
+        extra = np.ones(len(described), dtype=np.float32)
         weights = np.concatenate([weights, extra])
         if lexicon:
-            choices = list(material.dataset.choices.items())
+            choices = list(data.dataset.choices.items())
             texts += [f"{choices[row][0]} {choices[row][1]}" for row in described]
     if balanced:
-        totals = np.bincount(labels, weights=weights, minlength=material.choices)
+        totals = np.bincount(labels, weights=weights, minlength=data.choices)
         used = totals > 0
         weights = weights * (weights.sum() / used.sum() / totals[labels])
     words = word_matrix(lexicon, texts) if lexicon else None
     return Rows(vectors, labels, weights.astype(np.float32), words)
 
 
-def query_rows(material: RouterData, examples: Ints, lexicon: Lexicon | None) -> Rows:
+def query_rows(data: RouterData, examples: Ints, lexicon: Lexicon | None) -> Rows:
     """Examples as they are scored."""
-    words = word_matrix(lexicon, material.texts(examples)) if lexicon else None
+    words = word_matrix(lexicon, data.texts(examples)) if lexicon else None
     blank = np.zeros(len(examples), dtype=np.int64)
-    return Rows(material.vectors[examples], blank, blank.astype(np.float32), words)
+    return Rows(data.vectors[examples], blank, blank.astype(np.float32), words)
 
 
 def word_matrix(lexicon: Lexicon, texts: list[str]) -> csr_matrix:
@@ -164,7 +163,7 @@ def word_matrix(lexicon: Lexicon, texts: list[str]) -> csr_matrix:
 
 
 def stratified_folds(
-    material: RouterData, folds: int, seed: int, groups: list[list[int]] | None = None
+    data: RouterData, folds: int, seed: int, groups: list[list[int]] | None = None
 ) -> Ints:
     """Fold of each example, shape `(n,)`: choices spread evenly, groups together.
 
@@ -172,10 +171,10 @@ def stratified_folds(
     """
     draw = np.random.default_rng(seed)
     strata: dict[tuple[str, ...], list[list[int]]] = {}
-    for group in groups or material.dataset.groups():
-        examples = material.dataset.examples
+    for group in groups or data.dataset.groups():
+        examples = data.dataset.examples
         strata.setdefault(tuple(sorted(examples[group[0]].choices)), []).append(group)
-    found = np.full(len(material.dataset), -1, dtype=np.int64)
+    found = np.full(len(data.dataset), -1, dtype=np.int64)
     turn = 0
     for names, members in strata.items():
         if not names:
@@ -183,7 +182,7 @@ def stratified_folds(
         for position in draw.permutation(len(members)):
             found[members[position]] = turn % folds
             turn += 1
-    inside = np.isin(np.arange(len(found)), material.owner)
+    inside = np.isin(np.arange(len(found)), data.owner)
     return np.where(inside, found, -1)
 
 
@@ -191,13 +190,13 @@ MIN_TWINS = 5
 """Examples of a choice from which its nearest ones are kept together."""
 
 
-def twin_groups(material: RouterData) -> list[list[int]]:
+def twin_groups(data: RouterData) -> list[list[int]]:
     """Equal queries, and two of a choice that are each other's nearest, as groups.
 
     Training queries are often written in pairs that differ by a word; what an app is asked is not.
     """
-    groups = material.dataset.groups()
-    examples = material.dataset.examples
+    groups = data.dataset.groups()
+    examples = data.dataset.examples
     strata: dict[tuple[str, ...], list[int]] = {}
     for number, group in enumerate(groups):
         strata.setdefault(tuple(sorted(examples[group[0]].choices)), []).append(number)
@@ -206,7 +205,7 @@ def twin_groups(material: RouterData) -> list[list[int]]:
         if not names or len(members) < MIN_TWINS:
             found += [groups[number] for number in members]
             continue
-        vectors = material.vectors[[groups[number][0] for number in members]]
+        vectors = data.vectors[[groups[number][0] for number in members]]
         nearest = _nearest_others(vectors)
         for place, number in enumerate(members):
             other = int(nearest[place])
@@ -244,12 +243,12 @@ class Targets:
     size: int
 
     @classmethod
-    def of(cls, material: RouterData, examples: Ints) -> Targets:
+    def of(cls, data: RouterData, examples: Ints) -> Targets:
         """The targets of `examples`, in their order."""
-        place = np.full(len(material.dataset), -1)
+        place = np.full(len(data.dataset), -1)
         place[examples] = np.arange(len(examples))
-        keep = place[material.owner] >= 0
-        return cls(place[material.owner[keep]], material.labels[keep], len(examples))
+        keep = place[data.owner] >= 0
+        return cls(place[data.owner[keep]], data.labels[keep], len(examples))
 
     def losses(self, logits: Float32, sharpness: float) -> NDArray[np.float64]:
         """Log loss of each example; of an example with several choices, their mean."""
@@ -281,32 +280,32 @@ def sharpness_of(logits: Float32, targets: Targets) -> float:
     return float(np.exp(done.x))
 
 
-def trust(material: RouterData, examples: Ints, logits: Float32) -> tuple[Float32, float]:
+def trust(data: RouterData, examples: Ints, logits: Float32) -> tuple[Float32, float]:
     """How far each label is to be trusted, and the share of labels that look wrong.
 
-    A label looks wrong where held-out models find another choice as likely as they usually find
+    A label looks wrong if held-out models find another choice as likely as they usually find
     that choice for its own examples (confident learning, Northcutt et al. 2021). It then counts
     by how likely it is beside the other choice.
 
     Args:
-        material: the data.
+        data: the data.
         examples: which examples were scored.
         logits: by models that did not train on them, shape `(len(examples), choices)`.
 
     Returns:
-        A factor for each label of the material, 1 for those of other examples; and the share.
+        A factor for each label of the data, 1 for those of other examples; and the share.
     """
-    targets = Targets.of(material, examples)
+    targets = Targets.of(data, examples)
     chances = probabilities(logits, sharpness_of(logits, targets))
     own = chances[targets.owner, targets.labels]
-    totals = np.bincount(targets.labels, weights=own, minlength=material.choices)
-    counts = np.bincount(targets.labels, minlength=material.choices)
+    totals = np.bincount(targets.labels, weights=own, minlength=data.choices)
+    counts = np.bincount(targets.labels, minlength=data.choices)
     usual = np.where(counts > 0, totals / np.maximum(counts, 1), np.inf)
     wanted = np.zeros(chances.shape, dtype=bool)
     wanted[targets.owner, targets.labels] = True
     rival = np.where((chances >= usual) & ~wanted, chances, 0).max(axis=1)[targets.owner]
     wrong = rival > own
-    factors = np.ones(len(material.labels), dtype=np.float32)
-    inside = np.isin(material.owner, examples)
+    factors = np.ones(len(data.labels), dtype=np.float32)
+    inside = np.isin(data.owner, examples)
     factors[inside] = np.where(wrong, np.maximum(own / np.maximum(rival, 1e-9), 0.01), 1)
     return factors, float(wrong.mean())

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any, cast
 from llama_index.core.base.base_selector import BaseSelector
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import BaseSelectorFinetuneEngine, Clock, FinetuneEngine
-from llama_index.tuning.datasets.routing import RoutingDataset, RoutingExample
+from llama_index.tuning.datasets.records import RoutingExample
+from llama_index.tuning.datasets.routing import RoutingDataset
+from llama_index.tuning.datasets.tuned_parts import base_notes, refuse_learnt
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.routers.options import RouterOptions
 from llama_index.tuning.text.words import normalise
+from llama_index.tuning.vectors.learned import Learned, question_codes
 
 if TYPE_CHECKING:
     from llama_index.tuning.report import FinetuneReport
@@ -94,7 +103,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
         self.max_deferred = whole_number("max_deferred", max_deferred, 1)
         self.accept = accept
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
         self._before: Run | None = None
@@ -140,6 +149,8 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             from llama_index.core import Settings
 
             self.embed_model = Settings.embed_model
+        for data in (self.dataset, self.val_dataset):
+            refuse_learnt(self.embed_model, () if data is None else data.queries)
 
     def _tune(self, clock: Clock) -> RouterReport:
         from llama_index.tuning.routers.measure import base_scores
@@ -170,6 +181,8 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             report, margin = write_report(
                 run, data, held_out, measured, self.options, base_scores=base, deferred=deferred
             )
+            asked = (self.val_dataset or self.dataset).queries
+            report = replace(report, notes=[*report.notes, *base_notes(self.base_selector, asked)])
         self._run = run
         details = {"signature": model_signature(model)}
         self._model = replace(run.model, margin=margin, details=details)
@@ -202,6 +215,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
             "options": report.options,
             "data": report.data,
             "versions": report.versions,
+            "questions": Learned("", question_codes(self.dataset.queries)).to_hex(),
             **self._model.details,
         }
         return TunedSelector(replace(self._model, details=details), self._embedder(), **arguments)

@@ -37,18 +37,17 @@ class Setting:
 
 
 def fit_all(
-    material: RouterData, options: RouterOptions, setting: Setting, start: Solution | None = None
+    data: RouterData, options: RouterOptions, setting: Setting, start: Solution | None = None
 ) -> tuple[Solution, Lexicon | None]:
     """The final fit, on every in-scope example."""
-    lexicon = build_lexicon(material, material.texts(material.in_scope), setting.words)
+    lexicon = build_lexicon(data, data.texts(data.in_scope), setting.words)
     rows = training_rows(
-        material,
-        material.in_scope,
+        data,
+        data.in_scope,
         lexicon,
         balanced=options.balanced,
-        description_weight=options.description_weight,
     )
-    return fit_rows(rows, material.described, setting, start), lexicon
+    return fit_rows(rows, data.described, setting, start), lexicon
 
 
 def fit_rows(
@@ -67,11 +66,11 @@ def leaning(described: Float32, setting: Setting) -> Float32 | None:
     return (setting.described * apart).astype(np.float32)
 
 
-def build_lexicon(material: RouterData, texts: list[str], scale: float) -> Lexicon | None:
-    """The words of some training queries; `None` where words are not used, or none repeats."""
+def build_lexicon(data: RouterData, texts: list[str], scale: float) -> Lexicon | None:
+    """The words of some training queries; `None` if words are not used, or none repeats."""
     if not scale:
         return None
-    most = min(MAX_TERMS, max(100, MAX_WORD_WEIGHTS // material.choices))
+    most = min(MAX_TERMS, max(100, MAX_WORD_WEIGHTS // data.choices))
     built = Lexicon.build(texts, scale=scale, max_terms=most)
     return built if len(built) else None
 

@@ -81,7 +81,7 @@ class Solution:
 
 
 def prototypes(rows: Rows, choices: int) -> Float32:
-    """The mean direction of each choice's rows, shape `(choices, dim)`; zero where it has none."""
+    """The mean direction of each choice's rows, shape `(choices, dim)`; zero if it has none."""
     sums = np.zeros((choices, rows.vectors.shape[1]), dtype=np.float32)
     for block in _blocks(rows, choices):
         np.add.at(sums, block.labels, block.vectors * block.weights[:, None])
@@ -106,7 +106,7 @@ def fit(
         tau: variance of the prior; larger fits the rows more closely.
         centre: mean of the prior, shape `(choices, dim)`; zero by default.
         start: where to begin; the prior's mean by default.
-        max_steps: at most so many evaluations of the loss.
+        max_steps: the most evaluations of the loss.
         tolerance: relative change of the loss at which to stop; 0.0001 by default, and 0.001 for
             many rows, whose held-out loss has settled by then.
     """

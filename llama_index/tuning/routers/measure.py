@@ -19,7 +19,7 @@ from llama_index.tuning.evaluate.routing import (
     macro_f1,
     out_of_scope_recall,
 )
-from llama_index.tuning.report import Gain
+from llama_index.tuning.report import Gain, QueryGain, most_changed
 from llama_index.tuning.routers.calibrate import margins
 from llama_index.tuning.routers.data import RouterData, Targets
 from llama_index.tuning.vectors.search import unit_rows
@@ -36,13 +36,13 @@ class Measured:
     """In-scope queries with scores that are honest.
 
     Attributes:
-        material: the data.
+        data: the data.
         examples: which examples were measured.
         logits: shape `(n, choices)`.
         chances: calibrated probabilities, shape `(n, choices)`.
     """
 
-    material: RouterData
+    data: RouterData
     examples: Ints
     logits: Float32
     chances: Float32
@@ -50,7 +50,7 @@ class Measured:
     @property
     def targets(self) -> Targets:
         """The right choices."""
-        return Targets.of(self.material, self.examples)
+        return Targets.of(self.data, self.examples)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -65,7 +65,7 @@ class Measured:
     def gains(self, base: Float32, seed: int) -> dict[str, Gain]:
         """Accuracy and recall at a few choices, tuned against base scores of shape (n, choices)."""
         found = {}
-        for k in (1, *(k for k in RECALLS if k < self.material.choices)):
+        for k in (1, *(k for k in RECALLS if k < self.data.choices)):
             before, after = self._recall(base, k), self._recall(self.logits, k)
             name = "accuracy" if k == 1 else f"recall@{k}"
             found[name] = paired_gain(before, after, seed=seed)
@@ -81,7 +81,7 @@ class Measured:
         from scipy.sparse import csr_matrix
 
         targets, predicted = self.targets, self.logits.argmax(axis=1)
-        count, width = len(self.examples), self.material.choices
+        count, width = len(self.examples), self.data.choices
         said = csr_matrix((np.ones(count), (np.arange(count), predicted)), (count, width))
         wanted = csr_matrix(
             (np.ones(len(targets.labels)), (targets.owner, targets.labels)), (count, width)
@@ -119,22 +119,39 @@ class Measured:
 
     def matrix(self) -> list[list[int]]:
         """Queries of each choice by where they went."""
-        count = self.material.choices
+        count = self.data.choices
         flat = self.truth(self.logits) * count + self.logits.argmax(axis=1)
         cells: list[list[int]] = np.bincount(flat, minlength=count**2).reshape(count, -1).tolist()
         return cells
 
     def confusions(self) -> list[Confusion]:
         """The ten most frequent wrong turns."""
-        names = list(self.material.dataset.choices)
+        names = list(self.data.dataset.choices)
         true = [names[row] for row in self.truth(self.logits)]
         went = [names[row] for row in self.logits.argmax(axis=1)]
-        return confusions(true, went, self.material.texts(self.examples))
+        return confusions(true, went, self.data.texts(self.examples))
+
+    def changed(self, base: Float32) -> list[QueryGain]:
+        """Queries that only one of the two routes right, with where they belong and went."""
+        names = list(self.data.dataset.choices)
+        texts = self.data.texts(self.examples)
+        truth, before, now = (
+            self.truth(self.logits),
+            base.argmax(axis=1),
+            self.logits.argmax(axis=1),
+        )
+
+        def described(row: int) -> tuple[str, str, list[str]]:
+            right, was, went = (names[found[row]] for found in (truth, before, now))
+            turn = f"belongs to {right}; went to {was}, now to {went}"
+            return str(self.examples[row]), texts[row], [turn]
+
+        return most_changed(self._recall(base, 1), self._recall(self.logits, 1), described)
 
     def deferred(self, selector: BaseSelector, limit: int) -> NDArray[np.float64]:
         """Whether another selector is right on the least certain queries; NaN for the others."""
         rows = np.argsort(self.margins, kind="stable")[:limit]
-        asked = self.material.dataset.subset(self.examples[rows].tolist())
+        asked = self.data.dataset.subset(self.examples[rows].tolist())
         found = np.full(len(self.examples), np.nan)
         picked = evaluate_selector(selector, asked).selected
         wanted = [example.choices for example in asked.examples]
@@ -169,7 +186,7 @@ def base_scores(
         selector: the app's own, instead: its first choice scores 1, its second 1/2, and so on.
         show_progress: show a bar.
     """
-    data, names = measured.material, list(measured.material.dataset.choices)
+    data, names = measured.data, list(measured.data.dataset.choices)
     if selector is not None:
         asked = data.dataset.subset(measured.examples.tolist())
         found = evaluate_selector(selector, asked, show_progress=show_progress)

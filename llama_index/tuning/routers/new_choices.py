@@ -42,16 +42,16 @@ class HeldOut:
     outside: Float32
 
 
-def hold_out(material: RouterData, options: RouterOptions, setting: Setting) -> HeldOut:
+def hold_out(data: RouterData, options: RouterOptions, setting: Setting) -> HeldOut:
     """Train without some choices, twice; then add them, and send their queries."""
-    counts = np.bincount(material.labels, minlength=material.choices)
+    counts = np.bincount(data.labels, minlength=data.choices)
     usable = np.flatnonzero(counts > EXAMPLES)
     if len(usable) < MIN_CHOICES:
         none = np.empty(0, np.float32)
         return HeldOut(NewChoice(), NewChoice(), none, none)
     draw = np.random.default_rng(options.seed)
-    fold = stratified_folds(material, 3, options.seed)
-    trials = [_Trial.of(material, options, setting, fold, usable, draw) for _ in range(DRAWS)]
+    fold = stratified_folds(data, 3, options.seed)
+    trials = [_Trial.of(data, options, setting, fold, usable, draw) for _ in range(DRAWS)]
     by_examples = [trial.scored(trial.exampled) for trial in trials]
     described = [t.scored(t.described) for t in trials if t.described is not None]
     first = [scored[0] for scored in by_examples]
@@ -82,7 +82,7 @@ class _Trial:
     @classmethod
     def of(
         cls,
-        material: RouterData,
+        data: RouterData,
         options: RouterOptions,
         setting: Setting,
         fold: Ints,
@@ -90,36 +90,35 @@ class _Trial:
         draw: np.random.Generator,
     ) -> _Trial:
         hidden = np.sort(draw.choice(usable, max(1, len(usable) // 6), replace=False))
-        old = np.setdiff1d(np.arange(material.choices), hidden)
-        place = np.full(material.choices, -1)
+        old = np.setdiff1d(np.arange(data.choices), hidden)
+        place = np.full(data.choices, -1)
         place[old], place[hidden] = np.arange(len(old)), len(old) + np.arange(len(hidden))
         rows = training_rows(
-            material,
+            data,
             np.flatnonzero(fold > 0),
             None,
             balanced=options.balanced,
-            description_weight=options.description_weight,
         )
         rows = rows.take(np.flatnonzero(np.isin(rows.labels, old)))
         rows = type(rows)(rows.vectors, place[rows.labels], rows.weights)
         shown, directions = [], []
         for choice in hidden:
-            own = draw.permutation(material.owner[material.labels == choice])[:EXAMPLES]
+            own = draw.permutation(data.owner[data.labels == choice])[:EXAMPLES]
             shown.append(own)
-            directions.append(material.vectors[own].sum(axis=0) + material.described[choice])
-        described = material.described[hidden]
+            directions.append(data.vectors[own].sum(axis=0) + data.described[choice])
+        described = data.described[hidden]
         has_all = bool((np.einsum("ij,ij->i", described, described) > 0).all())
-        is_new = np.isin(material.labels, hidden)
-        keep = (fold[material.owner] == 0) | is_new
-        keep &= ~np.isin(material.owner, np.concatenate(shown))
+        is_new = np.isin(data.labels, hidden)
+        keep = (fold[data.owner] == 0) | is_new
+        keep &= ~np.isin(data.owner, np.concatenate(shown))
         test = draw.permutation(np.flatnonzero(keep))[:MAX_QUERIES]
         return cls(
-            fit_rows(rows, material.described[old], setting),
+            fit_rows(rows, data.described[old], setting),
             prototypes(rows, len(old)),
             described if has_all else None,
             unit_rows(np.stack(directions)),
-            material.vectors[material.owner[test]],
-            place[material.labels[test]],
+            data.vectors[data.owner[test]],
+            place[data.labels[test]],
         )
 
     def scored(self, directions: Float32) -> list[_Scored]:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from llama_index.tuning._checks import number, whole_number
+
 
 @dataclass(frozen=True, kw_only=True)
 class RouterOptions:
@@ -23,10 +25,8 @@ class RouterOptions:
     balanced: bool = False
     """Weigh the choices equally, however many examples each has."""
     robust: bool = True
-    """Count examples less whose label looks wrong to models that did not train on them, where
+    """Count examples less whose label looks wrong to models that did not train on them, if
     cross-fitting says that it helps."""
-    description_weight: float = 1.0
-    """How many examples a description counts as; 0 leaves descriptions out of the training."""
     folds: int = 5
     """Parts of the data in cross-fitting, at least 2; no more than examples of a typical choice."""
     in_scope_recall: float = 0.95
@@ -46,24 +46,15 @@ class RouterOptions:
         for name, flag in (("balanced", self.balanced), ("robust", self.robust)):
             if not isinstance(flag, bool):
                 raise ValueError(f"{name} must be True or False, got {flag!r}")
-        _whole("folds", self.folds, 2)
-        _whole("keep_examples", self.keep_examples, 0)
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be a whole number >= 0, got {self.seed!r}")
-        weight = self.description_weight
-        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-            raise ValueError(f"description_weight must be a number >= 0, got {weight!r}")
-        if not 0.5 <= self.in_scope_recall < 1:
+        whole_number("folds", self.folds, 2)
+        whole_number("keep_examples", self.keep_examples, 0)
+        whole_number("seed", self.seed, 0)
+        if not number("in_scope_recall", self.in_scope_recall, 0.5, 1) < 1:
             raise ValueError(f"in_scope_recall must be from 0.5 to 1, got {self.in_scope_recall}")
-        if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
-            raise ValueError(f"target_accuracy must be from 0 to 1, got {self.target_accuracy}")
+        if self.target_accuracy is not None:
+            number("target_accuracy", self.target_accuracy, 0, 1)
 
 
 def _positive(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a number above 0 or 'auto', got {value!r}")
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FREQUENCIES = "over the choices' frequencies"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RouterReport(FinetuneReport):
     """What a router gained over the stock selector, and how far it knows its limits.
 
@@ -100,7 +100,7 @@ class RouterReport(FinetuneReport):
 
 def write_report(
     run: Run,
-    material: RouterData,
+    data: RouterData,
     held_out: RouterData | None,
     measured: Measured,
     options: RouterOptions,
@@ -113,20 +113,22 @@ def write_report(
     margin = run.model.margin
     if deferred is not None:
         margin = margin_for(measured.margins, correct, options.target_accuracy, deferred)
-    scope, scope_note = _scope(run, material, held_out, measured, options)
+    scope, scope_note = _scope(run, data, held_out, measured, options)
     report = RouterReport(
         title="router",
         method="cross-fitting" if held_out is None else "validation queries",
+        model=run.model.base_model,
         primary="accuracy",
         gains=measured.gains(base_scores, options.seed),
         slices={FREQUENCIES: {"accuracy": measured.over_frequencies(options.seed)}},
         also_shown=[FREQUENCIES],
-        data=_data(run, material, measured, margin),
+        data=_data(run, data, measured, margin),
         options=asdict(options),
         seed=options.seed,
-        notes=[*scope_note, *_notes(run, material, options)],
+        notes=[*scope_note, *_notes(run, data, options)],
         summary={**measured.summary(base_scores), **scope, "label_noise": run.noise},
-        choices=list(material.dataset.choices),
+        choices=list(data.dataset.choices),
+        queries=measured.changed(base_scores),
         matrix=measured.matrix(),
         confusions=measured.confusions(),
         deferral=deferral_curve(measured.margins, correct, deferred),
@@ -136,7 +138,7 @@ def write_report(
 
 def _scope(
     run: Run,
-    material: RouterData,
+    data: RouterData,
     held_out: RouterData | None,
     measured: Measured,
     options: RouterOptions,
@@ -144,9 +146,9 @@ def _scope(
     """Out-of-scope figures: on out-of-scope examples, else on choices held out."""
     inside = measured.logits.max(axis=1)
     passing = {"in_scope_recall": float((inside >= run.model.threshold).mean())}
-    for data in (held_out, material):
-        if data is not None and len(data.out_of_scope):
-            outside = scores_of(run, data, data.out_of_scope).max(axis=1)
+    for given in (held_out, data):
+        if given is not None and len(given.out_of_scope):
+            outside = scores_of(run, given, given.out_of_scope).max(axis=1)
             note = f"out of scope: {len(outside)} examples that no router trained on"
             return {**scope_summary(inside, outside, options.in_scope_recall), **passing}, [note]
     found = scope_summary(run.held_out.inside, run.held_out.outside, options.in_scope_recall)
@@ -154,9 +156,9 @@ def _scope(
     return {**found, **passing}, [note] if found else []
 
 
-def _notes(run: Run, material: RouterData, options: RouterOptions) -> list[str]:
+def _notes(run: Run, data: RouterData, options: RouterOptions) -> list[str]:
     notes = []
-    conflicts = material.dataset.conflicts()
+    conflicts = data.dataset.conflicts()
     if conflicts:
         notes.append(f"{len(conflicts)} queries occur with different choices")
     if run.noise >= NOISE_TO_ACT:
@@ -167,22 +169,22 @@ def _notes(run: Run, material: RouterData, options: RouterOptions) -> list[str]:
         else:
             act = "robust=True would count them less, if that helps"
         notes.append(f"about {run.noise:.0%} of the labels look wrong; {act}")
-    few = [name for name, count in material.dataset.class_counts().items() if count < 3]
+    few = [name for name, count in data.dataset.class_counts().items() if count < 3]
     if few:
         notes.append(f"{len(few)} choices have fewer than 3 examples: {', '.join(few[:5])}")
     return notes
 
 
-def _data(run: Run, material: RouterData, measured: Measured, margin: float) -> dict[str, Any]:
-    counts = list(material.dataset.class_counts().values())
+def _data(run: Run, data: RouterData, measured: Measured, margin: float) -> dict[str, Any]:
+    counts = list(data.dataset.class_counts().values())
     return {
-        "examples": len(material.dataset),
-        "out_of_scope": len(material.out_of_scope),
-        "choices": material.choices,
+        "examples": len(data.dataset),
+        "out_of_scope": len(data.out_of_scope),
+        "choices": data.choices,
         "smallest_choice": min(counts),
         "largest_choice": max(counts),
         "measured": len(measured.examples),
-        "fingerprint": material.dataset.fingerprint(),
+        "fingerprint": data.dataset.fingerprint(),
         "tau": run.setting.tau,
         "words": run.setting.words,
         "described": run.setting.described,

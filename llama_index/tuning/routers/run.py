@@ -60,7 +60,7 @@ class Run:
 
 
 def train(
-    material: RouterData,
+    data: RouterData,
     options: RouterOptions,
     clock: Clock,
     *,
@@ -71,7 +71,7 @@ def train(
     """Choose the setting by cross-fitting, fit on everything, calibrate.
 
     Args:
-        material: the data.
+        data: the data.
         options: the options.
         clock: notes the seconds of each step.
         base_model: name of the embedding model.
@@ -81,8 +81,8 @@ def train(
     known = None if before is None else before.setting
     with one_thread():
         with clock.step("cross-fit"):
-            kept = _sampled(material, options)
-            sample = material if len(kept) == len(material.dataset) else material.subset(kept)
+            kept = _sampled(data, options)
+            sample = data if len(kept) == len(data.dataset) else data.subset(kept)
             found = cross_fit(
                 sample,
                 options,
@@ -91,13 +91,13 @@ def train(
             )
             factors, noise = found.trust()
             if found.chosen.noise_robust:
-                material = _weighted(material, kept, factors)
+                data = _weighted(data, kept, factors)
                 sample = sample.reweighted(factors)
         with clock.step("fit"):
-            solution, lexicon = fit_all(material, options, found.chosen, _start(before))
+            solution, lexicon = fit_all(data, options, found.chosen, _start(before))
         with clock.step("calibrate"):
             held_out = hold_out(sample, options, found.chosen)
-            model = _model(material, options, solution, lexicon, held_out)
+            model = _model(data, options, solution, lexicon, held_out)
             scores = scope_scores(sample, options, found.chosen)
             model, measured = _calibrated(model, sample, options, found)
             model = replace(
@@ -109,63 +109,62 @@ def train(
     return Run(model, measured, found.chosen, noise, held_out, solution, lexicon)
 
 
-def measure(run: Run, material: RouterData) -> Measured:
+def measure(run: Run, data: RouterData) -> Measured:
     """Scores of queries that no part of the run saw."""
-    examples = material.in_scope
-    logits = scores_of(run, material, examples)
-    return Measured(material, examples, logits, probabilities(logits, run.model.sharpness))
+    examples = data.in_scope
+    logits = scores_of(run, data, examples)
+    return Measured(data, examples, logits, probabilities(logits, run.model.sharpness))
 
 
-def scores_of(run: Run, material: RouterData, examples: Ints) -> Float32:
+def scores_of(run: Run, data: RouterData, examples: Ints) -> Float32:
     """The router's logits, shape `(n, choices)`."""
-    return run.solution.logits(query_rows(material, examples, run.lexicon))
+    return run.solution.logits(query_rows(data, examples, run.lexicon))
 
 
 def _calibrated(
-    model: RouterModel, material: RouterData, options: RouterOptions, found: CrossFit
+    model: RouterModel, data: RouterData, options: RouterOptions, found: CrossFit
 ) -> tuple[RouterModel, Measured]:
     """Sharpness and margins from held-out scores, each fold's by the other folds."""
     logits = found.honest()
-    targets = Targets.of(material, found.examples)
+    targets = Targets.of(data, found.examples)
     sharpness = sharpness_of(logits, targets)
     chances = np.empty_like(logits)
     for fold in np.unique(found.folds):
         inside = found.folds == fold
         others = found.examples[~inside]
         chances[inside] = probabilities(
-            logits[inside], sharpness_of(logits[~inside], Targets.of(material, others))
+            logits[inside], sharpness_of(logits[~inside], Targets.of(data, others))
         )
     correct = targets.correct(logits.argmax(axis=1))
     calibrated = replace(
         model,
         sharpness=sharpness,
         margin=margin_for(margins(chances), correct, options.target_accuracy),
-        several=several_threshold(material, found.examples, logits, sharpness, options.seed),
+        several=several_threshold(data, found.examples, logits, sharpness, options.seed),
     )
-    return calibrated, Measured(material, found.examples, logits, chances)
+    return calibrated, Measured(data, found.examples, logits, chances)
 
 
 def _model(
-    material: RouterData,
+    data: RouterData,
     options: RouterOptions,
     solution: Solution,
     lexicon: Lexicon | None,
     held_out: HeldOut,
 ) -> RouterModel:
     rows = training_rows(
-        material,
-        material.in_scope,
+        data,
+        data.in_scope,
         None,
         balanced=False,
-        description_weight=options.description_weight,
     )
     return RouterModel(
-        choices=dict(material.dataset.choices),
+        choices=dict(data.dataset.choices),
         weight=solution.weight,
         bias=solution.bias,
-        prototypes=prototypes(rows, material.choices),
-        descriptions=material.described,
-        kept=_kept(material, options),
+        prototypes=prototypes(rows, data.choices),
+        descriptions=data.described,
+        kept=_kept(data, options),
         sharpness=1.0,
         threshold=-np.inf,
         by_description=held_out.by_description,
@@ -175,28 +174,28 @@ def _model(
     )
 
 
-def _kept(material: RouterData, options: RouterOptions) -> Kept:
+def _kept(data: RouterData, options: RouterOptions) -> Kept:
     draw = np.random.default_rng(options.seed)
-    order = np.argsort(material.labels, kind="stable")
-    bounds = np.searchsorted(material.labels[order], np.arange(material.choices + 1))
+    order = np.argsort(data.labels, kind="stable")
+    bounds = np.searchsorted(data.labels[order], np.arange(data.choices + 1))
     rows, ends = [], [0]
     for start, stop in pairwise(bounds.tolist()):
-        own = material.owner[order[start:stop]]
+        own = data.owner[order[start:stop]]
         if len(own) > options.keep_examples:
             own = np.sort(draw.choice(own, options.keep_examples, replace=False))
         rows.append(own)
         ends.append(ends[-1] + len(own))
     chosen = np.concatenate(rows)
-    return Kept(material.texts(chosen), material.vectors[chosen], ends)
+    return Kept(data.texts(chosen), data.vectors[chosen], ends)
 
 
-def _sampled(material: RouterData, options: RouterOptions) -> Ints:
+def _sampled(data: RouterData, options: RouterOptions) -> Ints:
     """The examples to cross-fit: at most `MAX_CROSS_FIT`, drawn from each choice alike."""
-    inside = material.in_scope
+    inside = data.in_scope
     if len(inside) <= MAX_CROSS_FIT:
-        return np.arange(len(material.dataset))
+        return np.arange(len(data.dataset))
     draw = np.random.default_rng(options.seed)
-    first = material.labels[np.searchsorted(material.owner, inside)]
+    first = data.labels[np.searchsorted(data.owner, inside)]
     keys = np.empty(len(inside))
     for choice in np.unique(first):
         rows = draw.permutation(np.flatnonzero(first == choice))
@@ -205,11 +204,11 @@ def _sampled(material: RouterData, options: RouterOptions) -> Ints:
     return kept
 
 
-def _weighted(material: RouterData, sampled: Ints, factors: Float32) -> RouterData:
+def _weighted(data: RouterData, sampled: Ints, factors: Float32) -> RouterData:
     # Of a sample, the labels outside it were never questioned.
-    every = np.ones(len(material.labels), dtype=np.float32)
-    every[np.isin(material.owner, sampled)] = factors
-    return material.reweighted(every)
+    every = np.ones(len(data.labels), dtype=np.float32)
+    every[np.isin(data.owner, sampled)] = factors
+    return data.reweighted(every)
 
 
 def _start(before: Run | None) -> Solution | None:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from llama_index.tuning._checks import number
 from llama_index.tuning.text.words import normalise
 
 
@@ -17,7 +18,7 @@ def question_key(question: str) -> str:
 
 def check_threshold(name: str, value: float | None) -> None:
     """A cosine above 0, at most 1, or `None`."""
-    if value is not None and not 0 < value <= 1:
+    if value is not None and not number(name, value, 0, 1) > 0:
         raise ValueError(f"{name} must be above 0 and at most 1, or None, got {value}")
 
 

@@ -30,7 +30,7 @@ Embed = Callable[[list[str]], Sequence[Vector]]
 AsyncEmbed = Callable[[list[str]], Awaitable[Sequence[Vector]]]
 
 BATCHES_A_STEP = 8
-"""Batches between two writes to the cache."""
+"""Concurrent batches between two writes to the cache; one by one, each is written."""
 
 
 class Embedder:
@@ -122,7 +122,8 @@ class Embedder:
             found = cache.get(texts)
             # Texts of one length share a batch, so that a local model pads little.
             missing = sorted((t for t in texts if t not in found), key=len, reverse=True)
-            steps = list(_chunks(missing, self.model.embed_batch_size * BATCHES_A_STEP))
+            batches = BATCHES_A_STEP if self.num_workers > 1 else 1
+            steps = list(_chunks(missing, self.model.embed_batch_size * batches))
             vectors: Sequence[Vector]
             for step in progress(steps, self.show_progress and bool(steps), f"Embedding ({kind})"):
                 if self.num_workers > 1:

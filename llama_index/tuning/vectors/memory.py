@@ -12,13 +12,13 @@ import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._checks import folder_path
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.errors import VectorError
 from llama_index.tuning.vectors.identity import Signature, same_signature
@@ -99,8 +99,14 @@ class VectorCache:
 
     def __enter__(self) -> VectorCache:
         if self.path is not None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(self.path, timeout=60)
+            path = folder_path("vector_cache", self.path)
+            if path.exists() and not path.is_file():
+                raise VectorError(f"vector_cache: {path} is no ordinary file")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._file = sqlite3.connect(path, timeout=60)
+            except sqlite3.Error as exc:
+                raise VectorError(f"vector_cache: {path} cannot be opened: {exc}") from exc
             try:
                 self._file.execute("PRAGMA journal_mode=WAL")
                 self._file.execute(
@@ -115,7 +121,9 @@ class VectorCache:
                 raise
             except sqlite3.DatabaseError as exc:
                 self._file.close()
-                raise VectorError(f"vector_cache: {self.path} is not a vector cache") from exc
+                raise VectorError(
+                    f"vector_cache: {self.path} is not a vector cache, or cannot be used: {exc}"
+                ) from exc
         return self
 
     def _enter_model(self, file: sqlite3.Connection, signature: Signature) -> None:
@@ -162,8 +170,11 @@ class VectorCache:
         if self._file is None:
             return
         rows = [(self._key(text), vector.tobytes()) for text, vector in vectors.items()]
-        with self._file:
-            self._file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        try:
+            with self._file:
+                self._file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        except sqlite3.DatabaseError as exc:  # the disk is full, or the file was changed
+            raise VectorError(f"vector_cache: {self.path} cannot be written: {exc}") from exc
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self.space}\0{text}".encode()).digest()

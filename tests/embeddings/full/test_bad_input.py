@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_the_old_model(engine, tmp_path, monkeypatch):
 
 
 def test_two_runs_at_once_are_refused(engine, tmp_path):
-    from llama_index.tuning.artifacts import locked
+    from llama_index.tuning._files import locked
 
     with (
         locked(tmp_path / "out.checkpoints" / "lock", RuntimeError()),

@@ -1,18 +1,19 @@
 """Distillation: what the filter refuses is data, what was paid for is not asked twice."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 
 from llama_index.tuning import ChatDataset
-from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.errors import DatasetError, RunFileError
 from llama_index.tuning.llms import distillation_dataset
 from tests.generate.scripted import ScriptedLLM
 
-FAST = CallOptions(retry_wait=0)
+FAST = RunOptions(retry_wait=0)
 PROMPTS = ["one", "two", "three", "two"]
 
 
@@ -104,7 +105,9 @@ def test_a_changed_option_of_the_evaluator_is_asked_anew_and_the_teacher_is_not(
 def test_a_run_that_was_ended_goes_on(tmp_path):
     out = tmp_path / "made.jsonl"
     teacher = ScriptedLLM(answer=upper)
-    made = distillation_dataset(PROMPTS, teacher, keep=None, output_path=out, max_calls=2)
+    made = distillation_dataset(
+        PROMPTS, teacher, keep=None, output_path=out, run=RunOptions(max_calls=2)
+    )
     assert len(made) == 2
     assert len(made.not_asked) == made.counts["not_asked"] == 1
     made = distillation_dataset(PROMPTS, teacher, keep=None, output_path=out)
@@ -126,8 +129,7 @@ def test_failures_of_teacher_and_evaluator_are_data():
             PROMPTS,
             ScriptedLLM(answer=answer),
             keep=Evaluator(verdict),
-            options=FAST,
-            retry_limit=1,
+            run=replace(FAST, retry_limit=1),
         )
     assert "no JSON" in str(caught.value)
     assert "the teacher's answer is empty" in str(caught.value)
@@ -167,9 +169,7 @@ def test_an_output_of_something_else_is_not_written_over(tmp_path):
         (["one"], {"keep": lambda p, a: "yes"}, TypeError, "keep must give True or False"),
         (["one"], {"keep": lambda p, a: False}, DatasetError, "no answer of the teacher is left"),
         (["one"], {"teacher_prompt": "x"}, TypeError, "teacher_prompt must be a function"),
-        (["one"], {"num_workers": 0}, ValueError, "num_workers must be a whole number >= 1"),
-        (["one"], {"max_calls": -1}, ValueError, "max_calls must be >= 0"),
-        (["one"], {"on_failure": "ignore"}, ValueError, "unknown on_failure 'ignore'"),
+        (["one"], {"run": 0}, TypeError, "run must be RunOptions, got int"),
     ],
 )
 def test_bad_input_is_named(prompts, options, error, message):

@@ -1,6 +1,7 @@
 """Each task in one call: verified, split without a leak, scored on what is held out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from llama_index.tuning import (
     sql_task,
     style_task,
 )
-from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.asking.results import QuestionAnswer
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms import (
@@ -33,7 +34,7 @@ from tests.llms.tasks.test_distil import Evaluator, upper
 from tests.llms.tasks.test_style import writer
 
 SHORT = text_to_sql_prompt(schema=False)
-FAST = CallOptions(retry_wait=0)
+FAST = RunOptions(retry_wait=0)
 
 
 def asked(dataset):
@@ -240,8 +241,7 @@ def test_a_held_out_prompt_without_the_teachers_answer_is_left_out():
         ScriptedLLM(answer=answer),
         keep=no_seven,
         held_out=["word 1", "word 7"],
-        retry_limit=1,
-        options=FAST,
+        run=replace(FAST, retry_limit=1),
     )
     assert task.held_out == ["word 7"]
     assert task.peers["teacher"].tolist() == [0]

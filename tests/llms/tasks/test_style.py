@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 from llama_index.tuning import ChatDataset
-from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.errors import DatasetError, RunFileError
 from llama_index.tuning.llms.tasks.style import (
     StyleItem,
@@ -79,7 +80,9 @@ def test_a_teacher_is_told_the_rules_and_the_student_is_not():
     seen = []
     llm = writer({"b": "Dear Bob", "c": "Hey"}, seen)
     items = [StyleItem("a", "Dear Ada"), StyleItem("b"), StyleItem("c")]
-    dataset, dropped = style_dataset(items, POLITE, teacher=llm, rules="Be polite.", workers=1)
+    dataset, dropped = style_dataset(
+        items, POLITE, teacher=llm, rules="Be polite.", run=RunOptions(num_workers=1)
+    )
     assert seen == [[("system", "Be polite."), ("user", q)] for q in "bc"]
     assert dataset.examples[1].messages == [
         {"role": "user", "content": "b"},
@@ -112,8 +115,8 @@ def test_checks(check, good, bad, reason):
     [
         (lambda: matches("("), "no regular expression"),
         (lambda: lacks("["), "no regular expression"),
-        (lambda: has_words(3, 2), "0 <= least <= most"),
-        (lambda: has_words(-1), "0 <= least <= most"),
+        (lambda: has_words(3, 2), "must be a whole number"),
+        (lambda: has_words(-1), "must be a whole number"),
         (lambda: is_json({"type": "money"}), "no JSON schema"),
         (lambda: reads_at(), "least or most must be given"),
         (lambda: reads_at(8, 3), "least <= most, got 8 and 3"),
@@ -218,6 +221,7 @@ def test_the_teachers_replies_survive_a_kill(tmp_path):
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
+from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.llms.tasks.style import StyleItem, style_dataset
 from tests.llms.tasks.test_style import POLITE, writer
 
@@ -230,14 +234,19 @@ class Killed(dict):
         return "Dear " + question
 
 style_dataset([StyleItem(q) for q in "abcd"], POLITE, teacher=writer(Killed()),
-              rules="Be polite.", output_path={str(out)!r}, workers=1)
+              rules="Be polite.", output_path={str(out)!r}, run=RunOptions(num_workers=1))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert not out.exists()
     seen = []
     teacher = writer({q: f"Dear {q}" for q in "cd"}, seen)
-    made = {"teacher": teacher, "rules": "Be polite.", "output_path": out, "workers": 1}
+    made = {
+        "teacher": teacher,
+        "rules": "Be polite.",
+        "output_path": out,
+        "run": RunOptions(num_workers=1),
+    }
     dataset, dropped = style_dataset([StyleItem(q) for q in "abcd"], POLITE, **made)
     assert [messages[-1][1] for messages in seen] == ["c", "d"]
     assert dropped == []
@@ -261,15 +270,17 @@ def test_other_rules_and_settings_are_asked_anew(tmp_path):
 
 def test_a_teacher_that_fails_or_is_silent_leaves_out_its_rows(tmp_path):
     llm = writer({"a": "Dear Ada", "b": " "})
-    how = {"retry_limit": 1, "options": CallOptions(retry_wait=0), "workers": 1}
+    run = RunOptions(retry_limit=1, retry_wait=0, num_workers=1)
     items = [StyleItem(q) for q in "abc"]
-    dataset, dropped = style_dataset(items, POLITE, teacher=llm, rules="Polite.", **how)
+    dataset, dropped = style_dataset(items, POLITE, teacher=llm, rules="Polite.", run=run)
     assert len(dataset) == 1
     assert [(d.number, d.reason) for d in dropped] == [
         (1, "the teacher failed: ReplyError: the teacher's reply is empty"),
         (2, "the teacher failed: KeyError: 'c'"),
     ]
-    _, dropped = style_dataset(items, POLITE, teacher=llm, rules="Polite.", max_calls=1, **how)
+    _, dropped = style_dataset(
+        items, POLITE, teacher=llm, rules="Polite.", run=replace(run, max_calls=1)
+    )
     assert [d.reason for d in dropped] == ["max_calls left it out: the teacher was not asked"] * 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +20,12 @@ from llama_index.tuning._checks import (
     folder_path,
     of_type,
     output_path,
+    path_or_none,
     whole_number,
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from llama_index.embeddings.adapter import BaseAdapter
 
     from llama_index.tuning.embeddings.adapter.run import RunFolder
+
+
+logger = logging.getLogger(__name__)
 
 
 class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
@@ -78,6 +84,9 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         num_workers: concurrent calls, for models behind an API.
         show_progress: show bars.
+        **train_kwargs: the old package's `optimizer_params`, of which `lr` and `weight_decay`
+            set the options of that meaning, and `optimizer_class` if it is AdamW; the others are
+            refused by name.
 
     Example:
         >>> engine = EmbeddingAdapterFinetuneEngine(dataset, embed_model)  # doctest: +SKIP
@@ -111,6 +120,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         accept: Accept = "gain",
         num_workers: int = 1,
         show_progress: bool = False,
+        **train_kwargs: Any,
     ) -> None:
         check_accept(accept)
         self.dataset = dataset
@@ -125,11 +135,14 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             else folder_path("model_checkpoint_path", model_checkpoint_path)
         )
         self.checkpoint_save_steps = whole_number("checkpoint_save_steps", checkpoint_save_steps, 1)
-        self.options = _options(options, batch_size, epochs, bias)
+        given = {"batch_size": batch_size, "max_epochs": epochs, "bias": bias or None}
+        given |= _old_arguments(train_kwargs)
+        changes: dict[str, Any] = {name: it for name, it in given.items() if it is not None}
+        self.options = replace(check_options(options, AdapterOptions), **changes)
         self.val_dataset = val_dataset
         self.unlabelled = unlabelled
         self.vectors = vectors
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.accept = accept
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress or verbose
@@ -163,6 +176,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        refuse_learnt(self.embed_model, self._data.measured.queries.values())
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:
@@ -200,7 +214,9 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             tuning.train(self._served, self.checkpoint_save_steps, self.show_progress)
         with clock.step("measure"):
             report = tuning.report(self._data)
-        self._adapter = self._served(tuning.adapter(), problem.dim)
+            report = replace(report, model=base_name(self.embed_model))
+        served = self._served(tuning.adapter(), problem.dim)
+        self._adapter = replace(served, learned=tuning.learned(self._data))
         return report
 
     def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:
@@ -225,17 +241,24 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
     def _write_base(self, folder: Path, report: FinetuneReport) -> None:
         """An adapter that changes nothing: whoever loads the folder gets the base's vectors.
 
-        It is of the trained class if that starts as the identity, so that a loader that is told
-        the class finds it.
+        It is of the trained class if that can be the identity, so that a loader that is told the
+        class finds it.
         """
         details = {**run_details(report, self._signature), "kept_base": True}
         dim, name = self._adapter.dim, self._adapter.base_model
-        start = self._served(self._module(dim), dim).map
         probe = np.random.default_rng(0).standard_normal((4, dim)).astype(np.float32)
-        if np.allclose(start(probe), probe, atol=1e-6):
-            Adapter(start, normalise=False, base_model=name, details=details).write(folder)
-        else:
-            identity_adapter(dim, name, **details).write(folder)
+        for module in (self._module(dim), _zeroed(self._module(dim))):
+            same = self._served(module, dim).map
+            if np.allclose(same(probe), probe, atol=1e-6):
+                Adapter(same, normalise=False, base_model=name, details=details).write(folder)
+                return
+        logger.warning(
+            "%s holds a linear adapter that changes nothing: no weights of %s do that, so a loader "
+            "that is told this class cannot read it",
+            self.model_output_path,
+            type(self._module(dim)).__name__,
+        )
+        identity_adapter(dim, name, **details).write(folder)
 
     def _module(self, dim: int) -> BaseAdapter:
         """A fresh module at its starting weights."""
@@ -253,6 +276,13 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         return Adapter(served, self.options.side, base_model=name, details=details)
 
 
+def _zeroed(module: BaseAdapter) -> BaseAdapter:
+    """With all weights 0: the identity, if the module adds what it computes to its input."""
+    for parameter in module.parameters():
+        parameter.data.zero_()
+    return module
+
+
 def _trainable(module: BaseAdapter | None) -> BaseAdapter | None:
     if module is None:
         return None
@@ -265,9 +295,30 @@ def _trainable(module: BaseAdapter | None) -> BaseAdapter | None:
     return module
 
 
-def _options(
-    options: AdapterOptions | None, batch_size: int | None, epochs: int | None, bias: bool
-) -> AdapterOptions:
-    given = {"batch_size": batch_size, "max_epochs": epochs, "bias": bias or None}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return replace(check_options(options, AdapterOptions), **changes)
+_OLD = {
+    "max_grad_norm": "gradients are not clipped",
+    "steps_per_epoch": "a pass takes every query; batch_size= and epochs= say how long it trains",
+    "warmup_steps": "options=AdapterOptions(learning_rate=…) sets the rate, the same at each step",
+    "show_progress_bar": "show_progress= shows bars",
+    "output_path": "model_output_path= names the folder",
+    "checkpoint_path": "model_checkpoint_path= names the folder",
+}
+
+
+def _old_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in place of the arguments that the old engine handed to its training loop."""
+    for name in given:
+        if name in _OLD:
+            raise TypeError(f"{name} is not taken any more: {_OLD[name]}")
+        if name not in ("optimizer_class", "optimizer_params"):
+            raise TypeError(f"unexpected argument {name!r}")
+    kind = given.get("optimizer_class")
+    if kind is not None and getattr(kind, "__name__", "") != "AdamW":
+        raise ValueError(f"optimizer_class: adapters are trained with AdamW, got {kind!r}")
+    names = {"lr": "learning_rate", "weight_decay": "weight_decay"}
+    values = dict(given.get("optimizer_params") or {})
+    if unknown := values.keys() - names.keys():
+        raise ValueError(
+            f"optimizer_params: lr and weight_decay can be set, got {', '.join(sorted(unknown))}"
+        )
+    return {names[name]: value for name, value in values.items()}

@@ -164,9 +164,9 @@ class Departure:
     def at(self, choice: Choice) -> Float32:
         """The candidate, shape `(k, r)`."""
         share = np.float32(choice.cautious)
-        strong, cautious = self.strong[choice.strength], self.cautious[choice.strength]
-        mean: Float32 = (1 - share) * strong + share * cautious
-        return mean
+        mean = (1 - share) * self.strong[choice.strength]
+        found: Float32 = mean + share * self.cautious[choice.strength]
+        return found
 
 
 class Choice(NamedTuple):
@@ -195,9 +195,8 @@ def choose(scores: Float64, seen: NDArray[np.bool_]) -> Choice:
         means = unseen * scores[..., ~seen].mean(-1) + (1 - unseen) * scores[..., seen].mean(-1)
     else:
         means = scores.mean(-1)
-    return CHOICES[
-        int(means.max(axis=1).argmax())
-    ]  # the most cautious one of equals: it comes first
+    best = int(means.max(axis=1).argmax())  # of equals the first, which is the most cautious
+    return CHOICES[best]
 
 
 class LinearProblem:
@@ -359,9 +358,9 @@ class LinearProblem:
         assert self.options.scale is not None
         x = self._coordinates(queries)
         spread = self.y[columns].var(0)
-        moments = (weights[:, None] * x * x).sum(0)
-        curvature: Float32 = np.float32(self.options.scale**2) * spread[:, None] * moments
-        return curvature
+        curvature: Float32 = spread[:, None] * (weights[:, None] * x * x).sum(0)[None]
+        scaled: Float32 = np.float32(self.options.scale**2) * curvature
+        return scaled
 
     def _minimum(
         self, score: Score, target: _Target, axes: Float32, strength: int, start: Float32

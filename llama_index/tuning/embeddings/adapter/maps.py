@@ -130,8 +130,8 @@ class LinearForm:
 
     def matrix(self) -> Float32:
         """*Shape:* `(dim, dim)`; the bias is left out."""
-        whole = np.eye(len(self.up), dtype=np.float32) + self.up @ self.down
-        product: Float32 = np.float32(self.factor) * whole
+        product: Float32 = np.eye(len(self.up), dtype=np.float32) + self.up @ self.down
+        product *= np.float32(self.factor)
         return product
 
     def plus(self, up: Float32, down: Float32, bias: Float32 | None) -> LinearForm:

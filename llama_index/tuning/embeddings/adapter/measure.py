@@ -10,6 +10,8 @@ import numpy as np
 
 from llama_index.tuning._arrays import Ints
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.copies import copies_in, with_copies
+from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import DEFAULT_KS, RetrievalScores, evaluate_vectors
 from llama_index.tuning.report import Gain
@@ -34,7 +36,8 @@ def measure_adapter(
 ) -> tuple[dict[str, RetrievalScores], dict[str, Gain]]:
     """Scores by name (`base`, and `tuned` with an adapter) and the gains with their intervals.
 
-    Each text is embedded once, whatever is measured. `vectors` as in the engine.
+    Each text is embedded once, whatever is measured. `vectors` as in the engine. A warning says if
+    the adapter has learnt some of the queries.
     """
     embedder = Embedder(
         embed_model, cache=vector_cache, num_workers=num_workers, show_progress=show_progress
@@ -46,6 +49,7 @@ def measure_adapter(
     scores = {"base": evaluate_vectors(queries, documents, positives, query_ids=ids, ks=ks)}
     if adapter is None:
         return scores, {}
+    warn_of_learnt(adapter, dataset.queries.values())
     scores["tuned"] = evaluate_vectors(
         adapter.map_queries(queries),
         documents,
@@ -66,10 +70,14 @@ def gains(base: RetrievalScores, tuned: RetrievalScores, seed: int = 0) -> dict[
 
 
 def positive_rows(dataset: RetrievalDataset, rows: Mapping[str, int] | None = None) -> list[Ints]:
-    """For each query the rows of its relevant documents: in the corpus, or as `rows` says."""
+    """For each query the rows of its relevant documents: in the corpus, or as `rows` says.
+
+    Documents of the same text are all relevant, whichever of them the labels name.
+    """
     if rows is None:
         rows = {id_: row for row, id_ in enumerate(dataset.corpus)}
+    copies = copies_in(dataset.corpus)
     return [
-        np.array([rows[doc] for doc in dict.fromkeys(docs)], dtype=np.int64)
+        np.array([rows[doc] for doc in with_copies(docs, copies)], dtype=np.int64)
         for docs in (dataset.relevant_docs[id_] for id_ in dataset.queries)
     ]

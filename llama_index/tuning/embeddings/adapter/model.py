@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.saved import Adapter, Side
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
+from llama_index.tuning.vectors.learned import Learned
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +62,9 @@ class AdapterEmbeddingModel(BaseEmbedding):
     base_model_name: str = Field(description="Name of the base embedding model.")
     transform_query: bool = Field(default=True, description="Whether queries are mapped.")
 
-    # Base model, adapter, and whether the base's private methods are called: together, since
-    # each look-up of a private attribute costs microseconds.
-    _parts: tuple[BaseEmbedding, Adapter, bool] = PrivateAttr()
+    # Base model, adapter, whether the base's private methods are called, and what `answering`
+    # gives: together, since each look-up of a private attribute costs microseconds.
+    _parts: tuple[BaseEmbedding, Adapter, bool, _Answers] = PrivateAttr()
 
     def __init__(
         self,
@@ -101,7 +104,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
         # The base's public methods would emit every event twice; they are only gone through
         # if they hold a cache or a rate limit of the user's.
         direct = base_embed_model.embeddings_cache is None and base_embed_model.rate_limiter is None
-        self._parts = base_embed_model, adapter, direct
+        self._parts = base_embed_model, adapter, direct, _Answers()
         if adapter.details.get("accepted") is False:
             kept = "; the folder serves its vectors" if adapter.details.get("kept_base") else ""
             logger.warning(
@@ -114,6 +117,15 @@ class AdapterEmbeddingModel(BaseEmbedding):
     @classmethod
     def class_name(cls) -> str:
         return "AdapterEmbeddingModel"
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield "base", base_name(self.base_embed_model)
+        yield "adapter", self.adapter.map.kind
+        yield "side", self.side
+        if not self.transform_query:
+            yield "transform_query", False
+        if self.adapter_path:
+            yield "path", self.adapter_path
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> AdapterEmbeddingModel:
@@ -171,6 +183,31 @@ class AdapterEmbeddingModel(BaseEmbedding):
         """Stored vectors of the base model, `(rows, dim)`, as this model would have made them."""
         return self.adapter.map_documents(vectors)
 
+    @property
+    def learned(self) -> Learned | None:
+        """The questions that the adapter has learnt, as far as it knows them."""
+        return self.adapter.learned
+
+    @contextlib.contextmanager
+    def answering(self, vectors: Mapping[str, Vector]) -> Iterator[set[str]]:
+        """Within the block, these questions have these vectors.
+
+        Args:
+            vectors: question → its vector, as it goes to the vector store.
+
+        Yields:
+            The questions that were asked so far.
+        """
+        answers, cache = self._parts[3], self.embeddings_cache
+        answers.update(vectors)
+        answers.asked.clear()
+        self.embeddings_cache = None  # of the vectors that the adapter gives by itself
+        try:
+            yield answers.asked
+        finally:
+            answers.clear()
+            self.embeddings_cache = cache
+
     def save(self, path: PathLike) -> None:
         """Save the adapter's folder; load it with `AdapterEmbeddingModel(base, path)`."""
         self.adapter.save(path)
@@ -179,12 +216,16 @@ class AdapterEmbeddingModel(BaseEmbedding):
         return adapter.map_query(vector) if self.transform_query else vector
 
     def _get_query_embedding(self, query: str) -> Vector:
-        base, adapter, direct = self._parts
+        base, adapter, direct, answers = self._parts
+        if answers and query in answers:
+            return answers.to(query)
         embed = base._get_query_embedding if direct else base.get_query_embedding
         return self._query(embed(query), adapter)
 
     async def _aget_query_embedding(self, query: str) -> Vector:
-        base, adapter, direct = self._parts
+        base, adapter, direct, answers = self._parts
+        if answers and query in answers:
+            return answers.to(query)
         embed = base._aget_query_embedding if direct else base.aget_query_embedding
         return self._query(await embed(query), adapter)
 
@@ -195,14 +236,26 @@ class AdapterEmbeddingModel(BaseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        base, adapter, direct = self._parts
+        base, adapter, direct, _ = self._parts
         embed = base._get_text_embeddings if direct else base.get_text_embedding_batch
         return _map_texts(embed(texts), adapter)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        base, adapter, direct = self._parts
+        base, adapter, direct, _ = self._parts
         embed = base._aget_text_embeddings if direct else base.aget_text_embedding_batch
         return _map_texts(await embed(texts), adapter)
+
+
+class _Answers(dict[str, Vector]):
+    """Question → vector, given instead of the adapter's; and which of them were asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def to(self, question: str) -> Vector:
+        self.asked.add(question)
+        return self[question]
 
 
 def _map_texts(vectors: list[Vector], adapter: Adapter) -> list[Vector]:

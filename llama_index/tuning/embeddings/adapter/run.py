@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning._files import locked, remove_locked_folder
+from llama_index.tuning.datasets.copies import copies_in, copies_notes
 from llama_index.tuning.embeddings.adapter.cross_fit import (
     CrossFit,
     Fitted,
@@ -41,6 +42,8 @@ from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
 from llama_index.tuning.report import FinetuneReport, Gains
+from llama_index.tuning.vectors.learned import Learned, question_codes
+from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
     from llama_index.embeddings.adapter import BaseAdapter
@@ -96,6 +99,18 @@ class Tuning:
         assert self.fitted is not None
         return self.fitted.adapter
 
+    def learned(self, data: Data) -> Learned:
+        """The questions that were learnt, and what the fold that had not learnt it makes of each.
+
+        Not of documents that are mapped too: each fold would have its own.
+        """
+        parts = [part for part in (data.labelled, data.sentences) if part is not None]
+        codes = question_codes(text for part in parts for text in part.queries.values())
+        vectors = None
+        if isinstance(self.fitted, CrossFit) and self.options.side == "query":
+            vectors = unit_rows(self.fitted.queries).astype(np.float16)
+        return Learned("the embedding adapter", codes, vectors)
+
     def report(self, data: Data) -> FinetuneReport:
         """Base against tuned on queries that were not trained on, without a verdict."""
         base, tuned = (scores.only(REPORTED) for scores in self._scores(data))
@@ -118,6 +133,7 @@ class Tuning:
             seed=self.options.seed,
             history=self.history,
             notes=[*_chosen(self.fitted), *_notes(data)],
+            queries=base.changed(tuned, PRIMARY, data.measured),
         )
 
     def _check_output(self) -> None:
@@ -293,12 +309,13 @@ def _chosen(fitted: Fitted | CrossFit) -> list[str]:
 
 
 def _notes(data: Data) -> list[str]:
+    notes = copies_notes(copies_in(data.measured.corpus))
     if data.measured_on:
-        return [
+        notes.append(
             f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the gain "
             "on questions"
-        ]
-    return []
+        )
+    return notes
 
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import numpy as np
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._files import read_json
 from llama_index.tuning.embeddings.adapter.maps import (
     MAPS,
     LinearMap,
@@ -23,6 +24,7 @@ from llama_index.tuning.embeddings.adapter.maps import (
     VectorMap,
 )
 from llama_index.tuning.errors import ArtifactError, VectorError
+from llama_index.tuning.vectors.learned import Learned
 from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ Side = Literal["query", "both"]
 KIND = "embedding_adapter"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adapter:
     """A map, the side it is for, and the model whose vectors it maps.
 
@@ -46,6 +48,7 @@ class Adapter:
         details: what else is worth keeping: verdict, options, scores.
         document_map: for an index of another model's vectors (see `drift/`): maps what
             `base_model` makes of a text to its place among them.
+        learned: the questions that it has learnt, and their vectors before it had.
 
     Example:
         >>> import numpy as np
@@ -60,6 +63,11 @@ class Adapter:
     base_model: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     document_map: VectorMap | None = None
+    learned: Learned | None = None
+
+    def __repr__(self) -> str:
+        of = f", base {self.base_model!r}" if self.base_model else ""
+        return f"Adapter({self.map.kind}, {self.dim} dimensions, side {self.side!r}{of})"
 
     @property
     def dim(self) -> int:
@@ -142,6 +150,8 @@ class Adapter:
             }  # fmt: skip
             state = {**state, **_prefixed(self.document_map.state())}
         artifacts.write_component(folder, KIND, config, state, _card(self))
+        if self.learned is not None:
+            self.learned.write(folder)
         if self.document_map is None:  # the stock adapter would embed texts into the wrong space
             _write_stock_files(folder, self.map)
 
@@ -175,6 +185,9 @@ class Adapter:
             dim = config.pop("dim")
         except KeyError as exc:
             raise ArtifactError(f"{path}: {artifacts.CONFIG} lacks {exc}") from None
+        for name, value in {"map": kind, "base_model": base_model}.items():
+            if not isinstance(value, str):
+                raise ArtifactError(f"{path}: {name} must be a text, got {value!r:.100}")
         if side not in ("query", "both"):
             raise ArtifactError(f"{path}: side must be query or both, got {side!r}")
         state, documents = _split(artifacts.read_tensors(path))
@@ -189,7 +202,10 @@ class Adapter:
         details = {
             key: value for key, value in config.items() if key not in ("format", "kind", "version")
         }
-        adapter = cls(loaded, side, bool(normalise), str(base_model), details, document_map)
+        learned = Learned.read(Path(path), f"the embedding adapter {path}")
+        adapter = cls(
+            loaded, side, bool(normalise), str(base_model), details, document_map, learned
+        )
         artifacts.check_intact(path)
         if adapter.fingerprint != recorded:
             raise ArtifactError(
@@ -285,7 +301,7 @@ def _load_stock_map(path: Path, adapter_cls: type[Any] | None, device: str) -> V
     from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
 
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json", ArtifactError)
         guess = TwoLayerNN if "hidden_features" in config else LinearLayer
         module = (adapter_cls or guess)(**config)
         state = torch.load(path / "pytorch_model.bin", map_location="cpu", weights_only=True)

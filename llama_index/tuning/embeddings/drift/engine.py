@@ -13,9 +13,16 @@ import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    path_or_none,
+    whole_number,
+)
 from llama_index.tuning.base import OVERRIDE, BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import documents_of
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
@@ -35,7 +42,7 @@ from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import evaluate_vectors
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.generate.sentences import generate_sentence_queries
-from llama_index.tuning.report import FinetuneReport, Gains
+from llama_index.tuning.report import FinetuneReport, Gains, QueryGain
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors, known_vectors
 from llama_index.tuning.vectors.identity import base_name, model_signature
 from llama_index.tuning.vectors.search import unit_rows
@@ -122,7 +129,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         self.val_dataset = val_dataset
         self.options = check_options(options, DriftOptions)
         self.model_output_path = output_path(model_output_path)
-        self.vector_cache = vector_cache
+        self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.accept = accept
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
@@ -139,6 +146,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         given = self.val_dataset
         self._questions = None if given is None else RetrievalDataset.coerce(given)
+        for model in (self.new_model, self.old_model):
+            refuse_learnt(model, self._questions.queries.values() if self._questions else ())
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         seed = self.options.seed
@@ -158,7 +167,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         with clock.step("measure"):
             measured = _agreement(tried, texts.take(held), probes.of(held), seed)
-            labelled = {} if self._questions is None else self._labelled(tried, self._questions)
+            labelled, changed = self._labelled(tried, self._questions)
             notes = _notes(texts, fitted, held, bool(labelled))
         return FinetuneReport(
             title=f"drift adapter ({choice.kind}, {texts.new.shape[1]} → {texts.old.shape[1]})",
@@ -175,6 +184,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             options={**asdict(self.options), "chosen": asdict(choice)},
             seed=seed,
             notes=notes,
+            model=base_name(self.new_model),
+            queries=changed,
         )
 
     def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:
@@ -250,8 +261,12 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         return Probes(Texts(unit_rows(new), unit_rows(old)), source, themselves=False)
 
-    def _labelled(self, tried: LinearMap, questions: RetrievalDataset) -> Gains:
+    def _labelled(
+        self, tried: LinearMap, questions: RetrievalDataset | None
+    ) -> tuple[Gains, list[QueryGain]]:
         """Labelled questions on the old vectors: the old model against the new one's map."""
+        if questions is None:
+            return {}, []
         documents = document_vectors(questions.corpus, self.vectors, self._embedder(self.old_model))
         asked = list(questions.queries.values())
         rows = positive_rows(questions)
@@ -260,7 +275,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         wanted = (f"recall@{K}", f"ndcg@{K}", f"hit_rate@{K}")
         base = evaluate_vectors(before, documents, rows).only(wanted)
         mapped = evaluate_vectors(after, documents, rows).only(wanted)
-        return gains(base, mapped, seed=self.options.seed)
+        changed = base.changed(mapped, f"recall@{K}", questions)
+        return gains(base, mapped, seed=self.options.seed), changed
 
 
 def _split(n: int, seed: int) -> tuple[Ints, Ints]:

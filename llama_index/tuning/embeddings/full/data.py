@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.relevance import RelevanceDataset, RelevanceList
+from llama_index.tuning.datasets.copies import copies_in, copies_notes, first_copies
+from llama_index.tuning.datasets.records import RelevanceList
+from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Settings, loss_name
@@ -82,9 +84,11 @@ class Parts:
 
 def split(data: Data, options: SentenceTransformersOptions) -> Parts:
     """Cut the labelled queries (sentences, if there are none) into parts."""
-    source = data.labelled or data.sentences
-    assert source is not None
+    given = data.labelled or data.sentences
+    assert given is not None
+    source = _by_first_copy(given)
     by, notes = _unit(source)
+    notes += copies_notes(copies_in(data.measured.corpus))
     share = options.held_out
     teach, decide = source.split(share, by=by, seed=options.seed)
     if data.validation is not None:
@@ -110,6 +114,15 @@ def split(data: Data, options: SentenceTransformersOptions) -> Parts:
         TrainingPairs(source, _without(sentences, *validation), validation),
         _refit(options, validated=data.validation is not None),
     )
+
+
+def _by_first_copy(dataset: RetrievalDataset) -> RetrievalDataset:
+    """The dataset with each text under its first id alone, so that no text is in two parts."""
+    copies = copies_in(dataset.corpus)
+    if not copies:
+        return dataset
+    relevant = {id_: first_copies(docs, copies) for id_, docs in dataset.relevant_docs.items()}
+    return RetrievalDataset(dataset.queries, dataset.corpus, relevant, dataset.mode)
 
 
 def _refit(options: SentenceTransformersOptions, *, validated: bool) -> Refit:

@@ -15,6 +15,7 @@ from llama_index.tuning.artifacts import read_config
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.datasets.tuned_parts import refusal
 from llama_index.tuning.embeddings.adapter.data import check_data
 from llama_index.tuning.embeddings.full.data import split
 from llama_index.tuning.embeddings.full.model import (
@@ -37,10 +38,12 @@ from llama_index.tuning.embeddings.full.settings import (
     loss_name,
     set_prompts,
 )
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.processes import wait_for_all
 from llama_index.tuning.report import FinetuneReport
+from llama_index.tuning.vectors.learned import Learned, remember
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -170,6 +173,11 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             raise ValueError("model_output_path must be a folder if several processes train")
         data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
         self._parts = split(data, self.options)
+        base = Learned.read(
+            Path(self.model_id).expanduser(), f"the embedding model {self.model_id}"
+        )
+        if base is not None and base.among(asked := [*self._parts.measured.queries.values()]):
+            raise DatasetError(refusal(base, asked))
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:
@@ -212,6 +220,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             folder = Path(place) / "tuned_embedding_model"
             folder.mkdir()
             self._write(folder, self._finished())
+            remember(str(folder), self._tuning.learned("the embedding model tuned in memory"))
             return self._served(str(folder), **model_kwargs)
 
     def _base(self, **model_kwargs: Any) -> BaseEmbedding:
@@ -230,6 +239,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
     def _write(self, folder: Path, report: FinetuneReport) -> None:
         tuning = self._tuning
         write_model(folder, tuning.model, self.model_id, tuning.prompts, report)
+        tuning.learned("the embedding model").write(folder)
 
     def _write_base(self, folder: Path, report: FinetuneReport) -> None:
         base = load_model(self.model_id, self.device, self.trust_remote_code)

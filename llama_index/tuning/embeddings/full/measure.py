@@ -14,7 +14,7 @@ from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
 from llama_index.tuning.embeddings.adapter.run import REPORTED, SEEN, UNSEEN
 from llama_index.tuning.embeddings.full.settings import Prompts
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
-from llama_index.tuning.report import Gains
+from llama_index.tuning.report import Gains, QueryGain
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +43,14 @@ class Vectors:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Gains over all queries and of slices of them, and the slices that must not lose."""
+    """Gains over all queries and of slices of them, the slices that must not lose, and the queries
+    that changed most.
+    """
 
     gains: Gains
     slices: dict[str, Gains]
     guards: list[str]
+    queries: list[QueryGain]
 
 
 def compare(
@@ -83,7 +86,7 @@ def compare(
         if dim < tuned.documents.shape[1]:
             cut = (base.cut(dim).scores(dataset), tuned.cut(dim).scores(dataset))
             slices[f"first {dim} dimensions"] = gains(*cut, seed)
-    return Measured(overall, slices, guards)
+    return Measured(overall, slices, guards, before.changed(after, "ndcg@10", dataset))
 
 
 def costs(model: Any, trained: int, seconds_per_1000: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._running import is_main_process
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.base import Clock, decided
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.embeddings.full.data import (
@@ -37,6 +38,7 @@ from llama_index.tuning.hf.checkpoints import clear
 from llama_index.tuning.hf.processes import on_main
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
+from llama_index.tuning.vectors.learned import Learned, question_codes
 
 
 class Tuning:
@@ -131,6 +133,17 @@ class Tuning:
                 self.model = fresh
             self.refitted = Refitted(len(rows), made, change.base, change.tuned, kept)
 
+    def learned(self, name: str) -> Learned:
+        """The questions that the saved model has learnt or was chosen by.
+
+        Args:
+            name: of the model.
+        """
+        parts = [self.parts.first.queries, self.parts.decide]
+        if self.refitted is not None and self.refitted.kept:
+            parts = [self.parts.everything.queries]
+        return Learned(name, question_codes(t for part in parts for t in part.queries.values()))
+
     def report(self) -> FinetuneReport:
         """Base against tuned on queries that neither taught nor decided, without a verdict.
 
@@ -175,8 +188,10 @@ class Tuning:
         return FinetuneReport(
             title=f"embedding model ({base_name(self.settings.model_id)}, {self._kind()})",
             method=self.parts.method,
+            model=base_name(self.settings.model_id),
             primary="ndcg@10",
             gains=measured.gains,
+            queries=measured.queries,
             slices=measured.slices,
             measured_on=self.parts.measured_on,
             guards=measured.guards,
@@ -202,7 +217,7 @@ class Tuning:
             vectors=vectors.documents,
             query_vectors=vectors.queries,
             num_negatives=self.settings.hard_negatives,
-            show_progress=self.settings.schedule.show_progress,
+            run=RunOptions(show_progress=self.settings.schedule.show_progress),
         )
         return mined.negatives
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning.artifacts import locked, remove_locked_folder
+from llama_index.tuning._files import locked, read_json, remove_locked_folder
 from llama_index.tuning.errors import ArtifactError, StoreError, VectorError
 from llama_index.tuning.vectors.stores import StoredVectors
 
@@ -48,7 +48,7 @@ class Backup:
     def open(cls, folder: Path) -> Backup:
         file = _journal(originals_of(folder))
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            told = read_json(file, ArtifactError)
             if (told["kind"], told["format"]) != (_KIND, _FORMAT):
                 raise ArtifactError(
                     f"{file} has kind {told['kind']!r} and format {told['format']!r}; this version "

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Bools, Float32
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._running import progress
 from llama_index.tuning.embeddings.reindex.backup import Backup, Staging, begun, locked_backup
 from llama_index.tuning.errors import StoreError, VectorError
@@ -211,8 +212,7 @@ def _check_arguments(adapter: DocumentMap, batch_size: int) -> None:
     fingerprint = getattr(adapter, "fingerprint", None)
     if not isinstance(fingerprint, str) or not fingerprint:
         raise TypeError(f"adapter.fingerprint must be a non-empty string, got {fingerprint!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    whole_number("batch_size", batch_size, 1)
 
 
 def _check_adaptable(saved: Backup, store: StoredVectors, adapter: DocumentMap) -> None:

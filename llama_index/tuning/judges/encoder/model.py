@@ -1,7 +1,4 @@
-"""The encoder judge: a cross-encoder reads query, evidence and response together.
-
-What the report of an encoder judge says in words.
-"""
+"""The encoder judge: a cross-encoder reads query, evidence and response together."""
 
 from __future__ import annotations
 
@@ -19,18 +16,17 @@ from llama_index.tuning._arrays import Bools, Float64
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder, predict
-from llama_index.tuning.judges.data import LEAST, JudgeData, Pair, Reader, Reading, scores_of
+from llama_index.tuning.judges.encoder.windows import LEAST, Pair, Reader, Reading, scores_of
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.light.model import (
     LightJudge,
-    line_from,
     load_judge,
     maker_arrays,
     maker_config,
     maker_from,
+    rule_from,
 )
-from llama_index.tuning.judges.measure import equal_length_auroc
-from llama_index.tuning.judges.records import DecisionRule, Predictions
+from llama_index.tuning.judges.records import DecisionRule
 
 if TYPE_CHECKING:
     from llama_index.tuning.vectors.embedder import Embedder
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
 KIND = "judge_encoder"
 ENCODER, LIGHT = "encoder", "light"
 DEFAULT_LENGTH = 512
-"""Tokens of a pair, where neither the model nor its tokenizer has a limit."""
+"""Tokens of a pair, if neither the model nor its tokenizer has a limit."""
 
 _BUSY: weakref.WeakKeyDictionary[Any, ThreadLock] = weakref.WeakKeyDictionary()
 """One thread at a time for each encoder: tokenizers are not safe in several."""
@@ -76,7 +72,7 @@ class EncoderJudge:
         maker: makes the light judge's features; alone, it names weakly supported sentences.
         encoder: a sentence-transformers `CrossEncoder` with one output.
         average: how its logit is calibrated and averaged with the light judge's.
-        line: calibration of the average, and threshold.
+        rule: calibration of the average, and threshold.
         light: the light judge; None alone.
         pairwise: whether it compares two responses.
         query: whether every answer it learned from came with a query.
@@ -88,7 +84,7 @@ class EncoderJudge:
     maker: FeatureMaker
     encoder: Any
     average: Average
-    line: DecisionRule
+    rule: DecisionRule
     light: LightJudge | None = None
     pairwise: bool = False
     query: bool = True
@@ -110,10 +106,10 @@ class EncoderJudge:
         with _BUSY.setdefault(self.encoder, ThreadLock()):
             reader = reader_of(self.encoder, self.maker, self.query)
             encoded = encoder_logits(self.encoder, reader, items, self.batch_size)
-        light, strange = None, np.zeros(len(encoded), dtype=bool)
+        light, novel = None, np.zeros(len(encoded), dtype=bool)
         if self.light is not None:
-            light, strange = self.light.weighed(items, embedder)
-        return self.line.chances(self.average.logits(encoded, light)), strange
+            light, novel = self.light.weighed(items, embedder)
+        return self.rule.chances(self.average.logits(encoded, light)), novel
 
     def save(self, path: artifacts.PathLike) -> None:
         """Write the judge's folder, atomically."""
@@ -125,7 +121,7 @@ class EncoderJudge:
         config = {
             **maker_config(self.maker),
             "average": asdict(self.average),
-            "line": vars(self.line),
+            "rule": vars(self.rule),
             "pairwise": self.pairwise,
             "query": self.query,
             "max_length": self.encoder.max_seq_length,
@@ -143,7 +139,7 @@ class EncoderJudge:
 def encoder_logits(encoder: Any, reader: Reader, items: Sequence[Any], batch_size: int) -> Float64:
     """The encoder's logits, shape `(n,)`; of a pair half the difference of its two orders.
 
-    So they change their sign, and nothing else, where the two responses change places.
+    So they change their sign, and nothing else, if the two responses change places.
     """
     if not items:
         return np.zeros(0)
@@ -211,7 +207,7 @@ def load_encoder_judge(
         settings: dict[str, Any] = {
             "maker": maker_from(config, arrays),
             "average": _average_from(config["average"]),
-            "line": line_from(config["line"]),
+            "rule": rule_from(config["rule"]),
             "pairwise": bool(config["pairwise"]),
             "query": bool(config["query"]),
             "batch_size": int(config["batch_size"]),
@@ -222,8 +218,8 @@ def load_encoder_judge(
     except (KeyError, TypeError, ValueError) as exc:
         raise ArtifactError(f"{path}: {artifacts.CONFIG} is damaged: {exc!r}") from exc
     average: Average = settings["average"]
-    lines = [line for line in (average.encoder, average.light, settings["line"]) if line]
-    slopes = all(line.slope > 0 for line in lines)
+    lines = [rule for rule in (average.encoder, average.light, settings["rule"]) if rule]
+    slopes = all(rule.slope > 0 for rule in lines)
     if not slopes or not 0 <= average.share <= 1 or settings["batch_size"] < 1:
         raise ArtifactError(
             f"{path} is damaged: slopes must be above 0, share from 0 to 1, batch_size at least 1"
@@ -240,8 +236,8 @@ def load_encoder_judge(
 def _average_from(config: Mapping[str, Any]) -> Average:
     light = config["light"]
     return Average(
-        line_from(config["encoder"]),
-        None if light is None else line_from(light),
+        rule_from(config["encoder"]),
+        None if light is None else rule_from(light),
         float(config["share"]),
     )
 
@@ -268,62 +264,3 @@ judge = TunedJudge.load("this/folder"{model})
 
 Written by llama-index-tuning; `tuning.json` holds options, data fingerprint and scores.
 """
-
-
-def notes_of(
-    material: JudgeData,
-    measured: JudgeData,
-    opinions: Predictions,
-    average: Average,
-    reader: Reader,
-    chosen_on: int,
-) -> list[str]:
-    """Who was trained on what, what could not be read whole, and what length explains.
-
-    Args:
-        material: all verdicts that were learnt from.
-        measured: those that the opinions are on.
-        opinions: held out.
-        average: what was chosen.
-        reader: how items are read.
-        chosen_on: number of verdicts that were held out to choose on.
-    """
-    trained = len(material.items) - chosen_on
-    chosen = "calibration and threshold"
-    if average.light is not None:
-        chosen = "calibration, threshold and the weight of the average"
-    notes = [f"trained on {trained} verdicts; {chosen_on} on other queries chose {chosen}"]
-    if average.light is not None:
-        notes.append(f"the encoder's weight in the average with the light judge: {average.share}")
-        if average.share == 0:
-            notes.append("the encoder adds nothing: student='light' is as good and faster")
-    return [*notes, *cut_notes(material, reader), *length_notes(measured, opinions)]
-
-
-def cut_notes(material: JudgeData, reader: Reader) -> list[str]:
-    """How many items lose a part."""
-    cut = sum(map(reader.is_cut, material.items))
-    if not cut:
-        return []
-    what = "queries or responses" if material.pairwise else "queries"
-    return [f"{cut} of {len(material.items)} verdicts have {what} too long to be read whole"]
-
-
-def length_notes(material: JudgeData, opinions: Predictions) -> list[str]:
-    """How much is left of the AUC between answers of equal length."""
-    from sklearn.metrics import roc_auc_score
-
-    if material.pairwise or len(np.unique(material.labels)) < 2:
-        return []
-    words = np.array([len((item.response or "").split()) for item in material.items])
-    found = equal_length_auroc(material.labels, opinions.chances, words)
-    if found is None:
-        return ["no two answers of different verdicts are equally long"]
-    overall = float(roc_auc_score(material.labels, opinions.chances))
-    note = (
-        f"AUC {overall:.3f}; between answers of equally many words {found[0]:.3f} "
-        f"({found[1]} pairs; length alone: 0.5)"
-    )
-    if found[0] - 0.5 < (overall - 0.5) / 2:
-        note += ": most of what it knows is the length"
-    return [note]

@@ -17,7 +17,7 @@ class EncoderStudent:
     """A local cross-encoder that reads query, contexts or reference, and response together.
 
     For `JudgeFinetuneEngine(student=...)`. Slower to train (minutes) and to serve (tens of
-    milliseconds on a CPU) than the light student: take it where the report shows that it is
+    milliseconds on a CPU) than the light student: take it if the report shows that it is
     better. Long contexts are read in several windows, and the best supporting one counts; pairs
     are read in both orders and averaged, so that their order cannot matter. Scores on a scale pass
     from `JudgeOptions.passing_score` on, as for the light student.
@@ -63,7 +63,7 @@ class EncoderStudent:
     nothing is chosen by it."""
 
     max_steps: int = -1
-    """Stop after so many steps; no limit by default."""
+    """Stop after this many steps; no limit by default."""
 
     checkpoints: str | PathLike[str] | None = None
     """Folder of the checkpoints, emptied when training is over; a temporary one by default."""
@@ -72,7 +72,7 @@ class EncoderStudent:
     """Go on from the last one in `checkpoints`, if there is one."""
 
     device: str | None = None
-    """Where to train and serve; a GPU where there is one by default."""
+    """Where to train and serve; a GPU by default, if there is one."""
 
     bf16: bool = False
     """Compute in bfloat16 while training: faster on newer GPUs, and on CPUs with AMX or AVX-512."""
@@ -112,7 +112,7 @@ class EncoderStudent:
         """With the light student beside it, which looks at vectors."""
         return self.with_light
 
-    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
         """The verdicts can be split, and the model loads.
 
         Raises:
@@ -122,10 +122,10 @@ class EncoderStudent:
         """
         from llama_index.tuning.judges.encoder.train import check
 
-        check(material, self)
+        check(data, self)
 
-    def learn(self, lesson: TrainingData) -> TrainingResult:
+    def learn(self, training: TrainingData) -> TrainingResult:
         """Train on the one part, choose on the other."""
         from llama_index.tuning.judges.encoder.train import learn
 
-        return learn(lesson, self)
+        return learn(training, self)

@@ -1,7 +1,4 @@
-"""The encoder student at work.
-
-Training rows for an encoder judge.
-"""
+"""Training of an encoder judge: its rows, its weight in the average, and what its report notes."""
 
 from __future__ import annotations
 
@@ -20,26 +17,22 @@ from llama_index.tuning._arrays import Float64, Ints
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder
-from llama_index.tuning.judges.data import MIN_OF_A_KIND, JudgeData, Reader, Reading
-from llama_index.tuning.judges.encoder.model import (
-    Average,
-    EncoderJudge,
-    encoder_logits,
-    notes_of,
-    reader_of,
-)
+from llama_index.tuning.judges.data import MIN_OF_A_KIND, JudgeData
+from llama_index.tuning.judges.encoder.model import Average, EncoderJudge, encoder_logits, reader_of
 from llama_index.tuning.judges.encoder.options import EncoderStudent
+from llama_index.tuning.judges.encoder.windows import Reader, Reading
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.light.fit import (
     calibrate,
+    choose_rule,
     choose_setting,
-    draw_line,
     fit_linear,
-    held_out_opinions,
+    held_out_predictions,
     log_loss,
     with_margin,
 )
 from llama_index.tuning.judges.light.model import LightJudge, novelty_of
+from llama_index.tuning.judges.measure import equal_length_auroc
 from llama_index.tuning.judges.records import TIE, DecisionRule, Predictions, Rows
 from llama_index.tuning.judges.student import TrainingData, TrainingResult
 
@@ -48,55 +41,53 @@ NO_SPREAD = 1e-6
 SHARES = tuple(round(0.1 * i, 1) for i in range(11))
 
 
-def check(material: JudgeData, options: EncoderStudent) -> None:
+def check(data: JudgeData, options: EncoderStudent) -> None:
     """Before any work: the verdicts can be split, and the model loads."""
-    split_queries(
-        material, options.held_out, seed=0
-    )  # the numbers of each kind do not depend on it
+    split_queries(data, options.held_out, seed=0)  # the numbers of each kind do not depend on it
     new_encoder(options, seed=0)
 
 
-def learn(lesson: TrainingData, options: EncoderStudent) -> TrainingResult:
-    """Train on most queries; calibrate, average and draw the line on the others."""
-    material, seed = lesson.material, lesson.options.seed
-    inside, apart = split_queries(material, options.held_out, seed)
+def learn(training: TrainingData, options: EncoderStudent) -> TrainingResult:
+    """Train on most queries; calibrate, average and choose the rule on the others."""
+    data, seed = training.data, training.options.seed
+    inside, apart = split_queries(data, options.held_out, seed)
     encoder = new_encoder(options, seed)
-    reader = reader_of(encoder, lesson.maker, material.query)
-    shown, rows = material[apart], lesson.rows[apart]
-    texts = training_rows(material[inside], lesson.maker, reader)
-    history = _train(encoder, reader, texts, shown, rows, lesson, options)
+    reader = reader_of(encoder, training.maker, data.query)
+    shown, rows = data[apart], training.rows[apart]
+    texts = training_rows(data[inside], training.maker, reader)
+    history = _train(encoder, reader, texts, shown, rows, training, options)
 
     def encoded(items: Sequence[Any]) -> Float64:
         return encoder_logits(encoder, reader, items, 2 * options.batch_size)
 
-    light = _light(lesson, inside) if options.with_light else None
+    light = _light(training, inside) if options.with_light else None
     given = encoded(shown.items), _light_logits(light, rows.table)
-    average, line, values = settle(*given, rows, lesson)
+    average, rule, values = settle(*given, rows, training)
     logits = average.logits(*given)
-    opinions = Predictions(*values)
-    if lesson.held_out is not None:
-        assert lesson.other is not None
-        both = encoded(lesson.held_out.items), _light_logits(light, lesson.other)
+    predictions = Predictions(*values)
+    if training.held_out is not None:
+        assert training.other is not None
+        both = encoded(training.held_out.items), _light_logits(light, training.other)
         logits = average.logits(*both)
-        chances = line.chances(logits)
-        opinions = Predictions(chances, line.verdicts(chances), line.certainties(chances))
+        chances = rule.chances(logits)
+        predictions = Predictions(chances, rule.verdicts(chances), rule.certainties(chances))
     judge = EncoderJudge(
-        lesson.maker,
+        training.maker,
         encoder,
         average,
-        line,
+        rule,
         light,
-        pairwise=material.pairwise,
-        query=material.query,
-        training_keys=tuple(dict.fromkeys(material.keys)),
+        pairwise=data.pairwise,
+        query=data.query,
+        training_keys=tuple(dict.fromkeys(data.keys)),
         batch_size=2 * options.batch_size,
     )
     return TrainingResult(
         model=judge,
-        opinions=opinions,
-        method="held-out queries" if lesson.held_out is None else "validation verdicts",
+        predictions=predictions,
+        method="held-out queries" if training.held_out is None else "validation verdicts",
         measured=apart,
-        flip_rate=_flips(line, logits) if material.pairwise else None,
+        flip_rate=_flips(rule, logits) if data.pairwise else None,
         settings={
             "trained_on": len(inside),
             "chosen_on": len(apart),
@@ -106,11 +97,11 @@ def learn(lesson: TrainingData, options: EncoderStudent) -> TrainingResult:
         },
         options={"student": _plain(options)},
         history=history,
-        notes=notes_of(material, lesson.held_out or shown, opinions, average, reader, len(apart)),
+        notes=notes_of(data, training.held_out or shown, predictions, average, reader, len(apart)),
     )
 
 
-def split_queries(material: JudgeData, share: float, seed: int) -> tuple[Ints, Ints]:
+def split_queries(data: JudgeData, share: float, seed: int) -> tuple[Ints, Ints]:
     """Rows to train on, and rows on other queries to choose on.
 
     The share is taken of the queries whose verdicts are all passes, all fails, and mixed, each.
@@ -118,7 +109,7 @@ def split_queries(material: JudgeData, share: float, seed: int) -> tuple[Ints, I
     Raises:
         DatasetError: too few verdicts of a kind on either side.
     """
-    clusters, labels = material.clusters, material.labels
+    clusters, labels = data.clusters, data.labels
     queries = np.unique(clusters)
     lowest, highest = np.ones(len(queries)), np.zeros(len(queries))
     np.minimum.at(lowest, np.searchsorted(queries, clusters), labels)
@@ -131,7 +122,7 @@ def split_queries(material: JudgeData, share: float, seed: int) -> tuple[Ints, I
     ]
     apart = np.isin(clusters, np.concatenate(taken))
     for side, rows in (("to train on", ~apart), ("held out", apart)):
-        _check_side(labels[rows], material.pairwise, f"{side} (held_out={share})")
+        _check_side(labels[rows], data.pairwise, f"{side} (held_out={share})")
     return np.flatnonzero(~apart), np.flatnonzero(apart)
 
 
@@ -171,23 +162,23 @@ def new_encoder(options: EncoderStudent, seed: int) -> Any:
 
 
 def settle(
-    encoded: Float64, light: Float64 | None, rows: Rows, lesson: TrainingData
+    encoded: Float64, light: Float64 | None, rows: Rows, training: TrainingData
 ) -> tuple[Average, DecisionRule, Float64]:
-    """The average and the line on rows not trained on, and opinions cross-fitted over folds.
+    """The average and its rule on rows not trained on, and cross-fitted predictions.
 
     Returns:
-        The average; its line; probabilities, verdicts and certainties, shape `(3, n)`.
+        The average; its rule; probabilities, verdicts and certainties, shape `(3, n)`.
     """
-    options = lesson.options
+    options = training.options
 
     def logits_by(chosen: NDArray[np.bool_]) -> Float64:
         other = None if light is None else light[chosen]
         return choose_average(encoded[chosen], other, rows[chosen]).logits(encoded, light)
 
-    values = held_out_opinions(rows, options, logits_by)
+    values = held_out_predictions(rows, options, logits_by)
     average = choose_average(encoded, light, rows)
-    line = draw_line(average.logits(encoded, light), rows, options)
-    return average, with_margin(line, values, options), values
+    rule = choose_rule(average.logits(encoded, light), rows, options)
+    return average, with_margin(rule, values, options), values
 
 
 def choose_average(encoded: Float64, light: Float64 | None, rows: Rows) -> Average:
@@ -204,22 +195,22 @@ def _calibrated(logits: Float64, rows: Rows) -> DecisionRule:
     scale = float(np.sqrt((logits**2).mean() if rows.pairwise else logits.var()))
     if scale < NO_SPREAD:
         return calibrate(logits, rows)
-    line = calibrate(logits / scale, rows)
-    return replace(line, slope=line.slope / scale)
+    rule = calibrate(logits / scale, rows)
+    return replace(rule, slope=rule.slope / scale)
 
 
-def _light(lesson: TrainingData, inside: Ints) -> LightJudge:
+def _light(training: TrainingData, inside: Ints) -> LightJudge:
     """A light judge that saw what the encoder is trained on and no more."""
-    rows, material = lesson.rows[inside], lesson.material
+    rows, data = training.rows[inside], training.data
     return LightJudge(
-        lesson.maker,
+        training.maker,
         fit_linear(rows, choose_setting(rows)),
         DecisionRule(),
-        pairwise=material.pairwise,
-        query=material.query,
-        base_model=lesson.base_model,
-        training_keys=tuple(dict.fromkeys(material[inside].keys)),
-        familiar=novelty_of(rows),
+        pairwise=data.pairwise,
+        query=data.query,
+        base_model=training.base_model,
+        training_keys=tuple(dict.fromkeys(data[inside].keys)),
+        novelty=novelty_of(rows),
     )
 
 
@@ -233,7 +224,7 @@ def _train(
     texts: dict[str, list[Any]],
     shown: JudgeData,
     rows: Rows,
-    lesson: TrainingData,
+    training: TrainingData,
     options: EncoderStudent,
 ) -> list[dict[str, float]]:
     from llama_index.tuning.judges.encoder.trainer import train
@@ -241,11 +232,11 @@ def _train(
     def loss_now() -> float:
         return log_loss(encoder_logits(encoder, reader, shown.items, 2 * options.batch_size), rows)
 
-    material = lesson.material
-    parts = [*material.keys, material.labels.tobytes().hex(), material.weights.tobytes().hex()]
+    data = training.data
+    parts = [*data.keys, data.labels.tobytes().hex(), data.weights.tobytes().hex()]
     identity = {
         **_plain(replace(options, resume=False, checkpoints=None)),
-        "seed": lesson.options.seed,
+        "seed": training.options.seed,
         "verdicts": hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16],
     }
     with ExitStack() as stack:
@@ -257,9 +248,9 @@ def _train(
             loss_now,
             Path(folder),
             options,
-            seed=lesson.options.seed,
+            seed=training.options.seed,
             identity=identity,
-            show_progress=lesson.show_progress,
+            show_progress=training.show_progress,
         )
 
 
@@ -271,26 +262,26 @@ def _plain(options: EncoderStudent) -> dict[str, Any]:
     return {name: str(v) if isinstance(v, Path) else v for name, v in found.items()}
 
 
-def _flips(line: DecisionRule, logits: Float64) -> float:
+def _flips(rule: DecisionRule, logits: Float64) -> float:
     """Share of pairs whose verdict changes with their order; logits change their sign then."""
-    one, other = (line.verdicts(line.chances(given)) for given in (logits, -logits))
+    one, other = (rule.verdicts(rule.chances(given)) for given in (logits, -logits))
     return float((one != 1 - other).mean())
 
 
 FAILING_WINDOWS = 4
-"""So many windows of an answer that fails are trained on: those that look most like support."""
+"""Windows of an answer that fails to train on: those that look most like support."""
 
 
-def training_rows(material: JudgeData, maker: FeatureMaker, reader: Reader) -> dict[str, list[Any]]:
+def training_rows(data: JudgeData, maker: FeatureMaker, reader: Reader) -> dict[str, list[Any]]:
     """Columns `first`, `second` and `label`: the verdict, and how much the row counts (mean 1).
 
-    Multiple instances (Andrews et al. 2002): where an answer fails, no window supports it; where
+    Multiple instances (Andrews et al. 2002): if an answer fails, no window supports it; if
     it passes, some window does, and the one with most of its words is taken. A pair makes rows in
     both orders, each of half its weight. The rows of one item count together as much as the item.
     """
     rows: list[tuple[str, str, float, float]] = []
-    for item, label, weight in zip(material.items, material.labels, material.weights, strict=True):
-        if material.pairwise:
+    for item, label, weight in zip(data.items, data.labels, data.weights, strict=True):
+        if data.pairwise:
             for swapped, said in ((False, label), (True, 1 - label)):
                 reading = reader.reading(item, swapped=swapped)
                 rows += _rows(reading, float(said), float(weight) / 2, maker)
@@ -318,3 +309,62 @@ def _rows(
         each = weight / len(reading.parts) / len(kept)
         found += [(*pairs[number], label, each) for number in kept]
     return found
+
+
+def notes_of(
+    data: JudgeData,
+    measured: JudgeData,
+    predictions: Predictions,
+    average: Average,
+    reader: Reader,
+    chosen_on: int,
+) -> list[str]:
+    """Who was trained on what, what could not be read whole, and what length explains.
+
+    Args:
+        data: all verdicts that were learnt from.
+        measured: those that the predictions are on.
+        predictions: held out.
+        average: what was chosen.
+        reader: how items are read.
+        chosen_on: number of verdicts that were held out to choose on.
+    """
+    trained = len(data.items) - chosen_on
+    chosen = "calibration and threshold"
+    if average.light is not None:
+        chosen = "calibration, threshold and the weight of the average"
+    notes = [f"trained on {trained} verdicts; {chosen_on} on other queries chose {chosen}"]
+    if average.light is not None:
+        notes.append(f"the encoder's weight in the average with the light judge: {average.share}")
+        if average.share == 0:
+            notes.append("the encoder adds nothing: student='light' is as good and faster")
+    return [*notes, *cut_notes(data, reader), *length_notes(measured, predictions)]
+
+
+def cut_notes(data: JudgeData, reader: Reader) -> list[str]:
+    """How many items lose a part."""
+    cut = sum(map(reader.is_cut, data.items))
+    if not cut:
+        return []
+    what = "queries or responses" if data.pairwise else "queries"
+    return [f"{cut} of {len(data.items)} verdicts have {what} too long to be read whole"]
+
+
+def length_notes(data: JudgeData, predictions: Predictions) -> list[str]:
+    """How much is left of the AUC between answers of equal length."""
+    from sklearn.metrics import roc_auc_score
+
+    if data.pairwise or len(np.unique(data.labels)) < 2:
+        return []
+    words = np.array([len((item.response or "").split()) for item in data.items])
+    found = equal_length_auroc(data.labels, predictions.chances, words)
+    if found is None:
+        return ["no two answers of different verdicts are equally long"]
+    overall = float(roc_auc_score(data.labels, predictions.chances))
+    note = (
+        f"AUC {overall:.3f}; between answers of equally many words {found[0]:.3f} "
+        f"({found[1]} pairs; length alone: 0.5)"
+    )
+    if found[0] - 0.5 < (overall - 0.5) / 2:
+        note += ": most of what it knows is the length"
+    return [note]

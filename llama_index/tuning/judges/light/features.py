@@ -35,7 +35,7 @@ class Topics:
     For single responses; between two to one query they made cross-fitted judges worse.
 
     Attributes:
-        queries: shape `(a, dim)`; `a` is 0 where there are no queries.
+        queries: shape `(a, dim)`; `a` is 0 if there are no queries.
         responses: shape `(b, dim)`.
     """
 
@@ -193,7 +193,7 @@ class FeatureMaker:
     def support(self, text: Text, source: Text) -> Float64:
         """Share of the text's content words, by rarity, and of its pairs of words, in the source.
 
-        Shape `(2,)`, each from 0 to 1; 1 where the text has none.
+        Shape `(2,)`, each from 0 to 1; 1 if the text has none.
         """
         rarity = self.statistics.idf(text.content)
         found = np.isin(text.content, source.codes)

@@ -1,7 +1,4 @@
-"""Fitting a light judge: each choice on verdicts that were not trained on.
-
-The light student at work.
-"""
+"""Fitting a light judge: each choice on verdicts that were not trained on."""
 
 from __future__ import annotations
 
@@ -39,15 +36,15 @@ class Fitted:
 
     Attributes:
         linear: fitted on all rows.
-        line: calibration and threshold, from the held-out values.
+        rule: calibration and threshold, from the held-out values.
         setting: what was chosen by cross-fitting.
         chances: held-out probabilities, shape `(n,)`.
         verdicts: held-out verdicts, shape `(n,)`.
-        certainties: held-out distances from the line, in logits, shape `(n,)`.
+        certainties: held-out distances from the threshold, in logits, shape `(n,)`.
     """
 
     linear: Linear
-    line: DecisionRule
+    rule: DecisionRule
     setting: Setting
     chances: Float64
     verdicts: Float64
@@ -55,22 +52,22 @@ class Fitted:
 
 
 def fit(rows: Rows, options: JudgeOptions) -> Fitted:
-    """Fit, calibrate and draw the line; everything held out is chosen without its own fold."""
+    """Fit, calibrate and choose the rule; nothing held out had a part in its own choice."""
     setting = choose_setting(rows)
     logits = held_out(rows, lambda part: fit_linear(part, choose_setting(part)))
-    values = held_out_opinions(rows, options, lambda _: logits)
-    line = with_margin(draw_line(logits, rows, options), values, options)
-    return Fitted(fit_linear(rows, setting), line, setting, *values)
+    values = held_out_predictions(rows, options, lambda _: logits)
+    rule = with_margin(choose_rule(logits, rows, options), values, options)
+    return Fitted(fit_linear(rows, setting), rule, setting, *values)
 
 
-def held_out_opinions(
+def held_out_predictions(
     rows: Rows, options: JudgeOptions, logits_by: Callable[[NDArray[np.bool_]], Float64]
 ) -> Float64:
     """Probability, verdict and certainty of each row by lines that its fold had no part in.
 
     Args:
         rows: what was not trained on.
-        options: what the line is drawn for.
+        options: what the rule is chosen for.
         logits_by: logits of all rows, shape `(n,)`, with whatever is chosen chosen on these rows.
 
     Returns:
@@ -80,16 +77,16 @@ def held_out_opinions(
     for number in np.unique(rows.fold):
         inside = rows.fold == number
         logits = logits_by(~inside)
-        line = draw_line(logits[~inside], rows[~inside], options)
-        chances = line.chances(logits[inside])
-        values[:, inside] = chances, line.verdicts(chances), line.certainties(chances)
+        rule = choose_rule(logits[~inside], rows[~inside], options)
+        chances = rule.chances(logits[inside])
+        values[:, inside] = chances, rule.verdicts(chances), rule.certainties(chances)
     return values
 
 
-def with_margin(line: DecisionRule, opinions: Float64, options: JudgeOptions) -> DecisionRule:
-    """The line, with the margin under which the chosen share of held-out answers is uncertain."""
-    margin = float(np.quantile(opinions[2], options.defer_share))
-    return replace(line, margin=margin if options.defer_share else 0.0)
+def with_margin(rule: DecisionRule, predictions: Float64, options: JudgeOptions) -> DecisionRule:
+    """The rule, with the margin under which the chosen share of held-out answers is uncertain."""
+    margin = float(np.quantile(predictions[2], options.defer_share))
+    return replace(rule, margin=margin if options.defer_share else 0.0)
 
 
 def held_out(rows: Rows, train: Callable[[Rows], Linear]) -> Float64:
@@ -146,13 +143,13 @@ def fit_linear(rows: Rows, setting: Setting) -> Linear:
     return Linear(model.coef_[0].astype(np.float64), bias, centre, scale, reach)
 
 
-def draw_line(logits: Float64, rows: Rows, options: JudgeOptions) -> DecisionRule:
+def choose_rule(logits: Float64, rows: Rows, options: JudgeOptions) -> DecisionRule:
     """Calibration, then threshold or band of ties, from held-out logits."""
-    line = calibrate(logits, rows)
-    chances = line.chances(logits)
+    rule = calibrate(logits, rows)
+    chances = rule.chances(logits)
     if rows.pairwise:
-        return replace(line, band=choose_band(chances, rows))
-    return replace(line, threshold=choose_threshold(chances, rows, options))
+        return replace(rule, band=choose_band(chances, rows))
+    return replace(rule, threshold=choose_threshold(chances, rows, options))
 
 
 def calibrate(logits: Float64, rows: Rows) -> DecisionRule:
@@ -165,7 +162,7 @@ def calibrate(logits: Float64, rows: Rows) -> DecisionRule:
     model = LogisticRegression(C=1.0, fit_intercept=not rows.pairwise)
     model.fit(table, labels, sample_weight=weights / weights.mean())
     slope = float(model.coef_[0, 0])
-    if slope <= 0:  # worse than chance where it did not train: nothing but the base rate is known
+    if slope <= 0:  # worse than chance on held-out rows: nothing but the base rate is known
         spread = max(1e-9, float(np.abs(table).max()))
         slope = 1e-3 / spread
     offset = 0.0 if rows.pairwise else float(model.intercept_[0])
@@ -197,7 +194,7 @@ def _midpoint(chances: Float64, rows: Rows) -> float:
     """Halfway, in logits, between the mean passing and the mean failing answer.
 
     Fisher's (1936) rule. How many answers pass moves neither mean, so that the threshold holds
-    where another share passes; the threshold with the best balanced accuracy on the training
+    if another share passes; the threshold with the best balanced accuracy on the training
     verdicts hangs on the few answers about it (`benchmarks/judge_threshold.py`).
     """
     logits = log_odds(chances)
@@ -236,39 +233,39 @@ def _between(decreasing: Float64, last: int) -> float:
     return float((decreasing[last] + decreasing[last + 1]) / 2)
 
 
-def learn(lesson: TrainingData) -> TrainingResult:
-    """Fit on all verdicts; opinions on the held-out ones, or cross-fitted ones on its own."""
-    material = lesson.material
-    fitted = fit(lesson.rows, lesson.options)
-    table = lesson.rows.table if lesson.other is None else lesson.other
+def learn(training: TrainingData) -> TrainingResult:
+    """Fit on all verdicts; predictions on the held-out ones, or cross-fitted ones on its own."""
+    data = training.data
+    fitted = fit(training.rows, training.options)
+    table = training.rows.table if training.other is None else training.other
     model = LightJudge(
-        lesson.maker,
+        training.maker,
         fitted.linear,
-        fitted.line,
-        pairwise=material.pairwise,
-        query=material.query,
-        base_model=lesson.base_model,
-        training_keys=tuple(dict.fromkeys(material.keys)),
-        familiar=novelty_of(lesson.rows),
+        fitted.rule,
+        pairwise=data.pairwise,
+        query=data.query,
+        base_model=training.base_model,
+        training_keys=tuple(dict.fromkeys(data.keys)),
+        novelty=novelty_of(training.rows),
     )
     return TrainingResult(
         model=model,
-        opinions=opinions(fitted, lesson.other),
-        method="cross-fitting" if lesson.held_out is None else "validation verdicts",
-        flip_rate=flips(fitted, table) if material.pairwise else None,
+        predictions=predictions(fitted, training.other),
+        method="cross-fitting" if training.held_out is None else "validation verdicts",
+        flip_rate=flips(fitted, table) if data.pairwise else None,
         settings=asdict(fitted.setting),
     )
 
 
-def opinions(fitted: Fitted, table: Float64 | None) -> Predictions:
-    """Held-out opinions on the training rows, or opinions on another table."""
+def predictions(fitted: Fitted, table: Float64 | None) -> Predictions:
+    """Held-out predictions on the training rows, or predictions on another table."""
     if table is None:
         return Predictions(fitted.chances, fitted.verdicts, fitted.certainties)
-    chances = fitted.line.chances(fitted.linear.logits(table))
-    return Predictions(chances, fitted.line.verdicts(chances), fitted.line.certainties(chances))
+    chances = fitted.rule.chances(fitted.linear.logits(table))
+    return Predictions(chances, fitted.rule.verdicts(chances), fitted.rule.certainties(chances))
 
 
 def flips(fitted: Fitted, table: Float64) -> float:
     """Share of pairs whose verdict changes when the responses change places."""
-    one, other = opinions(fitted, table), opinions(fitted, -table)
+    one, other = predictions(fitted, table), predictions(fitted, -table)
     return float((one.verdicts != 1 - other.verdicts).mean())

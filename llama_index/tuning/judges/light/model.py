@@ -35,14 +35,14 @@ MIN_ROWS = 100
 FARTHEST = 0.995
 """Share of the held-out answers within the distance that counts as usual."""
 ROOM = 1.5
-"""So many times that distance is still judged: only what is clearly elsewhere is refused."""
+"""An answer within this multiple of that distance is judged: only what is far off is refused."""
 LEAST = 0.05
 """Least variance of a direction, beside 1 of a feature: thinner ones are chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """Where the features lie that a judge learned from.
+    """The region of the features that a judge learned from.
 
     Attributes:
         centre: their mean, shape `(columns,)`.
@@ -125,42 +125,42 @@ class LightJudge:
     Attributes:
         maker: what it looks at.
         linear: the logistic regression.
-        line: calibration and threshold.
+        rule: calibration and threshold.
         pairwise: whether it compares two responses.
         query: whether every answer it learned from came with a query.
         base_model: name of the embedding model; empty without.
         training_keys: hashes of the items it was trained on.
         details: how it came about, for people.
-        familiar: where the features lie that it learned from; None: nothing is refused as unlike
+        novelty: the region of the features that it learned from; None: nothing is refused as unlike
             them.
     """
 
     maker: FeatureMaker
     linear: Linear
-    line: DecisionRule
+    rule: DecisionRule
     pairwise: bool = False
     query: bool = True
     base_model: str = ""
     training_keys: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
-    familiar: Novelty | None = None
+    novelty: Novelty | None = None
 
     def probabilities(self, items: Sequence[Any], embedder: Embedder | None) -> Float64:
         """Probability of a pass (pairwise: that the first is better), shape `(n,)`."""
-        return self.line.chances(self.logits(items, embedder))
+        return self.rule.chances(self.logits(items, embedder))
 
     def judged(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Float64, Bools]:
         """Probabilities, and which items are unlike all that it learned from; shape `(n,)`."""
-        logits, strange = self.weighed(items, embedder)
-        return self.line.chances(logits), strange
+        logits, novel = self.weighed(items, embedder)
+        return self.rule.chances(logits), novel
 
     def weighed(self, items: Sequence[Any], embedder: Embedder | None) -> tuple[Float64, Bools]:
         """As `judged`, before calibration."""
         table = self._table(items, embedder)
-        strange = np.zeros(len(table), dtype=bool)
-        if self.familiar is not None:
-            strange = self.familiar.distances(table) > self.familiar.limit
-        return self.linear.logits(table), strange
+        novel = np.zeros(len(table), dtype=bool)
+        if self.novelty is not None:
+            novel = self.novelty.distances(table) > self.novelty.limit
+        return self.linear.logits(table), novel
 
     def logits(self, items: Sequence[Any], embedder: Embedder | None) -> Float64:
         """Before calibration, shape `(n,)`."""
@@ -190,7 +190,7 @@ def write_judge(judge: LightJudge, folder: Path) -> None:
         **maker_config(maker),
         "columns": list(maker.columns),
         "bias": linear.bias,
-        "line": vars(judge.line),
+        "rule": vars(judge.rule),
         "pairwise": judge.pairwise,
         "query": judge.query,
         "base_model": judge.base_model,
@@ -201,10 +201,10 @@ def write_judge(judge: LightJudge, folder: Path) -> None:
         name: getattr(linear, name) for name in ("weight", "centre", "scale", "reach")
     }
     arrays |= maker_arrays(maker)
-    if judge.familiar is not None:
-        config["familiar_limit"] = judge.familiar.limit
-        arrays["familiar_centre"] = judge.familiar.centre
-        arrays["familiar_whitening"] = judge.familiar.whitening
+    if judge.novelty is not None:
+        config["novelty_limit"] = judge.novelty.limit
+        arrays["novelty_centre"] = judge.novelty.centre
+        arrays["novelty_whitening"] = judge.novelty.whitening
     artifacts.write_component(folder, KIND, config, arrays, _card(judge))
 
 
@@ -263,7 +263,7 @@ def load_judge(path: artifacts.PathLike) -> LightJudge:
                 f"{path} is damaged: {name} must have shape ({len(columns)},) and float64, got "
                 f"{array.shape} and {array.dtype}"
             )
-    if not (judge.linear.scale > 0).all() or judge.line.slope <= 0:
+    if not (judge.linear.scale > 0).all() or judge.rule.slope <= 0:
         raise ArtifactError(f"{path} is damaged: scale and slope must be above 0")
     artifacts.check_intact(path)
     return judge
@@ -279,28 +279,28 @@ def _judge(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Lig
             arrays["scale"],
             arrays["reach"],
         ),
-        line_from(config["line"]),
+        rule_from(config["rule"]),
         pairwise=bool(config["pairwise"]),
         query=bool(config["query"]),
         base_model=str(config["base_model"]),
         training_keys=tuple(map(str, config["training_keys"])),
         details=dict(config["details"]),
-        familiar=_familiar(config, arrays),
+        novelty=_novelty(config, arrays),
     )
 
 
-def _familiar(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Novelty | None:
-    if "familiar_limit" not in config:
+def _novelty(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Novelty | None:
+    if "novelty_limit" not in config:
         return None
-    centre, whitening = arrays["familiar_centre"], arrays["familiar_whitening"]
+    centre, whitening = arrays["novelty_centre"], arrays["novelty_whitening"]
     columns = len(config["columns"])
     if centre.shape != (columns,) or whitening.shape != (columns, columns):
-        raise ValueError(f"familiar_centre and familiar_whitening must have {columns} columns")
-    return Novelty(centre, whitening, float(config["familiar_limit"]))
+        raise ValueError(f"novelty_centre and novelty_whitening must have {columns} columns")
+    return Novelty(centre, whitening, float(config["novelty_limit"]))
 
 
-def line_from(config: Mapping[str, Any]) -> DecisionRule:
-    """The line whose `vars` these are."""
+def rule_from(config: Mapping[str, Any]) -> DecisionRule:
+    """The rule whose `vars` these are."""
     band = config["band"]
     plain = {n: float(config[n]) for n in ("slope", "offset", "threshold", "margin")}
     return DecisionRule(**plain, band=None if band is None else float(band))

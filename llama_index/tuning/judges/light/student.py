@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
+
 if TYPE_CHECKING:
     from llama_index.tuning.judges.data import JudgeData
-    from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,14 @@ class LightStudent:
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "scikit-learn")
     embeds: ClassVar[bool] = True
 
-    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
         """Nothing: it learns from whatever the engine lets through."""
 
-    def learn(self, lesson: TrainingData) -> TrainingResult:
+    def learn(self, training: TrainingData) -> TrainingResult:
         """Cross-fit, fit on everything."""
         from llama_index.tuning.judges.light.fit import learn
 
-        return learn(lesson)
+        return learn(training)
 
 
 def student_of(student: Any) -> Student:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.llms import (
-    ChatMessage,
     ChatResponse,
-    CompletionResponse,
-    CompletionResponseGen,
-    CustomLLM,
     LLMMetadata,
 )
-from pydantic import PrivateAttr
 
 from llama_index.tuning._running import own_work, run_async
 from llama_index.tuning.asking.calls import at_once
-from llama_index.tuning.collect.records import message_record
-from llama_index.tuning.datasets.judgments import Judgment
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.datasets.thoughts import without_thoughts
-from llama_index.tuning.judges.teacher import as_given, evaluate, llm_of
+from llama_index.tuning.judges.llm.model import Messages, StandIn, with_llm
+from llama_index.tuning.judges.teacher import as_given, evaluate
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
-Messages = list[ChatMessage]
 Outcome = EvaluationResult | Exception
 """A result, or the error that an evaluation ended in."""
 
@@ -38,91 +31,10 @@ class RequestFailedError(Exception):
     """A request to the LLM failed; no ValueError, which LlamaIndex's synthesizers pass over."""
 
 
-class StandIn(CustomLLM):
-    """Takes an LLM's place in an evaluator, and passes each request to a function.
-
-    It reports no LLM events, for no model is asked; the evaluator's own events are reported.
-
-    Args:
-        reply: messages → text.
-        metadata: the real LLM's; its window decides how contexts are cut.
-    """
-
-    _reply: Callable[[Messages], str] = PrivateAttr()
-    _metadata: LLMMetadata = PrivateAttr()
-
-    def __init__(self, reply: Callable[[Messages], str], metadata: LLMMetadata) -> None:
-        super().__init__()
-        self._reply, self._metadata = reply, metadata
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        """The real LLM's."""
-        return self._metadata
-
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The function's text."""
-        text = self._reply(list(messages))
-        return ChatResponse(message=ChatMessage(role="assistant", content=text))
-
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The function's text."""
-        return self.chat(messages)
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The function's text to a user's only message, as a chat model completes."""
-        text = self._reply([ChatMessage(role="user", content=prompt)])
-        return CompletionResponse(text=text)
-
-    def stream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseGen:
-        """The function's text in one piece."""
-        text = self._reply([ChatMessage(role="user", content=prompt)])
-        return (piece for piece in (CompletionResponse(text=text, delta=text),))
-
-
-def evaluator_of(form: Any) -> BaseEvaluator:
-    """An evaluator of the form given: an instance, or a class that is made with its defaults.
-
-    Raises:
-        TypeError: it is none, or asks no LLM that could be put in the place of its own.
-    """
-    needed = (
-        "form must be an evaluator, or its class, that keeps its LLM as `_llm`, as LlamaIndex's "
-        "own do"
-    )
-    if isinstance(form, type) and issubclass(form, BaseEvaluator):
-        if "llm" not in inspect.signature(form).parameters:
-            raise TypeError(f"{needed}; {form.__name__} takes no llm")
-        form = form(llm=StandIn(_never, LLMMetadata(is_chat_model=True)))  # type: ignore[call-arg]
-    if not isinstance(form, BaseEvaluator):
-        raise TypeError(f"{needed}; got {type(form).__name__}")
-    if llm_of(form) is None:
-        raise TypeError(f"{needed}; {type(form).__name__} has none")
-    return form
-
-
-def with_llm(evaluator: BaseEvaluator, llm: LLM, **settings: Any) -> BaseEvaluator:
-    """A copy of the evaluator, its prompts and parsers included, that asks another LLM.
-
-    Args:
-        evaluator: stays as it is.
-        llm: whom the copy asks.
-        **settings: its other private attributes, where it has them, such as `_raise_error`.
-    """
-    double = copy.copy(evaluator)
-    double._llm = llm  # type: ignore[attr-defined]
-    for name, value in settings.items():
-        if hasattr(double, name):
-            setattr(double, name, value)
-    return double
-
-
 def asked_and_read(
     evaluator: BaseEvaluator, item: Judgment, answer: str, metadata: LLMMetadata
 ) -> tuple[list[Messages], Outcome]:
-    """What an evaluator asks about an item, and its result where each reply is `answer`.
+    """What an evaluator asks about an item, and its result if each reply is `answer`.
 
     A pairwise evaluator asks about the order that is given only.
     """
@@ -158,7 +70,7 @@ def evaluate_all(
         items: what is judged.
         llm: a chat model.
         replies: requests whose reply is known; new ones are added.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         show_progress: show a bar for each round.
 
     Returns:
@@ -166,7 +78,7 @@ def evaluate_all(
         evaluator's parser does not take.
 
     Raises:
-        Exception: the first error, where every request of a round failed.
+        Exception: the first error, if every request of a round failed.
     """
     if not llm.metadata.is_chat_model:
         raise TypeError(f"the LLM must be a chat model, got {type(llm).__name__} that is none")
@@ -212,7 +124,7 @@ def _known_replies(
 def _replies(
     llm: LLM, conversations: list[Messages], workers: int, show_progress: bool
 ) -> list[str | Exception]:
-    """The texts that an LLM replies with; an error where a request failed."""
+    """The texts that an LLM replies with; an error if a request failed."""
     batch = getattr(llm, "chat_batch", None)
     if batch is not None:
         try:
@@ -241,7 +153,3 @@ async def _outcome(evaluator: BaseEvaluator, item: Judgment) -> Outcome:
         return as_given(await evaluate(evaluator, item))
     except Exception as exc:  # what parsers raise on a reply that they cannot read is data here
         return exc
-
-
-def _never(messages: Messages) -> str:
-    raise RuntimeError("an evaluator made as a form was asked to judge")

@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llama_index.core.llms import LLMMetadata
 
-from llama_index.tuning.asking.calls import check_counts
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning.asking.results import Dropped
-from llama_index.tuning.collect.records import message_record
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.judgments import Judgment, JudgmentDataset
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.judgments import JudgmentDataset
+from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.data import JudgeData, judge_data_of
-from llama_index.tuning.judges.llm.asking import Messages, asked_and_read, evaluator_of
-from llama_index.tuning.judges.llm.model import Answer, answer_of, kind_of, reads_scores, verdict_of
+from llama_index.tuning.judges.llm.asking import asked_and_read
+from llama_index.tuning.judges.llm.model import Messages, evaluator_of
+from llama_index.tuning.judges.llm.verdicts import (
+    Answer,
+    answer_of,
+    kind_of,
+    reads_scores,
+    verdict_of,
+)
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.teacher import PAIRWISE, check_samples, turned
 
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
 TooLong = Literal["error", "drop"]
 CONTEXT_WINDOW = 8192
-"""Tokens, where nothing else is said; LlamaIndex takes as many for a hosted model it does not
+"""Tokens, if nothing else is said; LlamaIndex takes as many for a hosted model it does not
 know."""
 
 
@@ -79,7 +87,7 @@ def judge_rows(
         form: an evaluator, or its class, whose prompts and parser are learnt.
         passing_score: a verdict with a score and no `passing` passes from here on.
         answer: judgment → answer, for evaluators other than LlamaIndex's own, or other parsers.
-        reasons: put the recorded feedback into the answers, where the form has a place for it:
+        reasons: put the recorded feedback into the answers, if the form has a place for it:
             correctness, guidelines, relevancy of answers and of contexts.
         context_window: tokens of the LLM to be tuned; an evaluator cuts contexts by it.
         too_long: a verdict on more contexts than one request holds is an `"error"`, as the answers
@@ -100,14 +108,14 @@ def judge_rows(
     check_writing(answer, reasons, too_long)
     check_counts(context_window=context_window)
     evaluator = evaluator_of(form)
-    material = judge_data_of(dataset, JudgeOptions(passing_score=passing_score))
-    check_items(material, evaluator)
+    data = judge_data_of(dataset, JudgeOptions(passing_score=passing_score))
+    check_items(data, evaluator)
     writer = _Writer(
-        evaluator, material.pairwise, passing_score, answer, reasons,
+        evaluator, data.pairwise, passing_score, answer, reasons,
         LLMMetadata(context_window=context_window, is_chat_model=True, model_name="judge"),
     )  # fmt: skip
     numbers = [number for number, item in enumerate(dataset.judgments) if not item.invalid]
-    rows, faults = writer.all_rows(numbers, material)
+    rows, faults = writer.all_rows(numbers, data)
     if too_long == "error":
         faults += [f"judgment {dropped.number}: {dropped.reason}" for dropped in rows.left_out]
     if faults:
@@ -131,11 +139,11 @@ class _Writer:
     reasons: bool
     metadata: LLMMetadata
 
-    def all_rows(self, numbers: list[int], material: JudgeData) -> tuple[JudgeRows, list[str]]:
+    def all_rows(self, numbers: list[int], data: JudgeData) -> tuple[JudgeRows, list[str]]:
         """The conversations, and what is wrong with verdicts that have none."""
         conversations, owners, faults, left_out = [], list[int](), list[str](), list[Dropped]()
-        labels = material.labels.tolist()
-        for number, judgment, label in zip(numbers, material.items, labels, strict=True):
+        labels = data.labels.tolist()
+        for number, judgment, label in zip(numbers, data.items, labels, strict=True):
             try:
                 written = list(self.rows(judgment, label))
             except _TooLongError as exc:
@@ -208,14 +216,14 @@ def check_writing(answer: Any, reasons: Any, too_long: Any) -> None:
         raise TypeError(f"reasons must be True or False, got {reasons!r}")
 
 
-def check_items(material: JudgeData, evaluator: BaseEvaluator) -> None:
+def check_items(data: JudgeData, evaluator: BaseEvaluator) -> None:
     """Each item has what the evaluator asks about, and counts as much as the others.
 
     Raises:
         DatasetError: naming each that does not.
     """
-    kind, items = kind_of(evaluator), material.items
-    if material.pairwise and kind not in (None, PAIRWISE):
+    kind, items = kind_of(evaluator), data.items
+    if data.pairwise and kind not in (None, PAIRWISE):
         raise DatasetError(
             f"{type(evaluator).__name__} judges single responses, and the verdicts are on pairs: "
             f"the form for these is {PAIRWISE}"

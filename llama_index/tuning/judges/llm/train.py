@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from llama_index.tuning._arrays import Float64, Ints
-from llama_index.tuning.asking.calls import check_counts
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.judges.data import JudgeData
-from llama_index.tuning.judges.llm.asking import evaluator_of
-from llama_index.tuning.judges.llm.model import Answer, LLMJudge, Verdicts, kind_of, verdicts_of
+from llama_index.tuning.judges.llm.model import LLMJudge, evaluator_of
 from llama_index.tuning.judges.llm.rows import (
     CONTEXT_WINDOW,
     JudgeRows,
@@ -27,6 +26,7 @@ from llama_index.tuning.judges.llm.rows import (
     check_writing,
     judge_rows,
 )
+from llama_index.tuning.judges.llm.verdicts import Answer, Verdicts, kind_of, verdicts_of
 from llama_index.tuning.judges.records import Predictions
 from llama_index.tuning.judges.student import TrainingData, TrainingResult
 
@@ -102,17 +102,17 @@ class LLMStudent:
         """The evaluator that was given, with its own LLM; of a class there is none."""
         return None if isinstance(self.form, type) else evaluator_of(self.form)
 
-    def check(self, material: JudgeData, held_out: JudgeData | None) -> None:
+    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
         """Each verdict is of the evaluator's kind, and counts as much as the others."""
         evaluator = evaluator_of(self.form)
-        for part in (material, held_out):
+        for part in (data, held_out):
             if part is not None:
                 check_items(part, evaluator)
 
-    def learn(self, lesson: TrainingData) -> TrainingResult:
+    def learn(self, training: TrainingData) -> TrainingResult:
         """Write the conversations, tune the LLM, and judge what was held out."""
 
-        return learn(self, lesson)
+        return learn(self, training)
 
 
 def _check_engine(engine: Any) -> None:
@@ -149,7 +149,7 @@ class VerdictScorer:
     """
 
     evaluator: BaseEvaluator
-    material: JudgeData
+    data: JudgeData
     passing_score: float | None
     context_window: int
     workers: int = 4
@@ -173,29 +173,29 @@ class VerdictScorer:
             )
         said = verdicts_of(
             self.evaluator,
-            self.material.items,
+            self.data.items,
             llm,
-            pairwise=self.material.pairwise,
+            pairwise=self.data.pairwise,
             passing_score=self.passing_score,
             workers=self.workers,
             show_progress=self.show_progress,
         )
         self.runs.append(said)
-        right: Float64 = (said.values == self.material.labels).astype(np.float64)
+        right: Float64 = (said.values == self.data.labels).astype(np.float64)
         return right
 
 
-def learn(student: LLMStudent, lesson: TrainingData) -> TrainingResult:
+def learn(student: LLMStudent, training: TrainingData) -> TrainingResult:
     """Rows, the LLM's engine, verdicts before and after."""
-    if lesson.options.target == "precision":
+    if training.options.target == "precision":
         raise ValueError(
             'target="precision" chooses a threshold, and an LLM\'s verdicts come without '
             "probabilities; choose another target"
         )
     evaluator = evaluator_of(student.form)
-    passing_score = lesson.options.passing_score
+    passing_score = training.options.passing_score
     every = judge_rows(  # all verdicts, so that faults are named by their place in the dataset
-        JudgmentDataset(list(lesson.material.items)),
+        JudgmentDataset(list(training.data.items)),
         evaluator,
         passing_score=passing_score,
         answer=student.answer,
@@ -203,7 +203,7 @@ def learn(student: LLMStudent, lesson: TrainingData) -> TrainingResult:
         context_window=student.context_window,
         too_long=student.too_long,
     )
-    held_out, measured = _held_out(lesson)
+    held_out, measured = _held_out(training)
     rows = every if measured is None else every.without(measured.tolist())
     scorer = VerdictScorer(
         evaluator,
@@ -211,7 +211,7 @@ def learn(student: LLMStudent, lesson: TrainingData) -> TrainingResult:
         passing_score,
         student.context_window,
         student.workers,
-        lesson.show_progress,
+        training.show_progress,
     )
     engine = _engine(student, rows, scorer)
     llm_report = engine.finetune()
@@ -221,11 +221,11 @@ def learn(student: LLMStudent, lesson: TrainingData) -> TrainingResult:
     before, after = scorer.runs[:-1], scorer.runs[-1]
     return TrainingResult(
         model=LLMJudge(evaluator, engine, scorer.metadata.model_name),
-        opinions=_opinions(after),
-        method="held-out verdicts" if lesson.held_out is None else "validation verdicts",
+        predictions=_predictions(after),
+        method="held-out verdicts" if training.held_out is None else "validation verdicts",
         measured=measured,
         flip_rate=None if after.flips is None else float(after.flips.mean()),
-        baselines={UNTUNED: _opinions(before[0])} if before else {},
+        baselines={UNTUNED: _predictions(before[0])} if before else {},
         settings={
             "trained_on": len(set(rows.numbers)),
             "conversations": len(rows.chats),
@@ -239,12 +239,12 @@ def learn(student: LLMStudent, lesson: TrainingData) -> TrainingResult:
     )
 
 
-def _held_out(lesson: TrainingData) -> tuple[JudgeData, Ints | None]:
-    """What is measured on, and which rows of the material that is."""
-    if lesson.held_out is not None:
-        return lesson.held_out, None
-    measured = np.flatnonzero(lesson.rows.fold == HELD_OUT_FOLD)
-    return lesson.material[measured], measured
+def _held_out(training: TrainingData) -> tuple[JudgeData, Ints | None]:
+    """What is measured on, and which rows of the data that is."""
+    if training.held_out is not None:
+        return training.held_out, None
+    measured = np.flatnonzero(training.rows.fold == HELD_OUT_FOLD)
+    return training.data[measured], measured
 
 
 def _engine(student: LLMStudent, rows: JudgeRows, scorer: VerdictScorer) -> BaseLLMFinetuneEngine:
@@ -261,7 +261,7 @@ def _engine(student: LLMStudent, rows: JudgeRows, scorer: VerdictScorer) -> Base
     return engine
 
 
-def _opinions(said: Verdicts) -> Predictions:
+def _predictions(said: Verdicts) -> Predictions:
     unknown = np.full(len(said.values), np.nan)
     return Predictions(unknown, said.values, unknown, said.scores)
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.data import groups_of, items_of, labels_of
+from llama_index.tuning.judges.answers import groups_of, items_of, labels_of
 from llama_index.tuning.judges.pass_rates.estimate import (
     FEW_LABELS,
     MIN_LABELS,
@@ -127,8 +128,7 @@ def compare_versions(
         (0.27, True, 'judge alone')
     """
     check_judge(judge)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    confidence = share("confidence", confidence)
     if (labelled_first is None) != (labelled_second is None):
         raise ValueError("labelled_first and labelled_second must be given together")
     versions = {"first": first, "second": second}

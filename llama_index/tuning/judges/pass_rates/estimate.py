@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.judges.data import (
+from llama_index.tuning.judges.answers import (
     FEATURES,
     groups_of,
     item_keys,
@@ -25,9 +26,9 @@ from llama_index.tuning.judges.data import (
 from llama_index.tuning.judges.pass_rates.intervals import (
     PoweredMean,
     powered_mean,
-    sample_shift,
     wilson_interval,
 )
+from llama_index.tuning.judges.pass_rates.two_sample import two_sample_test
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class PassRate:
         unlabelled: items that only the judge has seen.
         effective_n: labels that alone would have been worth as much.
         confidence: level of the intervals.
-        method: `"ppi++"`, `"ppi++, cross-fitted"`, or `"classical"` where the judge adds nothing.
+        method: `"ppi++"`, `"ppi++, cross-fitted"`, or `"classical"` if the judge adds nothing.
         warnings: what a reader should know before trusting the interval.
     """
 
@@ -116,7 +117,7 @@ def estimate_pass_rate(
 
     Prediction-powered inference: the judge's mean over all answers, put right by its errors on
     the labelled ones (Angelopoulos et al. 2023). The interval covers whatever the judge is worth,
-    and is about √(1 − correlation²) as wide as the labels' own where there are many unlabelled
+    and is about √(1 − correlation²) as wide as the labels' own if there are many unlabelled
     answers. It holds for random samples: draw the labelled answers at random from those the
     rate is about. Answers to one query count as one cluster.
 
@@ -126,7 +127,7 @@ def estimate_pass_rate(
         unlabelled: the app's other answers, as the judge takes them; verdicts in there are not
             looked at.
         labelled: answers with people's `passing`.
-        train: where no judge is at hand that was trained on other data: makes one from verdicts.
+        train: if no judge is at hand that was trained on other data: makes one from verdicts.
             The labelled items are then cross-fitted, so that they both train and put right
             (Zrnic and Candès 2024).
         folds: of the cross-fitting.
@@ -134,7 +135,7 @@ def estimate_pass_rate(
         seed: of the folds.
 
     Returns:
-        Estimate and interval beside the labels' own, with warnings – logged too – where the
+        Estimate and interval beside the labels' own, with warnings – logged too – if the
         samples differ, the judge was trained on labelled items, or the numbers are small.
 
     Raises:
@@ -193,14 +194,14 @@ def pass_rate_of(
     unlabelled_features: Float64 | None = None,
     confidence: float = 0.95,
     cross_fitted: bool = False,
-    check_shift: bool = True,
+    two_sample: bool = True,
     more_warnings: Sequence[str] = (),
     seed: int = 0,
 ) -> PassRate:
     """`estimate_pass_rate` on plain arrays.
 
     Args:
-        labels: 1 for each labelled item that passes, 0 for the others (a share, where several
+        labels: 1 for each labelled item that passes, 0 for the others (a share, if several
             people judged it), shape `(n,)`.
         predicted: probabilities of the same items, shape `(n,)`.
         unlabelled: probabilities of the other items, shape `(N,)`.
@@ -210,7 +211,7 @@ def pass_rate_of(
         unlabelled_features: the same of the others.
         confidence: level of the interval, between 0 and 1.
         cross_fitted: whether the probabilities come from cross-fitting.
-        check_shift: whether to test that the two samples are alike; nearly all of the time.
+        two_sample: whether to test that the two samples are alike; nearly all of the time.
         more_warnings: put before those found here.
         seed: of the comparison's folds.
 
@@ -222,8 +223,7 @@ def pass_rate_of(
         >>> rate.interval[0] < 0.5 < rate.interval[1], rate.method
         (True, 'ppi++')
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    confidence = share("confidence", confidence)
     y = _shares("labels", labels, MIN_LABELS)
     given, others = _shares("predicted", predicted, 1), _shares("unlabelled", unlabelled, 1)
     if len(y) != len(given):
@@ -236,7 +236,7 @@ def pass_rate_of(
     # Means over several judges are spread less than one judge's: not to be compared.
     judged = None if cross_fitted else (given, others)
     compared = judged, features, unlabelled_features
-    shift = _shift_warning(*compared, seed) if check_shift else []
+    test = _difference_warning(*compared, seed) if two_sample else []
     name = "ppi++, cross-fitted" if cross_fitted else "ppi++"
     return PassRate(
         estimate=min(1.0, max(0.0, found.value)) if powered else found.classical,
@@ -249,7 +249,7 @@ def pass_rate_of(
         effective_n=worth * found.gain if powered else worth,
         confidence=confidence,
         method=name if powered else "classical",
-        warnings=(*more_warnings, *shift, *_number_warnings(found, powered)),
+        warnings=(*more_warnings, *test, *_number_warnings(found, powered)),
     )
 
 
@@ -279,7 +279,7 @@ def _independent(found: PoweredMean, n: int) -> float:
     return min(float(n), spread / found.classical_error**2)
 
 
-def _shift_warning(
+def _difference_warning(
     predicted: tuple[Float64, Float64] | None,
     features: Float64 | None,
     others: Float64 | None,
@@ -303,20 +303,20 @@ def _shift_warning(
     if not names:
         return []
     first, second = (np.hstack(sample) for sample in samples)
-    shift = sample_shift(first, second, names, seed=seed)
-    if shift is None:
+    test = two_sample_test(first, second, names, seed=seed)
+    if test is None:
         return [f"{min(len(first), len(second))} items are too few to compare the samples"]
-    if not shift.found:
+    if not test.found:
         return []
     return [
-        f"labelled and unlabelled items differ (p = {shift.p_value:.1g}; most in {shift.feature}; "
-        f"a classifier tells them apart with AUC {shift.auc:.2f}): the interval holds for items "
+        f"labelled and unlabelled items differ (p = {test.p_value:.1g}; most in {test.feature}; "
+        f"a classifier tells them apart with AUC {test.auc:.2f}): the interval holds for items "
         "like the labelled ones; label a random sample of the items that the rate is about"
     ]
 
 
 def trained_on(judge: ProbabilityJudge | None, *labelled: JudgmentDataset) -> list[str]:
-    """A warning where the judge learnt from labelled items, by the keys that it has kept."""
+    """A warning if the judge learnt from labelled items, by the keys that it has kept."""
     trained = set(getattr(judge, "training_keys", None) or ())
     keys = [key for dataset in labelled for key in item_keys(dataset)]
     both = sum(key in trained for key in keys)

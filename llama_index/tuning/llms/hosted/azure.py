@@ -62,7 +62,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         return AzureOpenAI(azure_endpoint=endpoint, api_key=key, api_version=version)
 
     def get_finetuned_model(self, engine: str | None = None, **model_kwargs: Any) -> LLM:
-        """The tuned LLM on its deployment, or the base where `evaluate` showed no gain.
+        """The tuned LLM on its deployment, or the base if `evaluate` showed no gain.
 
         Args:
             engine: the deployment's name; by default the engine's `deployment`.

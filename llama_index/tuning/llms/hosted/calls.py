@@ -63,7 +63,7 @@ def transient(error: BaseException) -> bool:
 
 @dataclass
 class Calls:
-    """Sends requests through one client, and tries again where that may help.
+    """Sends requests through one client, and tries again if that may help.
 
     Args:
         client: its own retries are switched off: it would repeat a request that made a job.
@@ -96,7 +96,7 @@ class Calls:
 
         Args:
             what: for messages: `"upload the file"`.
-            request: sends it; is called again where that may help.
+            request: sends it; is called again if that may help.
             passes: whether an error may go away.
             deadline: on the clock; it is tried until then. None: a few times.
 
@@ -127,7 +127,7 @@ class Calls:
             self.clock.sleep(pause)
 
     def listed(self, fetch: Callable[[], Iterable[T]]) -> list[T] | None:
-        """The newest items of a list of the server's; None where it has no such list."""
+        """The newest items of a list of the server's; None if it has no such list."""
         try:
             return [checked(item, "id") for item in islice(fetch(), _MOST_LISTED)]
         except AttributeError as exc:  # the client takes a proxy's page for a page of the list
@@ -169,7 +169,7 @@ class Calls:
 
 
 def checked(reply: Any, *fields: str) -> Any:
-    """The reply, where it has these fields as texts."""
+    """The reply, if it has these fields as texts."""
     for name in fields:
         if not isinstance(getattr(reply, name, None), str):
             raise Garbage(f"{type(reply).__name__} without {name}")

@@ -98,7 +98,7 @@ def check_client(client: Any, base_url: str | None, api_key: str | None) -> None
 
 
 def check_open(server: Server, today: Callable[[], date], *, new_job: bool) -> None:
-    """Raise where the server is closed for a new job, or for what was tuned there."""
+    """Raise if the server is closed for a new job, or for what was tuned there."""
     end = NEW_JOBS_END if new_job else MODELS_END
     if server.kind == "openai" and today() >= end:
         what = "takes no new fine-tuning jobs" if new_job else "has shut down its fine-tuned models"

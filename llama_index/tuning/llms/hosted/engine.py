@@ -332,7 +332,7 @@ class OpenAIFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         return cancel_job(self._server(), self._current_id())
 
     def get_finetuned_model(self, **model_kwargs: Any) -> LLM:
-        """The tuned LLM, or the base where `evaluate` showed no gain.
+        """The tuned LLM, or the base if `evaluate` showed no gain.
 
         Args:
             **model_kwargs: arguments of the LLM's class (`temperature`, `context_window`, …);
@@ -388,7 +388,7 @@ class OpenAIFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         return self._files
 
     def _existing(self) -> Any | None:
-        """The run's job at the server, where there is one already."""
+        """The run's job at the server, if there is one already."""
         if self._job_id is not None:
             return retrieve_job(self._server(), self._job_id)
         return find_job(self._server(), self.options, self._checked_files())

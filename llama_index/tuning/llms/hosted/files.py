@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning._files import PathLike
-from llama_index.tuning.datasets import chat_formats as formats
 from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats import chat as formats
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.hosted.options import JobOptions
 
@@ -25,7 +25,7 @@ _FORMATS = {"supervised": "openai", "dpo": "openai-preference"}
 _PER_MESSAGE = 3
 """Tokens around a message in OpenAI's chat format, and as many before the answer."""
 _AUTO_EPOCHS = 3
-"""What most servers choose where `n_epochs` is left to them."""
+"""What most servers choose if `n_epochs` is left to them."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_KEY = "<missing API key>"
-"""What Azure's client holds as a key where it signs in by Azure AD."""
+"""What Azure's client holds as a key if it signs in by Azure AD."""
 DEFAULT_CONTEXT = 8192
-"""Tokens, where a model's context window is unknown."""
+"""Tokens, if a model's context window is unknown."""
 
 _OF_OPENAI_LIKE = {"context_window", "is_chat_model", "is_function_calling_model", "tokenizer"}
 """Who passes one of these wants to tell what LlamaIndex would look up."""
@@ -45,8 +45,8 @@ def hosted_llm(
         **model_kwargs: arguments of the LLM's class, before ours.
 
     Returns:
-        `AzureOpenAI` for Azure's client where it is installed and knows the base model; `OpenAI`
-        where that knows the name; else, and where `model_kwargs` tell the context window or
+        `AzureOpenAI` for Azure's client if it is installed and knows the base model; `OpenAI`
+        if that knows the name; else, and if `model_kwargs` tell the context window or
         another of its own fields, `OpenAILike`, which takes any.
 
     Raises:
@@ -103,7 +103,7 @@ def deploy_step(model: str) -> str:
 
 
 def _context_window(model: str) -> int | None:
-    """The context window in tokens, where LlamaIndex knows the model."""
+    """The context window in tokens, if LlamaIndex knows the model."""
     from llama_index.llms.openai.utils import openai_modelname_to_contextsize
 
     try:
@@ -114,7 +114,7 @@ def _context_window(model: str) -> int | None:
 
 
 def _azure_llm(client: Any) -> Any | None:
-    """LlamaIndex's LLM for Azure; None where it is not installed, and a key will do without."""
+    """LlamaIndex's LLM for Azure; None if it is not installed, and a key will do without."""
     try:
         from llama_index.llms.azure_openai import AzureOpenAI
     except ImportError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from llama_index.tuning.evaluate.bootstrap import paired_gain
@@ -40,10 +41,10 @@ def hosted_report(
 
     Args:
         options: how it was tuned.
-        server: where.
+        server: its address.
         job: as the server tells it.
-        before: scores of the base, by name; empty where nothing is measured.
-        after: those of the tuned LLM, of the same items; empty where it cannot answer yet.
+        before: scores of the base, by name; empty if nothing is measured.
+        after: those of the tuned LLM, of the same items; empty if it cannot answer yet.
         peers: scores of others that it is compared with.
         accept: the gate's rule.
         deployment: Azure's name for the tuned model.
@@ -81,6 +82,8 @@ def hosted_report(
     slices = {name: {SCORE: gain} for name, gain in guarded.items()}
     return FinetuneReport(
         title=f"hosted {options.method} tuning of {options.model}",
+        model=job.fine_tuned_model or options.model,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         method="scored by evaluate=" if gains else "not measured",
         primary=SCORE if gains else "",
         gains=gains,

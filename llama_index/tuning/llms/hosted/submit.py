@@ -2,7 +2,7 @@
 
 The client sends no idempotency key, and a repeated request makes a second job. So nothing is sent
 again before a look at the server's own lists: a file is found by its name, which holds the run's
-key, and a job by the key in its metadata, or by its file where a server keeps no metadata.
+key, and a job by the key in its metadata, or by its file if a server keeps no metadata.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning.artifacts import locked
+from llama_index.tuning._files import locked
 from llama_index.tuning.asking.calls import status_of
 from llama_index.tuning.errors import HostedError, RunFileError
 from llama_index.tuning.llms.hosted.calls import SETTLING, Calls, Garbage, checked, transient
@@ -106,7 +106,7 @@ def _ours(jobs: list[Any], options: JobOptions, key: str, training: str | None) 
 
 
 def _listed_file(calls: Calls, name: str, size: int) -> Any | None:
-    """The file of that name at the server; None too where it cannot list its files."""
+    """The file of that name at the server; None too if it cannot list its files."""
     for file in calls.listed(lambda: calls.quick.files.list(purpose="fine-tune")) or []:
         if file.filename == name and file.bytes in (None, size) and _status(file) not in _BROKEN:
             return file

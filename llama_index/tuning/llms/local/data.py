@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, Message
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample, Message
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, TemplateError
 from llama_index.tuning.llms.local.options import HuggingFaceOptions
 from llama_index.tuning.llms.serving.replies import read_reply
 from llama_index.tuning.llms.serving.template import ChatTemplate
-from llama_index.tuning.llms.serving.tool_parsers import ParsedReply, ToolParser
+from llama_index.tuning.llms.serving.tool_calls import ParsedReply
+from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 
 Read = Callable[[str, Sequence[Mapping[str, Any]]], tuple[str, ParsedReply]]
 """(learnt text, tools) → what is read from it when the model is served."""
@@ -61,7 +63,7 @@ class TokenizedChats:
     """A dataset as rows, and what was left out on the way.
 
     Attributes:
-        rows: the rows; a conversation has several where the template rewrites earlier turns.
+        rows: the rows; a conversation has several if the template rewrites earlier turns.
         too_long: places of the conversations that were dropped for their length.
         unwritten_thoughts: messages whose thinking the template has no place for.
     """
@@ -208,7 +210,7 @@ def _read(
 
 
 def _tools_of(example: ChatExample, message: Message) -> Sequence[Mapping[str, Any]]:
-    """The tools offered; where a message calls one that is not listed, its name alone."""
+    """The tools offered; if a message calls one that is not listed, its name alone."""
     called = [
         {"function": {"name": c["function"]["name"]}} for c in message.get("tool_calls") or ()
     ]

@@ -286,7 +286,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         return model
 
     def _scores(self, model: Any, plan: Plan) -> Scores:
-        """Of one model: likelihood or preference where conversations are held out, and the
+        """Of one model: likelihood or preference if conversations are held out, and the
         caller's scores."""
         from llama_index.tuning.llms.serving.model import TunedHuggingFaceLLM
 

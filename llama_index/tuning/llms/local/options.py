@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from llama_index.tuning.llms.serving.template import check_template_arguments
+
 Method = Literal["sft", "dpo"]
 Weights = Literal["lora", "full"]
 TooLong = Literal["error", "drop"]
-Scheduler = Literal["cosine", "linear", "constant_with_warmup"]
 Quantization = Literal["4bit"]
 
 _CHOICES: dict[str, Any] = {
     "method": Method,
     "weights": Weights,
     "too_long": TooLong,
-    "scheduler": Scheduler,
 }
 _WHOLE = {
     "lora_rank": 1,
-    "lora_alpha": 1,
     "batch_size": 1,
     "gradient_accumulation": 1,
     "save_steps": 1,
@@ -56,9 +54,6 @@ class HuggingFaceOptions:
     lora_rank: int = 16
     """Rank of the updates."""
 
-    lora_alpha: int = 32
-    """The updates are scaled by alpha / rank."""
-
     lora_dropout: float = 0.0
     """Dropout before the updates, from 0 to below 1."""
 
@@ -72,7 +67,7 @@ class HuggingFaceOptions:
     """Passes over the training conversations."""
 
     max_steps: int = -1
-    """Stop after so many steps; -1: after `epochs`."""
+    """Stop after this many steps; -1: after `epochs`."""
 
     batch_size: int = 8
     """Conversations a step and device."""
@@ -80,17 +75,8 @@ class HuggingFaceOptions:
     gradient_accumulation: int = 1
     """Batches that one step adds up."""
 
-    scheduler: Scheduler = "cosine"
-    """How the learning rate falls after warming up."""
-
     warmup: float = 0.03
     """Share of the steps spent warming up, from 0 to below 1."""
-
-    weight_decay: float = 0.0
-    """Decay of the weights, AdamW's."""
-
-    max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm."""
 
     beta: float = 0.1
     """DPO only: how closely the tuned model keeps to the base."""
@@ -114,7 +100,7 @@ class HuggingFaceOptions:
     """Spend time to save memory: activations are computed again on the way back."""
 
     device: str | None = None
-    """`"cpu"` trains there; None: a GPU where there is one."""
+    """`"cpu"` trains there; None: a GPU if there is one."""
 
     save_steps: int = 50
     """Steps between checkpoints."""
@@ -127,7 +113,7 @@ class HuggingFaceOptions:
 
     template_arguments: Mapping[str, Any] | None = None
     """What the chat template is called with, in training and in serving; kept with the model.
-    None: `{"enable_thinking": False}` where the template reads it and no message thinks."""
+    None: `{"enable_thinking": False}` if the template reads it and no message thinks."""
 
     revision: str | None = None
     """Revision of a model of the hub."""
@@ -176,14 +162,12 @@ class HuggingFaceOptions:
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < 1):
                 raise ValueError(f"{name} must be from 0 to below 1, got {value!r}")
-        for name in ("learning_rate", "epochs", "max_grad_norm", "beta"):
+        for name in ("learning_rate", "epochs", "beta"):
             value = getattr(self, name)
             if name == "learning_rate" and value is None:
                 continue
             if not (_is_number(value) and value > 0):
                 raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
-        if not (_is_number(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be >= 0 and finite, got {self.weight_decay!r}")
 
     def _check_kinds(self) -> None:
         for name in _SWITCHES:
@@ -203,24 +187,8 @@ class HuggingFaceOptions:
 
     @property
     def learning_rate_used(self) -> float:
-        """The learning rate, where None the default of method and weights."""
+        """The learning rate; if that is None, the default of method and weights."""
         return self.learning_rate or _LEARNING_RATES[self.method, self.weights]
-
-
-def check_template_arguments(given: Any) -> None:
-    """They can be handed to a chat template, and kept as JSON.
-
-    Raises:
-        TypeError: they cannot.
-    """
-    if given is None:
-        return
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise TypeError(f"template_arguments must be names and values, got {given!r}")
-    try:
-        json.dumps(dict(given), allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise TypeError(f"template_arguments must be plain data, got {given!r}") from exc
 
 
 def _is_number(value: Any) -> bool:

@@ -64,7 +64,7 @@ def parts_of(
     *,
     scored: bool,
 ) -> tuple[ChatDataset, ChatDataset | None]:
-    """Conversations to train on, and to measure on; none of the latter where `scored`."""
+    """Conversations to train on, and to measure on; none of the latter if `scored`."""
     if not len(dataset):
         raise DatasetError("dataset is empty: there is nothing to learn")
     if val_dataset is not None:
@@ -90,17 +90,13 @@ def make_plan(
     Args:
         model_id: the base model.
         train_set: conversations to train on.
-        measured: conversations to measure on; None where the caller's scores measure.
+        measured: conversations to measure on; None if the caller's scores measure.
         options: how to train.
         output: folder of the tuned LLM, if one is written.
         tool_parser: how the model writes tool calls; None: as its template does.
     """
     source = find_model(model_id, options.revision)
-    if output is not None and source.local and Path(source.name) == output.resolve():
-        raise ValueError(
-            f"model_output_path {output} is the base model's own folder, which "
-            "the result would replace; choose another"
-        )
+    _check_output(source, output)
     tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
     arguments = template_arguments_of(options, train_set, tokenizer, source.name)
     template = ChatTemplate(tokenizer, source.name, arguments)
@@ -150,10 +146,18 @@ def make_plan(
     )
 
 
+def _check_output(source: Source, output: Path | None) -> None:
+    if output is not None and source.local and Path(source.name) == output.resolve():
+        raise ValueError(
+            f"model_output_path {output} is the base model's own folder, which "
+            "the result would replace; choose another"
+        )
+
+
 def template_arguments_of(
     options: HuggingFaceOptions, dataset: ChatDataset, tokenizer: Any, name: str
 ) -> dict[str, Any]:
-    """What the template is called with: as the options say, or without thoughts where none is."""
+    """What the template is called with: as the options say, or without thoughts if none is."""
     if options.template_arguments is not None:
         return dict(options.template_arguments)
     thinks = any(
@@ -288,6 +292,7 @@ def write_report(
         slices["held-out conversations"] = {likelihood: gains.pop(likelihood)}
     return FinetuneReport(
         title=_title(plan, options),
+        model=Path(plan.source.name).name,
         method="scored by evaluate=" if primary == SCORE else "held-out conversations",
         primary=primary,
         gains=gains,

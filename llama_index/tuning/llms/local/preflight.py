@@ -234,7 +234,7 @@ def check_room(report: PreflightReport, path: Path) -> None:
 
 
 def row_length(row: Row) -> int:
-    """Tokens of a row, of its longer answer where there are two."""
+    """Tokens of a row, of its longer answer if there are two."""
     return max(len(row.input_ids), row.prompt_length + len(row.worse or []))
 
 

@@ -40,6 +40,10 @@ class Trained:
     notes: list[str] = field(default_factory=list)
 
 
+LORA_ALPHA = 32
+"""The updates are scaled by this over their rank."""
+
+
 def train(
     model: Any,
     tokenizer: Any,
@@ -120,7 +124,7 @@ def lora_config(options: HuggingFaceOptions) -> Any:
     targets = options.target_modules
     return LoraConfig(
         r=options.lora_rank,
-        lora_alpha=options.lora_alpha,
+        lora_alpha=LORA_ALPHA,
         lora_dropout=options.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
@@ -220,10 +224,10 @@ def _arguments(
         "per_device_train_batch_size": options.batch_size,
         "gradient_accumulation_steps": options.gradient_accumulation,
         "learning_rate": options.learning_rate_used,
-        "lr_scheduler_type": options.scheduler,
+        "lr_scheduler_type": "cosine",
         "warmup_steps": options.warmup,
-        "weight_decay": options.weight_decay,
-        "max_grad_norm": options.max_grad_norm,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
         "seed": options.seed,
         "data_seed": options.seed,
         "bf16": half,

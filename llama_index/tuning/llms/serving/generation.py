@@ -93,7 +93,7 @@ def generation_settings(
 
 
 def _check_call(settings: Mapping[str, Any], stop: Any, seed: Any) -> None:
-    """Raise where a value is of the wrong kind or out of range."""
+    """Raise if a value is of the wrong kind or out of range."""
     temperature, top_p = settings.get("temperature", 1.0), settings.get("top_p", 1.0)
     if not (_is_number(temperature) and 0 <= temperature < math.inf):
         raise ValueError(f"temperature must be >= 0, got {temperature!r}")

@@ -133,7 +133,7 @@ def load_model(
 
     Args:
         source: where it is.
-        device: `"cpu"`, `"cuda:1"`, …; None: a GPU where there is one.
+        device: `"cpu"`, `"cuda:1"`, …; None: a GPU if there is one.
         quantize: `"4bit"`: NF4 weights by bitsandbytes.
         trust_remote_code: run code that the model brings along.
         train_all: keep float32 weights on a GPU too, for all of them to be trained.
@@ -179,7 +179,7 @@ def load_model(
 
 
 def default_device() -> str:
-    """A GPU where there is one, of several the one of this process; else the CPU."""
+    """A GPU if there is one, of several the one of this process; else the CPU."""
     import torch
 
     if torch.cuda.is_available():

@@ -24,10 +24,9 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning._running import ThreadLock
-from llama_index.tuning.asking.calls import check_counts
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.llms.local.options import check_template_arguments
 from llama_index.tuning.llms.serving.generation import (
     Generated,
     ReplyReader,
@@ -49,7 +48,7 @@ from llama_index.tuning.llms.serving.prompts import (
 )
 from llama_index.tuning.llms.serving.replies import parser_of
 from llama_index.tuning.llms.serving.saved import LoadedModel, load_llm
-from llama_index.tuning.llms.serving.template import ChatTemplate
+from llama_index.tuning.llms.serving.template import ChatTemplate, check_template_arguments
 from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 
 try:
@@ -121,7 +120,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         template = ChatTemplate(tokenizer, model_name, template_arguments)
         check_vocabulary(tokenizer, model, model_name)
         limit = context_length(model)
-        # The parent compares the two names, which differ where an adapter was loaded.
+        # The parent compares the two names, which differ if an adapter was loaded.
         tokenizer.name_or_path = model.name_or_path
         super().__init__(
             model=model,
@@ -159,7 +158,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
             path: the folder.
             base_model: where the model below the adapter is now, if it was moved.
             merged: take the merged weights, which must have been saved.
-            device: `"cpu"`, `"cuda"`, …; None: a GPU where there is one.
+            device: `"cpu"`, `"cuda"`, …; None: a GPU if there is one.
             quantize: `"4bit"` loads the weights in NF4.
             trust_remote_code: run code that the model brings along.
             **kwargs: arguments of the class, such as `max_new_tokens`.
@@ -191,7 +190,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Limits and abilities; tools can be called where the template knows them."""
+        """Limits and abilities; tools can be called if the template knows them."""
         return LLMMetadata(
             context_window=self.context_window,
             num_output=self.max_new_tokens,

@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
-from llama_index.tuning.collect.records import message_record, tool_record
+from llama_index.tuning.datasets.formats.messages import message_record, tool_record
 from llama_index.tuning.llms.serving.template import ChatTemplate
 from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 

@@ -8,12 +8,8 @@ from typing import Any
 
 from llama_index.tuning.datasets.thoughts import may_open_thought, split_thoughts
 from llama_index.tuning.llms.serving.template import ChatTemplate
-from llama_index.tuning.llms.serving.tool_parsers import (
-    FAMILIES,
-    ParsedReply,
-    ToolParser,
-    typed_calls,
-)
+from llama_index.tuning.llms.serving.tool_calls import ParsedReply, typed_calls
+from llama_index.tuning.llms.serving.tool_parsers import FAMILIES, ToolParser
 
 _NAME = "probe_tool_7d3"
 _ARGUMENTS = {"city": "Oslo", "zip": "75001", "days": 3, "exact": True}

@@ -1,7 +1,7 @@
 """A tuned LLM on disk: what transformers and PEFT load, and beside it how it came about.
 
 Full weights lie in the folder as any model does; a LoRA adapter lies there with the path of the
-model below it, and in `merged/` as one model, where that was asked for. Nothing is a pickle.
+model below it, and in `merged/` as one model, if that was asked for. Nothing is a pickle.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from llama_index.tuning.datasets.chat import is_whole
-from llama_index.tuning.datasets.chat_formats import trl_message
+from llama_index.tuning.datasets.checks import is_utf8
+from llama_index.tuning.datasets.formats.chat import trl_message
 from llama_index.tuning.errors import DatasetError, TemplateError
 
 Message = dict[str, Any]
@@ -111,8 +111,8 @@ class ChatTemplate:
         )
 
     def ids(self, text: str) -> list[int]:
-        """Tokens of a rendered text: the template writes BOS itself where the model wants one."""
-        if not is_whole(text):
+        """Tokens of a rendered text: the template writes BOS itself if the model wants one."""
+        if not is_utf8(text):
             raise ValueError("the text holds half a character (a lone surrogate): it has no tokens")
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -130,7 +130,7 @@ class ChatTemplate:
     def written_call(
         self, name: str, arguments: Mapping[str, Any], tool: Tool, text: str = ""
     ) -> str | None:
-        """What the model has to write to call a tool; None where the template does not say."""
+        """What the model has to write to call a tool; None if the template does not say."""
         function = {"name": name, "arguments": json.dumps(arguments)}
         call = {"id": "call00000", "type": "function", "function": function}
         said = {"role": "assistant", "content": text, "tool_calls": [call]}
@@ -252,3 +252,19 @@ class ChatTemplate:
             written[self.thoughts_key] = message["thinking"]
         written["content"] = self._content(written["content"])
         return written
+
+
+def check_template_arguments(given: Any) -> None:
+    """They can be handed to a chat template, and kept as JSON.
+
+    Raises:
+        TypeError: they cannot.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise TypeError(f"template_arguments must be names and values, got {given!r}")
+    try:
+        json.dumps(dict(given), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"template_arguments must be plain data, got {given!r}") from exc

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A call that a model wrote."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ParsedReply:
-    """A reply taken apart: the text beside the calls, and the calls."""
-
-    content: str
-    calls: list[ToolCall] = field(default_factory=list)
+from llama_index.tuning.llms.serving.tool_calls import (
+    ParsedReply,
+    ToolCall,
+    json_at,
+    json_calls,
+    python_calls,
+    reply_of,
+    sound_calls,
+    tagged_calls,
+    taken_apart,
+)
 
 
 class ToolParser(ABC):
@@ -73,10 +65,10 @@ class HermesToolParser(ToolParser):
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written; a call that is no JSON stays in the text."""
-        return _taken(text, self._call, lambda match: _calls_of_json(match.group(1)))
+        return taken_apart(text, self._call, lambda match: json_calls(match.group(1)))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<tool_call>" if name is None else f'<tool_call>\n{{"name": "{name}'
 
 
@@ -99,8 +91,8 @@ class JSONToolParser(ToolParser):
         place = 0
         while (found := text.find(self.start, place)) >= 0:
             begin = found + len(self.start)
-            read = _decoded(text, begin)
-            sound = _sound_calls(read[0]) if read else None
+            read = json_at(text, begin)
+            sound = sound_calls(read[0]) if read else None
             kept.append(text[place:found] if sound else text[place:begin])
             place = begin
             if read and sound:
@@ -109,7 +101,7 @@ class JSONToolParser(ToolParser):
                 if self.end and text.startswith(self.end, place):
                     place += len(self.end)
         kept.append(text[place:])
-        return _reply(text, "".join(kept), calls)
+        return reply_of(text, "".join(kept), calls)
 
     def opening(self, name: str | None) -> str:
         """The mark: whether a list follows is the model's to say."""
@@ -134,12 +126,14 @@ class MistralToolParser(JSONToolParser):
         calls: list[ToolCall] = []
         kept, place = [], 0
         for match in self._named.finditer(text):
-            read = _decoded(text, match.end())
+            read = json_at(text, match.end())
             if match.start() >= place and read and isinstance(read[0], dict):
                 calls.append(ToolCall(match.group(1), read[0]))
                 kept.append(text[place : match.start()])
                 place = read[1]
-        return _reply(text, "".join([*kept, text[place:]]), calls) if calls else super().parse(text)
+        return (
+            reply_of(text, "".join([*kept, text[place:]]), calls) if calls else super().parse(text)
+        )
 
 
 class LlamaToolParser(ToolParser):
@@ -154,13 +148,13 @@ class LlamaToolParser(ToolParser):
     _end = re.compile(r"(?:\s|<\|\w+\|>)*\Z")
 
     def parse(self, text: str) -> ParsedReply:
-        """Calls where the reply holds nothing else; else it is text."""
+        """Calls if the reply holds nothing else; else it is text."""
         calls: list[ToolCall] = []
         place = len(text) - len(text.lstrip())
         if text.startswith("<|python_tag|>", place):
             place += len("<|python_tag|>")
-        while (read := _decoded(text, place)) is not None:
-            sound = _sound_calls(read[0])
+        while (read := json_at(text, place)) is not None:
+            sound = sound_calls(read[0])
             if not sound:
                 return ParsedReply(text)
             calls += sound
@@ -171,14 +165,14 @@ class LlamaToolParser(ToolParser):
         )
 
     def visible(self, text: str) -> str:
-        """All of it, where it does not begin as a call does."""
+        """All of it, if it does not begin as a call does."""
         begun = text.lstrip()
         tag = "<|python_tag|>"
         hidden = not begun or begun[0] in "{[" or begun.startswith(tag) or tag.startswith(begun)
         return "" if hidden else text
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return '{"name": "' + (name or "")
 
 
@@ -194,10 +188,10 @@ class FunctionTagToolParser(ToolParser):
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written."""
-        return _taken(text, self._call, lambda m: _tagged(m, self._argument))
+        return taken_apart(text, self._call, lambda m: tagged_calls(m, self._argument))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<tool_call>\n<function=" + (f"{name}>" if name else "")
 
 
@@ -211,10 +205,10 @@ class ArgumentTagToolParser(ToolParser):
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written."""
-        return _taken(text, self._call, lambda m: _tagged(m, self._argument))
+        return taken_apart(text, self._call, lambda m: tagged_calls(m, self._argument))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<tool_call>" + (f"{name}\n" if name else "")
 
 
@@ -235,10 +229,12 @@ class InvokeToolParser(ToolParser):
         """Calls in the order written."""
 
         def calls(match: re.Match[str]) -> list[ToolCall]:
-            found = (_tagged(call, self._argument) for call in self._call.finditer(match.group(1)))
+            found = (
+                tagged_calls(call, self._argument) for call in self._call.finditer(match.group(1))
+            )
             return [call for each in found for call in each]
 
-        return _taken(text, self._block, calls)
+        return taken_apart(text, self._block, calls)
 
     def opening(self, name: str | None) -> str | None:
         """The start of a call to the one tool."""
@@ -263,16 +259,16 @@ class ChannelToolParser(ToolParser):
         """Calls in the order written; a preamble stays in the text."""
 
         def calls(match: re.Match[str]) -> list[ToolCall]:
-            read = _decoded(match.group(2), 0)
+            read = json_at(match.group(2), 0)
             sound = read is not None and isinstance(read[0], dict)
             return [ToolCall(match.group(1), read[0])] if read and sound else []
 
-        found = _taken(text, self._call, calls)
+        found = taken_apart(text, self._call, calls)
         content = self._marks.sub("", found.content).strip() if found.calls else found.content
         return ParsedReply(content, found.calls)
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to its arguments where there is only one tool."""
+        """The start of a call, up to its arguments if there is only one tool."""
         if name is None:
             return " to=functions."
         return f" to=functions.{name}<|channel|>commentary json<|message|>"
@@ -286,10 +282,10 @@ class PythonicToolParser(ToolParser):
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written."""
-        return _taken(text, self._calls, lambda match: _python_calls(match.group(1)))
+        return taken_apart(text, self._calls, lambda match: python_calls(match.group(1)))
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<|tool_call_start|>[" + (f"{name}(" if name else "")
 
 
@@ -303,11 +299,11 @@ class GemmaToolParser(ToolParser):
 
     def parse(self, text: str) -> ParsedReply:
         """Calls in the order written."""
-        found = _taken(text, self._call, self._read)
+        found = taken_apart(text, self._call, self._read)
         return ParsedReply(self._result.sub("", found.content), found.calls)
 
     def opening(self, name: str | None) -> str:
-        """The start of a call, up to the tool's name where there is only one."""
+        """The start of a call, up to the tool's name if there is only one."""
         return "<|tool_call>call:" + (f"{name}{{" if name else "")
 
     def _read(self, match: re.Match[str]) -> list[ToolCall]:
@@ -316,7 +312,7 @@ class GemmaToolParser(ToolParser):
             json.dumps(part) if place % 2 else self._key.sub(r'\1"\2":', part)
             for place, part in enumerate(parts)
         ]
-        read = _decoded("".join(written), 0)
+        read = json_at("".join(written), 0)
         return [ToolCall(match.group(1), read[0])] if read and isinstance(read[0], dict) else []
 
 
@@ -335,10 +331,10 @@ class DeepSeekToolParser(ToolParser):
         """Calls in the order written."""
 
         def calls(match: re.Match[str]) -> list[ToolCall]:
-            read = _decoded(match.group(2), 0)
+            read = json_at(match.group(2), 0)
             return [ToolCall(match.group(1), read[0])] if read else []
 
-        return _taken(text, self._call, calls)
+        return taken_apart(text, self._call, calls)
 
     def opening(self, name: str | None) -> str:
         """The start of a call."""
@@ -362,144 +358,3 @@ FAMILIES: tuple[ToolParser, ...] = (
     LlamaToolParser(),
 )
 """The parsers that are tried on what a template writes, the first that understands it is taken."""
-
-
-def typed_calls(calls: Sequence[ToolCall], tools: Sequence[Mapping[str, Any]]) -> list[ToolCall]:
-    """Calls whose arguments are all text, with the types of the tools' schemas.
-
-    Example:
-        >>> tool = {"function": {"name": "f", "parameters": {"properties": {
-        ...     "zip": {"type": "string"}, "n": {"type": "integer"}}}}}
-        >>> typed_calls([ToolCall("f", {"zip": "75001", "n": "3"})], [tool])
-        [ToolCall(name='f', arguments={'zip': '75001', 'n': 3})]
-    """
-    schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
-    return [
-        ToolCall(
-            call.name,
-            {
-                key: _typed(value, (schemas.get(call.name, {}).get("properties") or {}).get(key))
-                for key, value in call.arguments.items()
-            },
-        )
-        for call in calls
-    ]
-
-
-_PYTHON = {"True": True, "False": False, "None": None}
-
-
-def _typed(value: Any, schema: Any) -> Any:
-    if not isinstance(value, str) or (isinstance(schema, Mapping) and _takes_text(schema)):
-        return value
-    if value in _PYTHON:
-        return _PYTHON[value]
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def _takes_text(schema: Mapping[str, Any]) -> bool:
-    kinds = schema.get("type")
-    if kinds == "string" or (isinstance(kinds, list) and "string" in kinds):
-        return True
-    if "enum" in schema:
-        return any(isinstance(one, str) for one in schema["enum"])
-    choices = [*(schema.get("anyOf") or ()), *(schema.get("oneOf") or ())]
-    return any(isinstance(one, Mapping) and _takes_text(one) for one in choices)
-
-
-def _taken(text: str, pattern: re.Pattern[str], read: Any) -> ParsedReply:
-    """A reply without the matches that `read` finds calls in, and these calls."""
-    calls: list[ToolCall] = []
-
-    def replaced(match: re.Match[str]) -> str:
-        found: list[ToolCall] = read(match)
-        calls.extend(found)
-        return "" if found else match.group(0)
-
-    return _reply(text, pattern.sub(replaced, text), calls)
-
-
-def _reply(text: str, content: str, calls: list[ToolCall]) -> ParsedReply:
-    return ParsedReply(content.strip(), calls) if calls else ParsedReply(text)
-
-
-def _tagged(match: re.Match[str], argument: re.Pattern[str]) -> list[ToolCall]:
-    """A call whose name and arguments stand between tags."""
-    if match.group(2).strip() and not argument.search(match.group(2)):
-        return []
-    return [ToolCall(match.group(1).strip(), dict(argument.findall(match.group(2))))]
-
-
-def _decoded(text: str, place: int) -> tuple[Any, int] | None:
-    """The JSON that begins there, after white space, and where it ends."""
-    while place < len(text) and text[place].isspace():
-        place += 1
-    if not text.startswith(("{", "["), place):
-        return None
-    try:
-        return json.JSONDecoder().raw_decode(text, place)
-    except (json.JSONDecodeError, RecursionError):
-        return None
-
-
-def _calls_of_json(text: str) -> list[ToolCall]:
-    try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return []
-    return (_sound_calls(found) or []) if isinstance(found, dict) else []
-
-
-def _sound_calls(found: Any) -> list[ToolCall] | None:
-    """The calls of an object or of a list; None where one of them is none."""
-    calls = [_sound_call(call) for call in (found if isinstance(found, list) else [found])]
-    sound = [call for call in calls if call is not None]
-    return sound if len(sound) == len(calls) else None
-
-
-def _sound_call(call: Any) -> ToolCall | None:
-    if not isinstance(call, dict):
-        return None
-    call = call.get("function") if isinstance(call.get("function"), dict) else call
-    name = call.get("name", call.get("tool_name"))
-    arguments = call.get("arguments", call.get("parameters", {}))
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except json.JSONDecodeError:
-            return None
-    return (
-        ToolCall(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
-    )
-
-
-_JSON_WORDS = {"true": True, "false": False, "null": None}
-
-
-def _python_calls(text: str) -> list[ToolCall]:
-    """The calls of a list as Python writes it, with JSON's words for true, false and null."""
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        given = tree.elts if isinstance(tree, ast.List) else [tree]
-        return [_python_call(call) for call in given]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-
-
-def _python_call(call: ast.expr) -> ToolCall:
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name | ast.Attribute)):
-        raise ValueError("no call")
-    if call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise ValueError("arguments without names")
-    values = {str(k.arg): ast.literal_eval(_Words().visit(k.value)) for k in call.keywords}
-    return ToolCall(ast.unparse(call.func), values)
-
-
-class _Words(ast.NodeTransformer):
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        if node.id not in _JSON_WORDS:
-            return node
-        return ast.copy_location(ast.Constant(_JSON_WORDS[node.id]), node)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.chat_faults import example_faults
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.knowledge import (
     Conversation,
@@ -56,7 +58,7 @@ class CallItem:
     Attributes:
         messages: a question, or a conversation in OpenAI's shape up to the reply wanted.
         calls: the calls wanted, in any order; none: no tool fits.
-        reply: what to say where no tool fits; needed for learning, not for scoring.
+        reply: what to say if no tool fits; needed for learning, not for scoring.
         tools: names of the tools offered; None: all.
     """
 
@@ -71,7 +73,7 @@ class CallScores:
     """Scores of each item, 1 or 0.
 
     Attributes:
-        name: the right functions were called, or none where none fits.
+        name: the right functions were called, or none if none fits.
         call: and every argument is among the values accepted.
         valid: every call keeps to the schema of a tool that was offered.
     """
@@ -135,7 +137,7 @@ def call_scorer(
         items: held-out requests with their calls.
         tools: as for `call_dataset`.
         score: which of `CallScores`.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
 
     Raises:

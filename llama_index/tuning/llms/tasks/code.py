@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 Check = Callable[[Mapping[str, Any]], str | None]
-"""A row with its `answer` → what is wrong with it, None where nothing is."""
+"""A row with its `answer` → what is wrong with it, None if nothing is."""
 
 
 def checked_dataset(
@@ -43,7 +43,7 @@ def checked_dataset(
 
     Args:
         rows: each with a `prompt` and its `answer`, and whatever else the check reads.
-        check: gives None where the answer is right, else says what is wrong; `PythonCheck()` is
+        check: gives None if the answer is right, else says what is wrong; `PythonCheck()` is
             one. An error that it raises ends the run: it is the check's own fault.
 
     Raises:
@@ -223,7 +223,9 @@ def pass_on(token, writer):
 def prepared():
     given = json.loads(sys.stdin.buffer.read())
     for name, value in given["limits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        # At the hard limit of CPU time the system kills without saying that time was up.
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        resource.setrlimit(getattr(resource, name), (value, hard))
     whole = ast.parse(given["code"], "<answer>")
     whole.body += ast.parse(given["tests"], "<tests>").body
     pass_on(given["token"].encode(), given["passed"])
@@ -247,9 +249,9 @@ class PythonCheck:
     The code runs in a process of its own with limits of time and memory, an empty environment
     and an empty folder that is deleted. There it may start no other process, open no connection,
     read nothing but Python's own files and its folder, and write in its folder alone; it passes
-    where all of it has run, and not by ending early. Python's audit hooks see to this: they bound
+    if all of it has run, and not by ending early. Python's audit hooks see to this: they bound
     what faulty code, and code that cheats, does in Python. They are no sandbox against an attack
-    on the interpreter or through a native library that is installed: run it in a container where
+    on the interpreter or through a native library that is installed: run it in a container if
     the code's author may try that. POSIX only.
 
     Args:

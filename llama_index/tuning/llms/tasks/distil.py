@@ -15,19 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import check_counts
 from llama_index.tuning._files import PathLike, write_text_atomic
 from llama_index.tuning._running import own_work, run_async
-from llama_index.tuning.asking.calls import (
-    CallFailed,
-    CallOptions,
-    Calls,
-    OnFailure,
-    Question,
-    check_counts,
-)
+from llama_index.tuning.asking.calls import CallFailed, Calls, Question
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
-from llama_index.tuning.asking.run import run_items
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.asking.run import run_items, run_options
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.llms.tasks.knowledge import check_teacher, texts_of
@@ -84,12 +80,7 @@ def distillation_dataset(
     keep: BaseEvaluator | Keep | None,
     teacher_prompt: Callable[[str], str] | None = None,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    max_calls: int | None = None,
-    on_failure: OnFailure = "continue",
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
 ) -> DistilledDataset:
     """A teacher's answers, filtered, for a student to learn.
 
@@ -101,19 +92,14 @@ def distillation_dataset(
         prompts: as the application puts them to the student; the same one twice is asked once.
         teacher: any LLM.
         keep: an evaluator of LlamaIndex, which is given prompt and answer and whose `passing`
-            decides, asked anew where its class, prompts, model, threshold or other settings
+            decides, asked anew if its class, prompts, model, threshold or other settings
             changed; or a function of (prompt, answer), such as one that runs the SQL, which is
             called anew in each run; None keeps everything.
         teacher_prompt: what the teacher is asked for a student's prompt, with instructions or
             examples that the student is to do without; by default the same.
         output_path: JSON Lines of the conversations, in OpenAI's format; refused answers are
             written beside it as `….dropped.jsonl`.
-        num_workers: concurrent calls.
-        retry_limit: how often a call to the teacher may fail. An evaluator is asked once a run.
-        max_calls: requests to the teacher that may be sent, tries included.
-        on_failure: `"continue"` keeps a failed prompt in `failures`; `"fail"` raises.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: see `RunOptions`. An evaluator is asked once a run, however often that failed.
 
     Raises:
         DatasetError: no prompts, one that is no text, or no answer that passes.
@@ -135,12 +121,7 @@ def distillation_dataset(
         keep=keep,
         teacher_prompt=teacher_prompt,
         output_path=output_path,
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        max_calls=max_calls,
-        on_failure=on_failure,
-        options=options,
-        show_progress=show_progress,
+        run=run_options(run),
     )
     return distilled(given, outcomes, output_path)
 
@@ -152,25 +133,24 @@ def ask_teacher(
     *,
     keep: BaseEvaluator | Keep | None,
     teacher_prompt: Callable[[str], str] | None,
-    num_workers: int,
-    **run: Any,
+    output_path: PathLike | None,
+    run: RunOptions,
 ) -> Outcomes[Answer]:
     """The answers with their verdicts, by the id of their prompt; see `distillation_dataset`."""
     check_teacher(teacher)
     judge = _judge(keep)
     if teacher_prompt is not None and not callable(teacher_prompt):
         raise TypeError(f"teacher_prompt must be a function of a prompt, got {teacher_prompt!r}")
-    check_counts(num_workers=num_workers)
-    work = _Distil(judge, teacher_prompt, asyncio.Semaphore(num_workers))
+    work = _Distil(judge, teacher_prompt, asyncio.Semaphore(run.workers))
     return run_items(
         teacher,
         list(dict.fromkeys(prompts)),
         work.answer,
         id_of=prompt_id,
         header={"task": "distillation"},
+        output_path=output_path,
         description="Asking the teacher",
-        num_workers=num_workers,
-        **run,
+        run=run,
     )
 
 
@@ -178,7 +158,7 @@ def ask_teacher(
 def distilled(
     prompts: Sequence[str], outcomes: Outcomes[Answer], output_path: PathLike | None
 ) -> DistilledDataset:
-    """The dataset of these prompts, written where a path is given.
+    """The dataset of these prompts, written if a path is given.
 
     Raises:
         DatasetError: no answer passes.
@@ -224,7 +204,7 @@ def distillation_scorer(
     workers: int = 4,
     **settings: Any,
 ) -> Callable[[LLM], NDArray[np.float64]]:
-    """A function that scores an LLM by the filter: 1 where its answer would be kept.
+    """A function that scores an LLM by the filter: 1 if its answer would be kept.
 
     An empty answer is a 0.
 
@@ -371,7 +351,7 @@ def evaluator_key(evaluator: BaseEvaluator) -> str:
     Whatever it holds as an attribute counts, a counter too. Of other objects, and of functions,
     the name is all that is seen: a change inside them is not.
     """
-    from llama_index.tuning.asking.run import identity
+    from llama_index.tuning._checks import identity
 
     held = {name: _plain(value) for name, value in sorted(vars(evaluator).items())}
     text = json.dumps([_name(type(evaluator)), identity(evaluator), held], sort_keys=True)

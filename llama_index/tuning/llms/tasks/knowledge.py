@@ -1,6 +1,6 @@
 """Answering from contexts, some irrelevant: RA-DIT's tuning (Lin et al. 2023).
 
-An LLM's replies to many conversations: in batches where it can, else several at a time.
+An LLM's replies to many conversations: in batches if it can, else several at a time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.chat_prompts import CHAT_TEXT_QA_PROMPT
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
-from llama_index.tuning.collect.records import message_record
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.chat_faults import example_faults
+from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.task import kept_or_error
@@ -47,7 +50,7 @@ def normalised(text: str) -> str:
 
 
 def exact_match(answer: str, wanted: str) -> float:
-    """1 where both are the same when normalised (Rajpurkar et al. 2016)."""
+    """1 if both are the same when normalised (Rajpurkar et al. 2016)."""
     return float(normalised(answer) == normalised(wanted))
 
 
@@ -84,7 +87,7 @@ def knowledge_dataset(
         min_support: smallest share of the answer's words that must be in the source.
         prompt: with `context_str` and `query_str`; None: LlamaIndex's own for chat models, which
             a query engine sends.
-        seed: the same seed gives a row the same contexts, whatever rows are beside it, where
+        seed: the same seed gives a row the same contexts, whatever rows are beside it, if
             `contexts` is given.
 
     Returns:
@@ -102,12 +105,11 @@ def knowledge_dataset(
         >>> "Lima" in dataset.examples[0].messages[1]["content"]
         True
     """
-    if not 0 <= min_support <= 1:
-        raise ValueError(f"min_support must be between 0 and 1, got {min_support}")
+    min_support = number("min_support", min_support, 0, 1)
     pool = _pool(rows, contexts, irrelevant, prompt)
     asked: set[str] = set()
     kept, dropped = list[ChatExample](), list[Dropped]()
-    for number, row in enumerate(rows):
+    for at, row in enumerate(rows):
         fault = _row_fault(row) or _support_fault(row, min_support)
         if fault is None and normalised(row.question) in asked:
             fault = "the same question was asked before"
@@ -122,7 +124,7 @@ def knowledge_dataset(
             asked.add(normalised(row.question))
             kept.append(example)
         else:
-            dropped.append(Dropped(number, fault))
+            dropped.append(Dropped(at, fault))
     return kept_or_error("rows", kept, dropped)
 
 
@@ -146,7 +148,7 @@ def knowledge_scorer(
         irrelevant: as for `knowledge_dataset`.
         prompt: the one that was trained on.
         seed: decides the irrelevant contexts and the order.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
 
     Raises:
@@ -157,12 +159,12 @@ def knowledge_scorer(
         raise ValueError(f"metric must be 'f1' or 'exact', got {metric!r}")
     pool = _pool(rows, contexts, irrelevant, prompt)
     faults, conversations = [], []
-    for number, row in enumerate(rows):
+    for at, row in enumerate(rows):
         fault = _row_fault(row)
         chosen = None if fault else _chosen(row, pool, irrelevant, seed)
         if chosen is None:
             fault = fault or f"there are fewer than {irrelevant} contexts without the answer"
-            faults.append(f"row {number}: {fault}")
+            faults.append(f"row {at}: {fault}")
         else:
             conversations.append(_messages(row, chosen, prompt))
     if faults:
@@ -201,7 +203,7 @@ def _pool(
 def _chosen(
     row: QuestionAnswer, pool: Sequence[str], irrelevant: int, seed: int
 ) -> list[str] | None:
-    """The source among irrelevant contexts, or None where there are too few."""
+    """The source among irrelevant contexts, or None if there are too few."""
     draw = random.Random(f"{seed} {row.question}")
     answer = f" {normalised(row.answer)} "
     found: list[str] = []
@@ -315,7 +317,7 @@ def texts_of(
     Args:
         llm: any LLM.
         conversations: what it is asked.
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
     """
     asked = [[chat_message(m) for m in messages_of(c)] for c in conversations]

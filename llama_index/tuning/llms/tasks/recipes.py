@@ -1,7 +1,9 @@
 """Each task in one call: verified, split, and scored on what is held out.
 
-Every function gives an `LLMTask`, whose parts any LLM engine takes. What a task's dataset and
-score are is said where they are made; their arguments are the same here.
+Every function gives an `LLMTask`, whose parts any LLM engine takes. Beside the task's rows it
+takes `held_out`, the share of the requests to measure on or the rows to measure on, and `seed`, of
+that split; every other argument is that of the function which makes the dataset or the score, and
+is described there.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llama_index.tuning._files import PathLike
-from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
+from llama_index.tuning.asking.run import run_options
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.calls import CallItem, call_dataset, call_scorer
 from llama_index.tuning.llms.tasks.code import Check, check_scorer, checked_dataset
@@ -68,15 +71,11 @@ def sql_task(
 ) -> LLMTask:
     """Text-to-SQL: queries that run are learnt, held-out questions scored by what is found.
 
+    The arguments: see `sql_dataset` and `execution_scorer`. Give a `prompt` of your own to
+    `NLSQLTableQueryEngine` too.
+
     Args:
-        rows: each with a `question` and its `sql`.
-        database: as for `sql_dataset`.
         held_out: share of the questions to measure on, or the rows to measure on.
-        prompt: as for `sql_dataset`; give it to `NLSQLTableQueryEngine` too.
-        tables: as for `sql_dataset`.
-        time_limit: seconds that one query may take.
-        workers: as for `execution_scorer`.
-        max_tokens: as for `execution_scorer`.
         seed: of the split.
 
     Raises:
@@ -109,12 +108,10 @@ def check_task(
 ) -> LLMTask:
     """Any language that a program checks: answers that pass are learnt, held-out ones scored.
 
+    The arguments: see `checked_dataset` and `check_scorer`.
+
     Args:
-        rows: each with a `prompt`, its `answer`, and what the check reads.
-        check: as for `checked_dataset`.
         held_out: share of the prompts to measure on, or the rows to measure on.
-        workers: as for `check_scorer`.
-        max_tokens: as for `check_scorer`.
         seed: of the split.
 
     Raises:
@@ -148,13 +145,11 @@ def call_task(
 ) -> LLMTask:
     """Function calling: calls that keep to the schemas are learnt, held-out requests scored.
 
+    The arguments: see `call_dataset` and `call_scorer`.
+
     Args:
-        items: requests with their calls.
-        tools: as for `call_dataset`.
         held_out: share of the requests to measure on, or the items to measure on. What follows
             after a tool's result stays with its request.
-        score: which of `CallScores`.
-        workers: as for `call_scorer`.
         seed: of the split.
         **settings: of each scored call, such as `max_tokens`.
 
@@ -186,15 +181,11 @@ def knowledge_task(
 ) -> LLMTask:
     """Answering from contexts: supported answers are learnt, held-out questions scored.
 
+    The arguments: see `knowledge_dataset` and `knowledge_scorer`.
+
     Args:
-        rows: question, answer and source.
+        contexts: empty: the sources of all rows, both sides.
         held_out: share of the questions to measure on, or the rows to measure on.
-        metric: as for `knowledge_scorer`.
-        contexts: as for `knowledge_dataset`; empty: the sources of all rows, both sides.
-        irrelevant: as for `knowledge_dataset`.
-        min_support: as for `knowledge_dataset`.
-        prompt: as for `knowledge_dataset`.
-        workers: as for `knowledge_scorer`.
         seed: of the split and of the contexts.
         **settings: of each scored call, such as `max_tokens`.
 
@@ -228,26 +219,18 @@ def style_task(
     teacher: LLM | None = None,
     rules: str = "",
     output_path: PathLike | None = None,
-    options: CallOptions | None = None,
+    run: RunOptions | None = None,
     workers: int = 4,
     seed: int = 0,
     **settings: Any,
 ) -> LLMTask:
     """Output style: outputs that pass every check are learnt, held-out requests scored by them.
 
-    A teacher is asked about what is learnt only; a held-out request needs no output.
+    A teacher is asked about what is learnt only; a held-out request needs no output. The
+    arguments: see `style_dataset` and `style_scorer`.
 
     Args:
-        items: requests, with outputs or without.
-        checks: as for `style_dataset`, and what the score is made of.
         held_out: share of the requests to measure on, or the items to measure on.
-        judge: as for `style_scorer`.
-        judge_range: as for `style_scorer`.
-        teacher: as for `style_dataset`.
-        rules: as for `style_dataset`.
-        output_path: as for `style_dataset`.
-        options: of the teacher's calls, see `CallOptions`.
-        workers: requests at a time, to the teacher too.
         seed: of the split.
         **settings: of each call to the LLM that is scored, such as `max_tokens`.
 
@@ -272,8 +255,7 @@ def style_task(
         teacher=teacher,
         rules=rules,
         output_path=output_path,
-        options=options,
-        workers=workers,
+        run=run,
     )
     gone = [Dropped(train[one.number], one.reason) for one in dropped]
     gone += [Dropped(sound[one.number], one.reason) for one in sides.dropped]
@@ -288,11 +270,7 @@ def distillation_task(
     held_out: HeldOut = 0.2,
     teacher_prompt: Callable[[str], str] | None = None,
     output_path: PathLike | None = None,
-    num_workers: int = 8,
-    retry_limit: int = 3,
-    max_calls: int | None = None,
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> LLMTask:
@@ -301,19 +279,12 @@ def distillation_task(
     The teacher answers the held-out prompts too: `peers` has its scores, so that the report says
     how far the student is from it. Nothing of these answers is learnt or written to `output_path`.
 
+    The arguments: see `distillation_dataset`. The filter `keep` cannot be None here: it scores.
+
     Args:
-        prompts: as for `distillation_dataset`.
-        teacher: any LLM.
-        keep: as for `distillation_dataset`; None cannot score.
         held_out: share of the prompts to measure on, or the prompts to measure on. Those that got
             no answer of the teacher, or no verdict, are left out.
-        teacher_prompt: as for `distillation_dataset`.
-        output_path: as for `distillation_dataset`.
-        num_workers: concurrent calls.
-        retry_limit: as for `distillation_dataset`.
-        max_calls: as for `distillation_dataset`.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: how the teacher is asked; `num_workers` also of the requests to the LLM that is scored.
         seed: of the split.
         **settings: of each call to the LLM that is scored, such as `max_tokens`.
 
@@ -322,7 +293,7 @@ def distillation_task(
         GenerationError: no call can succeed.
         RunFileError: `output_path` belongs to another run.
     """
-    given = texts_to_ask(prompts)
+    given, run = texts_to_ask(prompts), run_options(run)
     check_share(held_out)
     if keep is None:
         raise ValueError("keep is needed to score by: a function or an evaluator, got None")
@@ -335,12 +306,7 @@ def distillation_task(
         keep=keep,
         teacher_prompt=teacher_prompt,
         output_path=output_path,
-        num_workers=num_workers,
-        retry_limit=retry_limit,
-        max_calls=max_calls,
-        on_failure="continue",
-        options=options,
-        show_progress=show_progress,
+        run=run,
     )
     dataset = distilled(train, outcomes, output_path)
     known = [prompt for prompt in test if prompt_id(prompt) in outcomes.results]
@@ -349,7 +315,7 @@ def distillation_task(
     verdicts = [outcomes.results[prompt_id(prompt)][1] for prompt in known]
     return LLMTask(
         dataset,
-        distillation_scorer(known, keep=keep, workers=num_workers, **settings),
+        distillation_scorer(known, keep=keep, workers=run.workers, **settings),
         known,
         [*sides.dropped, *_not_learnt(given, sides.train, dataset)],
         {"teacher": np.array([float(reason is None) for reason in verdicts])},

@@ -49,7 +49,7 @@ class Database:
 
     Queries run in a process of their own that opens the file for reading, or a copy of what an
     engine holds in memory. It ends one that takes too long, even within a single function of SQL,
-    and has a limit of memory where the system knows one. Nothing but reading gets through: an
+    and has a limit of memory if the system knows one. Nothing but reading gets through: an
     authorizer refuses each statement that would write, attach another file or change a setting.
     The app's own connections are not touched; functions that an app adds to SQLite are not there.
 
@@ -123,7 +123,7 @@ def _rounded(row: Row) -> Row:
 
 
 def _files_of(given: Any) -> Callable[[], Files]:
-    """What gives the files of a database, by schema; made anew where it is in memory."""
+    """What gives the files of a database, by schema; made anew if it is in memory."""
     if isinstance(given, str | PathLike):
         path = Path(fspath(given))
         if not path.is_file():
@@ -145,7 +145,7 @@ def _files_of(given: Any) -> Callable[[], Files]:
 
 
 class _EngineFiles:
-    """The files of an engine's database; those in memory are copied where they have changed."""
+    """The files of an engine's database; those in memory are copied if they have changed."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -278,7 +278,7 @@ def sql_dataset(
 
 @dataclass(frozen=True)
 class ExecutionScorer:
-    """Scores an LLM by running what it writes: 1 where it finds what the gold query finds.
+    """Scores an LLM by running what it writes: 1 if it finds what the gold query finds.
 
     Made by `execution_scorer`; an engine's `evaluate=` or `protect=` takes it.
 
@@ -338,7 +338,7 @@ def execution_scorer(
 ) -> ExecutionScorer:
     """Execution accuracy on held-out rows, item by item.
 
-    The order of rows counts where the gold query has an ORDER BY of its own; columns count in
+    The order of rows counts if the gold query has an ORDER BY of its own; columns count in
     their order, their names do not.
 
     Args:
@@ -427,7 +427,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _asker(database: Any, prompt: BasePromptTemplate | None, tables: Sequence[str] | None) -> Any:
-    """question → messages, with the schema read once and only where the prompt shows it."""
+    """question → messages, with the schema read once and only if the prompt shows it."""
     prompt = text_to_sql_prompt() if prompt is None else prompt
     names = getattr(prompt, "template_vars", None)
     if names is None:

@@ -1,4 +1,4 @@
-"""One process that runs queries on SQLite for another, which ends it where it takes too long."""
+"""One process that runs queries on SQLite for another, which ends it if it takes too long."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class SQLWorker:
 
 
 def _exchanged(process: subprocess.Popen[bytes], request: bytes) -> Any:
-    """The reply to a request; None where the process has ended."""
+    """The reply to a request; None if the process has ended."""
     given, out = process.stdin, process.stdout
     if given is None or out is None:
         raise RuntimeError("the process has no pipes")

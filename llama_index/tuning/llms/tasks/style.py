@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import whole_number
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
-from llama_index.tuning.asking.calls import CallOptions
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Dropped
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample, example_faults
+from llama_index.tuning.asking.run import run_options
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.chat_faults import example_faults
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.llms.tasks.knowledge import (
     Conversation,
@@ -46,7 +50,7 @@ class StyleItem:
 
     Attributes:
         messages: a question, or a conversation in OpenAI's shape up to the reply wanted.
-        output: the reply; None where a teacher is to write it, or only checks score it.
+        output: the reply; None if a teacher is to write it, or only checks score it.
     """
 
     messages: Conversation
@@ -77,8 +81,8 @@ def has_words(least: int = 1, most: int | None = None) -> Check:
         >>> has_words(1, 3)("one two three four")
         'it has 4 words, not 1 to 3'
     """
-    if least < 0 or (most is not None and most < least):
-        raise ValueError(f"words must be 0 <= least <= most, got {least} and {most}")
+    least = whole_number("least", least, 0)
+    most = None if most is None else whole_number("most", most, least)
 
     def check(output: str) -> str | None:
         count = len(output.split())
@@ -168,11 +172,7 @@ def style_dataset(
     teacher: LLM | None = None,
     rules: str = "",
     output_path: PathLike | None = None,
-    workers: int = 4,
-    retry_limit: int = 3,
-    max_calls: int | None = None,
-    options: CallOptions | None = None,
-    show_progress: bool = False,
+    run: RunOptions | None = None,
     **settings: Any,
 ) -> tuple[ChatDataset, list[Dropped]]:
     """Conversations whose outputs pass every check.
@@ -189,11 +189,7 @@ def style_dataset(
         rules: what the teacher is told, as its system prompt.
         output_path: JSON Lines of the conversations, in OpenAI's format; the teacher's outputs
             are kept beside it as `….run.jsonl`.
-        workers: the teacher's requests at a time.
-        retry_limit: how often a call to the teacher may fail; then its row is left out.
-        max_calls: requests to the teacher that may be sent, tries included.
-        options: see `CallOptions`.
-        show_progress: show a bar.
+        run: how the teacher is asked; if a call fails, its row is left out.
         **settings: of each of the teacher's calls, such as `temperature`.
 
     Returns:
@@ -230,11 +226,7 @@ def style_dataset(
             task="style",
             settings=settings,
             output_path=output_path,
-            num_workers=workers,
-            retry_limit=retry_limit,
-            max_calls=max_calls,
-            options=options,
-            show_progress=show_progress,
+            run=run_options(run),
         )
         for n, (text, reason) in zip(missing, written, strict=True):
             outputs[n], faults[n] = text, reason or None
@@ -282,9 +274,9 @@ def style_scorer(
         items: held-out requests.
         checks: what an output should pass.
         judge: any evaluator of LlamaIndex; it gets the request, the reply and, as its
-            `reference`, the output wanted where the item has one.
+            `reference`, the output wanted if the item has one.
         judge_range: the judge's worst and best score, such as (1, 5).
-        workers: requests at a time, where the LLM has no `chat_batch`.
+        workers: requests at a time, if the LLM has no `chat_batch`.
         **settings: of each call, such as `max_tokens`.
 
     Raises:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.asking.results import Dropped
-from llama_index.tuning.datasets.chat import ChatDataset, ChatExample
+from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def kept_or_error(
     argument: str, kept: list[ChatExample], dropped: list[Dropped]
 ) -> tuple[ChatDataset, list[Dropped]]:
-    """What a task's dataset function returns; an error with every reason where no row is left."""
+    """What a task's dataset function returns; an error with every reason if no row is left."""
     if not kept:
         raise DatasetError(
             f"{argument}: no row can be learnt from",

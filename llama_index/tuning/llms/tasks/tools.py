@@ -15,11 +15,13 @@ from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import BaseTool, FunctionTool, ToolMetadata
 from pydantic import BaseModel, ValidationError
 
+from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import Calls
+from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.run import run_items
-from llama_index.tuning.collect.records import tool_record
-from llama_index.tuning.datasets.chat import conversation_faults
+from llama_index.tuning.datasets.chat_faults import conversation_faults
+from llama_index.tuning.datasets.formats.messages import tool_record
 from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, MissingExtraError, ReplyError
 from llama_index.tuning.llms.tasks.knowledge import Conversation, chat_message, messages_of
@@ -166,7 +168,8 @@ def teacher_replies(
     *,
     task: str,
     settings: Mapping[str, Any],
-    **run: Any,
+    output_path: PathLike | None,
+    run: RunOptions,
 ) -> list[tuple[str | None, str]]:
     """(reply, "") of each conversation, or (None, why there is none).
 
@@ -177,7 +180,8 @@ def teacher_replies(
         conversations: what it is asked.
         task: what the run's file is for.
         settings: of each call; other settings, and other messages, are asked anew.
-        **run: of `run_items`: `output_path`, `num_workers`, `retry_limit`, …
+        output_path: of the result; the run file lies beside it.
+        run: how the teacher is asked.
     """
     asked = [messages_of(conversation) for conversation in conversations]
     keys = [json.dumps([messages, dict(settings)], default=repr) for messages in asked]
@@ -201,8 +205,9 @@ def teacher_replies(
         reply,
         id_of=_id,
         header={"task": task},
+        output_path=output_path,
         description="Asking the teacher",
-        **run,
+        run=run,
     )
     failed = {f.id: f"the teacher failed: {f.error}: {f.message}" for f in outcomes.failures}
     left_out = dict.fromkeys(outcomes.not_asked, "max_calls left it out: the teacher was not asked")

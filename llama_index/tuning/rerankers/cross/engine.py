@@ -32,7 +32,9 @@ from llama_index.tuning.rerankers.data import (
     candidate_lists,
     checked_data,
     counted_words,
+    data_notes,
     deployed_statistics,
+    learned_lists,
     split_lists,
 )
 from llama_index.tuning.rerankers.light.model import LightReranker
@@ -157,13 +159,14 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             lines = base_lines(self.base_reranker, self.retriever)
             comparison = compared(model, mixture, measured, maker, lines, self.options)
         self._model, self._mixture, self._best = model, mixture, comparison.base
+        self._learnt = learned_lists(RelevanceDataset([*teach.lists, *decide_on.lists]))
         found = {
             "training_queries": len(teach),
             "deciding_queries": len(decide_on),
             "fingerprint": teach.fingerprint(),
             "fusion_weight": mixture.weight,
         }
-        return self._described(comparison, found, history)
+        return self._described(comparison, measured, found, history)
 
     def _tuned(self, **model_kwargs: Any) -> TunedReranker:
         """Takes arguments of `TunedReranker`, such as `top_n`."""
@@ -263,20 +266,30 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         return Path(made)
 
     def _described(
-        self, comparison: Comparison, data: dict[str, Any], history: list[dict[str, float]]
+        self,
+        comparison: Comparison,
+        measured: RelevanceDataset,
+        data: dict[str, Any],
+        history: list[dict[str, float]],
     ) -> FinetuneReport:
         return FinetuneReport(
             title=f"cross-encoder ({Path(self.model_id).name})",
             method="held-out queries" if self.val_dataset is None else "validation set",
+            model=Path(self.model_id).name,
             primary=PRIMARY,
             gains=comparison.gains,
+            queries=comparison.queries,
             slices=comparison.slices,
             base=comparison.base.name,
+            before=comparison.before,
             data=data,
             options={**asdict(self.options), "epochs": self.epochs, "batch_size": self.batch_size},
             seed=self.options.seed,
             history=history,
-            notes=comparison.notes,
+            notes=[
+                *comparison.notes,
+                *data_notes(self.retriever, self._data[0], measured, comparison.base),
+            ],
         )
 
     def _details(self, report: FinetuneReport) -> dict[str, Any]:
@@ -286,4 +299,5 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             "reason": report.reason,
             "fingerprint": report.data["fingerprint"],
             "versions": report.versions,
+            "questions": self._learnt,
         }

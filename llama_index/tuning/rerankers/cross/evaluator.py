@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from llama_index.tuning.datasets.relevance import RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.rerankers.cross.model import list_logits
 from llama_index.tuning.rerankers.data import feature_list
 from llama_index.tuning.rerankers.light.fit import ndcg

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import number, whole_number
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.datasets.relevance import RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder, predict
 from llama_index.tuning.hf.processes import no_bars
@@ -25,6 +26,7 @@ from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.serving import CalibratedReranker, node_scores, node_text
 from llama_index.tuning.text.statistics import Statistics
 from llama_index.tuning.text.words import Analyzer
+from llama_index.tuning.vectors.learned import Learned
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +92,9 @@ class TunedReranker(CalibratedReranker):
         calibration: LinearRanker | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
-        if fusion_weight is not None and not 0 <= fusion_weight <= 1:
-            raise ValueError(f"fusion_weight must be between 0 and 1, got {fusion_weight}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if fusion_weight is not None:
+            number("fusion_weight", fusion_weight, 0, 1)
+        batch_size = whole_number("batch_size", batch_size, 1)
         if partner is not None and not isinstance(partner, LightReranker):
             raise TypeError(f"partner must be a LightReranker, got {type(partner).__name__}")
         super().__init__(
@@ -117,6 +118,11 @@ class TunedReranker(CalibratedReranker):
     def class_name(cls) -> str:
         return "TunedReranker"
 
+    def _origin(self) -> Iterator[tuple[str, Any]]:
+        yield "model", str(self._details.get("model_id", type(self._model).__name__))
+        if self.fusion_weight:
+            yield "fusion_weight", round(self.fusion_weight, 3)
+
     @property
     def model(self) -> Any:
         """The cross-encoder."""
@@ -136,6 +142,11 @@ class TunedReranker(CalibratedReranker):
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
         return dict(self._details)
+
+    @property
+    def learned(self) -> Learned | None:
+        """The questions that it has learnt, if it knows them."""
+        return Learned.of_details("the cross-encoder", self._details)
 
     def raw_scores(
         self, query: str, nodes: Sequence[NodeWithScore], *, statistics: Statistics | None = None

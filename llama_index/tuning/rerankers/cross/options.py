@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning._checks import number, set_plain, whole_number, whole_numbers
+from llama_index.tuning._checks import (
+    flag,
+    number,
+    set_plain,
+    text_or_none,
+    whole_number,
+    whole_numbers,
+)
 from llama_index.tuning.text.words import ENGLISH, Analyzer
 
 CrossLoss = Literal["bce", "lambda", "listnet", "ranknet", "margin_mse", "adr_mse"]
@@ -76,7 +83,10 @@ class CrossEncoderOptions:
                 value, known = getattr(self, name), ", ".join(choices)
                 raise ValueError(f"unknown {name} {value!r}; choose one of: {known}")
         number("held_out", self.held_out, 0.01, 0.4)
-        if not self.learning_rate > 0:  # NaN too
+        for name in ("bf16", "resume", "trust_remote_code"):
+            flag(name, getattr(self, name))
+        text_or_none("device", self.device)
+        if not number("learning_rate", self.learning_rate, 0) > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         for name, least in (
             ("hard_negatives", 0),

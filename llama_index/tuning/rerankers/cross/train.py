@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llama_index.tuning.datasets.relevance import RelevanceList
+from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.hf.cross_encoders import training_arguments
 from llama_index.tuning.hf.processes import no_bars

@@ -26,7 +26,9 @@ from llama_index.tuning.rerankers.data import (
     candidate_lists,
     checked_data,
     counted_words,
+    data_notes,
     deployed_statistics,
+    learned_lists,
     separable_groups,
     tied_notes,
 )
@@ -137,11 +139,12 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
                 lists=lists if val is None else None,
             )
         self._ranker, self._best = fitted.ranker, comparison.base
+        self._learnt = learned_lists(train)
         return self._described(train, val, fitted, comparison)
 
     def _tuned(self, **model_kwargs: Any) -> LightReranker:
         """Takes arguments of `LightReranker` after `statistics`, such as `top_n`."""
-        ranker = replace(self._ranker, details=_details(self._finished()))
+        ranker = replace(self._ranker, details=self._details(self._finished()))
         return LightReranker(ranker, self._analyzer, self._words, **model_kwargs)
 
     def _base(self, **model_kwargs: Any) -> BaseNodePostprocessor:
@@ -151,7 +154,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         )
 
     def _write(self, folder: Path, report: FinetuneReport) -> None:
-        ranker = replace(self._ranker, details=_details(report))
+        ranker = replace(self._ranker, details=self._details(report))
         LightReranker(ranker, self._analyzer, self._words).write(folder)
 
     def _write_base(self, folder: Path, report: FinetuneReport) -> None:
@@ -160,6 +163,19 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             base.write(folder)
         else:  # the app's own, which has no saved form of ours
             super()._write_base(folder, report)
+
+    def _details(self, report: FinetuneReport) -> dict[str, Any]:
+        return {
+            "name": "tuned light re-ranker",
+            "accepted": report.accepted,
+            "reason": report.reason,
+            "queries": report.data["queries"],
+            "fingerprint": report.data["fingerprint"],
+            "gains": {name: asdict(gain) for name, gain in report.gains.items()},
+            "options": report.options,
+            "versions": report.versions,
+            "questions": self._learnt,
+        }
 
     def _candidates(self, data: Given) -> RelevanceDataset:
         return candidate_lists(
@@ -200,12 +216,18 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             method=f"{self.options.folds}-fold cross-fitting" if val is None else "validation set",
             primary=PRIMARY,
             gains=comparison.gains,
+            queries=comparison.queries,
             slices=comparison.slices,
             base=comparison.base.name,
+            before=comparison.before,
             data=data,
             options={**asdict(self.options), "loss": fitted.loss},
             seed=self.options.seed,
-            notes=[*comparison.notes, *([] if val else tied_notes(train))],
+            notes=[
+                *comparison.notes,
+                *([] if val else tied_notes(train)),
+                *data_notes(self.retriever, self._data[0], val or train, comparison.base),
+            ],
         )
 
 
@@ -248,16 +270,3 @@ class _Fitted:
             self.rankers[fold].scores(item.features)
             for fold, item in zip(self.fold.tolist(), lists, strict=True)
         ]
-
-
-def _details(report: FinetuneReport) -> dict[str, Any]:
-    return {
-        "name": "tuned light re-ranker",
-        "accepted": report.accepted,
-        "reason": report.reason,
-        "queries": report.data["queries"],
-        "fingerprint": report.data["fingerprint"],
-        "gains": {name: asdict(gain) for name, gain in report.gains.items()},
-        "options": report.options,
-        "versions": report.versions,
-    }

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
+from llama_index.tuning._checks import number, share
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.text.bm25 import K1, B
 from llama_index.tuning.text.statistics import Codes, Statistics, code
@@ -318,9 +319,8 @@ class LinearRanker:
         Raises:
             ValueError: no threshold reached that precision so surely on held-out data.
         """
-        if not 0 < precision < 1:
-            raise ValueError(f"precision must be between 0 and 1, got {precision}")
-        if not 0.5 <= confidence < 1:
+        precision = share("precision", precision)
+        if not number("confidence", confidence, 0.5, 1) < 1:
             raise ValueError(f"confidence must be between 0.5 and 1, got {confidence}")
         sure = self.precisions - NormalDist().inv_cdf(confidence) * self.errors
         reached = np.flatnonzero(sure >= precision)

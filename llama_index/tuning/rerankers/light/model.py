@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from llama_index.tuning.rerankers.serving import (
 )
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
 from llama_index.tuning.text.words import Analyzer
+from llama_index.tuning.vectors.learned import Learned
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,10 @@ class LightReranker(CalibratedReranker):
     def class_name(cls) -> str:
         return "LightReranker"
 
+    def _origin(self) -> Iterator[tuple[str, Any]]:
+        yield "weights", str(self.details.get("name", "unnamed"))
+        yield "language", self._analyzer.language
+
     @property
     def ranker(self) -> LinearRanker:
         """The weights."""
@@ -122,6 +127,11 @@ class LightReranker(CalibratedReranker):
     def details(self) -> dict[str, Any]:
         """How it came about, as the engine noted it."""
         return dict(self.ranker.details)
+
+    @property
+    def learned(self) -> Learned | None:
+        """The questions that it has learnt, if it knows them."""
+        return Learned.of_details("the light re-ranker", self.ranker.details)
 
     def with_nodes(self, nodes: Sequence[BaseNode]) -> LightReranker:
         """The same re-ranker with the words of this corpus counted; it needs no labels."""

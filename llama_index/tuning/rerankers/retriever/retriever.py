@@ -132,6 +132,15 @@ class TunedRetriever(BaseRetriever):
             theirs = self.index.analyzer.language
             raise ValueError(f"language is {language!r}, but the words are split as {theirs!r}")
 
+    def __repr__(self) -> str:
+        kind = "no re-ranker" if self.reranker is None else type(self.reranker).__name__
+        ours = isinstance(self.reranker, CalibratedReranker)  # another's repr may hold a key
+        reranker = repr(self.reranker) if ours else kind
+        return (
+            f"TunedRetriever({type(self.retriever).__name__} and BM25 over {len(self.index)} "
+            f"nodes, {reranker}, depth={self.depth}, top_k={self.top_k})"
+        )
+
     @classmethod
     def from_index(
         cls, index: BaseIndex[Any], *, similarity_top_k: int = 100, **arguments: Any
@@ -151,6 +160,7 @@ class TunedRetriever(BaseRetriever):
                 f"index must be an index of LlamaIndex, got {type(index).__name__}; a retriever "
                 "goes to the constructor, with nodes= or docstore="
             )
+        similarity_top_k = whole_number("similarity_top_k", similarity_top_k, 1)
         again = partial(index.as_retriever, similarity_top_k=similarity_top_k)
         ids = index_node_ids(index)
         if not ids and not index.docstore.docs:

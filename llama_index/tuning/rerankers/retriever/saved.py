@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._checks import whole_number
+from llama_index.tuning._files import read_json
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.rerankers.loading import load_reranker
@@ -118,7 +119,7 @@ def _read(
 ) -> SavedRetriever:
     serving = config["reranker"]
     reranker = None if serving is None else load_reranker(path / _RERANKER, **serving)
-    ids = json.loads((path / _IDS).read_text(encoding="utf-8"))
+    ids = read_json(path / _IDS, ArtifactError)
     arrays = artifacts.read_arrays(path, _BM25)
     index = BM25Index.from_arrays(Analyzer(**config["analyzer"]), ids, arrays)
     check_words(reranker, index.analyzer)

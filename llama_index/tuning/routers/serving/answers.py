@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from llama_index.core.base.base_selector import SingleSelection
+from llama_index.core.base.base_selector import SelectorResult, SingleSelection
 
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning.errors import OutOfScopeError
 from llama_index.tuning.routers.serving.choice_matching import OfferedChoices
 from llama_index.tuning.routers.serving.model import RouterModel, probabilities, top_two
 
@@ -82,3 +84,53 @@ def nearest_query(
     """The choice's training query nearest to the query; `None` if none is kept."""
     row = int(offer.rows[position])
     return None if row < 0 else model.kept.nearest(row, vector)
+
+
+def likely_choices(
+    model: RouterModel,
+    offer: OfferedChoices,
+    scores: Float32,
+    parts: Iterable[tuple[str, Float32]],
+) -> list[tuple[int, float]]:
+    """Positions and probabilities of all choices that are likely enough, the best first.
+
+    Args:
+        model: the trained part.
+        offer: the choices.
+        scores: of the whole query, shape `(choices,)`.
+        parts: the query's clauses with their vectors; a clause may make a choice likely.
+    """
+    chances = probabilities(scores, model.sharpness)
+    for part, vector in parts:
+        apart = offer.scores(model, vector, part)
+        if apart.max() >= model.threshold:
+            chances = np.maximum(chances, probabilities(apart, model.sharpness))
+    order = np.argsort(-chances, kind="stable")
+    return [(int(row), float(chances[row])) for row in order if chances[row] >= model.several]
+
+
+def out_of_scope(
+    model: RouterModel, offer: OfferedChoices, score: float, fallback: str | None
+) -> SelectorResult:
+    """What `fallback` selects for a query that belongs nowhere.
+
+    Raises:
+        OutOfScopeError: `fallback` is `"error"`.
+        ValueError: `fallback` is none of the choices.
+    """
+    reason = f"out of scope: score {score:.2f} is below {model.threshold:.2f}"
+    if fallback in offer.names:
+        chosen = [offer.names.index(fallback)]
+    elif fallback == "all":
+        chosen = list(range(len(offer.names)))
+    elif fallback == "error":
+        raise OutOfScopeError(f"the query is {reason}; fallback= would answer it")
+    else:
+        raise ValueError(
+            f"fallback {fallback!r} is not one of the choices: {', '.join(offer.names)}"
+        )
+    return SelectorResult(
+        selections=[
+            SingleSelection(index=row, reason=f"{reason}; fallback {fallback!r}") for row in chosen
+        ]
+    )

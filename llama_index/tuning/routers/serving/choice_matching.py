@@ -71,7 +71,7 @@ class ChoiceMatcher:
         self._made: OrderedDict[Key, OfferedChoices] = OrderedDict()
 
     def get(self, key: Key) -> OfferedChoices | None:
-        """The offer of these choices, where it was made before."""
+        """The offer of these choices, if it was made before."""
         return self._made.get(key)
 
     def make(self, key: Key, vectors: Mapping[str, Float32]) -> OfferedChoices:
@@ -152,7 +152,7 @@ def _says_something_else(model: RouterModel, row: int, vector: Float32) -> bool:
 
 
 def _rows(model: RouterModel, key: Key) -> list[int]:
-    """By name; where a name is missing, unknown or offered twice, by the very description."""
+    """By name; if a name is missing, unknown or offered twice, by the very description."""
     numbers = {name: row for row, name in enumerate(model.choices)}
     counts = Counter(name for name, _ in key)
     twins = Counter(text for text in model.choices.values() if text)

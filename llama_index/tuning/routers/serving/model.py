@@ -134,7 +134,7 @@ class ScopeScores:
     recall: float = 0.95
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RouterModel:
     """Scores of choices for a query's vector and words.
 
@@ -151,7 +151,7 @@ class RouterModel:
         several: a further choice is selected from this probability on.
         by_description: how a choice known by its description alone gets its row.
         by_examples: the same, with a few examples.
-        lexicon: the known words; `None` where words are not used.
+        lexicon: the known words; `None` if words are not used.
         words: their weights, shape `(terms, choices)`.
         base_model: name of the embedding model.
         scores: what `recalibrate` compares an app's queries with.
@@ -175,6 +175,9 @@ class RouterModel:
     base_model: str = ""
     scores: ScopeScores = field(default_factory=ScopeScores)
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"RouterModel({len(self.choices)} choices, {self.dim} dimensions)"
 
     @property
     def dim(self) -> int:

@@ -107,7 +107,7 @@ def fit_scope(
         given: the largest logit of each query.
         reference: the router's.
         threshold: the one that it has.
-        belongs: whether each query belongs somewhere; `None` where nobody said.
+        belongs: whether each query belongs somewhere; `None` if nobody said.
         seed: of the half-samples that the intervals come from.
 
     Raises:

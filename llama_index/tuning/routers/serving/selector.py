@@ -13,7 +13,6 @@ from llama_index.core.base.base_selector import (
     BaseSelector,
     MetadataType,
     SelectorResult,
-    SingleSelection,
     _wrap_choice,
 )
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -23,8 +22,14 @@ from llama_index.core.tools.types import ToolMetadata
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import PathLike, replacing_folder
-from llama_index.tuning.errors import ArtifactError, DatasetError, OutOfScopeError
-from llama_index.tuning.routers.serving.answers import Prediction, prediction, selection
+from llama_index.tuning.errors import ArtifactError, DatasetError
+from llama_index.tuning.routers.serving.answers import (
+    Prediction,
+    likely_choices,
+    out_of_scope,
+    prediction,
+    selection,
+)
 from llama_index.tuning.routers.serving.choice_matching import (
     ChoiceMatcher,
     Key,
@@ -33,9 +38,10 @@ from llama_index.tuning.routers.serving.choice_matching import (
     key_of,
     texts_to_embed,
 )
-from llama_index.tuning.routers.serving.model import RouterModel, probabilities, top_two
+from llama_index.tuning.routers.serving.model import RouterModel, top_two
 from llama_index.tuning.routers.serving.saved import load_router, write_router
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
+from llama_index.tuning.vectors.learned import Learned
 
 if TYPE_CHECKING:
     from llama_index.tuning.routers.serving.recalibrate import ScopeFit
@@ -118,6 +124,15 @@ class TunedSelector(BaseSelector):
         self._said: set[str] = set()
         self._seen, self._below = 0, 0
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self.model.choices)} choices", f"base {base_name(self._embed_model)!r}"]
+        parts += [name for name in ("multi", "clauses") if getattr(self, name)]
+        if self.fallback is not None:
+            parts.append(f"fallback {self.fallback!r}")
+        if self.defer_to is not None:
+            parts.append(f"defers to {type(self.defer_to).__name__}")
+        return f"TunedSelector({', '.join(parts)})"
+
     @property
     def model(self) -> RouterModel:
         """The trained part."""
@@ -127,6 +142,11 @@ class TunedSelector(BaseSelector):
     def embed_model(self) -> BaseEmbedding:
         """The embedding model."""
         return self._embed_model
+
+    @property
+    def learned(self) -> Learned | None:
+        """The queries that it has learnt, if it knows them."""
+        return Learned.of_details("the router", self.model.details)
 
     @property
     def choices(self) -> dict[str, str]:
@@ -200,7 +220,7 @@ class TunedSelector(BaseSelector):
 
         Args:
             queries: a random sample of the app's, at least 100; with labels, fewer do.
-            in_scope: whether each belongs to one of the choices, `None` where nobody said; at
+            in_scope: whether each belongs to one of the choices, `None` if nobody said; at
                 least 20 that do, if any is given.
             seed: of the half-samples that the intervals come from.
 
@@ -328,11 +348,12 @@ class TunedSelector(BaseSelector):
         best, chance, margin = top_two(scores, model.sharpness)
         self._watch(model, bool(scores[best] < model.threshold))
         if self.fallback is not None and scores[best] < model.threshold:
-            return self._outside(model, offer, float(scores[best]))
+            return out_of_scope(model, offer, float(scores[best]), self.fallback)
         if self.defer_to is not None and margin < model.margin:
             return None
         if self.multi:
-            chosen = self._several(model, offer, scores, vectors, text) or [(best, chance)]
+            parts = zip(self._parts(text)[1:], vectors[1:], strict=True)
+            chosen = likely_choices(model, offer, scores, parts) or [(best, chance)]
         else:
             chosen = [(best, chance)]
         return SelectorResult(
@@ -370,42 +391,6 @@ class TunedSelector(BaseSelector):
                     name,
                 )
         return offer
-
-    def _several(
-        self,
-        model: RouterModel,
-        offer: OfferedChoices,
-        scores: Float32,
-        vectors: list[Float32],
-        text: str,
-    ) -> list[tuple[int, float]]:
-        """Positions and probabilities of all choices that are likely enough, the best first."""
-        chances = probabilities(scores, model.sharpness)
-        for part, vector in zip(self._parts(text)[1:], vectors[1:], strict=True):
-            apart = offer.scores(model, vector, part)
-            if apart.max() >= model.threshold:
-                chances = np.maximum(chances, probabilities(apart, model.sharpness))
-        order = np.argsort(-chances, kind="stable")
-        return [(int(row), float(chances[row])) for row in order if chances[row] >= model.several]
-
-    def _outside(self, model: RouterModel, offer: OfferedChoices, score: float) -> SelectorResult:
-        reason = f"out of scope: score {score:.2f} is below {model.threshold:.2f}"
-        if self.fallback in offer.names:
-            chosen = [offer.names.index(self.fallback)]
-        elif self.fallback == "all":
-            chosen = list(range(len(offer.names)))
-        elif self.fallback == "error":
-            raise OutOfScopeError(f"the query is {reason}; fallback= would answer it")
-        else:
-            raise ValueError(
-                f"fallback {self.fallback!r} is not one of the choices: {', '.join(offer.names)}"
-            )
-        return SelectorResult(
-            selections=[
-                SingleSelection(index=row, reason=f"{reason}; fallback {self.fallback!r}")
-                for row in chosen
-            ]
-        )
 
     def _offer(self, matcher: ChoiceMatcher, choices: Sequence[ToolMetadata]) -> OfferedChoices:
         key = key_of(choices)

@@ -9,7 +9,7 @@ from llama_index.core.objects import ObjectRetriever, SimpleObjectNodeMapping
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 from llama_index.core.tools.types import BaseTool, ToolMetadata
 
-from llama_index.tuning.datasets.routing_sources import called
+from llama_index.tuning.datasets.formats.routing import called
 from llama_index.tuning.routers.serving.answers import Prediction
 from llama_index.tuning.routers.serving.selector import TunedSelector
 
@@ -54,6 +54,9 @@ class TunedToolRetriever(ObjectRetriever[BaseTool]):
             raise ValueError(f"always names tools that were not given: {', '.join(unknown)}")
         self.selector, self.top_k, self.always = selector, top_k, tuple(always)
         super().__init__(_Ranked(self), SimpleObjectNodeMapping.from_objects([]))
+
+    def __repr__(self) -> str:
+        return f"TunedToolRetriever({len(self.tools)} tools, top_k={self.top_k}, {self.selector!r})"
 
     def retrieve(self, str_or_query_bundle: QueryType) -> list[BaseTool]:
         """The tools for a request, the best first."""

@@ -1,0 +1,1 @@
+"""Other people's shapes of data: files, tables, test sets, chat formats; plain data out of each."""

@@ -138,10 +138,10 @@ def folder_path(name: str, value: object) -> Path:
     Raises:
         TypeError: it is neither text nor a path, or empty, or holds a null character.
     """
-    plain = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
-    if not plain or not os.fspath(value) or "\0" in os.fspath(value):  # type: ignore[call-overload]
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
         raise TypeError(f"{name} must be a path, got {value!r:.200}")
-    return Path(value)
+    return Path(text)
 
 
 def output_path(value: object) -> Path | None:

@@ -307,7 +307,7 @@ def _parts(seen: SeenApp, stack: Stack, measured: Measured, language: str) -> di
     if stack.vectors == "adapted" and measured.adapter is not None and seen.embed_model:
         adapter = Adapter(
             measured.adapter.map,
-            base_model=base_name(seen.embed_model),
+            base_model="" if seen.embed_model is None else base_name(seen.embed_model),
             details={"accepted": True, "signature": model_signature(seen.embed_model)},
         )
     ranker = measured.rankers.get(stack.vectors) if stack.order == "tuned" else None
@@ -351,7 +351,7 @@ def _report(
         ladder=_ladder(measured, outcome, cost, seed),
         worse=worse,
         better=better,
-        model=base_name(seen.embed_model),
+        model="" if seen.embed_model is None else base_name(seen.embed_model),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         counts={
             "nodes": len(seen.nodes),

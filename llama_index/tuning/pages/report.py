@@ -67,6 +67,8 @@ def report_page(report: FinetuneReport, *, whole: bool = True) -> str:
 
 def sentence(report: FinetuneReport) -> str:
     """What the reader wants to know: what is used, what changed, by how much, on what."""
+    if report.headline:
+        return f"{report.headline[0].upper()}{report.headline[1:]}."
     used = "The tuned component is used" if report.accepted else "The base is kept"
     gain = report.gains.get(report.primary)
     if gain is None:

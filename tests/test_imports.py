@@ -46,7 +46,7 @@ IMPORT = re.compile(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_and_pages_use_public_names_only(page):
-    """They import from the package or from one of its folders, what that hands out."""
+    """They import from the package, one of its folders or an old address, what that hands out."""
     for module, names in IMPORT.findall(page.read_text(encoding="utf-8")):
         old = module.removeprefix("llama_index.tuning.") in addresses.MODULES
         assert old or module.count(".") <= 2, f"{module} is an inner module"

@@ -25,16 +25,18 @@ from llama_index.tuning._checks import (
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.tuned_parts import refuse_learnt
+from llama_index.tuning.datasets.tuned_parts import refusal, refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter, run_details
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.identity import base_name, model_signature
+from llama_index.tuning.vectors.learned import Learned
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -96,6 +98,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
     libraries = ("torch", "numpy")
     reopens = True
+    _learnt_before: Learned | None = None
+    """By the adapter that training begins at."""
 
     def __init__(
         self,
@@ -163,7 +167,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             embed_model: as in the constructor.
             model_path: the adapter's folder.
             model_cls: its class, if it is a custom one.
-            **kwargs: the constructor's other arguments.
+            **kwargs: the constructor's other arguments; `val_dataset` with other questions, if the
+                adapter has learnt some of `dataset`: on those nothing can be measured.
         """
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
 
@@ -172,11 +177,16 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         tuned_as = adapter.details.get("options", {}).get("adapter")
         if isinstance(start, LowRankMap) and tuned_as == "linear":
             start = start.merged()  # a linear map is saved in the smaller form
-        return cls(dataset, embed_model, adapter_model=module_of_map(start), **kwargs)
+        engine = cls(dataset, embed_model, adapter_model=module_of_map(start), **kwargs)
+        engine._learnt_before = adapter.learned
+        return engine
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
-        refuse_learnt(self.embed_model, self._data.measured.queries.values())
+        measured = list(self._data.measured.queries.values())
+        refuse_learnt(self.embed_model, measured)
+        if (before := self._learnt_before) is not None and before.among(measured):
+            raise DatasetError(refusal(before, measured))
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.thoughts import split_thoughts
+from llama_index.tuning.datasets.formats.thoughts import split_thoughts
 from llama_index.tuning.errors import DatasetError, MissingExtraError, TemplateError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.gate import MIN_SLICE

@@ -1,6 +1,5 @@
 from .components import (
     COMPONENT_CHECKS as COMPONENT_CHECKS,
-    Probe as Probe,
     check_component as check_component,
 )
 from .engines import (
@@ -9,3 +8,4 @@ from .engines import (
     EngineRun as EngineRun,
     check_engine as check_engine,
 )
+from .kinds import Probe as Probe

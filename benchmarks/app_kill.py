@@ -53,18 +53,20 @@ def main() -> None:
             try:
                 run.wait(timeout=draw.uniform(0, 0.5 * seconds))
                 assert run.returncode == 0, "a run failed"
-                ended += 1  # it came through before it was killed: the next one starts anew
-                (killed / "texts").unlink()
             except subprocess.TimeoutExpired:
                 run.send_signal(signal.SIGKILL)
                 run.wait()
+            if (killed / "run").exists():
                 kills += 1
+            else:  # it had come through before it was killed: the next one starts anew
+                ended += 1
+                (killed / "texts").unlink(missing_ok=True)
             (killed / "ready").unlink(missing_ok=True)
         assert start(killed).wait() == 0
         twice = repeated(killed / "texts")
         same = (whole / "found").read_text() == (killed / "found").read_text()
         print(
-            f"{kills} kills, {ended} runs came through between them; uninterrupted "
+            f"{kills} kills, {ended} runs ended before they were killed; uninterrupted "
             f"{seconds:.0f} s; questions and sentences embedded twice: {len(twice)}; "
             f"same report: {same}"
         )

@@ -1,10 +1,10 @@
 """Whether the untuned re-ranker is served unseen: what it gains on other sets, set by set left out.
 
 `tune_app` serves the untuned re-ranker on prose unless the questions speak against what it gained
-elsewhere: `PRIOR_GAIN`, worth `PRIOR_WEIGHT` questions. Here both are estimated on all sets of
-prose but one (the mean gain; and the variance of a question's gain by that of the sets' means,
-as empirical Bayes does), and the rule is played on the set left out with 0, 10, 30 and 100 of its
-questions. Sets that are hardly prose serve it only where its gain is shown.
+elsewhere: `UNTUNED_OVER`, a gain that is worth so many questions. Here both are estimated on all
+sets of prose but one (the mean gain; and the variance of a question's gain by that of the sets'
+means, as empirical Bayes does), and the rule is played on the set left out with 0, 10, 30 and 100
+of its questions. Sets that are hardly prose serve it only where its gain is shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=(*SETS, *MORE))
     args = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
-    base = model()
+    base, used = model(), choose.UNTUNED_OVER[BEFORE]
     found = {name: values_of(Place(args.data, name, base, args.cache)) for name in args.sets}
     prose = [name for name, (is_prose, _, _) in found.items() if is_prose]
     for name, (is_prose, before, untuned) in found.items():
@@ -47,7 +47,7 @@ def main() -> None:
         for count in (0, 10, 30, 100):
             for label, prior in (
                 ("left out", (gain, within / between)),
-                ("as served", (choose.PRIOR_GAIN, choose.PRIOR_WEIGHT)),
+                ("as served", (used.gain, used.weight)),
             ):
                 played = [
                     play(before, untuned, count, seed, prior, is_prose) for seed in range(DRAWS)

@@ -255,7 +255,7 @@ def _typed(value: Any) -> Any:
 
 
 def _of(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    return next((row[n] for n in names if isinstance(row.get(n), str) and row[n]), None)
+    return next((str(row[n]) for n in names if isinstance(row.get(n), str) and row[n]), None)
 
 
 def _hex(id_: str) -> str:

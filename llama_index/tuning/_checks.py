@@ -81,6 +81,16 @@ def share(name: str, value: Any) -> float:
     return float(value)
 
 
+def callable_or_none(name: str, value: object) -> None:
+    """A function, or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function or None, got {value!r:.100}")
+
+
 def flag(name: str, value: object) -> bool:
     """The value, if it is true or false.
 

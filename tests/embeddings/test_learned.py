@@ -20,8 +20,8 @@ from llama_index.tuning import (
     aevaluate_retriever,
     evaluate_retriever,
 )
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.embeddings import AdapterOptions
 from llama_index.tuning.errors import DatasetError
 from tests.conftest import rotated_problem
@@ -164,6 +164,24 @@ def test_no_other_engine_measures_over_it(app):
     routing = RoutingDataset({"a": "first", "b": "second"}, examples)
     with pytest.raises(DatasetError, match="has learnt"):
         RouterFinetuneEngine(routing, tuned).finetune()
+
+
+def test_going_on_from_an_adapter_is_measured_on_other_questions(app):
+    _, tuned, folder, learnt, others = app
+
+    def again(**arguments):
+        return EmbeddingAdapterFinetuneEngine.from_model_path(
+            learnt,
+            tuned.base_embed_model,
+            str(folder),
+            model_output_path=None,
+            options=AdapterOptions(folds=2, max_epochs=1),
+            **arguments,
+        )
+
+    with pytest.raises(DatasetError, match="has learnt"):
+        again().finetune()
+    assert again(val_dataset=others).finetune().gains["ndcg@10"].n == len(others)
 
 
 def test_a_re_ranker_that_the_app_has_already_is_named(app):

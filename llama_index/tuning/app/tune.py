@@ -87,8 +87,8 @@ def tune_app(
             that is cheaper is shown.
         max_latency_ms: what a query may cost more than now, beside embedding it and asking the
             store; what costs more is not served.
-        max_seconds: after which nothing more is learnt; what was learnt by then is judged on the
-            questions that were held out of it.
+        max_seconds: after which nothing more is learnt: an adapter that would take longer is left
+            out, and in the end every tuned part.
         run_folder: what a killed run goes on from, written questions too; removed when the run
             succeeds. `None` keeps nothing.
         num_workers: concurrent calls of an embedding API or LLM.

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from typing import Any
 
-from llama_index.tuning._files import PathLike
+from llama_index.tuning._files import PathLike, ordinary_file
 from llama_index.tuning.collect.imports.nested import at, listed, loaded, nested
 from llama_index.tuning.datasets.checks import is_number
 from llama_index.tuning.errors import DatasetError, MissingExtraError
@@ -53,15 +53,20 @@ def read(source: Spans, faults: Faults) -> Iterator[Span | Note]:
     for thing in _things(source, faults):
         try:
             yield from _read(thing, faults)
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (
+            LookupError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             faults[f"that cannot be read ({type(error).__name__})"] += 1
 
 
 def _things(source: Spans, faults: Faults) -> Iterator[Any]:
     if isinstance(source, str | PurePath):
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist")
+        path = ordinary_file(source)
         yield from _rows_of_parquet(path) if path.suffix == ".parquet" else _json(path, faults)
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):
         index = source.index.name
@@ -98,7 +103,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Any]:
                     continue
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     faults["on a line that is no JSON"] += 1
             return
         file.seek(0)
@@ -107,7 +112,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Any]:
     while (place := _next(text, place)) < len(text):
         try:
             thing, place = decoder.raw_decode(text, place)
-        except ValueError:
+        except (ValueError, RecursionError):
             if not found:  # a first line that is broken, of many that are not
                 for line in filter(str.strip, text.splitlines()):
                     if _is_json(line):
@@ -127,7 +132,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Any]:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

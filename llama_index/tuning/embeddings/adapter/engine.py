@@ -25,16 +25,18 @@ from llama_index.tuning._checks import (
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.tuned_parts import refuse_learnt
+from llama_index.tuning.datasets.tuned_parts import refusal, refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter, run_details
+from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.identity import base_name, model_signature
+from llama_index.tuning.vectors.learned import Learned
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -84,9 +86,9 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         num_workers: concurrent calls, for models behind an API.
         show_progress: show bars.
-        **train_kwargs: the old package's `optimizer_params`, of which `lr` and `weight_decay`
-            set the options of that meaning, and `optimizer_class` if it is AdamW; the others are
-            refused by name.
+        **train_kwargs: the old package's `optimizer_params` (`lr`, `weight_decay`) and
+            `optimizer_class` (AdamW) make it train by gradient, with these options; the others
+            are refused by name.
 
     Example:
         >>> engine = EmbeddingAdapterFinetuneEngine(dataset, embed_model)  # doctest: +SKIP
@@ -96,6 +98,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
     libraries = ("torch", "numpy")
     reopens = True
+    _learnt_before: Learned | None = None
+    """By the adapter that training begins at."""
 
     def __init__(
         self,
@@ -163,7 +167,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             embed_model: as in the constructor.
             model_path: the adapter's folder.
             model_cls: its class, if it is a custom one.
-            **kwargs: the constructor's other arguments.
+            **kwargs: the constructor's other arguments; `val_dataset` with other questions, if the
+                adapter has learnt some of `dataset`: on those nothing can be measured.
         """
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
 
@@ -172,11 +177,16 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         tuned_as = adapter.details.get("options", {}).get("adapter")
         if isinstance(start, LowRankMap) and tuned_as == "linear":
             start = start.merged()  # a linear map is saved in the smaller form
-        return cls(dataset, embed_model, adapter_model=module_of_map(start), **kwargs)
+        engine = cls(dataset, embed_model, adapter_model=module_of_map(start), **kwargs)
+        engine._learnt_before = adapter.learned
+        return engine
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
-        refuse_learnt(self.embed_model, self._data.measured.queries.values())
+        measured = list(self._data.measured.queries.values())
+        refuse_learnt(self.embed_model, measured)
+        if (before := self._learnt_before) is not None and before.among(measured):
+            raise DatasetError(refusal(before, measured))
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:
@@ -297,8 +307,8 @@ def _trainable(module: BaseAdapter | None) -> BaseAdapter | None:
 
 _OLD = {
     "max_grad_norm": "gradients are not clipped",
-    "steps_per_epoch": "a pass takes every query; batch_size= and epochs= say how long it trains",
-    "warmup_steps": "options=AdapterOptions(learning_rate=…) sets the rate, the same at each step",
+    "steps_per_epoch": "a pass takes every query; epochs= and AdapterOptions(max_steps=…) limit it",
+    "warmup_steps": "options=AdapterOptions(learning_rate=…) sets the rate, with no warm-up",
     "show_progress_bar": "show_progress= shows bars",
     "output_path": "model_output_path= names the folder",
     "checkpoint_path": "model_checkpoint_path= names the folder",
@@ -321,4 +331,5 @@ def _old_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"optimizer_params: lr and weight_decay can be set, got {', '.join(sorted(unknown))}"
         )
-    return {names[name]: value for name, value in values.items()}
+    solver = {"solver": "gradient"} if kind is not None or values else {}
+    return {**solver, **{names[name]: value for name, value in values.items()}}

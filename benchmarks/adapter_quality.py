@@ -20,6 +20,7 @@ from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="", help="what the name of a run must contain")
     args = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     base = model()
@@ -28,6 +29,8 @@ def main() -> None:
     print(header)
 
     def run(name, taught, measured, seed=0, **engine_arguments) -> None:
+        if args.only not in name:
+            return
         options = AdapterOptions(seed=seed, **engine_arguments.pop("options", {}))
         with tempfile.TemporaryDirectory() as folder:
             engine = EmbeddingAdapterFinetuneEngine(

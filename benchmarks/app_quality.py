@@ -38,6 +38,7 @@ from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import score_rankings
 from llama_index.tuning.rerankers.light.model import default_ranker
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
+from llama_index.tuning.vectors.search import unit_rows
 
 SETS = ("lyft to uber", "chunking_eval", "williams_family", "xquad_en", "cranfield")
 MORE = ("python reference", "python functions")
@@ -162,8 +163,10 @@ class Place:
         wanted = {BEFORE, UNTUNED, stack, measured.stack} if few else set(measured.scores)
         found = {}
         for each in wanted & set(measured.scores):
-            adapter, rankers = (None, {}) if not each.tuned else ladder.parts_of(each)
-            mapped = adapter.map(queries) if adapter is not None else queries
+            rankers = ladder.rankers_of(each)
+            mapped = queries
+            if each.vectors == "adapted":
+                mapped = ladder.adapter.map(unit_rows(queries))
             view = search.find(texts, mapped, relevant)
             rankings = {"retriever": view.retrieved, "fusion": view.fused}.get(each.order)
             if rankings is None:

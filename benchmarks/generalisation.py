@@ -109,7 +109,7 @@ def table(found: dict[str, dict[str, np.ndarray]], settings: list[str]) -> None:
 
 
 def tasks(folder) -> dict[str, Task]:
-    """The sets; of the two companies a third of the questions is held out."""
+    """The sets; of the two companies 30 % of the questions are held out."""
     found: dict[str, Task] = {}
     for name, half in zip(("lyft", "uber"), lyft_and_uber(folder), strict=True):
         found[name] = Task(*half.split(0.3, seed=0))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +21,7 @@ from llama_index.tuning.llms import HuggingFaceOptions
 from llama_index.tuning.registry import register_engine
 from llama_index.tuning.rerankers import CrossEncoderOptions
 from llama_index.tuning.routers import RouterOptions
+from llama_index.tuning.testing import EngineCase
 from tests.conftest import TableEmbedding, rotated_problem
 from tests.embeddings.full.conftest import ON_CPU, build_model, texts_of
 from tests.judges.conftest import data as judgments, verdicts
@@ -31,25 +30,6 @@ from tests.llms.tiny import save_tiny
 from tests.rerankers.conftest import NoisyRetriever, shop
 from tests.routers.conftest import world
 from tests.tiny_bert import save_tiny_bert
-
-
-@dataclass(frozen=True)
-class Case:
-    """An engine that the contract is asked of.
-
-    Attributes:
-        engine: its class.
-        arguments: makes the arguments of a run that shows no gain; given a folder to build in.
-        kind: the class of LlamaIndex that its component is.
-        load: opens a written folder; given the arguments that the run had.
-        numbers: names of arguments that must be whole numbers of at least 1.
-    """
-
-    engine: type[Any]
-    arguments: Callable[[Path], dict[str, Any]]
-    kind: type
-    load: Callable[[Path, dict[str, Any]], Any]
-    numbers: tuple[str, ...] = ()
 
 
 def _adapter(folder):
@@ -138,8 +118,9 @@ def _contributed() -> dict[str, Any]:
     """The names of the engine that CONTRIBUTING.md shows."""
     page = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
     (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
-    names: dict[str, Any] = {"__name__": "contributed"}
-    sys.modules["contributed"] = ModuleType("contributed")  # dataclasses look their module up
+    # Dataclasses and pickles look their module up.
+    module = sys.modules["contributed"] = ModuleType("contributed")
+    names = vars(module)
     exec(compile(block, str(page), "exec"), names)
     return names
 
@@ -158,27 +139,27 @@ TOY = _contributed()
 register_engine("word-selector", TOY["WordSelectorFinetuneEngine"])
 
 CASES = {
-    "word-selector": Case(
+    "word-selector": EngineCase(
         TOY["WordSelectorFinetuneEngine"],
         _words,
         BaseSelector,
         lambda path, a: TOY["WordSelector"].load(path),
     ),
-    "embedding-adapter": Case(
+    "embedding-adapter": EngineCase(
         tuning.EmbeddingAdapterFinetuneEngine,
         _adapter,
         BaseEmbedding,
         lambda path, a: tuning.AdapterEmbeddingModel(a["embed_model"], str(path)),
         ("num_workers", "checkpoint_save_steps"),
     ),
-    "drift-adapter": Case(
+    "drift-adapter": EngineCase(
         tuning.DriftAdapterFinetuneEngine,
         _drift,
         BaseEmbedding,
         lambda path, a: tuning.AdapterEmbeddingModel(a["new_model"], str(path)),
         ("num_workers",),
     ),
-    "embedding-model": Case(
+    "embedding-model": EngineCase(
         tuning.SentenceTransformersFinetuneEngine,
         _embedding_model,
         BaseEmbedding,
@@ -187,35 +168,35 @@ CASES = {
         ).HuggingFaceEmbedding(str(path), device="cpu"),
         ("batch_size", "epochs", "evaluation_steps"),
     ),
-    "light-reranker": Case(
+    "light-reranker": EngineCase(
         tuning.LightRerankerFinetuneEngine,
         _light,
         BaseNodePostprocessor,
         lambda path, a: tuning.load_reranker(path),
         ("num_workers",),
     ),
-    "cross-encoder": Case(
+    "cross-encoder": EngineCase(
         tuning.CrossEncoderFinetuneEngine,
         _cross,
         BaseNodePostprocessor,
         lambda path, a: tuning.load_reranker(path),
         ("batch_size", "evaluation_steps"),
     ),
-    "router": Case(
+    "router": EngineCase(
         tuning.RouterFinetuneEngine,
         _router,
         BaseSelector,
         lambda path, a: tuning.TunedSelector.load(path, a["embed_model"]),
         ("num_workers", "max_deferred"),
     ),
-    "judge": Case(
+    "judge": EngineCase(
         tuning.JudgeFinetuneEngine,
         _judge,
         BaseEvaluator,
         lambda path, a: tuning.TunedJudge.load(path),
         ("num_workers",),
     ),
-    "huggingface-llm": Case(
+    "huggingface-llm": EngineCase(
         tuning.HuggingFaceFinetuneEngine,
         _llm,
         LLM,

@@ -81,6 +81,16 @@ def share(name: str, value: Any) -> float:
     return float(value)
 
 
+def callable_or_none(name: str, value: object) -> None:
+    """A function, or `None`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function or None, got {value!r:.100}")
+
+
 def flag(name: str, value: object) -> bool:
     """The value, if it is true or false.
 
@@ -138,10 +148,10 @@ def folder_path(name: str, value: object) -> Path:
     Raises:
         TypeError: it is neither text nor a path, or empty, or holds a null character.
     """
-    plain = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)
-    if not plain or not os.fspath(value) or "\0" in os.fspath(value):  # type: ignore[call-overload]
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
         raise TypeError(f"{name} must be a path, got {value!r:.200}")
-    return Path(value)
+    return Path(text)
 
 
 def output_path(value: object) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from importlib.metadata import entry_points
 
+from llama_index.tuning._checks import of_type
 from llama_index.tuning.base import BaseFinetuneEngine
 
 GROUP = "llama_index.tuning.engines"
@@ -51,6 +52,7 @@ def register_engine(name: str, engine: type[BaseFinetuneEngine]) -> None:
 
 def get_engine(name: str) -> type[BaseFinetuneEngine]:
     """The engine class of that name: registered, built in, or another package's."""
+    of_type("name", name, str, "a text")
     if name in _registered:
         return _registered[name]
     if name in _BUILT_IN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields as dataclass_fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +184,7 @@ class FinetuneReport:
         with report_faults():
             fields = {**data, "gains": gains_of(data["gains"])}
             fields["slices"] = {name: gains_of(part) for name, part in data["slices"].items()}
+            check_fields(cls, fields)
             if (before := data.get("before")) is not None:
                 fields["before"] = tuple(before)
             fields["queries"] = [QueryGain(**item) for item in data.get("queries", [])]
@@ -277,6 +278,23 @@ def gains_of(data: Mapping[str, Any]) -> Gains:
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"gain {name}: {part} must be a number, got {value!r:.100}")
     return gains
+
+
+_PLAIN = {"str": str, "bool": bool, "int": int, "list": list, "dict": dict, "Gains": dict}
+
+
+def check_fields(cls: type[Any], values: Mapping[str, Any]) -> None:
+    """Values that are to be fields of a dataclass have the types that it gives them.
+
+    Raises:
+        TypeError: naming the first that has not.
+    """
+    for field_ in dataclass_fields(cls):
+        kind = _PLAIN.get(str(field_.type).partition("[")[0])
+        value = values.get(field_.name)
+        if field_.name in values and kind is not None and not isinstance(value, kind):
+            what = "a text" if kind is str else f"a {kind.__name__}"
+            raise TypeError(f"{field_.name} must be {what}, got {value!r:.100}")
 
 
 @contextlib.contextmanager

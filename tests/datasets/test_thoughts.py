@@ -5,7 +5,7 @@ import time
 import pytest
 
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.thoughts import split_thoughts, without_thoughts
+from llama_index.tuning.datasets.formats.thoughts import split_thoughts, without_thoughts
 
 
 @pytest.mark.parametrize(

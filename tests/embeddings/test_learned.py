@@ -20,8 +20,8 @@ from llama_index.tuning import (
     aevaluate_retriever,
     evaluate_retriever,
 )
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.datasets.routing import RoutingExample
 from llama_index.tuning.embeddings import AdapterOptions
 from llama_index.tuning.errors import DatasetError
 from tests.conftest import rotated_problem

@@ -7,7 +7,7 @@ from llama_index.embeddings.adapter import LinearLayer
 from torch.nn.functional import cross_entropy
 
 from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit
-from llama_index.tuning.embeddings.adapter.data import Pairs
+from llama_index.tuning.embeddings.adapter.data import PARTS, Pairs, _parts
 from llama_index.tuning.embeddings.adapter.fit import make_adapter, map_vectors
 from llama_index.tuning.embeddings.adapter.linear import (
     CHOICES,
@@ -160,15 +160,15 @@ def test_a_bias_learns_what_all_questions_share():
 
 def test_questions_on_unseen_documents_decide_though_they_are_few():
     seen = np.arange(100) >= 10
-    scores = np.full((len(CHOICES), 100), -5.0)
-    scores[3, seen], scores[7, ~seen] = -4.0, -4.0
+    scores = np.full((len(CHOICES), 1, 100), -5.0)
+    scores[3, 0, seen], scores[7, 0, ~seen] = -4.0, -4.0
     assert choose(scores, seen) == CHOICES[7]
-    scores[3, seen] = -3.0  # twice the gain weighs more than three fifths
+    scores[3, 0, seen] = -3.0  # twice the gain weighs more than three fifths
     assert choose(scores, seen) == CHOICES[3]
 
 
 def test_of_equal_candidates_the_most_cautious_is_chosen():
-    assert choose(np.zeros((len(CHOICES), 8)), np.ones(8, bool)) == Choice(0, 1.0)
+    assert choose(np.zeros((len(CHOICES), 2, 8)), np.ones(8, bool)) == Choice(0, 1.0)
     assert STRENGTHS[0] == max(STRENGTHS)
 
 
@@ -225,3 +225,15 @@ def test_max_epochs_bounds_the_steps_of_the_solver():
     problem = LinearProblem(pairs, documents, options, None, bias=False)
     steps = problem.solve(np.arange(40), centre_of(pairs, documents)).steps
     assert 0 < steps <= 2 * 2 * len(STRENGTHS)
+
+
+def test_sentences_of_documents_about_the_same_share_a_fold():
+    rng = np.random.default_rng(0)
+    about = np.repeat(np.eye(40, dtype=np.float32)[:PARTS], 4, axis=0)
+    documents = unit(about + 0.02 * rng.normal(size=about.shape))
+    sentences = Pairs(documents.repeat(2, 0), [np.array([row]) for row in np.arange(100).repeat(2)])
+    parts = np.array(_parts(sentences, documents)).reshape(PARTS, 8)
+    assert (parts == parts[:, :1]).all(axis=1).mean() > 0.6
+    assert len(np.unique(parts)) > PARTS / 2
+    few = sentences.take(np.arange(20))
+    assert len(set(_parts(few, documents))) == 10  # of few documents each is a part

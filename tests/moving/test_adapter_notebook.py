@@ -180,6 +180,8 @@ def test_arguments_of_the_old_training_loop_are_taken_or_refused_by_name(problem
 
     options = engine(optimizer_params={"lr": 1e-3, "weight_decay": 0.0}).options
     assert (options.learning_rate, options.weight_decay) == (1e-3, 0.0)
+    assert options.solver == "gradient"
+    assert engine().options.solver == "convex"
     with pytest.raises(ValueError, match=r"optimizer_class: .* AdamW, got .*SGD"):
         engine(optimizer_class=torch.optim.SGD)
     with pytest.raises(ValueError, match=r"lr and weight_decay can be set, got momentum"):

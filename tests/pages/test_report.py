@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from llama_index.tuning.gate import MIN_QUERIES
+from llama_index.tuning.pages.figures import FEW
 from llama_index.tuning.pages.report import report_page, sentence
 from llama_index.tuning.report import FinetuneReport, most_changed
 from tests.pages.reports import (
@@ -125,6 +127,16 @@ def test_the_plot_shows_each_group_and_the_table_each_metric():
     assert "documents without training queries n=218 −0.005" in plot
     assert "hit rate@10 0.640 0.660 +0.020 +0.008 to +0.032" in text
     assert html.count('class="zero"') == 3 + 3 * 3  # the plot's rows, and each table's
+
+
+def test_few_queries_show_nothing():
+    assert FEW == MIN_QUERIES
+    few = replace(ADAPTER, slices={"rare": {"ndcg@10": gain(0.2, 0.8, 0.4, 0.8, n=FEW - 1)}})
+    html = report_page(few)
+    assert "too few to say" in html
+    assert html.count('class="track up"') == 1 + 3  # all queries in the plot; the table's metrics
+    some = replace(few, gains=few.slices["rare"], accepted=False)
+    assert sentence(some).startswith("The base is kept, no gain is shown")
 
 
 def test_the_queries_that_changed_most_come_with_their_documents():

@@ -1,10 +1,10 @@
 """Every stack on questions that none of its parts had seen, and the choice among them too.
 
-For each fold in turn the adapter, the re-ranker and the choice are made on the other folds, where
-each question meets only parts that had not seen it (nested cross-fitting: Varma and Simon 2006);
-the fold's own questions then say what that choice is worth. The final parts are those of all
-questions; of very many questions one fold is held out for good, and the parts are those of the
-rest.
+Each question meets the adapter of a fold that had not seen it. For each fold in turn the re-ranker
+and the choice are made on the other folds, from candidates of those adapters (stacked
+generalisation: Wolpert 1992); the fold's own questions then say what that choice is worth. The
+final parts are those of all questions; of very many questions one fold is held out for good, and
+the parts are those of the rest.
 """
 
 from __future__ import annotations
@@ -21,11 +21,19 @@ from llama_index.tuning.app.choose import (
     PRIMARY,
     Stack,
     Step,
+    Vectors,
     choose,
     served_stack,
 )
 from llama_index.tuning.app.questions import Questions
-from llama_index.tuning.app.search import LEAST, Adapters, Found, LearntAdapter, Search
+from llama_index.tuning.app.search import (
+    LEAST,
+    Adapters,
+    Found,
+    LearntAdapter,
+    OutOfTime,
+    Search,
+)
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (
@@ -38,6 +46,7 @@ from llama_index.tuning.rerankers.light.fit import (
     usual_loss,
 )
 from llama_index.tuning.rerankers.light.model import default_ranker
+from llama_index.tuning.vectors.search import unit_rows
 
 Tell = Callable[[str], None]
 
@@ -87,7 +96,6 @@ class _Fold:
     rows: Ints
     scores: dict[Stack, RetrievalScores]
     chosen: Stack
-    adapter: LearntAdapter | None
     rankers: dict[str, LinearRanker]
 
 
@@ -131,53 +139,77 @@ class Ladder:
         self.also = dict(also or {})
         self._given: dict[str, list[list[str]]] = {}
         dataset = questions.dataset
+        self.adapter: LearntAdapter | None = None
+        self._views: dict[Vectors, Found] = {}
         self.ids = list(dataset.queries)
         self.relevant = [dataset.relevant_docs[id_] for id_ in self.ids]
 
     def measure(self) -> Measured:
-        """Fold by fold, then once more on all questions for the final parts."""
+        """Every stack, fold by fold, and the final parts."""
         self.tell(f"searching for {len(self.ids)} questions")
-        own = self._own()
+        self._views["own"] = self._find(self.vectors)
         for name, reranker in self.also.items():
             self.tell(f"{name} orders the candidates of {len(self.ids)} questions")
             self._given[name] = self.search.ordered(reranker, self.questions.texts, self.vectors)
         if not self.tunable:
-            return self._untuned(own)
+            return self._untuned()
+        notes = self._adapt()
         if self._late(0):
-            return self._untuned(own, ["max_seconds was over before anything could be learnt"])
-        folds = self.questions.held_out_folds
-        parts: list[_Fold] = []
-        notes: list[str] = []
-        expected = ""
-        for fold in folds:
-            self.tell(f"fold {len(parts) + 1} of {len(folds)}: learn, choose, measure{expected}")
-            started = time.perf_counter()
-            parts.append(self._fold(own, fold))
-            spent = time.perf_counter() - started
-            left = len(folds) - len(parts) + 1  # the final parts take as long as a fold
-            expected = f"; about {spent * left:.0f} s left"
-            if len(folds) > 1 and self._late(spent * left):
-                parts = parts[:1]
-                notes.append("max_seconds: one fold alone is held out, and its parts are served")
-                break
+            return self._untuned(["max_seconds was over before anything could be learnt"])
+        self.tell("re-rankers: learn, choose, measure")
+        parts = [self._fold(fold) for fold in self.questions.held_out_folds]
         rows = np.concatenate([part.rows for part in parts])
         scores = {stack: _joined([p.scores[stack] for p in parts]) for stack in parts[0].scores}
         served = _joined([part.scores[part.chosen] for part in parts])
         steps = self._choose(scores, rows)
-        adapter, rankers = parts[0].adapter, parts[0].rankers
-        if len(parts) > 1:
-            self.tell(f"learning the final parts from all questions{expected}")
-            adapter, rankers = self.parts_of(served_stack(steps))
         chosen = [part.chosen for part in parts]
-        return Measured(scores, served, chosen, steps, rows, adapter, rankers, notes)
+        rankers = parts[0].rankers if len(parts) == 1 else self.rankers_of(served_stack(steps))
+        return Measured(scores, served, chosen, steps, rows, self.adapter, rankers, notes)
+
+    def _adapt(self) -> list[str]:
+        """What each question finds by an adapter that had not seen it; what could not be done."""
+        if self.adapters is None or self.vectors is None:
+            return []
+        folds = self.questions.held_out_folds
+        held_out = self.questions.fold == folds[0] if len(folds) == 1 else None
+        rows = np.arange(len(self.ids)) if held_out is None else np.flatnonzero(~held_out)
+        try:
+            self.adapter = self.adapters.learn(rows, self.questions.fold[rows], self._watch())
+        except OutOfTime:
+            return ["max_seconds: no adapter could be learnt in time"]
+        vectors = np.empty_like(self.vectors)
+        vectors[rows] = self.adapter.queries
+        if held_out is not None:
+            vectors[held_out] = self.adapter.map(unit_rows(self.vectors[held_out]))
+        self._views["adapted"] = self._find(vectors)
+        return []
+
+    def _watch(self) -> Callable[[int, int], None]:
+        """Called with how many folds an adapter has and will have; ends what would be too late."""
+        first: list[tuple[int, float]] = []
+
+        def watch(done: int, folds: int) -> None:
+            first.append((done, time.perf_counter()))
+            earlier, started = first[0]
+            left, said = 0.0, ""
+            if done > earlier:  # the final adapter takes no longer than a fold
+                spent = time.perf_counter() - started
+                left = spent / (done - earlier) * (folds - done + 1)
+                said = f"; about {left:.0f} s left"
+            self.tell(f"adapter: {done} of {folds} folds{said}")
+            if self._late(left):
+                raise OutOfTime
+
+        return watch
 
     def _late(self, seconds: float) -> bool:
         """Whether so many seconds more are too many."""
         return self.deadline is not None and time.perf_counter() + seconds > self.deadline
 
-    def _untuned(self, own: Found, notes: Sequence[str] = ()) -> Measured:
+    def _untuned(self, notes: Sequence[str] = ()) -> Measured:
         rows = np.arange(len(self.ids))
-        scores = self._scores(rows, self._plain("own", own, rows) | self._ordered(rows))
+        plain = self._plain("own", self._views["own"], rows)
+        scores = self._scores(rows, plain | self._ordered(rows))
         steps = self._choose(scores, rows)
         stack = served_stack(steps)
         return Measured(scores, scores[stack], [stack], steps, rows, None, notes=[*notes])
@@ -198,66 +230,45 @@ class Ladder:
             also=self.also,
         )
 
-    def _fold(self, own: Found, fold: int) -> _Fold:
+    def _fold(self, fold: int) -> _Fold:
         """Each stack on a fold that nothing had seen, and which of them the others choose."""
         others = np.flatnonzero(self.questions.fold != fold)
         held_out = np.flatnonzero(self.questions.fold == fold)
         inner, outer = self._ordered(others), self._ordered(held_out)
         rankers: dict[str, LinearRanker] = {}
-        adapter = None
-        views: list[tuple[str, Found, Found]] = [("own", _take(own, others), _take(own, held_out))]
-        if self.adapters is not None and self.vectors is not None:
-            adapter = self.adapters.learn(others)
-            fresh = adapter.map(self.vectors[held_out])
-            views.append(
-                ("adapted", self._find(others, adapter.queries), self._find(held_out, fresh))
-            )
-        for vectors, learnt_from, new in views:
+        for vectors, view in self._views.items():
+            learnt_from, new = _take(view, others), _take(view, held_out)
             learnt = learn_ranker(learnt_from.lists, self.questions.fold[others], self.seed)
             rankers[vectors] = learnt.ranker
             inner |= self._plain(vectors, learnt_from, range(len(others)))
             outer |= self._plain(vectors, new, range(len(held_out)))
-            tuned = Stack(vectors, "tuned")  # type: ignore[arg-type]
+            tuned = Stack(vectors, "tuned")
             inner[tuned] = [
                 learnt_from.reranked(row, scores) for row, scores in enumerate(learnt.scores)
             ]
             outer[tuned] = [new.ranked(row, learnt.ranker) for row in range(len(held_out))]
         chosen = served_stack(self._choose(self._scores(others, inner), others))
-        return _Fold(held_out, self._scores(held_out, outer), chosen, adapter, rankers)
+        return _Fold(held_out, self._scores(held_out, outer), chosen, rankers)
 
-    def _own(self) -> Found:
-        """What the app's own vectors find."""
-        return self.search.find(self.questions.texts, self.vectors, self.relevant)
-
-    def parts_of(self, stack: Stack) -> tuple[LearntAdapter | None, dict[str, LinearRanker]]:
-        """The parts of a stack, learnt from all questions."""
-        adapter, view = None, None
-        if stack.vectors == "adapted" and self.adapters is not None:
-            everything = np.arange(len(self.ids))
-            adapter = self.adapters.learn(everything)
-            if stack.order == "tuned":
-                view = self._find(everything, adapter.queries)
+    def rankers_of(self, stack: Stack) -> dict[str, LinearRanker]:
+        """The tuned re-ranker of a stack, if it has one, learnt from all questions."""
         if stack.order != "tuned":
-            return adapter, {}
-        view = view or self._own()
-        learnt = learn_ranker(view.lists, self.questions.fold, self.seed)
-        return adapter, {stack.vectors: learnt.ranker}
+            return {}
+        lists = self._views[stack.vectors].lists
+        return {stack.vectors: learn_ranker(lists, self.questions.fold, self.seed).ranker}
 
-    def _find(self, rows: Ints, vectors: Float32) -> Found:
-        texts = self.questions.texts
-        return self.search.find(
-            [texts[row] for row in rows], vectors, [self.relevant[row] for row in rows]
-        )
+    def _find(self, vectors: Float32 | None) -> Found:
+        return self.search.find(self.questions.texts, vectors, self.relevant)
 
     def _plain(
-        self, vectors: str, found: Found, rows: Iterable[int]
+        self, vectors: Vectors, found: Found, rows: Iterable[int]
     ) -> dict[Stack, list[list[str]]]:
         """The orders that learn nothing."""
         ranker = default_ranker()
         return {
-            Stack(vectors, "retriever"): found.retrieved,  # type: ignore[arg-type]
-            Stack(vectors, "fusion"): found.fused,  # type: ignore[arg-type]
-            Stack(vectors, "untuned"): [found.ranked(row, ranker) for row in rows],  # type: ignore[arg-type]
+            Stack(vectors, "retriever"): found.retrieved,
+            Stack(vectors, "fusion"): found.fused,
+            Stack(vectors, "untuned"): [found.ranked(row, ranker) for row in rows],
         }
 
     def _ordered(self, rows: Ints) -> dict[Stack, list[list[str]]]:

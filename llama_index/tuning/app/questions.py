@@ -15,8 +15,8 @@ from llama_index.tuning._arrays import Ints
 from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
-from llama_index.tuning.datasets.copies import copies_in, copies_notes, with_copies
 from llama_index.tuning.datasets.folds import fold_numbers
+from llama_index.tuning.datasets.passages import copies_in, copies_notes, with_copies
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import DatasetError

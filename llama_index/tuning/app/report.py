@@ -14,7 +14,7 @@ from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.evaluate.retrieval import RetrievalScores
 from llama_index.tuning.pages import duration, readable_date, render, words
-from llama_index.tuning.report import Gain, Gains, gains_of, report_faults
+from llama_index.tuning.report import Gain, Gains, check_fields, gains_of, report_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +146,8 @@ class AppReport:
             for loss in self.worse:
                 lines += [f"  {_place(loss)}  {loss.question}", f"{'':13}{loss.document[:90]}"]
         lines += ["", *(f"note: {note}" for note in self.notes)]
+        spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        lines += [f"spent: {spent}"] if spent else []
         return "\n".join(lines).rstrip()
 
     def _repr_html_(self) -> str:
@@ -164,6 +166,7 @@ class AppReport:
         """
         with report_faults():
             fields = {name: value for name, value in data.items() if name != "sentence"}
+            check_fields(cls, fields)
             fields["gains"] = gains_of(fields["gains"])
             fields["slices"] = {name: gains_of(part) for name, part in fields["slices"].items()}
             fields["ladder"] = [

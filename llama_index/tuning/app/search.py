@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -21,7 +22,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.app.see import WIDE, SeenApp
 from llama_index.tuning.embeddings.adapter.data import Pairs
-from llama_index.tuning.embeddings.adapter.maps import MAPS, VectorMap
+from llama_index.tuning.embeddings.adapter.maps import VectorMap
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.rerankers.light.features import LinearRanker, candidate_features
 from llama_index.tuning.rerankers.light.fit import FeatureList
@@ -33,12 +34,13 @@ from llama_index.tuning.text.statistics import CodesMemory
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
-INNER_FOLDS = 4
 LEAST = 30
 """Questions from which on an adapter is tried."""
 
 
 Dense = tuple[list[str], list[float]]
+State = dict[str, Any]
+"""Tensors of torch, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,8 +198,12 @@ class LearntAdapter:
     queries: Float32
 
 
+class OutOfTime(Exception):  # noqa: N818 - ends what is learnt, never seen by callers
+    """There is no time to learn more."""
+
+
 class Adapters:
-    """Learns adapters from parts of the questions; each is kept in a folder, and learnt once.
+    """Learns adapters from parts of the questions; each fold is kept in a folder, and learnt once.
 
     Args:
         queries: vectors of all questions, shape `(n, dim)`.
@@ -219,39 +225,55 @@ class Adapters:
     ) -> None:
         self.pairs = Pairs(unit_rows(queries), positives)
         self.documents, self.sentences, self.folder = documents, sentences, folder
-        self.options = AdapterOptions(folds=INNER_FOLDS, seed=seed)
+        self.options = AdapterOptions(seed=seed)
 
-    def learn(self, rows: Ints) -> LearntAdapter:
-        """The adapter of some of the questions, by row."""
-        pairs = self.pairs.take(rows)
-        file = None if self.folder is None else self.folder / f"{self._name(pairs)}.safetensors"
-        if file is not None and (kept := _read(file)) is not None:
-            return kept
-        learnt = self._learn(pairs)
-        if file is not None:
-            _write(file, learnt)
-        return learnt
+    def learn(
+        self, rows: Ints, fold: Ints, watch: Callable[[int, int], None] | None = None
+    ) -> LearntAdapter:
+        """The adapter of some of the questions, and those as the folds' adapters map them.
 
-    def _learn(self, pairs: Pairs) -> LearntAdapter:
+        Args:
+            rows: of the questions.
+            fold: of each of them.
+            watch: called with the number of finished folds and of all, the first time with 0.
+        """
         from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit
         from llama_index.tuning.embeddings.adapter.fit import make_adapter
         from llama_index.tuning.embeddings.adapter.modules import map_of_module
 
-        options = replace(self.options, folds=min(self.options.folds, len(pairs)))
-        dim = self.documents.shape[1]
+        pairs, dim = self.pairs.take(rows), self.documents.shape[1]
+        folds = len(np.unique(fold))
+        options = replace(self.options, folds=folds)
+        name = self._name(pairs, fold)
+        finished = self._read(name, folds)
+        done = len(finished)
+
+        def keep(number: int, state: State, steps: int) -> None:
+            nonlocal done
+            done += 1
+            self._write(f"{name}-{number}", state, steps)
+            if watch is not None:
+                watch(done, folds)
+
+        if watch is not None:
+            watch(done, folds)
         found = cross_fit(
             lambda: make_adapter(dim, options),
             pairs,
             self.documents,
             options,
+            groups=fold.tolist(),
             unlabelled=self.sentences,
+            finished=finished,
+            on_fold=keep,
         )
         return LearntAdapter(map_of_module(found.adapter, dim=dim), unit_rows(found.queries))
 
-    def _name(self, pairs: Pairs) -> str:
+    def _name(self, pairs: Pairs, fold: Ints) -> str:
         """A hash of all that decides the weights."""
         digest = hashlib.sha256(json.dumps(asdict(self.options), sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.documents).tobytes())
+        digest.update(fold.tobytes())
         for part in (pairs, self.sentences):
             if part is not None:
                 digest.update(np.ascontiguousarray(part.vectors).tobytes())
@@ -259,27 +281,27 @@ class Adapters:
                 digest.update(str([len(rows) for rows in part.positives]).encode())
         return f"adapter-{digest.hexdigest()[:16]}"
 
+    def _write(self, name: str, state: State, steps: int) -> None:
+        from safetensors.torch import save_file
 
-def _write(file: Path, learnt: LearntAdapter) -> None:
-    from safetensors.numpy import save_file
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f"{name}.new"
+        arrays = {key: value.contiguous() for key, value in state.items()}
+        save_file(arrays, draft, {"steps": str(steps)})
+        os.replace(draft, self.folder / f"{name}.safetensors")
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"map/{name}": array for name, array in learnt.map.state().items()}
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    draft = file.with_suffix(".new")
-    head = {"kind": learnt.map.kind, "config": json.dumps(learnt.map.config())}
-    save_file({**arrays, "queries": np.ascontiguousarray(learnt.queries)}, draft, head)
-    os.replace(draft, file)
+    def _read(self, name: str, folds: int) -> dict[int, tuple[State, int]]:
+        """Finished folds of an earlier run."""
+        from safetensors import safe_open
 
-
-def _read(file: Path) -> LearntAdapter | None:
-    from safetensors import safe_open
-
-    if not file.exists():
-        return None
-    with safe_open(file, framework="np") as saved:
-        head = saved.metadata()
-        arrays = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-    queries = arrays.pop("queries")
-    state = {name.removeprefix("map/"): array for name, array in arrays.items()}
-    return LearntAdapter(MAPS[head["kind"]](json.loads(head["config"]), state), queries)
+        found: dict[int, tuple[State, int]] = {}
+        for number in range(folds):
+            file = None if self.folder is None else self.folder / f"{name}-{number}.safetensors"
+            if file is None or not file.exists():
+                continue
+            with safe_open(file, framework="pt") as saved:
+                state = {key: saved.get_tensor(key) for key in saved.keys()}  # noqa: SIM118
+                found[number] = state, int(saved.metadata()["steps"])
+        return found

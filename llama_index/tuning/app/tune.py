@@ -87,8 +87,8 @@ def tune_app(
             that is cheaper is shown.
         max_latency_ms: what a query may cost more than now, beside embedding it and asking the
             store; what costs more is not served.
-        max_seconds: after which nothing more is learnt; what was learnt by then is judged on the
-            questions that were held out of it.
+        max_seconds: after which nothing more is learnt: an adapter that would take longer is left
+            out, and in the end every tuned part.
         run_folder: what a killed run goes on from, written questions too; removed when the run
             succeeds. `None` keeps nothing.
         num_workers: concurrent calls of an embedding API or LLM.
@@ -307,7 +307,7 @@ def _parts(seen: SeenApp, stack: Stack, measured: Measured, language: str) -> di
     if stack.vectors == "adapted" and measured.adapter is not None and seen.embed_model:
         adapter = Adapter(
             measured.adapter.map,
-            base_model=base_name(seen.embed_model),
+            base_model="" if seen.embed_model is None else base_name(seen.embed_model),
             details={"accepted": True, "signature": model_signature(seen.embed_model)},
         )
     ranker = measured.rankers.get(stack.vectors) if stack.order == "tuned" else None
@@ -351,7 +351,7 @@ def _report(
         ladder=_ladder(measured, outcome, cost, seed),
         worse=worse,
         better=better,
-        model=base_name(seen.embed_model),
+        model="" if seen.embed_model is None else base_name(seen.embed_model),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         counts={
             "nodes": len(seen.nodes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning._checks import check_counts, number
+from llama_index.tuning._checks import check_counts, number, whole_number
 
 OnFailure = Literal["continue", "fail"]
 WORKERS = 8
@@ -62,8 +62,8 @@ class RunOptions(CallOptions):
         check_counts(retry_limit=self.retry_limit, save_every=self.save_every)
         if self.num_workers is not None:
             check_counts(num_workers=self.num_workers)
-        if self.max_calls is not None and self.max_calls < 0:
-            raise ValueError(f"max_calls must be >= 0, got {self.max_calls}")
+        if self.max_calls is not None:
+            whole_number("max_calls", self.max_calls, 0)
         if self.on_failure not in ("continue", "fail"):
             raise ValueError(
                 f"unknown on_failure {self.on_failure!r}; choose one of: continue, fail"

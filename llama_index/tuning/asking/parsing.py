@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from llama_index.tuning.asking.loose_json import json_values
 from llama_index.tuning.asking.markdown import plain_line, table_rows, unquoted
 from llama_index.tuning.asking.refusals import is_offer, is_refusal
-from llama_index.tuning.datasets.thoughts import without_thoughts
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 
 Pair = dict[str, str]

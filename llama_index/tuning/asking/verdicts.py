@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_index.tuning.asking.loose_json import json_values
-from llama_index.tuning.datasets.thoughts import without_thoughts
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 
 _YES_WORDS = (

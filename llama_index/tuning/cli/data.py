@@ -57,6 +57,20 @@ def stats(file: Path = _FILE, json: bool = JSON) -> None:
         console.print(f"{name:<10}{shown}", markup=False, soft_wrap=True)
 
 
+@collect_app.command("import")
+def import_(
+    file: Path = typer.Argument(help="Spans: OTLP JSON, JSON Lines or Parquet."),
+    out: Path = typer.Option(Path("traffic.jsonl"), help="Log to write; it must not exist."),
+) -> None:
+    """Make a log of the traces that Phoenix, Langfuse, MLflow or OpenTelemetry exported."""
+    from llama_index.tuning.collect.imports.rows import write_spans
+
+    count, faults = write_spans(file, out)
+    console.print(f"{count} records written to {out}", markup=False, soft_wrap=True)
+    for fault, number in faults.most_common():
+        console.print(f"left out: {number} {fault}", markup=False, soft_wrap=True)
+
+
 @collect_app.command("export")
 def export(
     file: Path = _FILE,

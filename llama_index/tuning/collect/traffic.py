@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.collect import to_chats, to_datasets
+from llama_index.tuning.collect.imports.rows import rows_of_spans
 from llama_index.tuning.collect.recorded import (
     Recorded,
     RelevanceSource,
     Teacher,
     Where,
+    say_left_out,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +40,36 @@ class Traffic(Recorded):
         feedback: trace id → its feedback, oldest first.
         left_out: what was left out of the log and, as `"routing: …"`, of each view → how often.
     """
+
+    @classmethod
+    def from_spans(cls, spans: Any) -> Traffic:
+        """From the traces that other tools recorded: no recorder is needed.
+
+        Reads what Phoenix, Langfuse, MLflow and OpenTelemetry export, of apps that are
+        instrumented by OpenInference, by `llama-index-observability-otel` or by OpenTelemetry's
+        conventions for generative AI; scores and annotations become feedback, or verdicts if a
+        model gave them. Spans may come in any order; what is broken is counted in `left_out`.
+
+        Args:
+            spans: a file (OTLP JSON, JSON Lines, Parquet), a DataFrame, finished spans of
+                OpenTelemetry's SDK, or spans as objects; annotations among them.
+
+        Raises:
+            FileNotFoundError: the file is not there.
+            DatasetError: it holds no span.
+
+        Example:
+            >>> found = {"gen_ai.retrieval.query.text": "fee?",
+            ...          "gen_ai.retrieval.documents": '[{"id": "d", "score": 0.5}]'}
+            >>> span = {"trace_id": "t", "span_id": "s", "end_time": 1.0, "attributes": found}
+            >>> Traffic.from_spans([span]).stats()["records"]
+            {'retrieval': 1}
+        """
+        faults: Counter[str] = Counter()
+        traffic = cls.from_rows(rows_of_spans(spans, faults))
+        traffic.left_out |= {f"span {fault}": number for fault, number in faults.items()}
+        say_left_out("the spans", faults)
+        return traffic
 
     def chat_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None

@@ -14,8 +14,8 @@ from llama_index.tuning._files import PathLike, read_json_lines, write_text_atom
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.checks import listed_records
 from llama_index.tuning.datasets.formats import chat as formats
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import ChatExample, Message, Tool
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 
 FORMATS = ("openai", "openai-preference", "trl", "trl-prompt-completion", "sharegpt")
@@ -197,6 +197,8 @@ class ChatDataset:
             faults += [f"line {number}, {fault}" for fault in found]
         if faults:
             raise DatasetError(f"{path} has faults:", faults)
+        if not examples:
+            raise DatasetError(f"{path} is empty")
         return cls(examples)
 
 

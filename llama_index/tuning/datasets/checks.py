@@ -301,6 +301,12 @@ def answer_faults(judgment: Judgment) -> Iterable[str]:
             yield f"{name} must be a text, got {type(value).__name__}"
         elif not is_utf8(value):
             yield f"{name}: {HALF}"
+    for name in ("source", "judge"):
+        value = getattr(judgment, name)
+        if not isinstance(value, str) and not (name == "judge" and value is None):
+            yield f"{name} must be a text, got {value!r:.100}"
+        elif not is_utf8(value):
+            yield f"{name}: {HALF}"
     contexts = judgment.contexts
     if contexts is not None and (
         not isinstance(contexts, (list, tuple))
@@ -416,3 +422,13 @@ def _candidate_faults(candidate: Any, where: str) -> Iterator[str]:
         yield f"{where}: metadata must be a mapping, got {type(candidate.metadata).__name__}"
     elif candidate.metadata and (fault := value_fault(candidate.metadata)):
         yield f"{where}: metadata: {fault}"
+
+
+def hint_of_missing(missing: Sequence[str]) -> str:
+    """What to do about parts that a retrieval dataset's file lacks."""
+    if "queries" in missing and "relevant_docs" in missing:
+        return (
+            ": it must hold queries {id: text}, corpus {id: text} and relevant_docs "
+            "{query id: [document ids]}; RetrievalDataset.from_nodes() makes it of nodes"
+        )
+    return "; pass corpus= where it is in a file of its own" if "corpus" in missing else ""

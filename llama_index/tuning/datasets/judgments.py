@@ -7,23 +7,26 @@ import json
 import random
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import share
+from llama_index.tuning._checks import of_type, share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets.checks import (
-    judgment_faults,
-    listed_records,
-    objects_of,
-)
+from llama_index.tuning.datasets.checks import judgment_faults, listed_records, objects_of
 from llama_index.tuning.datasets.formats.judgments import load_rows, reference_answers
 from llama_index.tuning.datasets.formats.tables import check_columns, read_table, warn_of_left_out
-from llama_index.tuning.datasets.records import Judgment
+from llama_index.tuning.datasets.records import (
+    Item,
+    Judgment,
+    Verdict,
+    is_turned,
+    item_of,
+    query_key,
+    verdict_of,
+)
 from llama_index.tuning.errors import DatasetError
-from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.tuning.datasets.formats.tables import Table
@@ -166,6 +169,9 @@ class JudgmentDataset:
         """
         if columns is not None and not isinstance(columns, Mapping):
             raise TypeError(f"columns must be a dictionary, got {type(columns).__name__}")
+        for name, column in {"question": question, "answer": answer, "verdict": verdict}.items():
+            of_type(name, column, str, "a text")
+        of_type("source", source, str, "a text")
         named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
         rows = read_table(table)
         check_columns(rows, *named.values())
@@ -272,7 +278,10 @@ class JudgmentDataset:
     @classmethod
     def from_jsonl(cls, path: PathLike) -> JudgmentDataset:
         """Load what `save_jsonl` wrote."""
-        return cls.from_records(row for _, row in read_json_lines(path))
+        rows = [row for _, row in read_json_lines(path)]
+        if not rows:
+            raise DatasetError(f"{path} is empty")
+        return cls.from_records(rows)
 
     def _lines(self) -> list[str]:
         rows = (asdict(judgment) for judgment in self.judgments)
@@ -297,22 +306,6 @@ class LoadedJudgments:
 
     dataset: JudgmentDataset
     counts: dict[str, int]
-
-
-def query_key(judgment: Judgment) -> tuple[str, ...]:
-    """What keeps verdicts together: the query; without one the contexts, else the answers."""
-    if judgment.query and judgment.query.strip():
-        return ("query", normalise(judgment.query))
-    if judgment.contexts:
-        return ("contexts", *map(normalise, judgment.contexts))
-    answers = (judgment.response or "", judgment.second_response or "")
-    return ("answers", *sorted(map(normalise, answers)))
-
-
-Item = tuple[Hashable, ...]
-
-
-Verdict = str | float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,33 +377,6 @@ def sources_in_both_orders(dataset: JudgmentDataset) -> list[str]:
     return [name for name in dataset.sources() if _both_orders(dataset.by_source(name))]
 
 
-def item_of(judgment: Judgment) -> Item:
-    """What is judged; a pair is the same in either order."""
-    answers: Sequence[str] = (judgment.response or "",)
-    if judgment.second_response is not None:
-        answers = sorted((judgment.response or "", judgment.second_response))
-    return (judgment.query, tuple(judgment.contexts or ()), *answers)
-
-
-def verdict_of(judgment: Judgment) -> Verdict:
-    """A pair's better answer by its place in `item_of`, else yes or no, else the score.
-
-    No verdict at all is equal to nobody's.
-    """
-    if judgment.invalid:
-        return f"no verdict of {judgment.source}"
-    if judgment.second_response is not None:
-        first = _share_of_first(judgment)
-        if first == 0.5:
-            return "tie"
-        better_first = (first > 0.5) != _turned(judgment)
-        return "first" if better_first else "second"
-    if judgment.passing is not None:
-        return "pass" if judgment.passing else "fail"
-    assert judgment.score is not None
-    return float(judgment.score)
-
-
 def _both_orders(dataset: JudgmentDataset) -> list[tuple[list[Verdict], list[Verdict]]]:
     """Of each pair that one source judged in both orders: verdicts in the one, in the other."""
     orders: dict[Item, tuple[list[Verdict], list[Verdict]]] = defaultdict(lambda: ([], []))
@@ -419,19 +385,9 @@ def _both_orders(dataset: JudgmentDataset) -> list[tuple[list[Verdict], list[Ver
             continue
         if judgment.response != judgment.second_response:
             item = (judgment.source, *item_of(judgment))
-            side = orders[item][_turned(judgment)]
+            side = orders[item][is_turned(judgment)]
             side.append(verdict_of(judgment))
     return [sides for sides in orders.values() if all(sides)]
-
-
-def _share_of_first(judgment: Judgment) -> float:
-    if judgment.score is not None:
-        return judgment.score
-    return float(bool(judgment.passing))
-
-
-def _turned(judgment: Judgment) -> bool:
-    return (judgment.response or "") > (judgment.second_response or "")
 
 
 def _votes(judgments: Sequence[Judgment]) -> Mapping[Item, list[Verdict]]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llama_index.tuning.text.words import normalise
+
+if TYPE_CHECKING:
+    pass
+
 
 if TYPE_CHECKING:
     pass
@@ -158,3 +164,57 @@ class RelevancePair(NamedTuple):
 
 Parts = tuple[dict[str, str], dict[str, str], dict[str, list[str]]]
 """Queries, corpus and relevant documents of a retrieval dataset, unchecked."""
+
+
+def query_key(judgment: Judgment) -> tuple[str, ...]:
+    """What keeps verdicts together: the query; without one the contexts, else the answers."""
+    if judgment.query and judgment.query.strip():
+        return ("query", normalise(judgment.query))
+    if judgment.contexts:
+        return ("contexts", *map(normalise, judgment.contexts))
+    answers = (judgment.response or "", judgment.second_response or "")
+    return ("answers", *sorted(map(normalise, answers)))
+
+
+Item = tuple[Hashable, ...]
+
+
+Verdict = str | float
+
+
+def item_of(judgment: Judgment) -> Item:
+    """What is judged; a pair is the same in either order."""
+    answers: Sequence[str] = (judgment.response or "",)
+    if judgment.second_response is not None:
+        answers = sorted((judgment.response or "", judgment.second_response))
+    return (judgment.query, tuple(judgment.contexts or ()), *answers)
+
+
+def verdict_of(judgment: Judgment) -> Verdict:
+    """A pair's better answer by its place in `item_of`, else yes or no, else the score.
+
+    No verdict at all is equal to nobody's.
+    """
+    if judgment.invalid:
+        return f"no verdict of {judgment.source}"
+    if judgment.second_response is not None:
+        first = _share_of_first(judgment)
+        if first == 0.5:
+            return "tie"
+        better_first = (first > 0.5) != is_turned(judgment)
+        return "first" if better_first else "second"
+    if judgment.passing is not None:
+        return "pass" if judgment.passing else "fail"
+    assert judgment.score is not None
+    return float(judgment.score)
+
+
+def _share_of_first(judgment: Judgment) -> float:
+    if judgment.score is not None:
+        return judgment.score
+    return float(bool(judgment.passing))
+
+
+def is_turned(judgment: Judgment) -> bool:
+    """Whether a pair stands in the other order than in `item_of`."""
+    return (judgment.response or "") > (judgment.second_response or "")

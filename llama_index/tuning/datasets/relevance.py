@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.candidates import find_candidates
 from llama_index.tuning.datasets.checks import check_node_ids, list_faults, listed_records
-from llama_index.tuning.datasets.copies import copies_in, first_copies, with_copies
 from llama_index.tuning.datasets.folds import tied_groups
 from llama_index.tuning.datasets.formats.relevance import (
     from_feedback,
@@ -23,6 +22,7 @@ from llama_index.tuning.datasets.formats.relevance import (
     from_samples,
     list_of,
 )
+from llama_index.tuning.datasets.passages import copies_in, first_copies, with_copies
 from llama_index.tuning.datasets.records import Candidate, RelevanceList, RelevancePair
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError

@@ -16,6 +16,7 @@ from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     conflicting_queries,
     corpus_of,
+    hint_of_missing,
     listed_nodes,
     retrieval_faults,
 )
@@ -201,7 +202,7 @@ class RetrievalDataset:
             raise DatasetError(f"{source} must be a JSON object, got {type(data).__name__}")
         missing = [key for key in ("queries", "corpus", "relevant_docs") if key not in data]
         if missing:
-            raise DatasetError(f"{source} lacks {', '.join(missing)}{_hint(missing)}")
+            raise DatasetError(f"{source} lacks {', '.join(missing)}{hint_of_missing(missing)}")
         unknown = sorted(map(str, set(data) - {"queries", "corpus", "relevant_docs", "mode"}))
         if unknown:
             raise DatasetError(f"{source} has unknown keys: {', '.join(unknown)}")
@@ -402,15 +403,6 @@ class RetrievalDataset:
                 f"relevant_docs; got {type(data).__name__}"
             ) from None
         return cls(*parts, mode=getattr(data, "mode", "text"))
-
-
-def _hint(missing: Sequence[str]) -> str:
-    if "queries" in missing and "relevant_docs" in missing:
-        return (
-            ": it must hold queries {id: text}, corpus {id: text} and relevant_docs "
-            "{query id: [document ids]}; RetrievalDataset.from_nodes() makes it of nodes"
-        )
-    return "; pass corpus= where it is in a file of its own" if "corpus" in missing else ""
 
 
 def _unchecked(

@@ -195,6 +195,8 @@ class RoutingDataset:
         """
         rows = read_json_lines(path)
         examples = [sources.example(row, f"{path}, line {number}") for number, row in rows]
+        if not examples:
+            raise DatasetError(f"{path} is empty")
         if labels is None:
             beside = Path(path).with_name("labels.json")
             labels = beside if beside.is_file() else sources.names_of(examples)

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import callable_or_none, whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.datasets.checks import check_node_ids
-from llama_index.tuning.datasets.copies import copies_in, copies_notes, credited, first_copies
+from llama_index.tuning.datasets.passages import copies_in, copies_notes, credited, first_copies
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.report import QueryGain, most_changed
 from llama_index.tuning.vectors.search import top_k
@@ -252,6 +252,7 @@ def evaluate_retriever(
     check_ks(ks)
     check_retriever(retriever)
     dataset = RetrievalDataset.coerce(dataset)
+    callable_or_none("node_key", node_key)
     warn_of_learnt(retriever, dataset.queries.values())
     key = node_key or _node_id
     rankings = [
@@ -275,6 +276,7 @@ async def aevaluate_retriever(
     check_retriever(retriever)
     num_workers = whole_number("num_workers", num_workers, 1)
     dataset = RetrievalDataset.coerce(dataset)
+    callable_or_none("node_key", node_key)
     warn_of_learnt(retriever, dataset.queries.values())
     key = node_key or _node_id
     slots = asyncio.Semaphore(num_workers)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._checks import check_counts, whole_number
+from llama_index.tuning._checks import check_counts, folder_path, whole_number
 from llama_index.tuning._files import PathLike, read_text
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.evaluate.bootstrap import auroc_of, intervals
@@ -54,7 +54,7 @@ def read_passages(
         raise ValueError(
             f"chunk_overlap must be from 0 to below chunk_size, got {chunk_overlap} of {chunk_size}"
         )
-    root = Path(path)
+    root = folder_path("path", path)
     if not root.exists():
         raise FileNotFoundError(f"{path} does not exist")
     documents = [

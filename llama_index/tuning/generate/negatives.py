@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import check_counts, number
+from llama_index.tuning._checks import check_counts, number, path_or_none
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls, Question
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure
-from llama_index.tuning.asking.run import run_items, run_options
+from llama_index.tuning.asking.run import default_llm, run_items, run_options
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.errors import DatasetError, VectorError
 from llama_index.tuning.generate.questions import NEGATIVE_PROMPT
 from llama_index.tuning.generate.reranker_labels import (
@@ -194,6 +195,11 @@ def mine_hard_negatives(
     dataset = RetrievalDataset.coerce(dataset)
     check_counts(num_negatives=num_negatives)
     run = run_options(run)
+    path_or_none("output_path", output_path)
+    if llm is not None:
+        default_llm(llm)
+    if retriever is not None:
+        check_retriever(retriever)
     if sampling not in ("top", "random"):
         raise ValueError(f"unknown sampling {sampling!r}; choose one of: top, random")
     rules = _Rules(dataset, check_rank_range(rank_range), relative_margin, near_duplicate)

@@ -1,4 +1,4 @@
-from .encoder.options import EncoderStudent as EncoderStudent
+from .encoder.student import EncoderStudent as EncoderStudent
 from .engine import JudgeFinetuneEngine as JudgeFinetuneEngine
 from .judge import TunedJudge as TunedJudge
 from .label import LabelledJudgments as LabelledJudgments, label_judgments as label_judgments

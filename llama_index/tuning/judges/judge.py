@@ -137,6 +137,30 @@ class TunedJudge(BaseEvaluator):
             raise DatasetError("the judge should not judge these:", faults)
         return self.model.probabilities(items, self._embedder)
 
+    def evaluate(
+        self,
+        query: str | None = None,
+        response: str | None = None,
+        contexts: Sequence[str] | None = None,
+        *,
+        second_response: str | None = None,
+        reference: str | None = None,
+        **kwargs: Any,
+    ) -> EvaluationResult:
+        """As `aevaluate`; without `defer_to` it needs no event loop, and so works after a fork."""
+        if self.defer_to is not None:
+            kwargs |= {"second_response": second_response, "reference": reference}
+            return super().evaluate(query, response, contexts, **kwargs)
+        item = SimpleNamespace(
+            query=query,
+            response=response,
+            contexts=contexts,
+            second_response=second_response,
+            reference=reference,
+        )
+        reason = invalid_reason(self.model, item)
+        return self._judge(item)[0] if reason is None else _invalid(item, reason)
+
     async def aevaluate(
         self,
         query: str | None = None,

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning.pages.figures import scale_of, signed, value
+from llama_index.tuning.pages.figures import FEW, direction, scale_of, signed, value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,7 +55,7 @@ def _environment() -> Environment:
         duration=duration,
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
-    found.globals.update(scale_of=scale_of, meaning=meaning)
+    found.globals.update(scale_of=scale_of, direction=direction, FEW=FEW, meaning=meaning)
     return found
 
 

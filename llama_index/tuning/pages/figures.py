@@ -8,10 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from llama_index.tuning.report import Gain
+
+class Interval(Protocol):
+    """What a figure shows of a gain."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def n(self) -> int: ...
 
 
 def value(number: float) -> str:
@@ -34,6 +44,17 @@ def plain(number: float) -> str:
     if isinstance(number, int) or (math.isfinite(number) and number == int(number)):
         return f"{int(number)}"
     return f"{number:.4g}"
+
+
+FEW = 10
+"""Of fewer queries an interval shows nothing: `gate.MIN_QUERIES`."""
+
+
+def direction(gain: Interval) -> Literal["up", "down", "open"]:
+    """Whether a gain or a loss is shown."""
+    if gain.n < FEW:
+        return "open"
+    return "up" if gain.low > 0 else "down" if gain.high < 0 else "open"
 
 
 @dataclass(frozen=True)
@@ -72,7 +93,7 @@ class Scale:
         return [(n * step, _tick(n * step, digits)) for n in range(first, last + 1)]
 
 
-def scale_of(rows: Iterable[tuple[str, Gain]]) -> Scale:
+def scale_of(rows: Iterable[tuple[str, Interval]]) -> Scale:
     """A scale for the intervals of gains."""
     return Scale.of(end for _, gain in rows for end in (gain.low, gain.mean, gain.high))
 

@@ -19,7 +19,7 @@ from llama_index.tuning.pages import (
     render,
     words,
 )
-from llama_index.tuning.pages.figures import Scale, curve_points, plain, signed, value
+from llama_index.tuning.pages.figures import Scale, curve_points, direction, plain, signed, value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +67,8 @@ def report_page(report: FinetuneReport, *, whole: bool = True) -> str:
 
 def sentence(report: FinetuneReport) -> str:
     """What the reader wants to know: what is used, what changed, by how much, on what."""
+    if report.headline:
+        return f"{report.headline[0].upper()}{report.headline[1:]}."
     used = "The tuned component is used" if report.accepted else "The base is kept"
     gain = report.gains.get(report.primary)
     if gain is None:
@@ -77,7 +79,7 @@ def sentence(report: FinetuneReport) -> str:
     why = {
         (True, False): " although no gain is shown",
         (False, False): ", no gain is shown",
-    }.get((report.accepted, gain.low > 0), "")
+    }.get((report.accepted, direction(gain) == "up"), "")
     asked = _isolated(report.measured_on or report.unit)
     metric = _isolated(metric_name(report.primary))
     return (
@@ -244,4 +246,4 @@ def _label(text: str, most: int = 24) -> str:
 
 
 def _colour(gain: Gain) -> str:
-    return "#0a6b4b" if gain.low > 0 else "#a5301d" if gain.high < 0 else "#5d636d"
+    return {"up": "#0a6b4b", "down": "#a5301d", "open": "#5d636d"}[direction(gain)]

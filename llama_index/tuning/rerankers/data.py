@@ -14,7 +14,7 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.datasets.checks import check_held_out
-from llama_index.tuning.datasets.copies import copies_in, copies_notes
+from llama_index.tuning.datasets.passages import copies_in, copies_notes
 from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.retrieval import RetrievalDataset

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -54,6 +54,8 @@ class Analyzer:
 
     def __init__(self, language: str = ENGLISH, *, stop_words: Sequence[str] | None = None) -> None:
         self._stem = _stemmer(language)
+        if stop_words is not None and not isinstance(stop_words, Collection):
+            raise TypeError(f"stop_words must be a list of words, got {stop_words!r}")
         listed = STOP_WORDS.get(language, "").split() if stop_words is None else stop_words
         if isinstance(listed, str) or not all(isinstance(word, str) for word in listed):
             raise TypeError(f"stop_words must be a list of words, got {stop_words!r}")

@@ -64,6 +64,10 @@ class Embedder:
         num_workers: int = 1,
         show_progress: bool = False,
     ) -> None:
+        from llama_index.core.base.embeddings.base import BaseEmbedding
+
+        if model is not None and not isinstance(model, BaseEmbedding):
+            raise TypeError(f"embed_model must be a BaseEmbedding, got {type(model).__name__}")
         self._model = model
         self.known = known
         self.cache_path = cache

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._checks import callable_or_none, whole_number
 
 QUERY_BLOCK = 1024
 DOCUMENT_BLOCK = 16_384
@@ -36,7 +37,12 @@ def top_k(
     Returns:
         Indices of documents, shape `(n, k)`, best first, and their cosines.
     """
-    k = min(k, len(documents))
+    for name, given in {"queries": queries, "documents": documents}.items():
+        if getattr(given, "ndim", 0) != 2:
+            raise TypeError(f"{name} must be an array of shape (n, dim), got {given!r:.100}")
+    callable_or_none("map_documents", map_documents)
+    callable_or_none("on_block", on_block)
+    k = min(whole_number("k", k, 0), len(documents))
     queries = unit_rows(queries)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     indices = np.full((len(queries), k), len(documents), dtype=np.int64)

@@ -29,6 +29,8 @@ def read_beir(folder: Path, split: str) -> Parts:
     }
     texts = {id_: row.get("text", "") for id_, row in _rows(folder / "queries.jsonl")}
     relevant = _read_qrels(qrels)
+    if not relevant:
+        raise DatasetError(f"{qrels} names no document that is relevant to a query")
     unknown = [f"{qrels.name} names query {id_!r}, not in queries.jsonl" for id_ in relevant]
     unknown = [fault for fault, id_ in zip(unknown, relevant, strict=True) if id_ not in texts]
     if unknown:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import text_or_none
 from llama_index.tuning._files import (
     PathLike,
     ordinary_file,
@@ -113,9 +114,6 @@ def check_columns(rows: Sequence[Row], *names: str | None) -> None:
     """
     if not rows:
         raise DatasetError("the table has no rows")
-    for name in names:
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"a column must be named by a text, got {name!r:.100}")
     there = dict.fromkeys(key for row in rows for key in row)
     missing = [name for name in names if name is not None and name not in there]
     if missing:
@@ -157,6 +155,8 @@ def retrieval_of_table(
     table: Table, question: str, by: Mapping[str, str | None], nodes: Any, file: str | None
 ) -> Parts:
     """(queries, corpus, relevant_docs); see `RetrievalDataset.from_table`."""
+    for name, column in {"question": question, **by, "file": file}.items():
+        text_or_none(name, column)
     rows = read_table(table)
     check_columns(rows, question)
     given = {kind: column for kind, column in by.items() if column is not None}

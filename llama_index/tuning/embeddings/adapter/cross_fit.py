@@ -22,6 +22,7 @@ from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import Epoch, State, map_vectors, train_adapter
 from llama_index.tuning.embeddings.adapter.linear import (
     CHOICES,
+    SHARPNESS,
     STRENGTHS,
     Departure,
     LinearProblem,
@@ -230,7 +231,7 @@ class _LinearFolds:
         count = int(self.fold.max()) + 1
         centres: list[LinearForm] = []
         departures: list[Departure] = []
-        scores = np.zeros((len(CHOICES), len(self.fold)))
+        scores = np.zeros((len(CHOICES), len(SHARPNESS), len(self.fold)))
         for number in range(count):
             taught, held = (
                 np.flatnonzero(self.fold != number),
@@ -242,17 +243,17 @@ class _LinearFolds:
             else:
                 found = self.problem.solve(taught, centre)
                 keep(number, _state(found), found.steps)
-            scores[:, held] = self.problem.scores(held, centre, found)
-            best = CHOICES[int(scores[:, held].mean(1).argmax())]
-            made = functools.partial(self._module, centre, found.at(best))
-            score = float(scores[:, held].mean(1).max())
+            scores[..., held] = self.problem.scores(held, centre, found)
+            means = scores[..., held].mean(-1).max(axis=1)
+            made = functools.partial(self._module, centre, found.at(CHOICES[int(means.argmax())]))
+            score = float(means.max())
             watch(number, Epoch(found.steps, found.steps, score, made))
             centres.append(centre)
             departures.append(found)
         adapters, queries = [], np.empty_like(self.pairs.vectors)
         for number in range(count):
             held, others = np.flatnonzero(self.fold == number), self.fold != number
-            choice = choose(scores[:, others], self.seen[others])
+            choice = choose(scores[..., others], self.seen[others])
             form = self.problem.form(centres[number], departures[number].at(choice))
             queries[held] = form(self.pairs.vectors[held])
             adapters.append(linear_module(form, bias=self.bias))

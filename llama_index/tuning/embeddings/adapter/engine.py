@@ -86,9 +86,9 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         num_workers: concurrent calls, for models behind an API.
         show_progress: show bars.
-        **train_kwargs: the old package's `optimizer_params`, of which `lr` and `weight_decay`
-            set the options of that meaning, and `optimizer_class` if it is AdamW; the others are
-            refused by name.
+        **train_kwargs: the old package's `optimizer_params` (`lr`, `weight_decay`) and
+            `optimizer_class` (AdamW) make it train by gradient, with these options; the others
+            are refused by name.
 
     Example:
         >>> engine = EmbeddingAdapterFinetuneEngine(dataset, embed_model)  # doctest: +SKIP
@@ -307,8 +307,8 @@ def _trainable(module: BaseAdapter | None) -> BaseAdapter | None:
 
 _OLD = {
     "max_grad_norm": "gradients are not clipped",
-    "steps_per_epoch": "a pass takes every query; batch_size= and epochs= say how long it trains",
-    "warmup_steps": "options=AdapterOptions(learning_rate=…) sets the rate, the same at each step",
+    "steps_per_epoch": "a pass takes every query; epochs= and AdapterOptions(max_steps=…) limit it",
+    "warmup_steps": "options=AdapterOptions(learning_rate=…) sets the rate, with no warm-up",
     "show_progress_bar": "show_progress= shows bars",
     "output_path": "model_output_path= names the folder",
     "checkpoint_path": "model_checkpoint_path= names the folder",
@@ -331,4 +331,5 @@ def _old_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"optimizer_params: lr and weight_decay can be set, got {', '.join(sorted(unknown))}"
         )
-    return {names[name]: value for name, value in values.items()}
+    solver = {"solver": "gradient"} if kind is not None or values else {}
+    return {**solver, **{names[name]: value for name, value in values.items()}}

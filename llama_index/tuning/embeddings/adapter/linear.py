@@ -50,7 +50,9 @@ SPAN = 1024
 FOLD_COSINES, SENTENCE_COSINES = 3_000_000, 1_000_000
 """A fold's solutions learn from as many questions, drawn at random, as make so many cosines with
 the documents, and from as many sentences beside them; start and final map from all questions."""
-TOLERANCE = 1e-6
+SHARPNESS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+"""Factors on the logits at which held-out questions see a candidate."""
+TOLERANCE = 1e-5
 
 Score = Callable[[Float32], tuple[Float32, Callable[[Float32], Float32]]]
 """Departure → logits `(queries, documents)`, and what turns their gradient into its gradient."""
@@ -183,16 +185,18 @@ def choose(scores: Float64, seen: NDArray[np.bool_]) -> Choice:
     """The candidate under which held-out questions are likeliest.
 
     Args:
-        scores: log-likelihood of each question under each of `CHOICES`, shape `(choices, n)`.
+        scores: log-likelihood of each question under each of `CHOICES` at each of `SHARPNESS`,
+            shape `(choices, sharpness, n)`.
         seen: whether a relevant document of the question has training questions, shape `(n,)`.
     """
     unseen = float((~seen).mean())
     if 0 < unseen < 1:
         unseen = max(LEAST_UNSEEN, unseen)
-        means = unseen * scores[:, ~seen].mean(1) + (1 - unseen) * scores[:, seen].mean(1)
+        means = unseen * scores[..., ~seen].mean(-1) + (1 - unseen) * scores[..., seen].mean(-1)
     else:
-        means = scores.mean(1)
-    return CHOICES[int(means.argmax())]  # the most cautious one of equals: it comes first
+        means = scores.mean(-1)
+    best = int(means.max(axis=1).argmax())  # of equals the first, which is the most cautious
+    return CHOICES[best]
 
 
 class LinearProblem:
@@ -259,23 +263,30 @@ class LinearProblem:
             axes = self._axes(taught.vectors, weights, columns)
             departure = found[0] if start is None else start
             for strength in strengths:
+                if share and only is None:
+                    departure = strong[strength]  # it is near
                 departure, made = self._minimum(score, target, axes, strength, departure)
                 found[strength] = departure
                 steps += made
         return Departure(steps, strong, cautious)
 
     def scores(self, rows: Ints, centre: LinearForm, found: Departure) -> Float64:
-        """Log-likelihood of queries under each candidate, shape `(choices, rows)`."""
+        """Log-likelihood of queries, shape `(choices, len(SHARPNESS), rows)`.
+
+        A map's length is a temperature, which moves the likelihood and no ranking: each candidate
+        is seen at several.
+        """
         pairs = self.pairs.take(rows)
         score = self._score(centre, pairs.vectors, np.arange(len(self.documents)))
         owners, relevant = pairs.flat()
         parts = []
         for choice in CHOICES:
             logits, _ = score(found.at(choice))
-            chances = _softmax(logits)[0][owners, relevant]
-            mass = np.bincount(owners, chances, minlength=len(rows))
-            parts.append(np.log(np.maximum(mass, 1e-12)))
-        return np.array(parts)
+            for sharpness in SHARPNESS:
+                chances = _softmax(np.float32(sharpness) * logits)[0][owners, relevant]
+                mass = np.bincount(owners, chances, minlength=len(rows))
+                parts.append(np.log(np.maximum(mass, 1e-12)))
+        return np.array(parts).reshape(len(CHOICES), len(SHARPNESS), len(rows))
 
     def form(self, centre: LinearForm, departure: Float32) -> LinearForm:
         """The whole map."""

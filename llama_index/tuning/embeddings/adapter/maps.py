@@ -125,7 +125,7 @@ class LinearForm:
     bias: Float32 | None = None
 
     def __call__(self, vectors: Float32) -> Float32:
-        mapped: Float32 = self.factor * (vectors + (vectors @ self.down.T) @ self.up.T)
+        mapped: Float32 = np.float32(self.factor) * (vectors + (vectors @ self.down.T) @ self.up.T)
         return mapped if self.bias is None else mapped + self.bias
 
     def matrix(self) -> Float32:

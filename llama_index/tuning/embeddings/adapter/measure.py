@@ -10,7 +10,7 @@ import numpy as np
 
 from llama_index.tuning._arrays import Ints
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.copies import copies_in, with_copies
+from llama_index.tuning.datasets.passages import copies_in, with_copies
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import DEFAULT_KS, RetrievalScores, evaluate_vectors

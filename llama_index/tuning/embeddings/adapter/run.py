@@ -26,7 +26,7 @@ from torch import Tensor
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning._files import locked, remove_locked_folder
-from llama_index.tuning.datasets.copies import copies_in, copies_notes
+from llama_index.tuning.datasets.passages import copies_in, copies_notes
 from llama_index.tuning.embeddings.adapter.cross_fit import (
     CrossFit,
     Fitted,

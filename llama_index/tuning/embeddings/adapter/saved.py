@@ -14,6 +14,7 @@ import numpy as np
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._checks import folder_path
 from llama_index.tuning._files import read_json
 from llama_index.tuning.embeddings.adapter.maps import (
     MAPS,
@@ -170,7 +171,7 @@ class Adapter:
         Raises:
             ArtifactError: no adapter, damaged, or of another class.
         """
-        if not (Path(path) / artifacts.CONFIG).exists():
+        if not (folder_path("path", path) / artifacts.CONFIG).exists():
             if (Path(path) / artifacts.WEIGHTS).exists():
                 raise ArtifactError(
                     f"{path} is damaged: it has {artifacts.WEIGHTS} but no {artifacts.CONFIG}, "

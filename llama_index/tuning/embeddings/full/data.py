@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.copies import copies_in, copies_notes, first_copies
+from llama_index.tuning.datasets.passages import copies_in, copies_notes, first_copies
 from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data

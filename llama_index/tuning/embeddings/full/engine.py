@@ -41,7 +41,7 @@ from llama_index.tuning.embeddings.full.settings import (
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.checkpoints import held
-from llama_index.tuning.hf.processes import wait_for_all
+from llama_index.tuning.hf.processes import check_trainer_callbacks, wait_for_all
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.learned import Learned, remember
 
@@ -164,6 +164,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
         check_model_id(self.model_id)
         self._check_loss()
         check_device(self.device)
+        check_trainer_callbacks(self.callbacks)
         if self.batch_size % process_count():
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of the {process_count()} "

@@ -1,37 +1,15 @@
-"""The encoder student: its options."""
+"""How an encoder judge is trained."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from llama_index.tuning.judges.data import JudgeData
-    from llama_index.tuning.judges.student import TrainingData, TrainingResult
 
 
 @dataclass(frozen=True)
-class EncoderStudent:
-    """A local cross-encoder that reads query, contexts or reference, and response together.
-
-    For `JudgeFinetuneEngine(student=...)`. Slower to train (minutes) and to serve (tens of
-    milliseconds on a CPU) than the light student: take it if the report shows that it is
-    better. Long contexts are read in several windows, and the best supporting one counts; pairs
-    are read in both orders and averaged, so that their order cannot matter. Scores on a scale pass
-    from `JudgeOptions.passing_score` on, as for the light student.
-
-    A share of the queries is held out once, for calibration, threshold, and the weight of the
-    average; without `val_dataset` the report is on these queries, everything chosen there being
-    chosen without the fold it is measured on. The trained encoder is not fitted again on them.
-
-    Needs `pip install 'llama-index-tuning[sentence-transformers]'`.
-
-    Example:
-        >>> EncoderStudent("cross-encoder/ms-marco-MiniLM-L6-v2", with_light=True).held_out
-        0.25
-    """
+class EncoderOptions:
+    """How an encoder judge is trained."""
 
     model: str | PathLike[str]
     """A cross-encoder or encoder, by Hugging Face name or folder."""
@@ -80,12 +58,6 @@ class EncoderStudent:
     trust_remote_code: bool = False
     """Run code that the model brings along."""
 
-    name: ClassVar[str] = "encoder"
-    libraries: ClassVar[tuple[str, ...]] = (
-        *("sentence-transformers", "transformers", "torch"),
-        *("numpy", "scipy", "scikit-learn"),
-    )
-
     def __post_init__(self) -> None:
         if not isinstance(self.model, (str, PathLike)) or not str(self.model):
             raise TypeError(f"model must be a name or a folder, got {self.model!r}")
@@ -106,26 +78,3 @@ class EncoderStudent:
             raise ValueError(f"max_steps must be -1 (no limit) or >= 1, got {self.max_steps}")
         if self.resume and self.checkpoints is None:
             raise ValueError("resume needs checkpoints, the folder to go on from")
-
-    @property
-    def embeds(self) -> bool:
-        """With the light student beside it, which looks at vectors."""
-        return self.with_light
-
-    def check(self, data: JudgeData, held_out: JudgeData | None) -> None:
-        """The verdicts can be split, and the model loads.
-
-        Raises:
-            DatasetError: too few verdicts of a kind on either side of the split.
-            ArtifactError: the model does not load.
-            MissingExtraError: sentence-transformers is not installed.
-        """
-        from llama_index.tuning.judges.encoder.train import check
-
-        check(data, self)
-
-    def learn(self, training: TrainingData) -> TrainingResult:
-        """Train on the one part, choose on the other."""
-        from llama_index.tuning.judges.encoder.train import learn
-
-        return learn(training, self)

@@ -19,7 +19,7 @@ from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder
 from llama_index.tuning.judges.data import MIN_OF_A_KIND, JudgeData
 from llama_index.tuning.judges.encoder.model import Average, EncoderJudge, encoder_logits, reader_of
-from llama_index.tuning.judges.encoder.options import EncoderStudent
+from llama_index.tuning.judges.encoder.options import EncoderOptions
 from llama_index.tuning.judges.encoder.windows import Reader, Reading
 from llama_index.tuning.judges.light.features import FeatureMaker
 from llama_index.tuning.judges.light.fit import (
@@ -41,13 +41,13 @@ NO_SPREAD = 1e-6
 SHARES = tuple(round(0.1 * i, 1) for i in range(11))
 
 
-def check(data: JudgeData, options: EncoderStudent) -> None:
+def check(data: JudgeData, options: EncoderOptions) -> None:
     """Before any work: the verdicts can be split, and the model loads."""
     split_queries(data, options.held_out, seed=0)  # the numbers of each kind do not depend on it
     new_encoder(options, seed=0)
 
 
-def learn(training: TrainingData, options: EncoderStudent) -> TrainingResult:
+def learn(training: TrainingData, options: EncoderOptions) -> TrainingResult:
     """Train on most queries; calibrate, average and choose the rule on the others."""
     data, seed = training.data, training.options.seed
     inside, apart = split_queries(data, options.held_out, seed)
@@ -139,7 +139,7 @@ def _check_side(labels: Float64, pairwise: bool, side: str) -> None:
             )
 
 
-def new_encoder(options: EncoderStudent, seed: int) -> Any:
+def new_encoder(options: EncoderOptions, seed: int) -> Any:
     """The model to train; an encoder gets a new head, and so does one for three classes (NLI)."""
     from llama_index.tuning.errors import MissingExtraError
 
@@ -225,7 +225,7 @@ def _train(
     shown: JudgeData,
     rows: Rows,
     training: TrainingData,
-    options: EncoderStudent,
+    options: EncoderOptions,
 ) -> list[dict[str, float]]:
     from llama_index.tuning.judges.encoder.trainer import train
 
@@ -254,7 +254,7 @@ def _train(
         )
 
 
-def _plain(options: EncoderStudent) -> dict[str, Any]:
+def _plain(options: EncoderOptions) -> dict[str, Any]:
     """The options as JSON values; of folders the names alone."""
     found = asdict(options)
     found["model"] = Path(options.model).name if Path(options.model).exists() else options.model

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from llama_index.tuning.hf import trainer as _trainer
 from llama_index.tuning.hf.cross_encoders import training_arguments
-from llama_index.tuning.judges.encoder.options import EncoderStudent
+from llama_index.tuning.judges.encoder.options import EncoderOptions
 
 METRIC = "log_loss"
 CHECKPOINTS = 4
@@ -70,7 +70,7 @@ def train(
     rows: Mapping[str, list[Any]],
     loss_now: Callable[[], float],
     folder: Path,
-    options: EncoderStudent,
+    options: EncoderOptions,
     *,
     seed: int,
     identity: Mapping[str, Any],

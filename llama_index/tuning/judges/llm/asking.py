@@ -15,8 +15,8 @@ from llama_index.core.llms import (
 from llama_index.tuning._running import own_work, run_async
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import Judgment
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.judges.llm.model import Messages, StandIn, with_llm
 from llama_index.tuning.judges.teacher import as_given, evaluate
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import ChatExample, Message
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, TemplateError
 from llama_index.tuning.llms.local.options import HuggingFaceOptions
 from llama_index.tuning.llms.serving.replies import read_reply

@@ -18,7 +18,7 @@ from llama_index.tuning.base import BaseLLMFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.hf.processes import join_processes, on_main
+from llama_index.tuning.hf.processes import check_trainer_callbacks, join_processes, on_main
 from llama_index.tuning.llms.evaluation import (
     Evaluate,
     Peer,
@@ -34,7 +34,6 @@ from llama_index.tuning.llms.local.plan import (
     LIBRARIES,
     Plan,
     check_libraries,
-    check_trainer_callbacks,
     likelihood_of,
     make_plan,
     parts_of,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.thoughts import split_thoughts
+from llama_index.tuning.datasets.formats.thoughts import split_thoughts
 from llama_index.tuning.errors import DatasetError, MissingExtraError, TemplateError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.gate import MIN_SLICE
@@ -202,16 +202,6 @@ def check_libraries(options: HuggingFaceOptions) -> None:
             "packing needs a GPU and flash attention (pip install flash-attn): without it the "
             "conversations of a row would see each other; leave it off"
         )
-
-
-def check_trainer_callbacks(callbacks: Sequence[Any]) -> None:
-    """Each is a callback: the trainer would fail on another only once the base was measured."""
-    from transformers import TrainerCallback
-
-    for callback in callbacks:
-        made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
-        if not (made or isinstance(callback, TrainerCallback)):
-            raise TypeError(f"callbacks must be TrainerCallbacks of transformers, got {callback!r}")
 
 
 def _measured(

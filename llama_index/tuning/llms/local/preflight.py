@@ -19,6 +19,8 @@ from llama_index.tuning.llms.serving.loading import Source, default_device
 from llama_index.tuning.llms.serving.template import ChatTemplate
 
 GIB = 1 << 30
+PROCESS = 0.55 * GIB
+"""Python, torch and transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class ModelShape:
         parameters: how many numbers it has.
         hidden: width of its layers.
         layers: how many there are.
+        intermediate: width inside their feed-forward part.
+        keys: width of the keys, which heads may share.
         vocabulary: tokens that it has vectors for.
         context: tokens that it attends to.
         trainable: how many of its parameters, or of the adapter's, are trained.
@@ -38,6 +42,8 @@ class ModelShape:
     parameters: int
     hidden: int
     layers: int
+    intermediate: int
+    keys: int
     vocabulary: int
     context: int
     trainable: int
@@ -155,6 +161,8 @@ def read_shape(source: Source, *, lora: Any = None, trust_remote_code: bool = Fa
         trainable=parameters if lora is None else _adapter_size(model, lora),
         hidden=text.hidden_size,
         layers=text.num_hidden_layers,
+        intermediate=_known(text, "intermediate_size", "n_inner") or 4 * text.hidden_size,
+        keys=_key_width(text),
         vocabulary=model.get_input_embeddings().num_embeddings,
         context=int(getattr(text, "max_position_embeddings", None) or 4096),
         eos_ids=_generation_ends(source),
@@ -238,6 +246,16 @@ def row_length(row: Row) -> int:
     return max(len(row.input_ids), row.prompt_length + len(row.worse or []))
 
 
+def _known(config: Any, *names: str) -> int | None:
+    return next((int(v) for name in names if (v := getattr(config, name, None))), None)
+
+
+def _key_width(config: Any) -> int:
+    heads = config.num_attention_heads
+    width = _known(config, "head_dim") or config.hidden_size // heads
+    return width * (_known(config, "num_key_value_heads") or heads)
+
+
 def _adapter_size(model: Any, lora: Any) -> int:
     import torch
     from peft import get_peft_model
@@ -283,16 +301,23 @@ def _round_trip(rows: Sequence[Row]) -> float:
 def _memory(
     shape: ModelShape, options: HuggingFaceOptions, trainable: int, longest: int, device: str
 ) -> float:
-    """Bytes: weights, gradients and AdamW's two moments, activations, logits."""
+    """Bytes: the process, weights, AdamW's two moments, activations, logits.
+
+    The factors were fitted to what sixteen runs on a CPU took; see `benchmarks/llm_memory.py`.
+    """
     half = device.startswith("cuda") and options.weights == "lora"
     weight = 0.6 if options.quantize else 2 if half else 4
     copies = 2 if options.method == "dpo" and options.weights == "full" else 1
     batch = options.batch_size * (2 if options.method == "dpo" else 1)
-    per_layer = 2 if options.gradient_checkpointing else 34  # Korthikanti et al. 2022, 16 bit
-    wide = 1 if device.startswith("cuda") else 2
-    activations = batch * longest * shape.hidden * shape.layers * per_layer * wide
-    logits = batch * longest * shape.vocabulary * 4 * 2
-    return shape.parameters * weight * copies + trainable * 12 + activations + logits
+    tokens = batch * longest
+    size = 2 if device.startswith("cuda") else 4
+    layer = 15 * shape.hidden + 5 * shape.intermediate + 19 * shape.keys
+    if options.gradient_checkpointing:
+        layer = shape.hidden + 0.3 * layer
+    activations = tokens * shape.layers * layer * size
+    logits = tokens * shape.vocabulary * 4 * 5.5
+    held = shape.parameters * weight * copies + trainable * 8
+    return PROCESS + held + max(activations + logits, trainable * 4)
 
 
 def _disk(shape: ModelShape, options: HuggingFaceOptions, trainable: int) -> float:

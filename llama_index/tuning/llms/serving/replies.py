@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llama_index.tuning.datasets.thoughts import may_open_thought, split_thoughts
+from llama_index.tuning.datasets.formats.thoughts import may_open_thought, split_thoughts
 from llama_index.tuning.llms.serving.template import ChatTemplate
 from llama_index.tuning.llms.serving.tool_calls import ParsedReply, typed_calls
 from llama_index.tuning.llms.serving.tool_parsers import FAMILIES, ToolParser

@@ -23,8 +23,8 @@ from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import run_items, run_options
 from llama_index.tuning.datasets.chat import ChatDataset
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import ChatExample
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, ReplyError
 from llama_index.tuning.llms.tasks.knowledge import check_teacher, texts_of
 

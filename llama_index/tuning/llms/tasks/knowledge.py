@@ -19,15 +19,15 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.chat_prompts import CHAT_TEXT_QA_PROMPT
 from numpy.typing import NDArray
 
-from llama_index.tuning._checks import number
+from llama_index.tuning._checks import items_of, number, of_type
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.formats.messages import message_record
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.datasets.records import ChatExample
-from llama_index.tuning.datasets.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.task import kept_or_error
 
@@ -186,13 +186,16 @@ def _pool(
     prompt: BasePromptTemplate | None,
 ) -> list[str]:
     """The contexts to draw from, each once."""
+    from llama_index.core.prompts import BasePromptTemplate
+
+    items_of("rows", rows, "QuestionAnswer")
     if not rows:
         raise DatasetError("rows must hold at least one question, got none")
     if isinstance(irrelevant, bool) or not isinstance(irrelevant, int) or irrelevant < 0:
         raise ValueError(f"irrelevant must be a whole number >= 0, got {irrelevant!r}")
-    if isinstance(contexts, str):
-        raise TypeError("contexts must be a list of texts, got one text")
+    items_of("contexts", contexts, "texts")
     if prompt is not None:
+        of_type("prompt", prompt, BasePromptTemplate)
         missing = {"context_str", "query_str"} - set(prompt.template_vars)
         if missing:
             raise ValueError(f"prompt must have the variable {min(missing)!r}")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.datasets.thoughts import without_thoughts
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.knowledge import texts_of
 from llama_index.tuning.llms.tasks.sql_worker import Files, SQLRefused, SQLWorker

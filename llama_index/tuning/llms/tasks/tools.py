@@ -22,7 +22,7 @@ from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.run import run_items
 from llama_index.tuning.datasets.chat_faults import conversation_faults
 from llama_index.tuning.datasets.formats.messages import tool_record
-from llama_index.tuning.datasets.thoughts import without_thoughts
+from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError, MissingExtraError, ReplyError
 from llama_index.tuning.llms.tasks.knowledge import Conversation, chat_message, messages_of
 

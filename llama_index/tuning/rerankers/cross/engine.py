@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from os import PathLike
@@ -19,7 +19,7 @@ from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.cross_encoders import cross_encoder_class, load_cross_encoder
-from llama_index.tuning.hf.processes import join_processes, on_main
+from llama_index.tuning.hf.processes import check_trainer_callbacks, join_processes, on_main
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.rerankers.cross.mixture import compared, decided, light_ranker
 from llama_index.tuning.rerankers.cross.model import TunedReranker
@@ -43,6 +43,7 @@ from llama_index.tuning.rerankers.serving import CalibratedReranker
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
+    from transformers import TrainerCallback
 
 
 class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
@@ -69,6 +70,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         retriever: finds the candidates of a `RetrievalDataset`, as deployed.
         options: how to train.
         base_reranker: what the app re-ranks with today.
+        callbacks: of transformers' trainer, such as a tracker's.
         accept: `"gain"`, or `"always"` to take the tuned one whatever was measured.
         show_progress: show bars.
     """
@@ -91,6 +93,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         retriever: BaseRetriever | None = None,
         options: CrossEncoderOptions | None = None,
         base_reranker: BaseNodePostprocessor | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
         accept: Accept = "gain",
         show_progress: bool = False,
     ) -> None:
@@ -108,7 +111,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self.epochs = whole_number("epochs", epochs, 1)
         self.evaluation_steps = whole_number("evaluation_steps", evaluation_steps, 1)
         self.options = check_options(options, CrossEncoderOptions)
-        self.base_reranker, self.accept = base_reranker, accept
+        self.base_reranker, self.callbacks, self.accept = base_reranker, list(callbacks), accept
         self.show_progress = show_progress or show_progress_bar
         if self.options.resume and self.model_output_path is None:
             raise ValueError("options.resume needs a model_output_path: checkpoints lie beside it")
@@ -140,6 +143,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self._data = checked_data(self.dataset, self.val_dataset, self.retriever)
         self._analyzer = analyzer_for(self.retriever, self.options.language)
         cross_encoder_class()  # may not be installed
+        check_trainer_callbacks(self.callbacks)
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         dataset, val_dataset = self._data
@@ -254,6 +258,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
                 evaluation_steps=self.evaluation_steps,
                 identity={"model_id": self.model_id, "fingerprint": teach.fingerprint()},
                 loss=self.loss,
+                callbacks=self.callbacks,
                 show_progress=self.show_progress,
             )
 

@@ -34,6 +34,7 @@ def train(
     evaluation_steps: int,
     identity: Mapping[str, Any],
     loss: Any = None,
+    callbacks: Sequence[Any] = (),
     show_progress: bool = False,
 ) -> list[dict[str, float]]:
     """Train in place; the weights with the best nDCG@10 on `held_out` remain.
@@ -42,6 +43,7 @@ def train(
         rows: of `training_rows`.
         held_out: lists to stop by.
         identity: names data and model, so that nothing goes on from another run's checkpoint.
+        callbacks: `TrainerCallback`s of transformers.
 
     Returns:
         The training curve.
@@ -68,7 +70,7 @@ def train(
         train_dataset=Dataset.from_dict(dict(rows)),
         loss=loss or make_loss(model, options.loss, rows["label"]),
         evaluator=RankingEvaluator(measurable, bf16=options.bf16),
-        callbacks=[EarlyStoppingCallback(PATIENCE)],
+        callbacks=[EarlyStoppingCallback(PATIENCE), *callbacks],
     )
     whole = {
         **identity,

@@ -1,0 +1,1 @@
+"""Traces that other tools wrote, as the rows of a recorder's log."""

@@ -109,6 +109,12 @@ def test_a_template_that_only_wraps_messages_is_said_in_gos_language():
     )
 
 
+def test_a_begin_token_that_the_tokenizer_does_not_write_itself_stays_in_the_template():
+    tokenizer = tiny_tokenizer(["a b"], template=PLAIN_TEMPLATE)
+    tokenizer.bos_token = "<|im_start|>"  # as SmolLM2's
+    assert go_template(ChatTemplate(tokenizer)).count("<|im_start|>") == 4
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -237,7 +237,10 @@ def _rendered(template: ChatTemplate, talk: str, *, answer: bool) -> str:
         {"role": _ROLES[role], "content": _said(role, place)} for place, role in enumerate(talk)
     ]
     text = template.render(messages, answer=answer)
-    return text.removeprefix(template.tokenizer.bos_token or "")  # Ollama writes it itself
+    tokenizer = template.tokenizer
+    if tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:  # then Ollama writes it too
+        text = text.removeprefix(tokenizer.bos_token)
+    return text
 
 
 def _compose(wraps: _Wraps, talk: str) -> str:

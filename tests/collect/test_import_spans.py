@@ -1,5 +1,6 @@
 """Traces of other tools: real OpenInference spans, and the other formats by their documentation."""
 
+import contextlib
 import json
 import random
 
@@ -109,7 +110,7 @@ def test_openinference_gives_what_the_recorder_gives(openinference):
     assert {"plain", "ranked", "which loan?", "streamed"} == set(retrieval.queries.values())
     [routed] = traffic.routing_dataset().examples
     assert routed.query == "which loan?"
-    [ranked] = traffic.relevance_dataset().examples
+    [ranked] = traffic.relevance_dataset().lists
     assert [c.node_id for c in ranked.candidates if c.score > 0] == ["n1"]
     chats = {e.messages[-1]["content"]: e for e in traffic.chat_dataset().examples}
     assert {"The answer", "L", "done"} <= set(chats)
@@ -173,7 +174,7 @@ def test_annotations_of_people_are_feedback_and_those_of_models_are_verdicts(ope
         s
         for s in spans
         if s["context"]["trace_id"] == query["context"]["trace_id"]
-        and s["attributes"]["openinference.span.kind"] == "RETRIEVER"
+        and s["name"].endswith(".retrieve")
     )
     span_id, retriever = (s["context"]["span_id"].removeprefix("0x") for s in (query, found))
     human = {"annotator_kind": "HUMAN", "name": "thumbs"}
@@ -187,8 +188,7 @@ def test_annotations_of_people_are_feedback_and_those_of_models_are_verdicts(ope
     trace = query["context"]["trace_id"].removeprefix("0x")
     said = traffic.last_feedback(trace)
     assert (said["score"], said["comment"]) == (1.0, "So.")
-    [third] = [n["attributes"]["retrieval.documents.2.document.id"] for n in [found]]
-    assert said["relevant"] == [third]
+    assert said["relevant"] == [found["attributes"]["retrieval.documents.2.document.id"]]
     judgments = traffic.judgment_dataset().judgments
     assert {(j.source, j.score) for j in judgments} == {("human", 1.0), ("judge", 0.25)}
     assert {j.query for j in judgments} == {"ranked"}
@@ -207,6 +207,28 @@ def test_broken_spans_cost_no_other(openinference, tmp_path):
     assert traffic.stats()["records"] == Traffic.from_spans(openinference).stats()["records"]
     assert sum(traffic.left_out.values()) == 6
     assert "span on a line that is no JSON" in traffic.left_out
+
+
+JUNK = (None, 7, float("nan"), True, "", "[1, {", "[[1], 2]", [], [None, 3], {"0": 1}, [{"a": [1]}])
+
+
+def test_fields_of_any_kind_raise_nothing(openinference):
+    draw = random.Random(0)
+    spans = [json.loads(span.to_json()) for span in openinference]
+    chats = 0
+    for _ in range(20):
+        broken = json.loads(json.dumps(spans))
+        for span in broken:
+            for key in draw.sample(list(span["attributes"]), min(2, len(span["attributes"]))):
+                span["attributes"][key] = draw.choice(JUNK)
+            if draw.random() < 0.2:
+                span[draw.choice(list(span))] = draw.choice(JUNK)
+        traffic = Traffic.from_spans(broken)
+        assert traffic.records
+        chats += len(traffic.chat_dataset())
+        with contextlib.suppress(DatasetError):  # nothing sound may be left of so few
+            traffic.retrieval_dataset()
+    assert chats > 20
 
 
 @pytest.mark.parametrize("text", ["", "no json", "{}", "[]", '{"a": 1}'])

@@ -216,5 +216,5 @@ def test_a_routers_score_on_its_own_queries_warns():
 
 def test_a_dataset_without_queries_of_it_is_measured(app):
     index, tuned, _, learnt, _ = app
-    other = RetrievalDataset({"x": "a new question"}, learnt.corpus, {"x": ["d0"]})
+    other = RetrievalDataset({"x": "a new question"}, learnt.corpus, {"x": [*learnt.corpus]})
     assert len(RelevanceDataset.from_retriever(other, over(index, tuned)).lists) == 1

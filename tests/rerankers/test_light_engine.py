@@ -248,7 +248,7 @@ def test_queries_for_which_nothing_was_found_count_as_missed(shop_data, noisy):
     engine = LightRerankerFinetuneEngine(RelevanceDataset([*lists, *whole.lists[20:]]))
     report = engine.finetune()
     assert report.gains["ndcg@10"].n == 80
-    assert report.notes[1].startswith(f"{sum(map(found, whole.lists[20:]))} of 80 queries have a")
+    assert report.notes[0].startswith(f"{sum(map(found, whole.lists[20:]))} of 80 queries have a")
 
 
 def found(item):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +21,13 @@ from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.datasets.checks import check_node_ids
-from llama_index.tuning.datasets.passages import copies_in, copies_notes, credited, first_copies
+from llama_index.tuning.datasets.passages import (
+    copies_in,
+    copies_notes,
+    credited,
+    find_passages,
+    first_copies,
+)
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.report import QueryGain, most_changed
 from llama_index.tuning.vectors.search import top_k
@@ -241,25 +248,26 @@ def evaluate_retriever(
 
     Args:
         retriever: what the app uses; let its top k be at least the largest of `ks`.
-        dataset: its corpus ids are compared with the retrieved nodes' ids.
+        dataset: its corpus ids are compared with the retrieved nodes' ids; labelled passages that
+            come under other ids, as after another ingestion, are known by their texts.
         ks: cut-offs.
         node_key: the corpus id of a retrieved node, where that is not its node id.
         show_progress: show a bar.
 
     Raises:
-        DatasetError: not one of the retrieved ids is in the corpus.
+        DatasetError: not one of the retrieved ids is in the corpus, and none of the retrieved
+            texts holds a labelled passage.
     """
     check_ks(ks)
     check_retriever(retriever)
     dataset = RetrievalDataset.coerce(dataset)
     callable_or_none("node_key", node_key)
     warn_of_learnt(retriever, dataset.queries.values())
-    key = node_key or _node_id
-    rankings = [
-        _ranking(retriever.retrieve(text), key)
+    found = [
+        retriever.retrieve(text)
         for text in progress(dataset.queries.values(), show_progress, "Retrieving")
     ]
-    return _score(dataset, rankings, ks)
+    return _score(dataset, _rankings(dataset, found, node_key), ks)
 
 
 @own_work
@@ -278,23 +286,76 @@ async def aevaluate_retriever(
     dataset = RetrievalDataset.coerce(dataset)
     callable_or_none("node_key", node_key)
     warn_of_learnt(retriever, dataset.queries.values())
-    key = node_key or _node_id
     slots = asyncio.Semaphore(num_workers)
 
-    async def retrieve(text: str) -> list[str]:
+    async def retrieve(text: str) -> list[NodeWithScore]:
         async with slots:
-            return _ranking(await retriever.aretrieve(text), key)
+            return await retriever.aretrieve(text)
 
-    rankings = await asyncio.gather(*map(retrieve, dataset.queries.values()))
-    return _score(dataset, rankings, ks)
-
-
-def _node_id(node: NodeWithScore) -> str:
-    return node.node.node_id
+    found = await asyncio.gather(*map(retrieve, dataset.queries.values()))
+    return _score(dataset, _rankings(dataset, found, node_key), ks)
 
 
-def _ranking(nodes: Iterable[NodeWithScore], key: Callable[[NodeWithScore], str]) -> list[str]:
-    return list(dict.fromkeys(map(key, nodes)))  # a repeated node counts once
+def _rankings(
+    dataset: RetrievalDataset,
+    found: Sequence[Sequence[NodeWithScore]],
+    node_key: Callable[[NodeWithScore], str] | None,
+) -> list[list[str]]:
+    """The ranked ids of each query; a repeated node counts once."""
+    key = node_key or (lambda item: item.node.node_id)
+    rankings = [list(dict.fromkeys(map(key, nodes))) for nodes in found]
+    return _by_text(dataset, found, rankings) if node_key is None else rankings
+
+
+def _by_text(
+    dataset: RetrievalDataset,
+    found: Sequence[Sequence[NodeWithScore]],
+    rankings: list[list[str]],
+) -> list[list[str]]:
+    """Nodes with new ids, as after another ingestion, go by the labelled passages they hold.
+
+    If the retriever knows some of the ids, only whole passages count: the index may just be
+    larger than the dataset, and hold texts that are merely similar.
+    """
+    seen = {id_ for ranking in rankings for id_ in ranking}
+    strange = {
+        item.node.node_id: item.node
+        for nodes in found
+        for item in nodes
+        if item.node.node_id not in dataset.corpus
+    }
+    labelled = dict.fromkeys(id_ for ids in dataset.relevant_docs.values() for id_ in ids)
+    wanted = {id_: dataset.corpus[id_] for id_ in labelled if id_ not in seen}
+    if not strange or not wanted:
+        return rankings
+    whole_only = not seen.isdisjoint(dataset.corpus)
+    places = {
+        id_: place
+        for id_, place in find_passages(wanted, list(strange.values())).items()
+        if place.ids and (place.how in ("exact", "contained") or not whole_only)
+    }
+    if not places:
+        return rankings
+    how = Counter(place.how for place in places.values())
+    logger.warning(
+        "%d of %d labelled documents were retrieved under other ids and are known by their texts "
+        "(%s); dataset.remap(nodes) ties the labels to the nodes of today",
+        len(places),
+        len(labelled),
+        ", ".join(f"{number} {name}" for name, number in how.most_common()),
+    )
+    holds: dict[str, list[str]] = {}
+    for id_, place in places.items():
+        for new in place.ids:
+            holds.setdefault(new, []).append(id_)
+    named = []
+    for query, ranking in zip(dataset.queries, rankings, strict=True):
+        relevant, ids = set(dataset.relevant_docs[query]), dict[str, None]()
+        for id_ in ranking:
+            labels = [old for old in holds.get(id_, ()) if old in relevant and old not in ids]
+            ids.update(dict.fromkeys(labels or [id_]))
+        named.append(list(ids))
+    return named
 
 
 def _score(

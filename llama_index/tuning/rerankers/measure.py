@@ -22,7 +22,7 @@ from llama_index.tuning.rerankers.light.features import (
     retriever_order,
     score_fusion,
 )
-from llama_index.tuning.rerankers.light.fit import FeatureList, calibrate, ranking_scores
+from llama_index.tuning.rerankers.light.fit import FEW, FeatureList, calibrate, ranking_scores
 from llama_index.tuning.rerankers.light.model import LightReranker, default_ranker
 from llama_index.tuning.rerankers.serving import TURNED, CalibratedReranker
 from llama_index.tuning.text.bm25 import BM25Index
@@ -147,8 +147,6 @@ def reranked(reranker: BaseNodePostprocessor, item: RelevanceList) -> Float64:
 
 
 PRIMARY = "ndcg@10"
-FEW = 50
-"""With fewer measured queries a gain must be surer to count as shown."""
 SHOWN = (PRIMARY, "mrr@10", "hit_rate@1", "hit_rate@5", "recall@10")
 
 Scorer = Callable[[RelevanceDataset, Sequence[FeatureList]], list[Float64]]

@@ -41,7 +41,8 @@ def message(given: Any, role: str = "user") -> dict[str, Any] | None:
     content = given.get("content")
     if parts is None and not isinstance(content, str):
         parts = listed(content)
-    shown, calls, thoughts, answered = [], [], [], None
+    shown: list[dict[str, Any]] = []
+    calls, thoughts, answered = [], [], None
     for part in parts or ():
         part = at(part, "message_content") or part
         kind = at(part, "type") or at(part, "block_type") or "text"
@@ -107,7 +108,7 @@ def _call(given: Any) -> dict[str, Any]:
     function = at(given, "function")
     function = function if isinstance(function, Mapping) else given
     name = function.get("name") or given.get("tool_name")
-    arguments = next(
+    arguments: Any = next(
         (function[k] for k in ("arguments", "tool_kwargs", "input") if function.get(k) is not None),
         {},
     )
@@ -140,7 +141,8 @@ def documents(given: Any) -> Found:
             item = {"content": item}
         if not isinstance(item, Mapping):
             continue
-        node = item.get("node") if isinstance(item.get("node"), Mapping) else item
+        within = item.get("node")
+        node = within if isinstance(within, Mapping) else item
         text = _document_text(node)
         id_ = _first(node, ("id", "id_", "node_id", "doc_id")) or _first(
             node.get("metadata"), ("node_id", "id", "doc_id", "chunk_id", "doc_uri")
@@ -149,7 +151,7 @@ def documents(given: Any) -> Found:
             id_ = f"text-{hashlib.sha1(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
         if id_ is None:
             continue
-        score = item.get("score")
+        score: Any = item.get("score")
         nodes.append({"id": str(id_), "score": float(score) if is_number(score) else None})
         if text is not None:
             texts[str(id_)] = text

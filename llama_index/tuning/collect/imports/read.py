@@ -10,13 +10,16 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from typing import Any
 
-from llama_index.tuning._files import PathLike
+from llama_index.tuning._files import PathLike, ordinary_file
 from llama_index.tuning.collect.imports.nested import at, listed, loaded, nested
 from llama_index.tuning.datasets.checks import is_number
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 
 Spans = PathLike | Iterable[Mapping[str, Any]] | Any
 Faults = Counter[str]
+
+BROKEN = (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What a span whose fields are not what they should be may raise."""
 
 
 @dataclass(slots=True)
@@ -53,19 +56,24 @@ def read(source: Spans, faults: Faults) -> Iterator[Span | Note]:
     for thing in _things(source, faults):
         try:
             yield from _read(thing, faults)
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (
+            LookupError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             faults[f"that cannot be read ({type(error).__name__})"] += 1
 
 
 def _things(source: Spans, faults: Faults) -> Iterator[Any]:
     if isinstance(source, str | PurePath):
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist")
+        path = ordinary_file(source)
         yield from _rows_of_parquet(path) if path.suffix == ".parquet" else _json(path, faults)
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):
-        index = source.index.name
-        yield from (source.reset_index() if index else source).to_dict("records")
+        frame: Any = source
+        yield from (frame.reset_index() if frame.index.name else frame).to_dict("records")
     elif isinstance(source, Mapping):
         yield source
     elif isinstance(source, Iterable):
@@ -77,7 +85,7 @@ def _things(source: Spans, faults: Faults) -> Iterator[Any]:
 
 def _rows_of_parquet(path: Path) -> Iterator[Any]:
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet  # type: ignore[import-untyped]
     except ImportError as exc:
         raise MissingExtraError(f"reading {path.name}", "pyarrow", "tables") from exc
     with parquet.ParquetFile(path) as file:
@@ -98,7 +106,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Any]:
                     continue
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     faults["on a line that is no JSON"] += 1
             return
         file.seek(0)
@@ -107,7 +115,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Any]:
     while (place := _next(text, place)) < len(text):
         try:
             thing, place = decoder.raw_decode(text, place)
-        except ValueError:
+        except (ValueError, RecursionError):
             if not found:  # a first line that is broken, of many that are not
                 for line in filter(str.strip, text.splitlines()):
                     if _is_json(line):
@@ -127,7 +135,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Any]:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -255,7 +263,7 @@ def _typed(value: Any) -> Any:
 
 
 def _of(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    return next((row[n] for n in names if isinstance(row.get(n), str) and row[n]), None)
+    return next((str(row[n]) for n in names if isinstance(row.get(n), str) and row[n]), None)
 
 
 def _hex(id_: str) -> str:
@@ -321,7 +329,7 @@ def _note(row: Mapping[str, Any]) -> Note | None:
         by_person = str(row["source"]).upper() != "EVAL"
     else:
         return None
-    place = row.get("document_position")
+    place: Any = row.get("document_position")
     score = _score(value)
     return Note(
         None if trace is None else _hex(trace),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from llama_index.tuning._files import PathLike
-from llama_index.tuning.collect.imports.read import Faults, Note, Span, Spans, read
+from llama_index.tuning.collect.imports.read import BROKEN, Faults, Note, Span, Spans, read
 from llama_index.tuning.collect.imports.tell import Told, tell
 from llama_index.tuning.collect.log import TrafficLog
 from llama_index.tuning.collect.masking import Redact, mask_secrets
@@ -31,11 +31,12 @@ def rows_of_spans(spans: Spans, faults: Faults) -> Iterator[Row]:
         DatasetError: there is no span at all.
     """
     is_file = isinstance(spans, str | PurePath | Mapping) or hasattr(spans, "columns")
-    spans = spans if is_file or not hasattr(spans, "__iter__") else list(spans)
+    if not is_file and isinstance(spans, Iterable):
+        spans = list(spans)
     outline = _Outline()
     for item in read(spans, faults):
         if isinstance(item, Span):
-            outline.add(item)
+            outline.add(item, _told(item, faults))
         else:
             outline.notes.append(item)
     if not outline.parents:
@@ -45,13 +46,21 @@ def rows_of_spans(spans: Spans, faults: Faults) -> Iterator[Row]:
     for item in read(spans, Counter()):
         if not isinstance(item, Span):
             continue
-        for told in tell(item):
+        for told in _told(item, Counter()):
             for id_, text in told.texts.items():
                 if written.get(id_) != hash(text):
                     written[id_] = hash(text)
                     yield {"kind": "node", "id": id_, "text": text}
             yield from outline.finished(item, told)
     yield from outline.feedback(faults)
+
+
+def _told(span: Span, faults: Faults) -> list[Told]:
+    try:
+        return tell(span)
+    except BROKEN as error:
+        faults[f"that cannot be understood ({type(error).__name__})"] += 1
+        return []
 
 
 def write_spans(
@@ -103,11 +112,11 @@ class _Outline:
         self._nodes: dict[str, list[str]] = {}
         self._judged: dict[str, list[Note]] | None = None
 
-    def add(self, span: Span) -> None:
-        """Note a span of the first reading."""
+    def add(self, span: Span, tells: list[Told]) -> None:
+        """Note a span of the first reading, with what it tells."""
         self.parents[span.id] = span.parent
         self._traces[span.id] = span.trace
-        for told in tell(span):
+        for told in tells:
             self._kinds[span.id] = told.kind
             nodes = told.body.get("ranked", told.body.get("nodes"))
             if nodes and told.kind in ("retrieval", "rerank"):

@@ -69,7 +69,11 @@ def _exchange(
     if not asked_ or response is None:
         return None
     response["role"] = "assistant"
-    body = {"model": str(model or "unknown"), "messages": asked_, "response": response}
+    body: dict[str, Any] = {
+        "model": str(model or "unknown"),
+        "messages": asked_,
+        "response": response,
+    }
     if prompt is not None:
         body["completion"] = True
     if found := tools(offered):

@@ -92,8 +92,11 @@ def routes_of_table(
     table: Table, question: str, choice: str, out_of_scope: str
 ) -> list[tuple[str, list[str]]]:
     """(question, choices) of each row that has both."""
-    names = {"question": question, "choice": choice, "out_of_scope": out_of_scope}
-    for name, given in names.items():
+    for name, given in {
+        "question": question,
+        "choice": choice,
+        "out_of_scope": out_of_scope,
+    }.items():
         of_type(name, given, str, "a text")
     rows = read_table(table)
     check_columns(rows, question, choice)

@@ -311,7 +311,7 @@ def _memory(
     batch = options.batch_size * (2 if options.method == "dpo" else 1)
     tokens = batch * longest
     size = 2 if device.startswith("cuda") else 4
-    layer = 15 * shape.hidden + 5 * shape.intermediate + 19 * shape.keys
+    layer: float = 15 * shape.hidden + 5 * shape.intermediate + 19 * shape.keys
     if options.gradient_checkpointing:
         layer = shape.hidden + 0.3 * layer
     activations = tokens * shape.layers * layer * size

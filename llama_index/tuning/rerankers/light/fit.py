@@ -262,15 +262,20 @@ def ratio_error(hits: Float64, owner: Ints) -> float:
 INNER_FOLDS = 3
 FREEDOMS = (0.03, 0.3, 3.0)
 """How far weights may move from the prior; the cross-fitted best is taken."""
+FEW = 50
+"""With fewer queries cross-fitting cannot tell, and the weights move little."""
+LITTLE = 0.01
 
 
 def choose_freedom(
-    lists: Sequence[FeatureList], fold: Ints, prior: LinearRanker, loss: Loss
+    lists: Sequence[FeatureList], fold: Ints, prior: LinearRanker, loss: Loss, *, few: bool = False
 ) -> float:
-    """The freedom whose rankers, cross-fitted, order best by nDCG@10.
+    """The freedom whose rankers, cross-fitted, order best by nDCG@10; little of few queries.
 
     Of those that are about as good, the one that stays nearer to the prior.
     """
+    if few:
+        return LITTLE
     merged = fold % INNER_FOLDS  # outer folds become inner ones, groups still kept together
     if len(np.unique(merged)) < 2:
         return FREEDOMS[0]
@@ -283,10 +288,21 @@ def choose_freedom(
 
 
 def fit_freely(
-    lists: Sequence[FeatureList], fold: Ints, prior: LinearRanker, loss: Loss
+    lists: Sequence[FeatureList],
+    fold: Ints,
+    prior: LinearRanker,
+    loss: Loss,
+    *,
+    few: bool | None = None,
 ) -> tuple[LinearRanker, float]:
-    """Fitted on all lists, with the freedom that was best in cross-fitting; and that freedom."""
-    freedom = choose_freedom(lists, fold, prior, loss)
+    """Fitted on all lists, with the freedom that was best in cross-fitting; and that freedom.
+
+    Args:
+        lists, fold, prior, loss: of `fit` and of the folds.
+        few: whether the lists, or those that they are a part of, are few; counted by default.
+    """
+    few = len(lists) < FEW if few is None else few
+    freedom = choose_freedom(lists, fold, prior, loss, few=few)
     return fit_rows(lists, range(len(lists)), prior, loss, freedom), freedom
 
 
@@ -311,7 +327,7 @@ def fold_rankers(
         rows = np.flatnonzero(fold != number)
         rest = [lists[row] for row in rows.tolist()]
         remaining = np.unique(fold[rows], return_inverse=True)[1]
-        rankers.append(fit_freely(rest, remaining, prior, loss)[0])
+        rankers.append(fit_freely(rest, remaining, prior, loss, few=len(lists) < FEW)[0])
     return rankers
 
 

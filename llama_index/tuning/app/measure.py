@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.app.choose import (
@@ -146,6 +147,10 @@ class Ladder:
 
     def measure(self) -> Measured:
         """Every stack, fold by fold, and the final parts."""
+        with threadpool_limits(1):  # the matrices are small: with a busy neighbour, threads wait
+            return self._measure()
+
+    def _measure(self) -> Measured:
         self.tell(f"searching for {len(self.ids)} questions")
         self._views["own"] = self._find(self.vectors)
         for name, reranker in self.also.items():

@@ -16,7 +16,6 @@ import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import QueryBundle
-from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import folder_path, number, of_type, whole_number
@@ -228,7 +227,7 @@ def _tuned(
         deadline=limits.deadline,
         also={name: reranker for name, reranker in also.items() if name in affordable},
     )
-    with clock.step("tuning"), threadpool_limits(1):  # matrices are small: threads would wait
+    with clock.step("tuning"):
         measured = ladder.measure()
     outcome = _decided(measured, asked, seed)
     found = _parts(seen, outcome.stack, measured, language)

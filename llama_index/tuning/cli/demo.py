@@ -38,7 +38,7 @@ def demo(
         f"Python's language reference: {len(nodes)} chunks, {len(questions)} questions to tune "
         f"with, {len(held_out)} held out; all-MiniLM-L6-v2 on this machine's CPU.\n"
     )
-    say(f"embedding {len(nodes)} chunks, as for any index: half of all the time")
+    say(f"embedding {len(nodes)} chunks, as for any index: most of the time")
     index = VectorStoreIndex(nodes, embed_model=minilm())
     app = tune_app(
         index,

@@ -69,6 +69,18 @@ def number(name: str, value: Any, low: float, high: float = float("inf")) -> flo
     return float(value)
 
 
+def positive(name: str, value: Any) -> float:
+    """The value as a `float` above 0.
+
+    Raises:
+        ValueError: it is no number, or not above 0.
+    """
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    if not plain or not 0 < value <= sys.float_info.max:
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return float(value)
+
+
 def share(name: str, value: Any) -> float:
     """The value as a `float` between 0 and 1, neither of the two.
 

@@ -202,7 +202,7 @@ CASES = {
         TypeError,
         "unexpected keyword argument 'lr'",
     ),
-    "an unknown argument": ({"optimizer": "sgd"}, TypeError, "unexpected keyword argument"),
+    "an unknown argument": ({"optimizer": "sgd"}, TypeError, "unexpected argument"),
 }
 
 

@@ -314,7 +314,7 @@ def test_nothing_but_the_output_is_left_behind(rotated, tmp_path):
 
 def test_checkpoints_load_and_are_as_far_apart_as_asked(rotated, tmp_path):
     dataset, model = rotated
-    options = AdapterOptions(folds=2)
+    options = AdapterOptions(folds=2, solver="gradient", batch_size=16)
     engine = engine_for(
         (dataset, model),
         tmp_path,
@@ -332,6 +332,7 @@ def test_checkpoints_load_and_are_as_far_apart_as_asked(rotated, tmp_path):
 
 KILLED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from llama_index.tuning.embeddings.adapter import run

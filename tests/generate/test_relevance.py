@@ -111,7 +111,7 @@ def test_bad_arguments_are_named():
         label_relevance(RetrievalDataset({}, {}, {}), None, None)
     with pytest.raises(TypeError, match="got a string"):
         label_relevance("one query", retriever(), llm)
-    with pytest.raises(ValueError, match="max_calls must be >= 0"):
+    with pytest.raises(ValueError, match="max_calls must be a whole number >= 0"):
         label_relevance(QUERIES, retriever(), llm, run=RunOptions(max_calls=-1))
     with pytest.raises(DatasetError, match="documents hold no text"):
         generate_ce_fine_tuning_dataset([], ["q"], llm=llm, embed_model=WordEmbedding())

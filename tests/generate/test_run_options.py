@@ -39,9 +39,9 @@ def test_a_function_that_asks_takes_run_and_none_of_its_fields(function):
         ({"num_workers": 0}, "num_workers must be a whole number >= 1, got 0"),
         ({"retry_limit": 0}, "retry_limit must be a whole number >= 1, got 0"),
         ({"save_every": True}, "save_every must be a whole number >= 1, got True"),
-        ({"max_calls": -1}, "max_calls must be >= 0, got -1"),
+        ({"max_calls": -1}, "max_calls must be a whole number >= 0, got -1"),
         ({"on_failure": "stop"}, "unknown on_failure 'stop'; choose one of: continue, fail"),
-        ({"timeout": 0}, "timeout must be > 0 seconds, got 0"),
+        ({"timeout": 0}, "timeout must be above 0, got 0"),
     ],
 )
 def test_a_wrong_field_is_named(fields, message):

@@ -18,7 +18,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path, number, of_type, whole_number
+from llama_index.tuning._checks import folder_path, number, of_type, positive, whole_number
 from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
@@ -115,8 +115,8 @@ def tune_app(
     started = time.perf_counter()
     if max_latency_ms is not None:
         max_latency_ms = number("max_latency_ms", max_latency_ms, 0)
-    if max_seconds is not None and not number("max_seconds", max_seconds, 0) > 0:
-        raise ValueError(f"max_seconds must be a number above 0, got {max_seconds!r}")
+    if max_seconds is not None:
+        positive("max_seconds", max_seconds)
     limits = _Limits(max_latency_ms, None if max_seconds is None else started + max_seconds)
     named = _named(also)
     num_workers = whole_number("num_workers", num_workers, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning._checks import check_counts, number, whole_number
+from llama_index.tuning._checks import check_counts, number, positive, whole_number
 
 OnFailure = Literal["continue", "fail"]
 WORKERS = 8
@@ -25,8 +25,8 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         number("retry_wait", self.retry_wait, 0)
-        if self.timeout is not None and not number("timeout", self.timeout, 0) > 0:
-            raise ValueError(f"timeout must be > 0 seconds, got {self.timeout}")
+        if self.timeout is not None:
+            positive("timeout", self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

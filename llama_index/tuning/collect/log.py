@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from llama_index.tuning._checks import folder_path, number, whole_number
+from llama_index.tuning._checks import folder_path, positive, whole_number
 from llama_index.tuning._files import ordinary_file
 from llama_index.tuning.collect.masking import (
     Redact,
@@ -90,8 +90,7 @@ class TrafficLog:
     ) -> None:
         whole_number("flush_every", flush_every, 1)
         whole_number("max_bytes", max_bytes, 1)
-        if not number("flush_seconds", flush_seconds, 0) > 0:
-            raise ValueError(f"flush_seconds must be a number > 0, got {flush_seconds!r}")
+        positive("flush_seconds", flush_seconds)
         if redact is not None and not callable(redact):
             raise TypeError(f"redact must be a function of a text or None, got {redact!r}")
         self.path = folder_path("path", path)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from llama_index.tuning._checks import items_of, number
+from llama_index.tuning._checks import items_of, number, positive
 from llama_index.tuning.datasets.checks import objects_of
 from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.errors import DatasetError
@@ -92,8 +92,7 @@ def from_selections(
 ) -> tuple[dict[str, str], list[RoutingExample]]:
     """Choices and examples of recorded selections."""
     number("unrated_weight", unrated_weight, 0)
-    if not number("correction_weight", correction_weight, 0) > 0:
-        raise ValueError(f"correction_weight must be above 0, got {correction_weight}")
+    positive("correction_weight", correction_weight)
     choices: dict[str, str] = {}
     examples = []
     records, shared = objects_of("records", records), set()

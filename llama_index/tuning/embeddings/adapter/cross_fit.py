@@ -36,6 +36,9 @@ from llama_index.tuning.embeddings.adapter.modules import linear_form, linear_mo
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
+FINAL = -1
+"""Stands for a fold's number: the training of what is served."""
+
 MakeAdapter = Callable[[], BaseAdapter]
 OnEpoch = Callable[[Epoch], None]
 CONVEX = 10_000_000
@@ -108,7 +111,7 @@ def cross_fit(
         mined: nearest documents of each query, `(n, k)`, where the caller has them.
         finished: fold → state and epochs of an earlier, interrupted run with equal arguments.
         device: of torch.
-        on_epoch: called with the fold and its state after each pass.
+        on_epoch: called with the fold, or `FINAL`, and its state after each pass.
         on_fold: called with each finished fold, its state and its epochs: what `finished` takes.
     """
     keys = list(range(len(pairs))) if groups is None else list(groups)
@@ -153,7 +156,14 @@ def cross_fit(
     epochs = [fitted.epochs for fitted in fits]
     passes = int(np.median(epochs))
     train_adapter(
-        first, pairs, documents, options, unlabelled=unlabelled, epochs=passes, device=device
+        first,
+        pairs,
+        documents,
+        options,
+        unlabelled=unlabelled,
+        epochs=passes,
+        device=device,
+        on_epoch=functools.partial(watch, FINAL),
     )
     adapters = [fitted.adapter for fitted in fits]
     return CrossFit(first.eval(), epochs, fold, adapters, queries, seen, {"epochs": passes})

@@ -25,18 +25,16 @@ from llama_index.tuning._checks import (
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.tuned_parts import refusal, refuse_learnt
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter, run_details
-from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.identity import base_name, model_signature
-from llama_index.tuning.vectors.learned import Learned
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -72,7 +70,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         model_checkpoint_path: folder for checkpoints and for what a killed run resumes from; by
             default one beside the output, removed when the run succeeds.
         checkpoint_save_steps: with `model_checkpoint_path`, a loadable adapter is saved there
-            at the end of a pass if this many steps were made since the last.
+            (`step_100`) at the end of a pass of the final training if this many steps were made
+            since the last. A linear map that is solved has no steps, and so no checkpoints.
         verbose: the old name of `show_progress`.
         bias: whether a linear adapter adds a constant vector.
         options: how to train; see `AdapterOptions`.
@@ -98,7 +97,6 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
     libraries = ("torch", "numpy")
     reopens = True
-    _learnt_before: Learned | None = None
     """By the adapter that training begins at."""
 
     def __init__(
@@ -167,8 +165,11 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
             embed_model: as in the constructor.
             model_path: the adapter's folder.
             model_cls: its class, if it is a custom one.
-            **kwargs: the constructor's other arguments; `val_dataset` with other questions, if the
-                adapter has learnt some of `dataset`: on those nothing can be measured.
+            **kwargs: the constructor's other arguments.
+
+        If the adapter has learnt questions that are measured, training begins anew from the same
+        class, and a warning is logged: on those nothing could be said of what went on from it.
+        With a `val_dataset` of other questions it goes on.
         """
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
 
@@ -177,16 +178,25 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         tuned_as = adapter.details.get("options", {}).get("adapter")
         if isinstance(start, LowRankMap) and tuned_as == "linear":
             start = start.merged()  # a linear map is saved in the smaller form
-        engine = cls(dataset, embed_model, adapter_model=module_of_map(start), **kwargs)
-        engine._learnt_before = adapter.learned
+        module = module_of_map(start)
+        engine = cls(dataset, embed_model, adapter_model=module, **kwargs)
+        measured = dataset if engine.val_dataset is None else engine.val_dataset
+        asked = list(getattr(measured, "queries", {}).values())
+        if adapter.learned is not None and (known := adapter.learned.among(asked)):
+            logger.warning(
+                "the adapter in %s has learnt %d of the %d questions that are measured: a new one "
+                "is trained in its place; val_dataset= with other questions lets it go on",
+                model_path,
+                len(known),
+                len(asked),
+            )
+            engine.adapter_model = type(module)(**module.get_config_dict())
         return engine
 
     def _check(self) -> None:
         self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
         measured = list(self._data.measured.queries.values())
         refuse_learnt(self.embed_model, measured)
-        if (before := self._learnt_before) is not None and before.among(measured):
-            raise DatasetError(refusal(before, measured))
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:

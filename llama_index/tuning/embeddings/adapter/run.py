@@ -28,6 +28,7 @@ from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning.datasets.passages import copies_in, copies_notes
 from llama_index.tuning.embeddings.adapter.cross_fit import (
+    FINAL,
     CrossFit,
     Fitted,
     cross_fit,
@@ -163,7 +164,7 @@ class Tuning:
             groups=problem.groups,
             unlabelled=sentences,
             device=self.device,
-            on_epoch=lambda epoch: watch(0, epoch),
+            on_epoch=functools.partial(watch, FINAL),
         )
 
     def _cross_fit(self, watch: _Watch) -> CrossFit:
@@ -238,12 +239,11 @@ class Tuning:
 
 
 class _Watch:
-    """Follows training: history, progress, checkpoints."""
+    """Follows training: history, progress, checkpoints of what is served in the end."""
 
     def __init__(self, tuning: Tuning, serve: Serve, save_steps: int, show_progress: bool) -> None:
         self.tuning, self.serve, self.save_steps = tuning, serve, save_steps
-        self.steps = self.saved_at = 0
-        self.of_fold: dict[int, int] = {}
+        self.saved_at = 0
         self.best: Callable[[], BaseAdapter] | None = None
         self.bar: Any = None
         if show_progress:
@@ -259,11 +259,10 @@ class _Watch:
         self.tuning.history.append(entry)
         if self.bar is not None:
             self.bar.update(1)
-        self.steps += epoch.steps - self.of_fold.get(fold, 0)
-        self.of_fold[fold] = epoch.steps
-        if self.tuning.run.keep and self.steps - self.saved_at >= self.save_steps:
-            self.saved_at = self.steps
-            self.save(f"step_{self.steps}")
+        due = fold == FINAL and epoch.steps - self.saved_at >= self.save_steps
+        if due and self.tuning.run.keep:
+            self.saved_at = epoch.steps
+            self.save(f"step_{epoch.steps}")
 
     def save(self, name: str) -> None:
         """The best weights so far as an adapter that loads."""

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from llama_index.tuning._checks import (
     flag,
     number,
+    positive,
     set_plain,
     text_or_none,
     whole_number,
@@ -86,8 +87,7 @@ class CrossEncoderOptions:
         for name in ("bf16", "resume", "trust_remote_code"):
             flag(name, getattr(self, name))
         text_or_none("device", self.device)
-        if not number("learning_rate", self.learning_rate, 0) > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        positive("learning_rate", self.learning_rate)
         for name, least in (
             ("hard_negatives", 0),
             ("random_negatives", 0),

@@ -22,7 +22,6 @@ from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import Epoch, State, map_vectors, train_adapter
 from llama_index.tuning.embeddings.adapter.linear import (
     CHOICES,
-    SHARPNESS,
     STRENGTHS,
     Departure,
     LinearProblem,
@@ -241,7 +240,7 @@ class _LinearFolds:
         count = int(self.fold.max()) + 1
         centres: list[LinearForm] = []
         departures: list[Departure] = []
-        scores = np.zeros((len(CHOICES), len(SHARPNESS), len(self.fold)))
+        scores = np.zeros((len(CHOICES), len(self.fold)))
         for number in range(count):
             taught, held = (
                 np.flatnonzero(self.fold != number),
@@ -253,21 +252,21 @@ class _LinearFolds:
             else:
                 found = self.problem.solve(taught, centre)
                 keep(number, _state(found), found.steps)
-            scores[..., held] = self.problem.scores(held, centre, found)
-            means = scores[..., held].mean(-1).max(axis=1)
+            scores[:, held] = self.problem.scores(held, centre, found)
+            means = scores[:, held].mean(1)
             made = functools.partial(self._module, centre, found.at(CHOICES[int(means.argmax())]))
             score = float(means.max())
-            watch(number, Epoch(found.steps, found.steps, score, made))
+            watch(number, Epoch(found.steps, found.steps, score, made, "ndcg@10"))
             centres.append(centre)
             departures.append(found)
         adapters, queries = [], np.empty_like(self.pairs.vectors)
         for number in range(count):
             held, others = np.flatnonzero(self.fold == number), self.fold != number
-            choice = choose(scores[..., others], self.seen[others])
+            choice = choose(scores[:, others])
             form = self.problem.form(centres[number], departures[number].at(choice))
             queries[held] = form(self.pairs.vectors[held])
             adapters.append(linear_module(form, bias=self.bias))
-        choice = choose(scores, self.seen)
+        choice = choose(scores)
         every = np.arange(len(self.pairs))
         centre = self._centre(every)
         start = np.mean([found.at(choice) for found in departures], axis=0)

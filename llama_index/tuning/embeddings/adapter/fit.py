@@ -45,14 +45,16 @@ class Epoch:
     Attributes:
         number: passes over the queries so far; 0 is the start.
         steps: of them.
-        score: mean log-likelihood of held-out queries, `None` without any.
+        score: mean of `metric` over held-out queries, `None` without any.
         best: makes the best adapter so far (the last one without held-out queries).
+        metric: what `score` is.
     """
 
     number: int
     steps: int
     score: float | None
     best: Callable[[], BaseAdapter]
+    metric: str = "log-likelihood"
 
 
 @dataclass(frozen=True)

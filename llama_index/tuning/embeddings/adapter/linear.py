@@ -5,8 +5,8 @@ logistic regression, whose classes are the documents. The prior on `scale · W` 
 whitened start, and its strength decides how much evidence a departure needs. Two maps are solved at
 each strength. The *strong* one ranks against all documents. The *cautious* one ranks only documents
 with training questions against each other, so that the others are not pushed away for having none.
-Candidates are means of the two. Held-out questions choose, those on documents without training
-questions above all (see `choose`).
+Candidates are means of the two. Held-out questions choose by nDCG@10, the most careful one that
+is near the best (see `choose`).
 
 The optimum departs from the start only in the span of the training questions and of the documents,
 so it is solved there: a map of 3,072 dimensions from 60 questions has 60 columns. In the principal
@@ -23,12 +23,12 @@ map can carry is `q S⁻¹ d`. In speaker recognition this is within-class covar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
@@ -36,11 +36,14 @@ from llama_index.tuning.embeddings.adapter.maps import LinearForm
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
 STRENGTHS = (0.8, 0.4, 0.2, 0.1)
-"""Of the prior, in the order in which they are solved: each starts at the one before."""
+"""Of the prior, the most careful first: each is solved from the one before."""
 CAUTIOUS = (1.0, 0.5, 0.0)
 """Shares of the cautious map in the mean."""
-LEAST_UNSEEN = 0.6
-"""Least weight in the choice of questions whose documents had none, if there are any."""
+NEAR = 0.5
+"""Standard errors below the best that a more careful candidate may be."""
+K = 10
+DISCOUNTS: Float64 = 1 / np.log2(np.arange(2, K + 2))
+"""Of nDCG@10, by which held-out questions choose."""
 LEAST_SCALE, SPREAD = 20.0, 2.1
 """The softmax's factor: 20 would not tell apart the cosines of some models, so close they lie."""
 DIRECTIONS = 512
@@ -50,8 +53,6 @@ SPAN = 1024
 FOLD_COSINES, SENTENCE_COSINES = 3_000_000, 1_000_000
 """A fold's solutions learn from as many questions, drawn at random, as make so many cosines with
 the documents, and from as many sentences beside them; start and final map from all questions."""
-SHARPNESS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
-"""Factors on the logits at which held-out questions see a candidate."""
 TOLERANCE = 1e-5
 
 Score = Callable[[Float32], tuple[Float32, Callable[[Float32], Float32]]]
@@ -181,22 +182,18 @@ class Choice(NamedTuple):
 CHOICES = [Choice(strength, share) for strength in range(len(STRENGTHS)) for share in CAUTIOUS]
 
 
-def choose(scores: Float64, seen: NDArray[np.bool_]) -> Choice:
-    """The candidate under which held-out questions are likeliest.
+def choose(scores: Float64) -> Choice:
+    """The most careful candidate that is within half a standard error of the best one.
+
+    After the one-standard-error rule (Breiman et al. 1984): with few questions the best is mostly
+    luck. Half of it, since what is learnt should carry over to other documents too.
 
     Args:
-        scores: log-likelihood of each question under each of `CHOICES` at each of `SHARPNESS`,
-            shape `(choices, sharpness, n)`.
-        seen: whether a relevant document of the question has training questions, shape `(n,)`.
+        scores: nDCG@10 of each held-out question under each of `CHOICES`, shape `(choices, n)`.
     """
-    unseen = float((~seen).mean())
-    if 0 < unseen < 1:
-        unseen = max(LEAST_UNSEEN, unseen)
-        means = unseen * scores[..., ~seen].mean(-1) + (1 - unseen) * scores[..., seen].mean(-1)
-    else:
-        means = scores.mean(-1)
-    best = int(means.max(axis=1).argmax())  # of equals the first, which is the most cautious
-    return CHOICES[best]
+    apart = scores[scores.mean(1).argmax()] - scores
+    errors = apart.std(1) / math.sqrt(scores.shape[1])
+    return CHOICES[int((apart.mean(1) <= NEAR * errors).argmax())]
 
 
 class LinearProblem:
@@ -271,22 +268,24 @@ class LinearProblem:
         return Departure(steps, strong, cautious)
 
     def scores(self, rows: Ints, centre: LinearForm, found: Departure) -> Float64:
-        """Log-likelihood of queries, shape `(choices, len(SHARPNESS), rows)`.
-
-        A map's length is a temperature, which moves the likelihood and no ranking: each candidate
-        is seen at several.
-        """
+        """nDCG@10 of queries under each candidate, shape `(choices, rows)`."""
         pairs = self.pairs.take(rows)
         score = self._score(centre, pairs.vectors, np.arange(len(self.documents)))
         owners, relevant = pairs.flat()
+        best = np.bincount(owners, minlength=len(rows))
+        ideal = np.concatenate([[0.0], np.cumsum(DISCOUNTS)])[np.minimum(best, K)]
         parts = []
         for choice in CHOICES:
             logits, _ = score(found.at(choice))
-            for sharpness in SHARPNESS:
-                chances = _softmax(np.float32(sharpness) * logits)[0][owners, relevant]
-                mass = np.bincount(owners, chances, minlength=len(rows))
-                parts.append(np.log(np.maximum(mass, 1e-12)))
-        return np.array(parts).reshape(len(CHOICES), len(SHARPNESS), len(rows))
+            ranks = np.array(
+                [
+                    np.count_nonzero(logits[owner] > logits[owner, row])
+                    for owner, row in zip(owners, relevant, strict=True)
+                ]
+            )
+            gains = np.where(ranks < K, DISCOUNTS[np.minimum(ranks, K - 1)], 0.0)
+            parts.append(np.bincount(owners, gains, minlength=len(rows)) / ideal)
+        return np.array(parts)
 
     def form(self, centre: LinearForm, departure: Float32) -> LinearForm:
         """The whole map."""

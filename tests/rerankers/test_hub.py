@@ -82,6 +82,7 @@ def test_a_tuned_cross_encoder_goes_to_the_hub_and_loads_from_what_came(hub, tin
     tuning.finetune()
     assert tuning.push_to_hub("me/mine", private=True).endswith("/commit/1")
     assert (hub.created["name"], hub.created["visibility"]) == ("mine", "private")
+    assert "report.json" not in hub.files  # it holds users' questions
     for name, content in hub.files.items():
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / name).write_bytes(content)

@@ -408,7 +408,8 @@ def test_push_to_hub_uploads_the_folder(engine, tmp_path, monkeypatch):
         tuning.push_to_hub("me/model")
     tuning.finetune()
     assert tuning.push_to_hub("me/model", token="t", revision="r") == "https://hub/me/model"
-    assert calls == ["t", ("me/model", True), (str(tmp_path / "out"), {"revision": "r"})]
+    sent = {"revision": "r", "ignore_patterns": ["report.json"]}  # it holds users' questions
+    assert calls == ["t", ("me/model", True), (str(tmp_path / "out"), sent)]
 
 
 def test_the_registry_knows_it(engine):

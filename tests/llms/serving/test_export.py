@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from llama_index.tuning import HuggingFaceFinetuneEngine
+from llama_index.tuning.cli.app import run
 from llama_index.tuning.errors import ArtifactError, TemplateError
 from llama_index.tuning.llms import HuggingFaceOptions, export_llm
 from llama_index.tuning.llms.serving.export import go_template
@@ -146,3 +147,9 @@ def test_what_cannot_be_exported_is_refused_before_any_weight_is_read(
     with pytest.raises(error):
         export_llm(**given)
     assert not any(tmp_path.iterdir())
+
+
+def test_the_command_line_exports_too(tuned, tmp_path, capsys):
+    assert run(["llm", "export", str(tuned), "--out", str(tmp_path / "merged")]) == 0
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    assert "merged" in capsys.readouterr().out

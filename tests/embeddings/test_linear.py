@@ -159,17 +159,29 @@ def test_a_bias_learns_what_all_questions_share():
     assert np.abs(form.bias).max() > 1e-3
 
 
+SEEN = np.ones(100, bool)
+
+
+def test_what_seen_documents_gain_is_not_paid_by_unseen_ones():
+    seen = np.arange(100) >= 30
+    scores = np.full((len(CHOICES), 100), 0.5)
+    scores[7, seen], scores[7, ~seen] = 0.6, 0.3  # +.01 on average, at the cost of the unseen
+    assert choose(scores, seen) == CHOICES[0]
+    scores[7, ~seen] = 0.5
+    assert choose(scores, seen) == CHOICES[7]
+
+
 def test_the_best_candidate_is_chosen_if_it_is_better_by_more_than_chance():
     scores = np.full((len(CHOICES), 100), 0.5)
     scores[7] += 0.1  # of every question
-    assert choose(scores) == CHOICES[7]
+    assert choose(scores, SEEN) == CHOICES[7]
     scores[7] = 0.5
     scores[7, :2] = 1.0, 0.1  # one question won and one lost: no more than chance
-    assert choose(scores) == CHOICES[0]
+    assert choose(scores, SEEN) == CHOICES[0]
 
 
 def test_of_equal_candidates_the_most_careful_is_chosen():
-    assert choose(np.zeros((len(CHOICES), 8))) == Choice(0, 1.0)
+    assert choose(np.zeros((len(CHOICES), 100)), SEEN) == Choice(0, 1.0)
     assert STRENGTHS[0] == max(STRENGTHS)
 
 

@@ -262,11 +262,11 @@ class _LinearFolds:
         adapters, queries = [], np.empty_like(self.pairs.vectors)
         for number in range(count):
             held, others = np.flatnonzero(self.fold == number), self.fold != number
-            choice = choose(scores[:, others])
+            choice = choose(scores[:, others], self.seen[others])
             form = self.problem.form(centres[number], departures[number].at(choice))
             queries[held] = form(self.pairs.vectors[held])
             adapters.append(linear_module(form, bias=self.bias))
-        choice = choose(scores)
+        choice = choose(scores, self.seen)
         every = np.arange(len(self.pairs))
         centre = self._centre(every)
         start = np.mean([found.at(choice) for found in departures], axis=0)

@@ -23,12 +23,12 @@ map can carry is `q S⁻¹ d`. In speaker recognition this is within-class covar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
@@ -41,6 +41,8 @@ CAUTIOUS = (1.0, 0.5, 0.0)
 """Shares of the cautious map in the mean."""
 NEAR = 0.5
 """Standard errors below the best that a more careful candidate may be."""
+LEAST_UNSEEN, UNSEEN_PRIOR = 0.6, 20
+"""Least weight in the choice of questions on unseen documents, and how many earn half of it."""
 K = 10
 DISCOUNTS: Float64 = 1 / np.log2(np.arange(2, K + 2))
 """Of nDCG@10, by which held-out questions choose."""
@@ -182,18 +184,26 @@ class Choice(NamedTuple):
 CHOICES = [Choice(strength, share) for strength in range(len(STRENGTHS)) for share in CAUTIOUS]
 
 
-def choose(scores: Float64) -> Choice:
+def choose(scores: Float64, seen: NDArray[np.bool_]) -> Choice:
     """The most careful candidate that is within half a standard error of the best one.
 
     After the one-standard-error rule (Breiman et al. 1984): with few questions the best is mostly
-    luck. Half of it, since what is learnt should carry over to other documents too.
+    luck. Half of it, since what is learnt should carry over to other documents too. Questions on
+    unseen documents weigh more than their share: those must not pay for the others.
 
     Args:
         scores: nDCG@10 of each held-out question under each of `CHOICES`, shape `(choices, n)`.
+        seen: whether a relevant document of the question has training questions, shape `(n,)`.
     """
-    apart = scores[scores.mean(1).argmax()] - scores
-    errors = apart.std(1) / math.sqrt(scores.shape[1])
-    return CHOICES[int((apart.mean(1) <= NEAR * errors).argmax())]
+    count = int((~seen).sum())
+    weights = np.full(len(seen), 1 / len(seen))
+    if 0 < count < len(seen):
+        unseen = max(LEAST_UNSEEN * count / (count + UNSEEN_PRIOR), count / len(seen))
+        weights = np.where(seen, (1 - unseen) / (len(seen) - count), unseen / count)
+    apart = scores[(scores @ weights).argmax()] - scores
+    means = apart @ weights
+    errors = np.sqrt((apart - means[:, None]) ** 2 @ weights**2)
+    return CHOICES[int((means <= NEAR * errors).argmax())]
 
 
 class LinearProblem:

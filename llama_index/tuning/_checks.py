@@ -56,14 +56,17 @@ def whole_number(name: str, value: object, least: int) -> int:
     return int(value)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
     """The value as a `float`, from `low` to `high`.
 
     Raises:
         ValueError: it is no number, or outside.
     """
-    plain = isinstance(value, Real) and not isinstance(value, bool)
-    if not plain or not low <= value <= min(high, sys.float_info.max):
+    if not _is_number(value) or not low <= value <= min(high, sys.float_info.max):
         bounds = f">= {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
     return float(value)
@@ -75,8 +78,7 @@ def positive(name: str, value: Any) -> float:
     Raises:
         ValueError: it is no number, or not above 0.
     """
-    plain = isinstance(value, Real) and not isinstance(value, bool)
-    if not plain or not 0 < value <= sys.float_info.max:
+    if not _is_number(value) or not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} must be above 0, got {value!r}")
     return float(value)
 
@@ -87,8 +89,7 @@ def share(name: str, value: Any) -> float:
     Raises:
         ValueError: it is no number, or outside.
     """
-    plain = isinstance(value, Real) and not isinstance(value, bool)
-    if not plain or not 0 < value < 1:
+    if not _is_number(value) or not 0 < value < 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value!r:.100}")
     return float(value)
 

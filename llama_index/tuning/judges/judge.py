@@ -151,13 +151,7 @@ class TunedJudge(BaseEvaluator):
         if self.defer_to is not None:
             kwargs |= {"second_response": second_response, "reference": reference}
             return super().evaluate(query, response, contexts, **kwargs)
-        item = SimpleNamespace(
-            query=query,
-            response=response,
-            contexts=contexts,
-            second_response=second_response,
-            reference=reference,
-        )
+        item = _answer(query, response, contexts, second_response, reference)
         reason = invalid_reason(self.model, item)
         return self._judge(item)[0] if reason is None else _invalid(item, reason)
 
@@ -175,13 +169,7 @@ class TunedJudge(BaseEvaluator):
 
         Other keyword arguments, such as `sleep_time_in_seconds`, go to `defer_to` alone.
         """
-        item = SimpleNamespace(
-            query=query,
-            response=response,
-            contexts=contexts,
-            second_response=second_response,
-            reference=reference,
-        )
+        item = _answer(query, response, contexts, second_response, reference)
         reason = invalid_reason(self.model, item)
         if reason is not None:
             return _invalid(item, reason)
@@ -281,4 +269,21 @@ def _invalid(item: Any, reason: str) -> EvaluationResult:
         feedback=reason,
         invalid_result=True,
         invalid_reason=reason,
+    )
+
+
+def _answer(
+    query: str | None,
+    response: str | None,
+    contexts: Sequence[str] | None,
+    second_response: str | None,
+    reference: str | None,
+) -> SimpleNamespace:
+    """What is judged, with the fields of a `Judgment`."""
+    return SimpleNamespace(
+        query=query,
+        response=response,
+        contexts=contexts,
+        second_response=second_response,
+        reference=reference,
     )

@@ -34,6 +34,7 @@ from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.maps import LinearForm
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.evaluate.retrieval import score_hits
 
 STRENGTHS = (0.8, 0.4, 0.2, 0.1)
 """Of the prior, the most careful first: each is solved from the one before."""
@@ -44,8 +45,7 @@ NEAR = 0.5
 LEAST_UNSEEN, UNSEEN_PRIOR = 0.6, 20
 """Least weight in the choice of questions on unseen documents, and how many earn half of it."""
 K = 10
-DISCOUNTS: Float64 = 1 / np.log2(np.arange(2, K + 2))
-"""Of nDCG@10, by which held-out questions choose."""
+"""Held-out questions choose by nDCG@10."""
 LEAST_SCALE, SPREAD = 20.0, 2.1
 """The softmax's factor: 20 would not tell apart the cosines of some models, so close they lie."""
 DIRECTIONS = 512
@@ -282,8 +282,7 @@ class LinearProblem:
         pairs = self.pairs.take(rows)
         score = self._score(centre, pairs.vectors, np.arange(len(self.documents)))
         owners, relevant = pairs.flat()
-        best = np.bincount(owners, minlength=len(rows))
-        ideal = np.concatenate([[0.0], np.cumsum(DISCOUNTS)])[np.minimum(best, K)]
+        counts = np.bincount(owners, minlength=len(rows))
         parts = []
         for choice in CHOICES:
             logits, _ = score(found.at(choice))
@@ -293,8 +292,9 @@ class LinearProblem:
                     for owner, row in zip(owners, relevant, strict=True)
                 ]
             )
-            gains = np.where(ranks < K, DISCOUNTS[np.minimum(ranks, K - 1)], 0.0)
-            parts.append(np.bincount(owners, gains, minlength=len(rows)) / ideal)
+            hits = np.zeros((len(rows), K), dtype=bool)
+            hits[owners[ranks < K], ranks[ranks < K]] = True
+            parts.append(score_hits(hits, counts, [K])[f"ndcg@{K}"])
         return np.array(parts)
 
     def form(self, centre: LinearForm, departure: Float32) -> LinearForm:

@@ -7,16 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from llama_index.tuning._checks import output_path
-from llama_index.tuning.artifacts import replacing_folder
+from llama_index.tuning._checks import folder_path
+from llama_index.tuning.artifacts import read_config, replacing_folder
 from llama_index.tuning.errors import ArtifactError, TemplateError
-from llama_index.tuning.hf.processes import no_bars
 from llama_index.tuning.llms.serving.loading import Source, end_tokens, load_tokenizer
-from llama_index.tuning.llms.serving.saved import PathLike, load_llm, read_llm_config
+from llama_index.tuning.llms.serving.saved import KIND, PathLike, load_llm, save_merged
 from llama_index.tuning.llms.serving.template import ChatTemplate
 
 ExportFormat = Literal["merged", "gguf", "ollama"]
@@ -69,28 +69,17 @@ def export_llm(
         raise ValueError(f"unknown format {format!r}; choose one of: {known}")
     if weights not in _TYPES:
         raise ValueError(f"unknown weights {weights!r}; choose one of: {', '.join(_TYPES)}")
-    target = output_path(path)
-    if target is None:
-        raise TypeError("path must be a folder or a file, got None")
-    read_llm_config(source)
+    target = folder_path("path", path)
+    config = read_config(source, KIND)  # loading looks at every file, and once is enough
     if format == "gguf":
         return _write_gguf(source, target, base_model, converter, weights)
-    modelfile = _modelfile(source) if format == "ollama" else None
+    modelfile = _modelfile(source, config) if format == "ollama" else None
     with replacing_folder(target) as draft:
-        _write_merged(source, draft, base_model)
+        loaded = load_llm(source, base_model=base_model, device="cpu")
+        save_merged(loaded.model, loaded.tokenizer, draft)
         if modelfile is not None:
             (draft / "Modelfile").write_text(modelfile, encoding="utf-8")
     return target
-
-
-def _write_merged(source: PathLike, folder: Path, base_model: PathLike | None) -> None:
-    loaded = load_llm(source, base_model=base_model, device="cpu")
-    model = loaded.model
-    if hasattr(model, "peft_config"):
-        model = model.merge_and_unload()
-    with no_bars():
-        model.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)
 
 
 def _write_gguf(
@@ -106,7 +95,7 @@ def _write_gguf(
     if merged.exists():
         raise ArtifactError(f"{merged} is in the way: the merged weights are written there first")
     try:
-        _write_merged(source, _made(merged), base_model)
+        export_llm(source, merged, base_model=base_model)
         command = [sys.executable, str(script), str(merged), "--outfile", str(draft)]
         done = subprocess.run(
             [*command, "--outtype", weights], capture_output=True, text=True, check=False
@@ -119,11 +108,6 @@ def _write_gguf(
         draft.unlink(missing_ok=True)
         shutil.rmtree(merged, ignore_errors=True)
     return target
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _converter(given: PathLike | None, target: Path, weights: str) -> Path:
@@ -144,14 +128,13 @@ def _converter(given: PathLike | None, target: Path, weights: str) -> Path:
     )
 
 
-def _modelfile(source: PathLike) -> str:
+def _modelfile(source: PathLike, config: Mapping[str, Any]) -> str:
     """Ollama's description of the merged folder beside it."""
     folder = Path(source)
     tokenizer = load_tokenizer(Source(str(folder.resolve()), local=True))
-    arguments = read_llm_config(source).get("template_arguments")
-    template = go_template(ChatTemplate(tokenizer, str(source), arguments))
+    template = ChatTemplate(tokenizer, str(source), config.get("template_arguments"))
     stops = tokenizer.convert_ids_to_tokens(end_tokens(tokenizer, None))
-    lines = ["FROM .", f'TEMPLATE """{template}"""']
+    lines = ["FROM .", f'TEMPLATE """{go_template(template)}"""']
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]
     return "\n".join([*lines, "PARAMETER temperature 0", ""])
 
@@ -164,7 +147,9 @@ def go_template(template: ChatTemplate) -> str:
             than the model was tuned on.
     """
     wraps = _wraps(template)
-    if wraps is None or any(_compose(wraps, talk) != _shown(template, talk) for talk in _TALKS):
+    if wraps is None or any(
+        _compose(wraps, talk) != _rendered(template, talk, answer=True) for talk in _TALKS
+    ):
         raise TemplateError(
             f"the chat template of {template.name} cannot be said in Ollama's template language "
             "without changing prompts; export format='gguf', which keeps the template itself"
@@ -250,10 +235,6 @@ def _compose(wraps: _Wraps, talk: str) -> str:
         before, after = wraps.turns[_ROLES[role]]
         text += before + _said(role, place) + after
     return text + wraps.opening
-
-
-def _shown(template: ChatTemplate, talk: str) -> str:
-    return _rendered(template, talk, answer=True)
 
 
 def _said(role: str, place: int) -> str:

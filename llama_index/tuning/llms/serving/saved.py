@@ -99,9 +99,16 @@ def write_merged(folder: Path, tokenizer: Any, source: Source) -> None:
     from peft import PeftModel
 
     base = load_model(source, device="cpu", train_all=True)
-    merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
-    merged.save_pretrained(folder / MERGED)
-    tokenizer.save_pretrained(folder / MERGED)
+    save_merged(PeftModel.from_pretrained(base, str(folder)), tokenizer, folder / MERGED)
+
+
+def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:
+    """One model in safetensors with its tokenizer; an adapter goes into its model."""
+    if hasattr(model, "peft_config"):
+        model = model.merge_and_unload()
+    with no_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def read_llm_config(path: PathLike) -> dict[str, Any]:

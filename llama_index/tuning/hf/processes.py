@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,21 @@ def join_processes(device: str | None) -> None:
     if process_count() == 1:
         return
     import torch
+    import torch.distributed as distributed
     from accelerate import PartialState  # type: ignore[import-untyped,unused-ignore]
 
+    connected = distributed.is_initialized()
     PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+    if not connected:
+        # A process that ends while its group's threads still run is aborted, now and then.
+        atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    import torch.distributed as distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def wait_for_all() -> None:

@@ -80,7 +80,7 @@ def recalibrate_judge(
         >>> judge, others = engine.get_finetuned_model(), answers(1000, 0.4)
         >>> new = recalibrate_judge(judge, others)
         >>> rate = np.mean([item.passing for item in others.judgments])
-        >>> [round(float(j.probabilities(others).mean() - rate), 1) for j in (judge, new)]
+        >>> [round(float(abs(j.probabilities(others).mean() - rate)), 1) for j in (judge, new)]
         [0.2, 0.0]
     """
     if method is not None and method not in get_args(Method):

@@ -8,7 +8,7 @@ TESTS  ?=
 # What test-matrix runs on: all that are there, the oldest first.
 PYTHONS ?= $(foreach v,3.10 3.11 3.12 3.13 3.14,$(shell command -v python$(v)))
 
-.PHONY: demo test test-matrix slow lint format types check clean
+.PHONY: demo test test-matrix slow lint security format types check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/llama-index-tuning demo --out demo_output
@@ -27,6 +27,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive llama_index/tuning
+
+security: lint
+	.ci/audit $(BIN)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+from huggingface_hub import ModelCard
 from llama_index.core.llms import LLM
 
 from llama_index.tuning import get_engine, list_engines
@@ -15,6 +16,7 @@ from llama_index.tuning.testing import (
     check_component,
 )
 from tests.engines import CASES
+from tests.hub import hub as hub
 from tests.routers.conftest import world
 
 HOSTED = {"openai", "azure-openai"}  # they submit and wait: tests/llms/test_hosted_*.py
@@ -29,6 +31,25 @@ def run(request, tmp_path_factory):
 @pytest.mark.parametrize("check", ENGINE_CHECKS, ids=lambda check: check.__name__)
 def test_engines(run, check):
     check(run)
+
+
+def test_it_goes_to_the_hub_with_a_card_and_loads_from_there(run, hub, tmp_path):
+    engine = run.accepted
+    address = engine.push_to_hub("me/mine", token="t", revision="r", commit_message="mine")
+    assert address.endswith("/commit/1")
+    assert (hub.created["name"], hub.created["visibility"]) == ("mine", "private")
+    assert (hub.revision, hub.token) == ("r", "Bearer t")
+    assert "report.json" not in hub.files  # it holds users' questions
+    for name, content in hub.files.items():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / name).write_bytes(content)
+    assert isinstance(run.load(tmp_path / "copy"), run.case.kind)
+    card = ModelCard(hub.files["README.md"].decode())
+    assert "llama-index" in card.data.tags
+    assert card.data.library_name
+    assert engine.report.reason in card.text
+    ours = run.case.engine.__module__.startswith("llama_index.tuning")
+    assert "```python\nfrom " in card.text or not ours
 
 
 def test_the_component_is_what_an_app_expects(run):
@@ -60,8 +81,9 @@ TRAINED_IN_STEPS = ("cross-encoder", "embedding-model", "huggingface-llm")
 
 
 @pytest.mark.parametrize("name", TRAINED_IN_STEPS)
-def test_trainers_take_callbacks(name, tmp_path):
+def test_trainers_take_callbacks_and_trackers(name, tmp_path, monkeypatch):
     from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
 
     steps = []
 
@@ -72,8 +94,26 @@ def test_trainers_take_callbacks(name, tmp_path):
     case = EngineRun(CASES[name], tmp_path)
     with pytest.raises(TypeError, match=r"callbacks must be TrainerCallbacks .*, got 5"):
         case.engine(callbacks=[5]).finetune()
-    case.engine(callbacks=[Tracker()]).finetune()
+    with pytest.raises(TypeError, match=r"report_to must be a tracker's name .*, got 5"):
+        case.engine(report_to=5)
+    with pytest.raises(ValueError, match=r"unknown report_to 'tensorbord'; .*, tensorboard,"):
+        case.engine(report_to="tensorbord").finetune()
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
+    with pytest.raises(ValueError, match=r"report_to='wandb' cannot start: .*wandb"):
+        case.engine(report_to="wandb").finetune()
+    engine = case.engine(
+        callbacks=[Tracker()], report_to=["tensorboard"], model_output_path=tmp_path / "out"
+    )
+    engine.finetune()
     assert steps[0] == 1
+    logged = [file.read_bytes() for file in (tmp_path / "out.tensorboard").iterdir()]
+    assert any(b"train_loss" in content for content in logged)
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - set(TRAINED_IN_STEPS)))
+def test_engines_without_a_trainer_take_no_trackers(name):
+    taken = inspect.signature(CASES[name].engine.__init__).parameters
+    assert not {"callbacks", "report_to"} & set(taken)
 
 
 def test_every_local_engine_is_asked():

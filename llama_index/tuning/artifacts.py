@@ -104,6 +104,22 @@ def write_component(
     (folder / CONFIG).write_text(text, encoding="utf-8")
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     save_file(arrays, folder / WEIGHTS)
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: str, library: str = "llama-index-tuning", **found: str) -> None:
+    """Write the model card, under the metadata that the Hugging Face hub reads.
+
+    Args:
+        folder: of the component.
+        card: Markdown; with a head of its own it stays as it is.
+        library: that loads the folder.
+        **found: other metadata, such as `pipeline_tag`.
+    """
+    if not card.startswith("---\n"):
+        lines = [f"library_name: {library}", *(f"{name}: {value}" for name, value in found.items())]
+        tags = ["tags:", "- llama-index", "- llama-index-tuning"]
+        card = "\n".join(["---", *lines, *tags, "---", "", card])
     (folder / CARD).write_text(card, encoding="utf-8")
 
 

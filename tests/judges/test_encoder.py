@@ -106,6 +106,26 @@ def test_it_learns_what_the_shortcuts_cannot_see(reads):
     assert report.options["student"]["max_steps"] == 120
 
 
+def test_callbacks_and_trackers_see_the_training(tiny, tmp_path):
+    from transformers import TrainerCallback
+
+    steps = []
+
+    class Tracker(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            steps.append(state.global_step)
+
+    for wrong in ({"callbacks": [5]}, {"report_to": 5}):
+        with pytest.raises(TypeError, match=f"{next(iter(wrong))} must be .*, got 5"):
+            tuned(data(decisions()), student(tiny, **wrong))
+    learner = student(tiny, callbacks=(Tracker(),), report_to="tensorboard")
+    engine = tuned(data(decisions()), learner, model_output_path=tmp_path / "judge")
+    assert steps == [1, 2, 3]
+    [log] = (tmp_path / "judge.tensorboard").iterdir()
+    assert b"train_loss" in log.read_bytes()
+    assert "callbacks" not in engine.report.options["student"]
+
+
 @pytest.mark.parametrize("places", [0, 4, 12])
 def test_the_end_of_long_contexts_is_read(reads, places):
     judge = reads.get_finetuned_model()

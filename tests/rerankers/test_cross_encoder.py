@@ -129,6 +129,11 @@ def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tm
     assert ids(one) == ids(other)
     assert [i.score for i in one] == pytest.approx([i.score for i in other], abs=1e-5)
     assert again.fusion_weight == tuned.fusion_weight
+    named = tuning.get_finetuned_model(str(tmp_path / "out"), top_n=2)
+    other = tuning.get_finetuned_model(tiny, top_n=2)  # any cross-encoder, as the old one did
+    assert (named.top_n, other.top_n) == (2, 2)
+    assert named.fusion_weight == tuned.fusion_weight
+    assert again.fusion_weight == tuned.fusion_weight
     assert (again.partner is None) == (tuned.partner is None)
     stock = SentenceTransformerRerank(
         model=str(tmp_path / "out"), top_n=3, device="cpu", trust_remote_code=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from llama_index.tuning._running import ThreadLock, is_main_process, process_count
@@ -104,13 +104,3 @@ def no_telemetry() -> Iterator[None]:
 BUILDING = ThreadLock()
 """Held while a model is built: transformers patches itself meanwhile, and two threads that do so at
 once leave it patched, after which every model lacks its tied weights."""
-
-
-def check_trainer_callbacks(callbacks: Sequence[Any]) -> None:
-    """Each is a callback: the trainer would fail on another only once the base was measured."""
-    from transformers import TrainerCallback
-
-    for callback in callbacks:
-        made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
-        if not (made or isinstance(callback, TrainerCallback)):
-            raise TypeError(f"callbacks must be TrainerCallbacks of transformers, got {callback!r}")

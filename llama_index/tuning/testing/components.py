@@ -147,7 +147,7 @@ def a_fork_answers(asked: Asked) -> None:
 
 def pickling_keeps_it(asked: Asked) -> None:
     """It goes to another process as it is."""
-    copy = pickle.loads(pickle.dumps(asked.component))
+    copy = pickle.loads(pickle.dumps(asked.component))  # nosec B301 # just pickled
     _same(asked.again(copy), asked.answers, "pickled")
 
 

@@ -72,9 +72,6 @@ class LatestVectors(Known):
         return len(self._vectors)
 
 
-_LOOKUPS = 500  # keys a query; SQLite's oldest limit is 999
-
-
 class VectorCache:
     """A SQLite file of text hash → vector; several processes may use it at once.
 
@@ -153,16 +150,12 @@ class VectorCache:
         """text → vector for the texts that it has."""
         if self._file is None:
             return {}
-        keys = {self._key(text): text for text in texts}
         found: dict[str, Float32] = {}
-        wanted = list(keys)
-        for start in range(0, len(wanted), _LOOKUPS):
-            part = wanted[start : start + _LOOKUPS]
-            marks = ",".join("?" * len(part))
-            rows = self._file.execute(
-                f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part
-            )
-            found.update((keys[key], np.frombuffer(blob, np.float32)) for key, blob in rows)
+        for text in texts:
+            key = (self._key(text),)
+            row = self._file.execute("SELECT vector FROM vectors WHERE key = ?", key).fetchone()
+            if row is not None:
+                found[text] = np.frombuffer(row[0], np.float32)
         return found
 
     def put(self, vectors: Mapping[str, Float32]) -> None:

@@ -386,31 +386,5 @@ def test_the_same_seed_gives_the_same_weights(engine, tmp_path, rank):
     assert (found[0][name] != found[2][name]).any()
 
 
-def test_push_to_hub_uploads_the_folder(engine, tmp_path, monkeypatch):
-    calls = []
-
-    class Api:
-        def __init__(self, token=None):
-            calls.append(token)
-
-        def create_repo(self, repo_id, private, exist_ok):
-            calls.append((repo_id, private))
-
-        def upload_folder(self, repo_id, folder_path, **arguments):
-            calls.append((folder_path, arguments))
-            return type("Done", (), {"commit_url": f"https://hub/{repo_id}"})
-
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    tuning = engine(accept="always")
-    with pytest.raises(NotFinetunedError):
-        tuning.push_to_hub("me/model")
-    tuning.finetune()
-    assert tuning.push_to_hub("me/model", token="t", revision="r") == "https://hub/me/model"
-    sent = {"revision": "r", "ignore_patterns": ["report.json"]}  # it holds users' questions
-    assert calls == ["t", ("me/model", True), (str(tmp_path / "out"), sent)]
-
-
 def test_the_registry_knows_it(engine):
     assert get_engine("embedding-model") is type(engine())

@@ -148,7 +148,8 @@ def documents(given: Any) -> Found:
             node.get("metadata"), ("node_id", "id", "doc_id", "chunk_id", "doc_uri")
         )
         if id_ is None and text is not None:
-            id_ = f"text-{hashlib.sha1(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
+            digest = hashlib.sha1(text.encode("utf-8", "replace"), usedforsecurity=False)
+            id_ = f"text-{digest.hexdigest()[:16]}"
         if id_ is None:
             continue
         score: Any = item.get("score")

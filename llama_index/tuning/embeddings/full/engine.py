@@ -41,7 +41,8 @@ from llama_index.tuning.embeddings.full.settings import (
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.checkpoints import held
-from llama_index.tuning.hf.processes import check_trainer_callbacks, wait_for_all
+from llama_index.tuning.hf.processes import wait_for_all
+from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.learned import Learned, remember
 
@@ -93,6 +94,8 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             queries; `MarginMSELoss` and `DistillKLDivLoss` follow them, `CoSENTLoss` may.
         vector_cache: a file that keeps the base's vectors between runs.
         callbacks: of transformers' trainer; with a refit they see both trainings.
+        report_to: trackers of transformers that log the training, such as `"tensorboard"` (its
+            files lie beside the output folder), `"mlflow"` or `"wandb"`.
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         show_progress: show bars.
 
@@ -131,6 +134,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
         scores: RelevanceDataset | Any | None = None,
         vector_cache: str | PathLike[str] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        report_to: str | Sequence[str] = (),
         accept: Accept = "gain",
         show_progress: bool = False,
     ) -> None:
@@ -155,16 +159,18 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             "checkpoint_save_total_limit", checkpoint_save_total_limit, 0
         )
         self.options = check_options(options, SentenceTransformersOptions)
-        self.vector_cache, self.callbacks = vector_cache, callbacks
+        self.vector_cache, self.callbacks = vector_cache, list(callbacks)
+        self.report_to = named_trackers(report_to)
         self.accept = accept
         self.show_progress = show_progress or show_progress_bar
         self._checkpoints = Path()  # each run says where
+        self._callbacks: list[Any] = []
 
     def _check(self) -> None:
         check_model_id(self.model_id)
         self._check_loss()
         check_device(self.device)
-        check_trainer_callbacks(self.callbacks)
+        self._callbacks = trainer_callbacks(self.callbacks, self.report_to, self.model_output_path)
         if self.batch_size % process_count():
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of the {process_count()} "
@@ -270,7 +276,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             scores=None if self.scores is None else RelevanceDataset.coerce(self.scores),
             negatives=getattr(self.dataset, "negatives", None),
             vector_cache=self.vector_cache,
-            callbacks=self.callbacks,
+            callbacks=self._callbacks,
             accept=self.accept,
             options=self.options,
             schedule=Schedule(

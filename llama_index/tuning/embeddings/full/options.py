@@ -63,8 +63,6 @@ class SentenceTransformersOptions:
     held out and would teach nothing; training then takes about two and a half times as long."""
     max_steps: int = -1
     """Stop after this many steps; no limit by default. With `refit`, each training does."""
-    report_to: tuple[str, ...] = ()
-    """Integrations of transformers that log the run, such as `("tensorboard",)`."""
     seed: int = 0
     """The same seed on the same machine gives the same weights."""
 
@@ -85,7 +83,7 @@ class SentenceTransformersOptions:
             _whole("max_steps", self.max_steps, 1)
         if self.refit is not None and not isinstance(self.refit, bool):
             raise TypeError(f"refit must be True, False or None, got {self.refit!r}")
-        for name in ("matryoshka_dims", "freeze", "merge", "report_to"):
+        for name in ("matryoshka_dims", "freeze", "merge"):
             _sequence(name, getattr(self, name))
         for size in self.matryoshka_dims:
             _whole("each of matryoshka_dims", size, 1)

@@ -232,7 +232,7 @@ def _arguments(
         save_steps=schedule.evaluation_steps,
         logging_steps=schedule.evaluation_steps,
         disable_tqdm=not schedule.show_progress,
-        report_to=list(options.report_to),
+        report_to=[],
         use_cpu=model.device.type == "cpu",
         dataloader_drop_last=True,
         dataloader_pin_memory=model.device.type == "cuda",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
+
+from llama_index.tuning.hf.tracking import named_trackers
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,15 @@ class EncoderOptions:
     trust_remote_code: bool = False
     """Run code that the model brings along."""
 
+    callbacks: Sequence[Any] = ()
+    """`TrainerCallback`s of transformers' trainer."""
+
+    report_to: str | Sequence[str] = ()
+    """Trackers of transformers that log the training, such as `"tensorboard"` (its files lie beside
+    the judge's folder), `"mlflow"` or `"wandb"`."""
+
     def __post_init__(self) -> None:
+        named_trackers(self.report_to)
         if not isinstance(self.model, (str, PathLike)) or not str(self.model):
             raise TypeError(f"model must be a name or a folder, got {self.model!r}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("evaluation_steps", 1)):

@@ -17,6 +17,7 @@ from llama_index.tuning._arrays import Float64, Ints
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder
+from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.judges.data import MIN_OF_A_KIND, JudgeData
 from llama_index.tuning.judges.encoder.model import Average, EncoderJudge, encoder_logits, reader_of
 from llama_index.tuning.judges.encoder.options import EncoderOptions
@@ -45,6 +46,7 @@ def check(data: JudgeData, options: EncoderOptions) -> None:
     """Before any work: the verdicts can be split, and the model loads."""
     split_queries(data, options.held_out, seed=0)  # the numbers of each kind do not depend on it
     new_encoder(options, seed=0)
+    _callbacks(options)
 
 
 def learn(training: TrainingData, options: EncoderOptions) -> TrainingResult:
@@ -250,13 +252,19 @@ def _train(
             options,
             seed=training.options.seed,
             identity=identity,
+            callbacks=_callbacks(options, training.output),
             show_progress=training.show_progress,
         )
 
 
+def _callbacks(options: EncoderOptions, output: Path | None = None) -> list[Any]:
+    return trainer_callbacks(options.callbacks, named_trackers(options.report_to), output)
+
+
 def _plain(options: EncoderOptions) -> dict[str, Any]:
-    """The options as JSON values; of folders the names alone."""
-    found = asdict(options)
+    """The options as JSON values, without who watches; of folders the names alone."""
+    found = asdict(replace(options, callbacks=(), report_to=()))
+    del found["callbacks"], found["report_to"]
     found["model"] = Path(options.model).name if Path(options.model).exists() else options.model
     found["checkpoints"] = None if options.checkpoints is None else Path(options.checkpoints).name
     return {name: str(v) if isinstance(v, Path) else v for name, v in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def train(
     *,
     seed: int,
     identity: Mapping[str, Any],
+    callbacks: Sequence[Any],
     show_progress: bool,
 ) -> list[dict[str, float]]:
     """Train in place; the training curve."""
@@ -97,5 +98,6 @@ def train(
         train_dataset=Dataset.from_dict(dict(rows)),
         loss=WeightedCrossEntropy(model),
         evaluator=HeldOutLoss(loss_now, bf16=options.bf16),
+        callbacks=list(callbacks),
     )
     return _trainer.train(trainer, folder, identity, resume=options.resume)

@@ -108,6 +108,8 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         name = model_deployment_name or job.fine_tuned_model
         where = (subscription_id, resource_group, resource_name, name)
         subscription, group, resource, deployment = (quote(part, safe="") for part in where)
+        if not management_url.startswith(("https://", "http://")):
+            raise ValueError(f"management_url must begin with https://, got {management_url!r}")
         url = (
             f"{management_url}/subscriptions/{subscription}/resourceGroups/{group}/providers/"
             f"Microsoft.CognitiveServices/accounts/{resource}/deployments/{deployment}"
@@ -118,7 +120,7 @@ class AzureOpenAIFinetuneEngine(OpenAIFinetuneEngine):
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="PUT")
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:  # nosec B310 # checked above
                 found: dict[str, Any] = json.load(reply)
         except urllib.error.HTTPError as exc:
             said = exc.read().decode(errors="replace")[:500].replace(token, "[key]")

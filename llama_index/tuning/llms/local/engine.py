@@ -18,7 +18,8 @@ from llama_index.tuning.base import BaseLLMFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.hf.processes import check_trainer_callbacks, join_processes, on_main
+from llama_index.tuning.hf.processes import join_processes, on_main
+from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.llms.evaluation import (
     Evaluate,
     Peer,
@@ -89,6 +90,8 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         show_progress: show bars.
         callbacks: `TrainerCallback`s of transformers.
+        report_to: trackers of transformers that log the training, such as `"tensorboard"` (its
+            files lie beside the output folder), `"mlflow"` or `"wandb"`.
 
     Example:
         engine = HuggingFaceFinetuneEngine(dataset, "Qwen/Qwen3-0.6B", evaluate=accuracy)
@@ -115,6 +118,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         accept: Accept = "gain",
         show_progress: bool = False,
         callbacks: Sequence[Any] = (),
+        report_to: str | Sequence[str] = (),
     ) -> None:
         check_accept(accept)
         of_type("dataset", dataset, ChatDataset, "a ChatDataset")
@@ -132,6 +136,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         self.evaluate, self.protect = evaluate, dict(protect or {})
         self.peers, self.tool_parser = dict(peers or {}), tool_parser
         self.accept, self.show_progress, self.callbacks = accept, show_progress, list(callbacks)
+        self.report_to = named_trackers(report_to)
         self._trained: Trained | None = None
 
     def preflight(self) -> PreflightReport:
@@ -259,7 +264,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
 
     def _plan(self) -> Plan:
         check_libraries(self.options)
-        check_trainer_callbacks(self.callbacks)
+        self._callbacks = trainer_callbacks(self.callbacks, self.report_to, self.model_output_path)
         scored = self.evaluate is not None
         train_set, measured = parts_of(self.dataset, self.val_dataset, self.options, scored=scored)
         return make_plan(
@@ -322,7 +327,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
             self.options,
             max_length=plan.max_length,
             show_progress=self.show_progress,
-            callbacks=self.callbacks,
+            callbacks=self._callbacks,
         )
         check_finite(trained.model)
         return trained

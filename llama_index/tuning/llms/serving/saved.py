@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config
+from llama_index.tuning.artifacts import CARD, CONFIG, FORMAT, read_config, write_card
 from llama_index.tuning.errors import ArtifactError, BaseModelError, MissingExtraError
 from llama_index.tuning.hf.processes import no_bars
 from llama_index.tuning.llms.serving.loading import (
@@ -91,7 +91,9 @@ def write_llm(
         weights = hashes(folder)
         details = {**head, "adapter": adapter, "base_model": base, "files": weights, **config}
         _write_json(folder / CONFIG, details)
-        (folder / CARD).write_text(_card(details, reason), encoding="utf-8")
+        hub = {} if source.local else {"base_model": source.name}
+        library = "peft" if adapter else "transformers"
+        write_card(folder, _card(details, reason), library, pipeline_tag="text-generation", **hub)
 
 
 def write_merged(folder: Path, tokenizer: Any, source: Source) -> None:

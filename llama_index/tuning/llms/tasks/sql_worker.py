@@ -145,7 +145,7 @@ class SQLWorker:
         process = self._process
         if process is None or self._owner != os.getpid() or process.poll() is not None:
             limits = (self.time_limit, MAX_ROWS, _MEMORY, _LENGTH)
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603 # our own program
                 [sys.executable, "-I", "-S", "-c", _CHILD, *map(str, limits)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -168,7 +168,10 @@ def _exchanged(process: subprocess.Popen[bytes], request: bytes) -> Any:
         given.write(_HEAD.pack(len(request)) + request)
         given.flush()
         head = _read(out, _HEAD.size)
-        return None if head is None else marshal.loads(_read(out, _HEAD.unpack(head)[0]) or b"N")
+        if head is None:
+            return None
+        reply = _read(out, _HEAD.unpack(head)[0]) or b"N"
+        return marshal.loads(reply)  # nosec B302 # of our own process
     except (BrokenPipeError, EOFError, OSError):
         return None
 

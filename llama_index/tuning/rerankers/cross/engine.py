@@ -19,7 +19,8 @@ from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.cross_encoders import cross_encoder_class, load_cross_encoder
-from llama_index.tuning.hf.processes import check_trainer_callbacks, join_processes, on_main
+from llama_index.tuning.hf.processes import join_processes, on_main
+from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.rerankers.cross.mixture import compared, decided, light_ranker
 from llama_index.tuning.rerankers.cross.model import TunedReranker
@@ -70,7 +71,9 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         retriever: finds the candidates of a `RetrievalDataset`, as deployed.
         options: how to train.
         base_reranker: what the app re-ranks with today.
-        callbacks: of transformers' trainer, such as a tracker's.
+        callbacks: of transformers' trainer.
+        report_to: trackers of transformers that log the training, such as `"tensorboard"` (its
+            files lie beside the output folder), `"mlflow"` or `"wandb"`.
         accept: `"gain"`, or `"always"` to take the tuned one whatever was measured.
         show_progress: show bars.
     """
@@ -94,6 +97,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         options: CrossEncoderOptions | None = None,
         base_reranker: BaseNodePostprocessor | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        report_to: str | Sequence[str] = (),
         accept: Accept = "gain",
         show_progress: bool = False,
     ) -> None:
@@ -112,6 +116,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self.evaluation_steps = whole_number("evaluation_steps", evaluation_steps, 1)
         self.options = check_options(options, CrossEncoderOptions)
         self.base_reranker, self.callbacks, self.accept = base_reranker, list(callbacks), accept
+        self.report_to = named_trackers(report_to)
         self.show_progress = show_progress or show_progress_bar
         if self.options.resume and self.model_output_path is None:
             raise ValueError("options.resume needs a model_output_path: checkpoints lie beside it")
@@ -143,7 +148,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self._data = checked_data(self.dataset, self.val_dataset, self.retriever)
         self._analyzer = analyzer_for(self.retriever, self.options.language)
         cross_encoder_class()  # may not be installed
-        check_trainer_callbacks(self.callbacks)
+        self._callbacks = trainer_callbacks(self.callbacks, self.report_to, self.model_output_path)
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         dataset, val_dataset = self._data
@@ -258,7 +263,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
                 evaluation_steps=self.evaluation_steps,
                 identity={"model_id": self.model_id, "fingerprint": teach.fingerprint()},
                 loss=self.loss,
-                callbacks=self.callbacks,
+                callbacks=self._callbacks,
                 show_progress=self.show_progress,
             )
 

@@ -177,6 +177,8 @@ class TunedReranker(CalibratedReranker):
         artifacts.write_component(folder, KIND, config, {}, "")
         with no_bars():
             self._model.save_pretrained(str(folder))
+        card = _CARD.format(reason=self._details.get("reason", ""))
+        artifacts.write_card(folder, card, "sentence-transformers", pipeline_tag="text-ranking")
         if self._partner is not None:
             self._partner.save(folder / PARTNER)
 
@@ -234,3 +236,20 @@ def fuse(logits: Float64, retrieval: ArrayLike, weight: float) -> Float64:
         return logits
     given = np.where(known, given, given[known].min())
     return (1 - weight) * standard_scores(logits) + weight * standard_scores(given)
+
+
+_CARD = """# A tuned cross-encoder
+
+It orders what a retriever of LlamaIndex found, fused with that order as far as it helped.
+
+{reason}
+
+```python
+from llama_index.tuning import TunedReranker
+
+reranker = TunedReranker.load("this/folder", top_n=5)
+```
+
+Written by llama-index-tuning; `tuning.json` holds options, data fingerprint and scores.
+Its scores alone: `CrossEncoder("this/folder")` of sentence-transformers.
+"""

@@ -174,7 +174,8 @@ class LightReranker(CalibratedReranker):
             "statistics": counted,
             "details": dict(self.ranker.details),
         }
-        artifacts.write_component(folder, KIND, config, self.ranker.tensors(), _CARD)
+        card = _CARD.format(reason=self.ranker.details.get("reason", ""))
+        artifacts.write_component(folder, KIND, config, self.ranker.tensors(), card)
         if statistics is not None:
             save_file(statistics.to_arrays(), folder / STATISTICS)
 
@@ -233,10 +234,16 @@ def default_ranker() -> LinearRanker:
 
 _CARD = """# A light re-ranker
 
-Made by llama-index-tuning. Use it with
+It orders what a retriever of LlamaIndex found, from the words that question and documents share.
 
-    from llama_index.tuning import LightReranker
-    reranker = LightReranker.load("this folder", top_n=5)
+{reason}
 
+```python
+from llama_index.tuning import LightReranker
+
+reranker = LightReranker.load("this/folder", top_n=5)
+```
+
+Written by llama-index-tuning; `tuning.json` holds options, data fingerprint and scores.
 `words.safetensors`, where it is, counts how many documents hold each word, by hashes of words.
 """

@@ -68,7 +68,7 @@ def old_engine(train: RetrievalDataset, test: RetrievalDataset, out: Path) -> No
     )
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     tuned = Vectors(encode(model, queries, ""), encode(model, documents, ""))
-    gains = compare(base, tuned, test, set(), dims=(), seed=0, accept="always").gains
+    gains = compare(base, tuned, test, set(), dims=(), seed=0).gains
     show("old", gains)
     pairs = 2 * len(examples)
     print(

@@ -16,7 +16,11 @@ from llama_index.core.llms import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 import llama_index.tuning as tuning
-from llama_index.tuning.embeddings import AdapterOptions, SentenceTransformersOptions
+from llama_index.tuning.embeddings import (
+    AdapterOptions,
+    QueryEncoderOptions,
+    SentenceTransformersOptions,
+)
 from llama_index.tuning.llms import HuggingFaceOptions
 from llama_index.tuning.registry import register_engine
 from llama_index.tuning.rerankers import CrossEncoderOptions
@@ -30,6 +34,13 @@ from tests.llms.tiny import save_tiny
 from tests.rerankers.conftest import NoisyRetriever, shop
 from tests.routers.conftest import world
 from tests.tiny_bert import save_tiny_bert
+
+
+def served(path, **arguments):
+    """Imported when it is needed: it brings torch along."""
+    from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+    return HuggingFaceEmbedding(path, **arguments)
 
 
 def _adapter(folder):
@@ -55,6 +66,18 @@ def _embedding_model(folder):
         "evaluation_steps": 2,
         "device": "cpu",
         "options": SentenceTransformersOptions(**{**ON_CPU, "learning_rate": 1e-9}),
+    }
+
+
+def _query_encoder(folder):
+    data = shop(n=30)
+    options = QueryEncoderOptions(learning_rates=(1e-9,), folds=2, max_steps=2, precision="fp32")
+    return {
+        "dataset": data,
+        "model_id": build_model(folder, texts_of(data)),
+        "batch_size": 4,
+        "device": "cpu",
+        "options": options,
     }
 
 
@@ -163,10 +186,17 @@ CASES = {
         tuning.SentenceTransformersFinetuneEngine,
         _embedding_model,
         BaseEmbedding,
-        lambda path, a: __import__(
-            "llama_index.embeddings.huggingface", fromlist=["x"]
-        ).HuggingFaceEmbedding(str(path), device="cpu"),
+        lambda path, a: served(str(path), device="cpu"),
         ("batch_size", "epochs", "evaluation_steps"),
+    ),
+    "query-encoder": EngineCase(
+        tuning.QueryEncoderFinetuneEngine,
+        _query_encoder,
+        BaseEmbedding,
+        lambda path, a: tuning.QueryEncoderEmbeddingModel(
+            served(a["model_id"], device="cpu"), path, device="cpu"
+        ),
+        ("batch_size", "epochs"),
     ),
     "light-reranker": EngineCase(
         tuning.LightRerankerFinetuneEngine,

@@ -57,7 +57,12 @@ def test_the_component_is_what_an_app_expects(run):
     if hasattr(component, "defer_to"):
         component.defer_to = None  # it is another evaluator's answer then
     rebuild = None
-    if hasattr(component, "adapter_path"):
+    if hasattr(component, "encoder_path"):
+        component = run.load(run.accepted.model_output_path)
+        rebuild = lambda data: type(component).from_dict(  # noqa: E731
+            data, base_embed_model=component.base_embed_model, device="cpu"
+        )
+    elif hasattr(component, "adapter_path"):
         base = run.arguments.get("embed_model") or run.arguments["new_model"]
         component = run.load(run.accepted.model_output_path)
         rebuild = lambda data: type(component).from_dict(data, base_embed_model=base)  # noqa: E731
@@ -77,7 +82,7 @@ def _probe(run):
     return Probe(questions, tuple(choices.values()), tuple(choices))
 
 
-TRAINED_IN_STEPS = ("cross-encoder", "embedding-model", "huggingface-llm")
+TRAINED_IN_STEPS = ("cross-encoder", "embedding-model", "huggingface-llm", "query-encoder")
 
 
 @pytest.mark.parametrize("name", TRAINED_IN_STEPS)

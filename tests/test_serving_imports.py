@@ -30,6 +30,7 @@ SERVING = (
     "embeddings.adapter.maps",
     "embeddings.adapter.model",
     "embeddings.adapter.saved",
+    "embeddings.query.model",
     "vectors.embedder",
     "vectors.identity",
     "vectors.memory",

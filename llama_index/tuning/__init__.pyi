@@ -20,6 +20,8 @@ from .embeddings.drift.engine import DriftAdapterFinetuneEngine as DriftAdapterF
 from .embeddings.full.engine import (
     SentenceTransformersFinetuneEngine as SentenceTransformersFinetuneEngine,
 )
+from .embeddings.query.engine import QueryEncoderFinetuneEngine as QueryEncoderFinetuneEngine
+from .embeddings.query.model import QueryEncoderEmbeddingModel as QueryEncoderEmbeddingModel
 from .embeddings.reindex.index import adapt_index as adapt_index, restore_index as restore_index
 from .evaluate.retrieval import (
     aevaluate_retriever as aevaluate_retriever,

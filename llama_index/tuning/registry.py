@@ -28,6 +28,7 @@ _BUILT_IN = {
     "judge": "llama_index.tuning.judges.engine:JudgeFinetuneEngine",
     "light-reranker": "llama_index.tuning.rerankers.light.engine:LightRerankerFinetuneEngine",
     "openai": "llama_index.tuning.llms.hosted.engine:OpenAIFinetuneEngine",
+    "query-encoder": "llama_index.tuning.embeddings.query.engine:QueryEncoderFinetuneEngine",
     "router": "llama_index.tuning.routers.engine:RouterFinetuneEngine",
 }
 _registered: dict[str, type[BaseFinetuneEngine]] = {}

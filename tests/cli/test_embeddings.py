@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
+from llama_index.tuning import QueryEncoderEmbeddingModel
 from llama_index.tuning.cli.app import run
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from tests.embeddings.full.conftest import build_model, texts_of
@@ -53,3 +55,17 @@ def test_drift_saves_a_map_that_searches_the_old_vectors(files, tmp_path, capsys
     assert Adapter.load(out).map.dim == 32
     assert run(["embeddings", "drift", str(texts), *arguments, "--kind", "rotation"]) == 1
     assert capsys.readouterr().err.startswith("error: unknown kind 'rotation'; choose one of: auto")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's, about transformers 6
+def test_tune_queries_saves_a_query_encoder(files, tmp_path, capsys):
+    data, model = files
+    out = tmp_path / "out"
+    arguments = ["--model", model, "--out", str(out), "--device", "cpu", "--accept", "always"]
+    more = ["--folds", "2", "--learning-rates", "1e-3", "--max-steps", "1", "--json"]
+    assert run(["embeddings", "tune-queries", str(data), *arguments, *more]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["options"]["learning_rates"] == [1e-3]
+    base = HuggingFaceEmbedding(model, device="cpu")
+    tuned = QueryEncoderEmbeddingModel(base, out, device="cpu")
+    assert len(tuned.get_query_embedding("Where?")) == 32

@@ -259,3 +259,31 @@ def test_other_bad_input(tmp_path):
 def test_bad_options_are_refused(values, words):
     with pytest.raises(ValueError, match=words):
         DriftOptions(**values)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_report_says_how_much_of_a_re_index_is_kept(tmp_path, labelled):
+    questions, old, new = models(20)
+    given = questions if labelled else None
+    kept = engine_for((questions, old, new), tmp_path, val_dataset=given).finetune()
+    (gain,) = [slice_ for name, slice_ in kept.slices.items() if "anew" in name]
+    assert gain["recall@10"].base > 0.9
+    assert gain["recall@10"].tuned > 0.97 * gain["recall@10"].base
+    assert "kept of what re-indexing would give" in kept.notes[0]
+    assert "re-index soon" not in kept.notes[0]
+
+
+def test_a_map_that_loses_much_is_said_to(tmp_path):
+    rng = np.random.default_rng(1)
+    questions, old, _ = models()
+    meaning = rng.standard_normal((N, 20))  # nothing of it in the old vectors
+    table = {f"text {i}": meaning[i] for i in range(N)}
+    table |= {f"ask {i}": meaning[i] + 0.1 * rng.standard_normal(20) for i in range(N)}
+    new = TableEmbedding(table, dim=20, model_name="new")
+    engine = engine_for((questions, old, new), tmp_path, val_dataset=questions)
+    report = engine.finetune()
+    assert not report.accepted
+    assert "re-index soon" in report.notes[0]
+    assert report.notes[0].startswith("kept of what re-indexing would give: ")
+    asked = [text for call in new.calls for text in call if text.startswith("ask")]
+    assert len(asked) <= len(set(asked)) + 2, "each question once, but for one that is tried out"

@@ -33,6 +33,7 @@ adapter_app, embeddings_app, reranker_app, router_app = (
 for group, row in (
     (adapter_app, engines.ADAPTER),
     (embeddings_app, engines.FULL),
+    (embeddings_app, engines.QUERY_ENCODER),
     (embeddings_app, engines.DRIFT),
     (reranker_app, engines.RERANKER),
     (reranker_app, engines.CROSS_ENCODER),

@@ -41,7 +41,11 @@ def _adapter(given: Given) -> dict[str, Any]:
 
 
 def _full(given: Given) -> dict[str, Any]:
-    names = ("batch_size", "loss", "epochs", "device", "vector_cache")
+    return {**_query_encoder(given), "loss": given["loss"]}
+
+
+def _query_encoder(given: Given) -> dict[str, Any]:
+    names = ("batch_size", "epochs", "device", "vector_cache")
     return {
         **_retrieval(given),
         **{name: given[name] for name in names},
@@ -197,6 +201,31 @@ FULL = Tune(
     "model",
     _CHECKPOINTS,
     {"matryoshka_dims": "matryoshka"},
+)  # fmt: skip
+
+
+QUERY_ENCODER = Tune(
+    "tune-queries",
+    "Tune the query side alone; OUT loads with QueryEncoderEmbeddingModel(base, OUT).",
+    "embeddings.query.engine:QueryEncoderFinetuneEngine",
+    "embeddings.query.options:QueryEncoderOptions",
+    (
+        "learning_rates", "lora_rank", "merge", "folds", "max_documents", "max_length",
+        "max_steps", "seed",
+    ),
+    {
+        **_RETRIEVAL,
+        "model": (str, typer.Option("minilm", help=models.TRAINED_HELP)),
+        "out": _out("the tuned query encoder"),
+        "unlabelled": _UNLABELLED,
+        "epochs": (int, typer.Option(8, min=1, help="Passes over the questions, at most.")),
+        "batch_size": (int, typer.Option(32, min=2, help="Questions in a step.")),
+        "device": (str | None, typer.Option(None, help="Where to train; a GPU if there is one.")),
+        "resume": (bool, common.RESUME),
+    },
+    _query_encoder,
+    "query encoder",
+    _CHECKPOINTS,
 )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def held(folder: Path, *, keep: bool) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            keep = any(folder.glob("checkpoint-*"))
+            keep = any(folder.rglob("checkpoint-*"))
             raise
         finally:
             if not keep:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState
 
 from llama_index.tuning._running import is_main_process
-from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.errors import MissingExtraError, TuningError
 from llama_index.tuning.hf.checkpoints import (
     WEIGHTS,
     last_checkpoint,
@@ -21,7 +21,7 @@ from llama_index.tuning.hf.checkpoints import (
 
 
 class DurableCheckpoints:
-    """Mixin for a trainer: a checkpoint holds the module's whole state and a mark when it is done.
+    """Mixin for a trainer: a checkpoint holds all that is trained, and a mark when it is done.
 
     The trainers' own way saves a model folder and loads it as a new model, which fails for one
     with low-rank updates, and then keeps the last weights instead of the best with a log line.
@@ -41,18 +41,23 @@ class DurableCheckpoints:
     accelerator: Any
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        from safetensors.torch import save_model
+        from safetensors.torch import save_file
 
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(folder / WEIGHTS))
+        state = {name: it.detach().contiguous() for name, it in _trained(self.model).items()}
+        save_file(state, str(folder / WEIGHTS))
         if self.loadable:
             self.model.save_pretrained(str(folder), create_model_card=False)
 
     def _load_from_checkpoint(self, path: str, model: Any = None) -> None:
-        from safetensors.torch import load_model
+        from safetensors.torch import load_file
 
-        load_model(model or self.model, str(Path(path) / WEIGHTS), strict=True)
+        whole = model or self.model
+        state = load_file(str(Path(path) / WEIGHTS))
+        if state.keys() != _trained(whole).keys():
+            raise TuningError(f"{path} holds other weights than are trained now")
+        whole.load_state_dict(state, strict=False)
 
     def _load_best_model(self) -> None:
         name = self.args.metric_for_best_model
@@ -83,6 +88,13 @@ class DurableCheckpoints:
                 save_total_limit=limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
+
+
+def _trained(model: Any) -> dict[str, Any]:
+    """What training changes: with low-rank updates, a hundredth of the model."""
+    saved = model.state_dict().keys()
+    state = {name: it for name, it in model.named_parameters() if it.requires_grad}
+    return state | {name: it for name, it in model.named_buffers() if name in saved}
 
 
 class EvaluateAtEnd(TrainerCallback):

@@ -8,7 +8,8 @@ tune what comes after it, `unseen` lets it answer with that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,29 @@ class Learned:
             return None
         codes = np.frombuffer(bytes.fromhex(told), ">u8").astype(np.uint64)
         return cls(name, codes)
+
+
+class Answers(dict[str, list[float]]):
+    """Question → vector, given in place of a component's own; and which of them were asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def to(self, question: str) -> list[float]:
+        """Its vector; it was asked."""
+        self.asked.add(question)
+        return self[question]
+
+    @contextmanager
+    def of(self, vectors: Mapping[str, list[float]]) -> Iterator[set[str]]:
+        """Within the block these are given; yields the questions that were asked so far."""
+        self.update(vectors)
+        self.asked.clear()
+        try:
+            yield self.asked
+        finally:
+            self.clear()
 
 
 def question_codes(texts: Iterable[str]) -> Codes:

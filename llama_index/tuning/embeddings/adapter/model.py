@@ -19,7 +19,7 @@ from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.saved import Adapter, Side
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
-from llama_index.tuning.vectors.learned import Learned
+from llama_index.tuning.vectors.learned import Answers, Learned
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
 
     # Base model, adapter, whether the base's private methods are called, and what `answering`
     # gives: together, since each look-up of a private attribute costs microseconds.
-    _parts: tuple[BaseEmbedding, Adapter, bool, _Answers] = PrivateAttr()
+    _parts: tuple[BaseEmbedding, Adapter, bool, Answers] = PrivateAttr()
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
         # The base's public methods would emit every event twice; they are only gone through
         # if they hold a cache or a rate limit of the user's.
         direct = base_embed_model.embeddings_cache is None and base_embed_model.rate_limiter is None
-        self._parts = base_embed_model, adapter, direct, _Answers()
+        self._parts = base_embed_model, adapter, direct, Answers()
         if adapter.details.get("accepted") is False:
             kept = "; the folder serves its vectors" if adapter.details.get("kept_base") else ""
             logger.warning(
@@ -198,14 +198,12 @@ class AdapterEmbeddingModel(BaseEmbedding):
         Yields:
             The questions that were asked so far.
         """
-        answers, cache = self._parts[3], self.embeddings_cache
-        answers.update(vectors)
-        answers.asked.clear()
-        self.embeddings_cache = None  # of the vectors that the adapter gives by itself
+        # The cache holds the vectors that the adapter gives by itself.
+        cache, self.embeddings_cache = self.embeddings_cache, None
         try:
-            yield answers.asked
+            with self._parts[3].of(vectors) as asked:
+                yield asked
         finally:
-            answers.clear()
             self.embeddings_cache = cache
 
     def save(self, path: PathLike) -> None:
@@ -244,18 +242,6 @@ class AdapterEmbeddingModel(BaseEmbedding):
         base, adapter, direct, _ = self._parts
         embed = base._aget_text_embeddings if direct else base.aget_text_embedding_batch
         return _map_texts(await embed(texts), adapter)
-
-
-class _Answers(dict[str, Vector]):
-    """Question → vector, given instead of the adapter's; and which of them were asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: set[str] = set()
-
-    def to(self, question: str) -> Vector:
-        self.asked.add(question)
-        return self[question]
 
 
 def _map_texts(vectors: list[Vector], adapter: Adapter) -> list[Vector]:

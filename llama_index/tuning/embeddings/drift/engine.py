@@ -29,12 +29,14 @@ from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter, run_details
 from llama_index.tuning.embeddings.drift.fit import (
+    Asked,
     Probes,
     Texts,
     agreement,
     choose,
     fit_document_map,
     fit_query_map,
+    kept_of,
 )
 from llama_index.tuning.embeddings.drift.options import MIN_TEXTS, DriftOptions
 from llama_index.tuning.errors import DatasetError, TuningError, VectorError
@@ -42,9 +44,10 @@ from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.generate.sentences import generate_sentence_queries
-from llama_index.tuning.report import FinetuneReport, Gains, QueryGain
+from llama_index.tuning.report import FinetuneReport, Gain, Gains, QueryGain
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors, known_vectors
 from llama_index.tuning.vectors.identity import base_name, model_signature
+from llama_index.tuning.vectors.memory import Known
 from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
@@ -52,6 +55,9 @@ if TYPE_CHECKING:
 
 K = 10
 AGREEMENT = f"new_model_recall@{K}"
+KEPT = "documents embedded anew by the new model, against its queries mapped"
+ENOUGH = 0.97
+"""Share of what re-indexing would find; below it the report advises to re-index."""
 HELD_OUT = 0.25
 """Share of the texts that the report is measured on."""
 
@@ -139,6 +145,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             raise ValueError("old_model and vectors are both None; where are the old vectors?")
         if self.old_model is None and self.val_dataset is not None:
             raise ValueError("val_dataset needs old_model, whose answers it compares with")
+        self._known: dict[int, Known] = {}
         self._corpus = documents_of(self.texts, "texts")
         if len(self._corpus) < MIN_TEXTS:
             raise DatasetError(
@@ -168,13 +175,19 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         with clock.step("measure"):
             measured = _agreement(tried, texts.take(held), probes.of(held), seed)
             labelled, changed = self._labelled(tried, self._questions)
+            slices = {"sentences of held-out texts": measured} if labelled else {}
             notes = _notes(texts, fitted, held, bool(labelled))
+            if not probes.themselves:
+                asked = self._asked(ids, probes.of(held), held)
+                kept = kept_of(tried, texts, asked, K, seed)
+                slices[KEPT] = {f"recall@{K}": kept}
+                notes = [_kept_note(kept, len(texts), asked.what), *notes]
         return FinetuneReport(
             title=f"drift adapter ({choice.kind}, {texts.new.shape[1]} → {texts.old.shape[1]})",
             method="old model against new model, both on the old vectors",
             primary=f"recall@{K}" if labelled else AGREEMENT,
             gains=labelled or measured,
-            slices={"sentences of held-out texts": measured} if labelled else {},
+            slices=slices,
             data={
                 "texts": len(texts),
                 "fingerprint": _fingerprint(ids, self._corpus),
@@ -211,6 +224,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
     def _embedder(self, model: BaseEmbedding | None) -> Embedder:
         return Embedder(
             model,
+            known=self._known.setdefault(id(model), {}),  # each text once a run
             cache=self.vector_cache,
             num_workers=self.num_workers,
             show_progress=self.show_progress,
@@ -261,6 +275,25 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         return Probes(Texts(unit_rows(new), unit_rows(old)), source, themselves=False)
 
+    def _asked(self, ids: list[str], probes: Probes, held: Ints) -> Asked:
+        """Labelled questions that texts of the sample answer; else sentences of held-out texts."""
+        questions = self._questions
+        if questions is not None:
+            rows = {id_: row for row, id_ in enumerate(ids)}
+            wanted = {
+                id_: np.array([rows[doc] for doc in docs if doc in rows], np.int64)
+                for id_, docs in questions.relevant_docs.items()
+            }
+            answered = [id_ for id_ in questions.queries if len(wanted[id_])]
+            if len(answered) >= MIN_TEXTS // 2:
+                texts = [questions.queries[id_] for id_ in answered]
+                vectors = self._embedder(self.new_model).queries(texts)
+                return Asked(
+                    unit_rows(vectors), [wanted[id_] for id_ in answered], "labelled questions"
+                )
+        sources = [held[[row]] for row in probes.source]
+        return Asked(probes.queries.new, sources, "sentences of held-out texts")
+
     def _labelled(
         self, tried: LinearMap, questions: RetrievalDataset | None
     ) -> tuple[Gains, list[QueryGain]]:
@@ -291,6 +324,18 @@ def _split(n: int, seed: int) -> tuple[Ints, Ints]:
 def _agreement(tried: LinearMap, texts: Texts, probes: Probes, seed: int) -> Gains:
     before, after = (agreement(used, texts, probes, K) for used in (None, tried))
     return {AGREEMENT: paired_gain(before, after, seed=seed)}
+
+
+def _kept_note(kept: Gain, texts: int, what: str) -> str:
+    """How much of what re-indexing would find is found now, before anything is deployed."""
+    share = kept.tuned / kept.base if kept.base else 1.0
+    low = 1 + kept.low / kept.base if kept.base else 1.0
+    told = (
+        f"kept of what re-indexing would give: {share:.1%} (at least {low:.1%}, by its interval). "
+        f"Recall@{K} on {kept.n} {what} over the {texts} sampled texts: {kept.base:.3f} by the new "
+        f"model on vectors of its own, {kept.tuned:.3f} on the old ones through the map"
+    )
+    return told if share >= ENOUGH else f"{told}. More than {1 - ENOUGH:.0%} is lost: re-index soon"
 
 
 def _fingerprint(ids: Sequence[str], corpus: Mapping[str, str]) -> str:

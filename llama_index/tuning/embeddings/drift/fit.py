@@ -10,7 +10,7 @@ so both sides are centred and no constant is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,9 @@ import numpy as np
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.drift.options import DriftKind
+from llama_index.tuning.evaluate.bootstrap import paired_gain
+from llama_index.tuning.evaluate.retrieval import evaluate_vectors
+from llama_index.tuning.report import Gain
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
 RANK = 64
@@ -80,6 +83,21 @@ class Probes:
         kept = np.array([i for i, row in enumerate(self.source) if int(row) in place], np.int64)
         source = np.array([place[int(self.source[i])] for i in kept], np.int64)
         return Probes(self.queries.take(kept), source, self.themselves)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Queries of the new model whose relevant texts are known.
+
+    Attributes:
+        queries: unit vectors of the new model, shape `(n, new_dim)`.
+        relevant: rows of each one's relevant texts.
+        what: they are, in the plural.
+    """
+
+    queries: Float32
+    relevant: Sequence[Ints]
+    what: str
 
 
 def fit_query_map(texts: Texts, choice: DriftChoice) -> LinearMap:
@@ -162,6 +180,14 @@ def agreement(
     wanted = _nearest(probes.queries.new, texts.new, probes, k)
     found = _nearest(asked, texts.old, probes, k)
     return np.array([np.isin(a, b).mean() for a, b in zip(wanted, found, strict=True)])
+
+
+def kept_of(query_map: LinearMap, texts: Texts, asked: Asked, k: int, seed: int) -> Gain:
+    """Recall by the new model on vectors of its own, against its mapped queries on the old ones."""
+    name = f"recall@{k}"
+    fresh = evaluate_vectors(asked.queries, texts.new, asked.relevant, ks=[k]).values[name]
+    mapped = evaluate_vectors(query_map(asked.queries), texts.old, asked.relevant, ks=[k])
+    return paired_gain(fresh, mapped.values[name], seed=seed)
 
 
 def _nearest(queries: Float32, documents: Float32, probes: Probes, k: int) -> list[Ints]:

@@ -18,7 +18,7 @@ from llama_index.tuning.embeddings.full.settings import Settings, loss_name
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
-DECIDING_DOCUMENTS = 500
+DECIDING_DOCUMENTS = 250
 """Documents that the deciding queries search: the relevant ones and random others."""
 
 Refit = Literal["never", "before measuring", "after accepting"]

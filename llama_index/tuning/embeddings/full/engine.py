@@ -15,7 +15,6 @@ from llama_index.tuning.artifacts import read_config
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
-from llama_index.tuning.datasets.tuned_parts import refusal
 from llama_index.tuning.embeddings.adapter.data import check_data
 from llama_index.tuning.embeddings.full.data import split
 from llama_index.tuning.embeddings.full.model import (
@@ -24,6 +23,7 @@ from llama_index.tuning.embeddings.full.model import (
     check_model_id,
     load_model,
     loading_bars,
+    refuse_learnt_by,
     write_model,
 )
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
@@ -38,13 +38,12 @@ from llama_index.tuning.embeddings.full.settings import (
     loss_name,
     set_prompts,
 )
-from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.processes import wait_for_all
 from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
-from llama_index.tuning.vectors.learned import Learned, remember
+from llama_index.tuning.vectors.learned import remember
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -180,11 +179,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             raise ValueError("model_output_path must be a folder if several processes train")
         data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
         self._parts = split(data, self.options)
-        base = Learned.read(
-            Path(self.model_id).expanduser(), f"the embedding model {self.model_id}"
-        )
-        if base is not None and base.among(asked := [*self._parts.measured.queries.values()]):
-            raise DatasetError(refusal(base, asked))
+        refuse_learnt_by(self.model_id, self._parts.measured.queries.values())
 
     @contextlib.contextmanager
     def _output_held(self) -> Iterator[None]:

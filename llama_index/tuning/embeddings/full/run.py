@@ -31,7 +31,7 @@ from llama_index.tuning.embeddings.full.model import (
     shortened,
 )
 from llama_index.tuning.embeddings.full.settings import Settings, prompts_of, set_prompts
-from llama_index.tuning.embeddings.full.train import Trained, train, train_again
+from llama_index.tuning.embeddings.full.train import DecidingEvaluator, Trained, train, train_again
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.generate.negatives import mine_hard_negatives
 from llama_index.tuning.hf.checkpoints import clear
@@ -80,7 +80,7 @@ class Tuning:
             self.trained = train(
                 self.model,
                 rows,
-                corpus,
+                DecidingEvaluator(corpus, self.prompts),
                 self.settings,
                 prompts=self.prompts,
                 guide=self._guide,

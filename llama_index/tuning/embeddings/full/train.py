@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class Trainer(_trainer.DurableCheckpoints, SentenceTransformerTrainer):  # type:
 def train(
     model: Any,
     rows: Rows,
-    decide: RetrievalDataset,
+    evaluator: Evaluator,
     settings: Settings,
     *,
     prompts: Prompts,
@@ -82,7 +83,7 @@ def train(
     Args:
         model: the SentenceTransformer.
         rows: what it learns from.
-        decide: the deciding queries and the documents that they search.
+        evaluator: scores the deciding queries.
         settings: of the run.
         prompts: of queries and documents.
         guide: makes the guide of a GIST loss.
@@ -90,22 +91,22 @@ def train(
     """
     options = settings.options
     precision = precision_of(options, model.device)
-    evaluator = DecidingEvaluator(decide, prompts, bf16=precision == "bf16")
-    arguments: dict[str, Any] = {
-        "output_dir": str(settings.checkpoints),
-        "eval_strategy": "steps",
-        "eval_steps": settings.schedule.evaluation_steps,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": f"eval_{METRIC}",
-        "greater_is_better": True,
-        # The best one and the last are needed; the user may want more.
-        "save_total_limit": 2,
-    }
+    evaluator.bf16 = precision == "bf16"
+    decides = _steps(rows, settings) > settings.schedule.evaluation_steps
+    # The best one and the last are needed; the user may want more.
+    arguments: dict[str, Any] = {"output_dir": str(settings.checkpoints), "save_total_limit": 2}
     with _prepared(model, settings) as parameters:
         trainer = _trainer_of(
-            model, rows, settings, prompts=prompts, guide=guide, evaluator=evaluator, **arguments
+            model,
+            rows,
+            settings,
+            prompts=prompts,
+            guide=guide,
+            evaluator=evaluator if decides else None,
+            **(arguments | _looks(settings) if decides else arguments),
         )
-        trainer.add_callback(EarlyStoppingCallback(PATIENCE))
+        # A single look, at the end, would decide nothing: it is not worth its cost.
+        trainer.add_callback(EarlyStoppingCallback(PATIENCE) if decides else _StopAt(1.0))
         trainer.tolerance = options.tolerance
         history = _trainer.train(
             trainer, settings.checkpoints, identity, resume=settings.schedule.resume
@@ -155,6 +156,24 @@ def train_again(
     return int(trainer.state.global_step)
 
 
+def _looks(settings: Settings) -> dict[str, Any]:
+    """Arguments of a trainer that keeps its best checkpoint."""
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": settings.schedule.evaluation_steps,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": f"eval_{METRIC}",
+        "greater_is_better": True,
+    }
+
+
+def _steps(rows: Rows, settings: Settings) -> int:
+    """Of the whole schedule."""
+    if settings.options.max_steps > 0:
+        return settings.options.max_steps
+    return settings.schedule.epochs * (len(rows) // settings.schedule.batch_size)
+
+
 @contextmanager
 def _prepared(model: Any, settings: Settings) -> Iterator[int]:
     """The model as it is trained, and how many of its parameters are; plain again afterwards."""
@@ -182,7 +201,7 @@ def _trainer_of(
     *,
     prompts: Prompts,
     guide: Callable[[], Any],
-    evaluator: DecidingEvaluator | None = None,
+    evaluator: Evaluator | None = None,
     **arguments: Any,
 ) -> Trainer:
     """A trainer that is set up but for what only one of the two trainings wants."""
@@ -368,31 +387,51 @@ class ApartBatchSampler(DefaultBatchSampler):
 METRIC = "ndcg@10"
 
 
-class DecidingEvaluator(BaseEvaluator):
-    """nDCG@10 of exact search, on queries that are not trained on.
+class Evaluator(BaseEvaluator):
+    """nDCG@10 of deciding queries, as the trainer asks for it.
 
-    Args:
-        dataset: the queries, and the documents that they search.
-        prompts: of queries and documents.
+    Attributes:
         bf16: embed in that precision, as training does: it only compares.
     """
 
-    def __init__(self, dataset: RetrievalDataset, prompts: Prompts, *, bf16: bool = False) -> None:
+    bf16 = False
+
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
-        self.dataset, self.prompts, self.bf16 = dataset, prompts, bf16
-        self.positives = positive_rows(dataset)
         self.primary_metric = METRIC
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
         """The metric, as the trainer wants it."""
         return {METRIC: float(self.scores(model).mean())}
 
+    @abstractmethod
     def scores(self, model: Any) -> NDArray[np.float64]:
         """The metric of each query."""
+
+    def arithmetic(self, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """The precision that texts are embedded in."""
         import torch
 
         low = torch.autocast(model.device.type, torch.bfloat16)
-        with low if self.bf16 else contextlib.nullcontext():
+        return low if self.bf16 else contextlib.nullcontext()
+
+
+class DecidingEvaluator(Evaluator):
+    """nDCG@10 of exact search, on queries that are not trained on.
+
+    Args:
+        dataset: the queries, and the documents that they search.
+        prompts: of queries and documents.
+    """
+
+    def __init__(self, dataset: RetrievalDataset, prompts: Prompts) -> None:
+        super().__init__()
+        self.dataset, self.prompts = dataset, prompts
+        self.positives = positive_rows(dataset)
+
+    def scores(self, model: Any) -> NDArray[np.float64]:
+        """The metric of each query."""
+        with self.arithmetic(model):
             queries = encode(model, list(self.dataset.queries.values()), self.prompts.query)
             documents = encode(model, list(self.dataset.corpus.values()), self.prompts.document)
         return evaluate_vectors(queries, documents, self.positives, ks=[10]).values[METRIC]

@@ -1,0 +1,1 @@
+"""A tuned query model over document vectors that stay as they are."""

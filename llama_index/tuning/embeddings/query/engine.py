@@ -29,7 +29,7 @@ from llama_index.tuning.embeddings.query.model import QueryEncoderEmbeddingModel
 from llama_index.tuning.embeddings.query.options import QueryEncoderOptions
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.hf.checkpoints import held
-from llama_index.tuning.hf.processes import check_trainer_callbacks
+from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.identity import model_signature
@@ -75,6 +75,8 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         device: where to train; a GPU by default, if there is one.
         resume_from_checkpoint: go on from the last whole checkpoint of a run that was stopped.
         callbacks: of transformers' trainer; they see every training.
+        report_to: trackers of transformers that log every training, such as `"tensorboard"` (its
+            files lie beside the output folder), `"mlflow"` or `"wandb"`.
         accept: `"gain"`, or `"always"` to take the tuned model whatever was measured.
         show_progress: show bars.
 
@@ -108,6 +110,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         device: Any | None = None,
         resume_from_checkpoint: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
+        report_to: str | Sequence[str] = (),
         accept: Accept = "gain",
         show_progress: bool = False,
     ) -> None:
@@ -123,14 +126,16 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         self.resume_from_checkpoint = resume_from_checkpoint
         if self.model_output_path is None and resume_from_checkpoint:
             raise ValueError("checkpoints lie beside model_output_path, which is None")
-        self.callbacks, self.accept, self.show_progress = callbacks, accept, show_progress
+        self.callbacks, self.report_to = list(callbacks), named_trackers(report_to)
+        self.accept, self.show_progress = accept, show_progress
+        self._callbacks: list[Any] = []
         self._checkpoints = Path()  # each run says where
         self._prompts: Prompts | None = None
 
     def _check(self) -> None:
         check_model_id(self.model_id)
         check_device(self.device)
-        check_trainer_callbacks(self.callbacks)
+        self._callbacks = trainer_callbacks(self.callbacks, self.report_to, self.model_output_path)
         if process_count() > 1:
             raise ValueError(
                 f"a query encoder is trained by one process, not by {process_count()}: questions "
@@ -236,7 +241,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             scores=None,
             negatives=None,
             vector_cache=self.vector_cache,
-            callbacks=self.callbacks,
+            callbacks=self._callbacks,
             accept=self.accept,
             options=SentenceTransformersOptions(query_prompt=self.options.query_prompt),
             schedule=Schedule(

@@ -217,7 +217,9 @@ def write_encoder(
     own = {key: it for key, it in config.items() if key not in ("format", "kind", "version")}
     artifacts.write_component(folder, KIND, own, {}, "")
     model.save_pretrained(str(folder), create_model_card=False)
-    (folder / artifacts.CARD).write_text(_card(own), encoding="utf-8")
+    artifacts.write_card(
+        folder, _card(own), "sentence-transformers", pipeline_tag="sentence-similarity"
+    )
     if learned is not None:
         learned.write(folder)
 
@@ -243,12 +245,7 @@ def _direct(base: BaseEmbedding) -> bool:
 
 def _card(config: Mapping[str, Any]) -> str:
     base = config.get("base_model", "?")
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
----
-
-# Query encoder
+    return f"""# Query encoder
 
 Embeds questions for stored vectors of `{base}`; documents stay with that model.
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
+    from llama_index.core.schema import MetadataMode
+
 
 T = TypeVar("T")
 
@@ -182,6 +184,16 @@ def check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def metadata_mode(given: Any) -> MetadataMode:
+    """Which of a node's metadata its text has: a `MetadataMode` of LlamaIndex, or its value."""
+    from llama_index.core.schema import MetadataMode
+
+    modes = [mode.value for mode in MetadataMode]
+    if given not in modes:
+        raise ValueError(f"metadata_mode must be one of: {', '.join(modes)}; got {given!r}")
+    return MetadataMode(given)
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

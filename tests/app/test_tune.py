@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on_where_it_was(index, model, questions, tmp_path, mo
 
 def test_ids_of_an_earlier_ingestion_are_found_by_text(index):
     app = tuned(index, questions_of(ids="old-{}"))
-    assert any("found by their texts" in note for note in app.report.notes)
+    assert any("looked for by their texts" in note for note in app.report.notes)
 
 
 def test_questions_come_from_a_table(index, tmp_path):
@@ -204,7 +204,7 @@ def test_bad_input_is_refused_before_any_cost(index, model, questions):
         ("index", None, "app must be an index"),
         (index, one, "1 question tells nothing"),
         (index, same, "all 12 questions have the same answer"),
-        (index, other, "not about this app"),
+        (index, other, "2 of 2 labelled documents of questions are not among the 60 nodes"),
         (index, [], "questions is empty"),
         (index, 7, "questions must be"),
     ]:

@@ -129,3 +129,14 @@ def test_texts_are_written_with_the_metadata_that_is_asked_for(tmp_path):
     assert texts[MetadataMode.NONE] == {"n0": "Text 0", "n3": "Text 3"}
     with pytest.raises(ValueError, match="metadata_mode must be one of: all, embed, llm, none"):
         FinetuningRecorder(tmp_path / "a.jsonl", metadata_mode="nothing")
+
+
+def test_what_a_user_disliked_teaches_no_passage_unless_the_right_one_is_named(recorder, ask):
+    for query, score, named in [("a", 1, None), ("b", -1, None), ("c", -1, [NODES[3]])]:
+        trace, _ = ask(query)
+        recorder.feedback(trace, score, relevant=named)
+    traffic = recorder.traffic()
+    found = relevant(traffic.retrieval_dataset())
+    assert set(found) == {"a", "c"}
+    assert found["c"] == ["n3"]
+    assert sum(traffic.left_out.values()) == 1

@@ -45,7 +45,7 @@ def test_new_ids_cost_nothing_and_are_said(known, caplog):
     with caplog.at_level(logging.WARNING):
         scores = evaluate_retriever(Best(nodes(known)), DATASET, ks=[1, 2])
     assert scores.mean()["mrr@2"] == scores.mean()["recall@1"] == 1.0
-    said = f"{4 - known} of 4 labelled documents were retrieved under other ids"
+    said = f"{4 - known} of 4 labelled documents of dataset have other ids"
     assert (said in caplog.text) == (known < 4)
 
 

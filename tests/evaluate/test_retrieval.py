@@ -66,7 +66,7 @@ async def test_what_cannot_be_measured_is_named(tiny_dataset, wrong):
             Scripted({text: ["chunk-1"] for text in ANSWERS}),
             [1],
             DatasetError,
-            "it found 'chunk-1', the corpus has 'd1'.*node_key=",
+            "it found 1, such as 'chunk-1', .* but 'd1'.*node_key=",
         ),
         "ks": (Scripted(ANSWERS), 10, TypeError, r"ks must be a list of cut-offs, such as"),
     }[wrong]

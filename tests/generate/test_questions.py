@@ -9,10 +9,11 @@ import time
 import pytest
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import MockLLM
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import MetadataMode, TextNode
 
 from llama_index.tuning import (
     RetrievalDataset,
+    generate_multi_hop_queries,
     generate_qa_embedding_pairs,
     generate_sentence_queries,
 )
@@ -354,3 +355,17 @@ def test_killed_and_started_again_no_finished_call_is_repeated(tmp_path):
     repeated = [prompt for prompt, count in server.good.items() if count > 1]
     assert len(repeated) <= 4
     assert not any(f"subject-{id_[1:]}." in prompt for id_ in finished for prompt in repeated)
+
+
+@pytest.mark.parametrize("generate", [generate_qa_embedding_pairs, generate_multi_hop_queries])
+def test_texts_are_kept_with_the_metadata_that_is_asked_for(generate):
+    nodes = [
+        TextNode(id_=id_, text=f"The fee is {id_}.", metadata={"file_path": f"/home/ann/{id_}.txt"})
+        for id_ in "ab"
+    ]
+    assert generate(nodes, MockLLM()).corpus["a"] == "file_path: /home/ann/a.txt\n\nThe fee is a."
+    for mode in (MetadataMode.NONE, "none"):
+        made = generate(nodes, MockLLM(), metadata_mode=mode)
+        assert made.corpus == {"a": "The fee is a.", "b": "The fee is b."}
+    with pytest.raises(ValueError, match="metadata_mode must be one of: all, embed, llm, none"):
+        generate(nodes, MockLLM(), metadata_mode="nothing")

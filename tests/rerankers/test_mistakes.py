@@ -7,7 +7,6 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.tuning import (
     LightReranker,
     LightRerankerFinetuneEngine,
-    RetrievalDataset,
     TunedRetriever,
 )
 from llama_index.tuning.errors import DatasetError
@@ -71,16 +70,6 @@ def test_only_nodes_are_nodes(noisy, wrong):
     with pytest.raises(TypeError, match="nodes must be a list of nodes, got one TextNode"):
         retriever.insert_nodes(TextNode(text="fine"))
     assert len(retriever.index) == 0
-
-
-def test_a_dataset_of_other_nodes_is_named(shop_data, noisy):
-    other = RetrievalDataset(
-        shop_data.queries,
-        {f"chunk-{id_}": text for id_, text in shop_data.corpus.items()},
-        {id_: [f"chunk-{d}" for d in docs] for id_, docs in shop_data.relevant_docs.items()},
-    )
-    with pytest.raises(DatasetError, match=r"it found 'd\d+', the corpus has 'chunk-d0'"):
-        LightRerankerFinetuneEngine(other, noisy).finetune()
 
 
 def test_a_retriever_that_finds_nothing_is_named(shop_data):

@@ -31,7 +31,7 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import FilterCondition, MetadataFilter, MetadataFilters
 
 from llama_index.tuning import TunedRetriever
-from llama_index.tuning.rerankers.scope import index_node_ids
+from llama_index.tuning.vectors.indexed import index_node_ids
 
 from ..embeddings.real_stores import new_store
 from .conftest import ids

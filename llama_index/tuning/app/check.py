@@ -12,7 +12,7 @@ from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.choose import PRIMARY
-from llama_index.tuning.app.questions import check_telling, over_nodes, read_questions
+from llama_index.tuning.app.questions import check_telling, of_app, read_questions
 from llama_index.tuning.app.report import AppReport, Moved, moved
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -124,7 +124,7 @@ def _verdict(gain: Gain, max_loss: float) -> Verdict:
 def read(seen: SeenApp, questions: Any) -> tuple[RetrievalDataset, list[str]]:
     """Questions over an app's nodes, each text once; and what was done to them."""
     notes: list[str] = []
-    dataset = over_nodes(read_questions(questions, seen), seen, "questions", notes)
+    dataset = of_app(read_questions(questions, seen), seen, "questions", notes)
     return dataset.merge_duplicates(), notes
 
 

@@ -16,7 +16,7 @@ from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
 from llama_index.tuning.datasets.folds import fold_numbers
-from llama_index.tuning.datasets.passages import copies_in, copies_notes, with_copies
+from llama_index.tuning.datasets.passages import copies_in, copies_notes, over_nodes, with_copies
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import DatasetError
@@ -140,10 +140,10 @@ def gather(
     kind: Kind = "questions"
     parts = []
     if questions is not None:
-        parts.append(over_nodes(read_questions(questions, seen), seen, "questions", notes))
+        parts.append(of_app(read_questions(questions, seen), seen, "questions", notes))
     if traffic is not None:
         asked = read_traffic(traffic)
-        parts.append(over_nodes(asked, seen, "traffic", notes))
+        parts.append(of_app(asked, seen, "traffic", notes))
         notes.append(f"{len(asked)} questions are of the traffic")
     if writing is not None:
         kind = "generated questions"
@@ -184,7 +184,7 @@ def read_questions(given: Any, seen: SeenApp) -> RetrievalDataset:
         ) from None
 
 
-def over_nodes(
+def of_app(
     dataset: RetrievalDataset, seen: SeenApp, name: str, notes: list[str]
 ) -> RetrievalDataset:
     """The same questions with the ids of the app's nodes, found by their texts if need be.
@@ -192,30 +192,13 @@ def over_nodes(
     Raises:
         DatasetError: the app has not even half of the documents that answer them.
     """
-    corpus = seen.texts
-    wanted = dict.fromkeys(id_ for ids in dataset.relevant_docs.values() for id_ in ids)
-    relevant = dataset.relevant_docs
-    if unknown := [id_ for id_ in wanted if id_ not in corpus]:
-        try:
-            found = dataset.remap(seen.nodes.values())
-        except DatasetError as exc:
-            raise DatasetError(f"{name} are not about this app: {exc}") from None
-        if 2 * len(found.gone) > len(dataset):
-            raise DatasetError(
-                f"{name} are not about this app: {len(found.gone)} of {len(dataset)} have no "
-                "answer among its nodes"
-            )
-        lost = f"; {len(found.gone)} questions have no answer here any more" if found.gone else ""
-        notes.append(
-            f"{len(unknown)} of {len(wanted)} answers had ids of other nodes and were found by "
-            f"their texts{lost}"
-        )
-        relevant = found.dataset.relevant_docs
+    found, told = over_nodes(
+        dataset, seen.nodes, lambda ids: [seen.nodes[id_] for id_ in ids], name
+    )
+    notes += told
     with warnings.catch_warnings():  # of texts that come twice: they are merged below
         warnings.simplefilter("ignore", UserWarning)
-        return RetrievalDataset(
-            {id_: dataset.queries[id_] for id_ in relevant}, corpus, dict(relevant)
-        )
+        return RetrievalDataset(found.queries, seen.texts, found.relevant_docs)
 
 
 def stand_ins(seen: SeenApp, seed: int) -> RetrievalDataset:

@@ -20,7 +20,7 @@ from llama_index.core.tools import QueryEngineTool
 from llama_index.tuning._checks import of_type
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.model import TunedApp
-from llama_index.tuning.app.questions import check_telling, over_nodes, read_questions, read_traffic
+from llama_index.tuning.app.questions import check_telling, of_app, read_questions, read_traffic
 from llama_index.tuning.app.see import SeenApp, look_at
 from llama_index.tuning.app.tune import tune_app
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -151,9 +151,9 @@ def _asked(
     whole = replace(next(iter(seen.values())), nodes=nodes)
     parts = []
     if questions is not None:
-        parts.append(over_nodes(read_questions(questions, whole), whole, "questions", notes))
+        parts.append(of_app(read_questions(questions, whole), whole, "questions", notes))
     if traffic is not None:
-        parts.append(over_nodes(read_traffic(traffic), whole, "traffic", notes))
+        parts.append(of_app(read_traffic(traffic), whole, "traffic", notes))
     if not parts:
         raise DatasetError("a router is tuned from questions or traffic; none were given")
     queries = {f"{i}:{id_}": text for i, p in enumerate(parts) for id_, text in p.queries.items()}

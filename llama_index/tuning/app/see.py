@@ -22,10 +22,10 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.tuning.datasets.tuned_parts import walk
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
-from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts
-from llama_index.tuning.rerankers.serving import own_nodes
+from llama_index.tuning.rerankers.scope import Scope
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import ENGLISH, STOP_WORDS, Analyzer
+from llama_index.tuning.vectors.indexed import index_node_ids, keeps_texts, own_nodes
 from llama_index.tuning.vectors.stores import SimpleVectors, open_store
 
 WIDE = 100

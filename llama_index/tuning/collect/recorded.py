@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.tuning._checks import text_or_none
+from llama_index.tuning._checks import metadata_mode as checked_mode, text_or_none
 from llama_index.tuning.collect.log import PathLike, read_log
 from llama_index.tuning.datasets.checks import check_nodes, is_number
 
@@ -262,7 +262,7 @@ class Recorded:
         return traffic
 
     def add_nodes(
-        self, nodes: Iterable[BaseNode], *, metadata_mode: MetadataMode | None = None
+        self, nodes: Iterable[BaseNode], *, metadata_mode: MetadataMode | str = "embed"
     ) -> None:
         """The texts of the app's nodes: feedback may name some that no request found.
 
@@ -270,11 +270,9 @@ class Recorded:
             nodes: those of the index, such as `index.docstore.docs.values()`.
             metadata_mode: as of the recorder; what an index embeds by default.
         """
-        from llama_index.core.schema import MetadataMode
-
         nodes = list(nodes)
         check_nodes(nodes)
-        mode = MetadataMode.EMBED if metadata_mode is None else metadata_mode
+        mode = checked_mode(metadata_mode)
         self.texts.update({node.node_id: node.get_content(mode) for node in nodes})
 
     def last_feedback(self, trace: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode
 from llama_index_instrumentation import get_dispatcher
 
-from llama_index.tuning._checks import folder_path, number
+from llama_index.tuning._checks import folder_path, metadata_mode as checked_mode, number
 from llama_index.tuning.collect.events import Events, EventTap
 from llama_index.tuning.collect.log import PathLike, TrafficLog
 from llama_index.tuning.collect.masking import Redact, mask_secrets
@@ -100,12 +100,7 @@ class FinetuningRecorder:
             max_bytes=max_bytes,
             redact=redact,
         )
-        modes = [mode.value for mode in MetadataMode]
-        if metadata_mode not in modes:
-            raise ValueError(
-                f"metadata_mode must be one of: {', '.join(modes)}; got {metadata_mode!r}"
-            )
-        self._sink = Sink(self._log, sample, MetadataMode(metadata_mode))
+        self._sink = Sink(self._log, sample, checked_mode(metadata_mode))
         spans = Spans(self._sink)
         self._events = Events(self._sink, spans)
         self._event_tap, self._span_tap = EventTap(events=self._events), SpanTap()

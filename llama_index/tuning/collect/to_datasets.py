@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Asked = tuple[str, str]  # a request's trace, and a query that it made
 _BLANK = "with a blank query"
 _NO_TEXT = "naming a node whose text is not there (give feedback the node, or use add_nodes)"
+_DISLIKED = "that the user disliked, without a word on what would have helped"
 _NO_QUERY = "naming a node that no query of the request found, of which there were several"
 
 
@@ -53,6 +54,9 @@ def retrieval_dataset(
             if ids:
                 ranked[key] = ids[:top_n]
     if teacher is None:  # people know better than any component
+        for key in [key for key in ranked if _disliked(traffic, key[0])]:
+            del ranked[key]
+            left_out[_DISLIKED] += 1
         for key, chosen in _chosen_by_users(traffic, shown, left_out).items():
             left_out[_NO_TEXT] += sum(id_ not in texts for id_ in chosen)
             ranked[key] = [id_ for id_ in chosen if id_ in texts]
@@ -63,6 +67,11 @@ def retrieval_dataset(
     _tell(traffic, "retrieval", left_out)
     _need(queries, "retrieval", "no retrieval or re-ranking", left_out, where, teacher)
     return RetrievalDataset(queries, texts, relevant)
+
+
+def _disliked(traffic: Recorded, trace: str) -> bool:
+    said = traffic.last_feedback(trace) or {}
+    return said.get("score") is not None and said["score"] <= 0 and said.get("relevant") is None
 
 
 def _chosen_by_users(

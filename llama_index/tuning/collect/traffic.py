@@ -99,7 +99,8 @@ class Traffic(Recorded):
 
         Relevant are the nodes that `feedback(relevant=…)` names, found or not (a node that no
         request found needs its text: see `add_nodes`); else the `top_n` first of the
-        request's last re-ranking; without one, of what the answer was made from. A retriever's
+        request's last re-ranking; without one, of what the answer was made from. A request with a
+        score of 0 or less and no such nodes is left out. A retriever's
         own first hits teach it nothing: give a `teacher=` re-ranker, or
         `where=Only(min_feedback=…)`.
         """

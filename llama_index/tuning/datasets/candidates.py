@@ -33,19 +33,11 @@ def check_retriever(retriever: Any) -> None:
         raise TypeError(f"retriever must be a retriever of LlamaIndex, got {kind}{hint}")
 
 
-def find_candidates(
-    queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
-) -> list[list[Found]]:
-    """Each query's nodes, in the retriever's order, each node once."""
-    answers = find_nodes(queries, retriever, num_workers, show_progress)
-    return [[as_found(item) for item in nodes] for nodes in answers]
-
-
 @own_work
 def find_nodes(
     queries: Sequence[str], retriever: BaseRetriever, num_workers: int, show_progress: bool
 ) -> list[list[NodeWithScore]]:
-    """The same as the nodes themselves: each with text, once.
+    """Each query's nodes, in the retriever's order: each with text, once.
 
     What was tuned on some of the queries answers them as if it had not learnt them; see `unseen`.
     """

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from llama_index.tuning._checks import metadata_mode as checked_mode
 from llama_index.tuning.datasets.records import Judgment, RoutingExample
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.schema import BaseNode, MetadataMode
 
 
 logger = logging.getLogger(__name__)
@@ -135,9 +136,10 @@ def check_node_ids(
     ids = [id_ for ranking in found for id_ in ranking]
     if ids and corpus.keys().isdisjoint(ids):
         raise DatasetError(
-            f"the retriever's nodes are not those of the dataset: it found {ids[0]!r}, the corpus "
-            f"has {next(iter(corpus))!r}; the dataset must be made of the nodes that are indexed, "
-            f"with their ids{hint}"
+            f"the retriever's nodes are not those of the dataset: it found {len(set(ids))}, such "
+            f"as {ids[0]!r}, and the corpus has none of them, by id or by text, but "
+            f"{next(iter(corpus))!r}; the dataset must be made of the nodes that are "
+            f"indexed{hint}"
         )
 
 
@@ -174,17 +176,17 @@ def corpus_of(nodes: Iterable[BaseNode]) -> dict[str, str]:
     return {id_: text for id_, text in corpus.items() if text.strip()}
 
 
-def nodes_with_text(nodes: Sequence[BaseNode]) -> list[BaseNode]:
-    """The nodes that an index embeds a text of; others, such as images, are counted in the log.
+def nodes_with_text(
+    nodes: Sequence[BaseNode], mode: MetadataMode | str = "embed"
+) -> list[BaseNode]:
+    """The nodes that have a text in this mode; others, such as images, are counted in the log.
 
     Raises:
         TypeError: naming the first that is no node.
         DatasetError: there are nodes, and none has a text.
     """
-    from llama_index.core.schema import MetadataMode
-
     check_nodes(nodes)
-    kept = [node for node in nodes if node.get_content(MetadataMode.EMBED).strip()]
+    kept = [node for node in nodes if node.get_content(checked_mode(mode)).strip()]
     if len(kept) < len(nodes):
         texts = set(map(id, kept))
         example = next(node.node_id for node in nodes if id(node) not in texts)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
-from llama_index.tuning.datasets.candidates import find_candidates
+from llama_index.tuning.datasets.candidates import as_found, find_nodes
 from llama_index.tuning.datasets.checks import check_node_ids, list_faults, listed_records
 from llama_index.tuning.datasets.folds import tied_groups
 from llama_index.tuning.datasets.formats.relevance import (
@@ -22,7 +23,13 @@ from llama_index.tuning.datasets.formats.relevance import (
     from_samples,
     list_of,
 )
-from llama_index.tuning.datasets.passages import copies_in, first_copies, with_copies
+from llama_index.tuning.datasets.passages import (
+    copies_in,
+    first_copies,
+    moved_note,
+    retrieved_places,
+    with_copies,
+)
 from llama_index.tuning.datasets.records import Candidate, RelevanceList, RelevancePair
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
@@ -30,6 +37,8 @@ from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(repr=False)
@@ -190,7 +199,9 @@ class RelevanceDataset:
     ) -> RelevanceDataset:
         """What the app's own retriever finds for a dataset's queries.
 
-        Documents with the text of a relevant one are as relevant.
+        Documents with the text of a relevant one are as relevant. Nodes that come under ids which
+        the dataset does not know, as after another ingestion, are known by their texts, and the
+        log says so.
 
         Args:
             dataset: queries and their relevant documents, by node id.
@@ -200,24 +211,9 @@ class RelevanceDataset:
             num_workers: queries under way at once, through the retriever's async method.
             show_progress: show a bar.
         """
-        dataset = RetrievalDataset.coerce(dataset)
-        found = find_candidates(
-            list(dataset.queries.values()), retriever, num_workers, show_progress
-        )
-        _check_ids(found, dataset)
-        lists = []
-        copies = copies_in(dataset.corpus)
-        for (query_id, query), nodes in zip(dataset.queries.items(), found, strict=True):
-            wanted = first_copies(dataset.relevant_docs[query_id], copies)
-            relevant = set(with_copies(wanted, copies))
-            candidates = [
-                Candidate(id_, text, float(id_ in relevant), score, metadata)
-                for id_, text, score, metadata in nodes
-            ]
-            shown = {candidate.node_id for candidate in candidates}
-            missed = {id_: 1.0 for id_ in wanted if shown.isdisjoint(with_copies([id_], copies))}
-            lists.append(RelevanceList(query_id, query, candidates, missed))
-        whole = cls(lists)
+        whole, notes = found_lists(dataset, retriever, num_workers, show_progress)
+        for note in notes:
+            logger.warning("%s", note)
         return whole if depth is None else whole.top(depth)
 
     @classmethod
@@ -276,11 +272,33 @@ class RelevanceDataset:
         )
 
 
-def _check_ids(found: Sequence[Sequence[Any]], dataset: RetrievalDataset) -> None:
-    """The retriever must know the dataset's nodes by the dataset's ids."""
+def found_lists(
+    dataset: RetrievalDataset, retriever: BaseRetriever, num_workers: int, show_progress: bool
+) -> tuple[RelevanceDataset, list[str]]:
+    """What `RelevanceDataset.from_retriever` gives, and what is to be said of moved labels."""
+    dataset = RetrievalDataset.coerce(dataset)
+    found = find_nodes(list(dataset.queries.values()), retriever, num_workers, show_progress)
+    holds, places = retrieved_places(dataset, (item.node for nodes in found for item in nodes))
     if not any(found):
         raise DatasetError(f"the retriever found nothing for any of {len(found)} queries")
-    check_node_ids([[item.node_id for item in nodes] for nodes in found], dataset.corpus)
+    if not places:
+        check_node_ids([[item.node.node_id for item in nodes] for nodes in found], dataset.corpus)
+    lists = []
+    copies = copies_in(dataset.corpus)
+    for (query_id, query), nodes in zip(dataset.queries.items(), found, strict=True):
+        wanted = first_copies(dataset.relevant_docs[query_id], copies)
+        relevant = set(with_copies(wanted, copies))
+        candidates, shown = [], set()
+        for id_, text, score, metadata in map(as_found, nodes):
+            known = holds.get(id_, [id_])
+            right = float(not relevant.isdisjoint(known))
+            candidates.append(Candidate(id_, text, right, score, metadata))
+            shown.update(known)
+        missed = {id_: 1.0 for id_ in wanted if shown.isdisjoint(with_copies([id_], copies))}
+        lists.append(RelevanceList(query_id, query, candidates, missed))
+    labelled = {id_ for ids in dataset.relevant_docs.values() for id_ in ids}
+    notes = [moved_note("dataset", places, len(labelled))] if places else []
+    return RelevanceDataset(lists), notes
 
 
 def _unchecked(lists: list[RelevanceList]) -> RelevanceDataset:

@@ -34,7 +34,7 @@ from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:
-    from llama_index.core.schema import BaseNode, TextNode
+    from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 
     from llama_index.tuning.datasets.formats.tables import Table
 
@@ -257,13 +257,16 @@ class RetrievalDataset:
         nodes: Sequence[BaseNode],
         queries: Mapping[str, str],
         relevant_docs: Mapping[str, Sequence[str]],
+        *,
+        metadata_mode: MetadataMode | str = "embed",
     ) -> RetrievalDataset:
         """A dataset whose corpus is LlamaIndex nodes, with the text that an index embeds.
 
         Nodes without text, such as images, are left out, and so are labels that name them, and
-        queries that have no other label; the log says how many.
+        queries that have no other label; the log says how many. `metadata_mode="none"` leaves out
+        the metadata that an index embeds, which may be file paths.
         """
-        return cls(*labelled_nodes(nodes, queries, relevant_docs))
+        return cls(*labelled_nodes(nodes, queries, relevant_docs, metadata_mode))
 
     @classmethod
     def from_table(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,8 +24,9 @@ from llama_index.tuning.datasets.passages import (
     copies_in,
     copies_notes,
     credited,
-    find_passages,
     first_copies,
+    moved_note,
+    retrieved_places,
 )
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.report import QueryGain, most_changed
@@ -312,42 +312,15 @@ def _by_text(
     found: Sequence[Sequence[NodeWithScore]],
     rankings: list[list[str]],
 ) -> list[list[str]]:
-    """Nodes with new ids, as after another ingestion, go by the labelled passages they hold.
-
-    If the retriever knows some of the ids, only whole passages count: the index may just be
-    larger than the dataset, and hold texts that are merely similar.
-    """
-    seen = {id_ for ranking in rankings for id_ in ranking}
-    strange = {
-        item.node.node_id: item.node
-        for nodes in found
-        for item in nodes
-        if item.node.node_id not in dataset.corpus
-    }
-    labelled = dict.fromkeys(id_ for ids in dataset.relevant_docs.values() for id_ in ids)
-    wanted = {id_: dataset.corpus[id_] for id_ in labelled if id_ not in seen}
-    if not strange or not wanted:
-        return rankings
-    whole_only = not seen.isdisjoint(dataset.corpus)
-    places = {
-        id_: place
-        for id_, place in find_passages(wanted, list(strange.values())).items()
-        if place.ids and (place.how in ("exact", "contained") or not whole_only)
-    }
+    """Nodes with new ids, as after another ingestion, go by the labelled passages they hold."""
+    holds, places = retrieved_places(dataset, (item.node for nodes in found for item in nodes))
     if not places:
         return rankings
-    how = Counter(place.how for place in places.values())
+    labelled = {id_ for ids in dataset.relevant_docs.values() for id_ in ids}
     logger.warning(
-        "%d of %d labelled documents were retrieved under other ids and are known by their texts "
-        "(%s); dataset.remap(nodes) ties the labels to the nodes of today",
-        len(places),
-        len(labelled),
-        ", ".join(f"{number} {name}" for name, number in how.most_common()),
+        "%s; dataset.remap(nodes) ties the labels to the nodes of today",
+        moved_note("dataset", places, len(labelled)),
     )
-    holds: dict[str, list[str]] = {}
-    for id_, place in places.items():
-        for new in place.ids:
-            holds.setdefault(new, []).append(id_)
     named = []
     for query, ranking in zip(dataset.queries, rankings, strict=True):
         relevant, ids = set(dataset.relevant_docs[query]), dict[str, None]()

@@ -29,7 +29,7 @@ from llama_index.tuning.vectors.search import top_k
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.schema import BaseNode, MetadataMode
 
 Group = tuple[str, ...]
 
@@ -50,6 +50,7 @@ def generate_multi_hop_queries(
     embed_model: BaseEmbedding | None = None,
     verify: bool = False,
     seed: int = 0,
+    metadata_mode: MetadataMode | str = "embed",
     output_path: PathLike | None = None,
     run: RunOptions | None = None,
 ) -> GeneratedDataset:
@@ -67,6 +68,8 @@ def generate_multi_hop_queries(
         verify: ask the LLM whether the passages together answer the question and none of them
             does alone; drop it if not.
         seed: of the draw.
+        metadata_mode: which metadata the corpus' texts have: by default what an index embeds;
+            `"none"` for the text alone.
         output_path: where the dataset is written as JSON, with the run file beside it.
         run: see `RunOptions`.
 
@@ -80,8 +83,8 @@ def generate_multi_hop_queries(
     """
     check_counts(num_groups=num_groups, num_questions_per_group=num_questions_per_group)
     nodes_per_group = whole_number("nodes_per_group", nodes_per_group, 2)
-    nodes = nodes_with_text(nodes)
-    corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
+    nodes = nodes_with_text(nodes, metadata_mode)
+    corpus = RetrievalDataset.from_nodes(nodes, {}, {}, metadata_mode=metadata_mode).corpus
     if groups is None:
         chosen = _draw(nodes, num_groups, nodes_per_group, embed_model, random.Random(seed))
     else:

@@ -31,7 +31,7 @@ from llama_index.tuning.vectors.search import near_duplicates
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.schema import BaseNode, MetadataMode
 
 
 # The old package's own words: a template made for it keeps working.
@@ -214,6 +214,7 @@ def generate_qa_embedding_pairs(
     question_styles: Sequence[str] | Mapping[str, str] | None = None,
     embed_model: BaseEmbedding | None = None,
     near_duplicate: float = 0.95,
+    metadata_mode: MetadataMode | str = "embed",
     max_calls: int | None = None,
     options: CallOptions | None = None,
     show_progress: bool = False,
@@ -244,6 +245,8 @@ def generate_qa_embedding_pairs(
         embed_model: drops near-duplicates: questions whose cosine to an earlier one reaches
             `near_duplicate`. The same question of two passages is one query relevant to both.
         near_duplicate: that cosine.
+        metadata_mode: which metadata the corpus' texts have: by default what an index embeds, which
+            may be absolute file paths; `"none"` for the text alone.
         max_calls: requests that may be sent in this call, tries included.
         options: see `CallOptions`.
         show_progress: show a bar.
@@ -270,7 +273,7 @@ def generate_qa_embedding_pairs(
         verbose=verbose,
         show_progress=show_progress,
     )
-    nodes = nodes_with_text(nodes)
+    nodes = nodes_with_text(nodes, metadata_mode)
     check_threshold("near_duplicate", near_duplicate)
     check_template(
         "qa_generate_prompt_tmpl",
@@ -278,7 +281,7 @@ def generate_qa_embedding_pairs(
         "context_str",
         optional=["num_questions_per_chunk"],
     )
-    corpus = RetrievalDataset.from_nodes(nodes, {}, {}).corpus
+    corpus = RetrievalDataset.from_nodes(nodes, {}, {}, metadata_mode=metadata_mode).corpus
     writer = _Writer(
         template=qa_generate_prompt_tmpl,
         count=num_questions_per_chunk,

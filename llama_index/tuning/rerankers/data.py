@@ -6,30 +6,34 @@ Lists of candidates as numbers, ready to be learnt from.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.datasets.checks import check_held_out
-from llama_index.tuning.datasets.passages import copies_in, copies_notes
+from llama_index.tuning.datasets.passages import copies_in, copies_notes, over_nodes
 from llama_index.tuning.datasets.records import RelevanceList
-from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.datasets.relevance import RelevanceDataset, found_lists
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
-from llama_index.tuning.datasets.tuned_parts import base_notes, finder_notes
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.datasets.tuned_parts import base_notes, finder_notes, walk
+from llama_index.tuning.errors import DatasetError, StoreError
 from llama_index.tuning.rerankers.light.features import candidate_features
 from llama_index.tuning.rerankers.light.fit import FeatureList
+from llama_index.tuning.rerankers.scope import Scope
 from llama_index.tuning.rerankers.serving import metadata_text, most_rise
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
 from llama_index.tuning.text.words import ENGLISH, Analyzer, normalise
+from llama_index.tuning.vectors.indexed import index_node_ids, own_nodes
 from llama_index.tuning.vectors.learned import Learned, question_codes
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.schema import BaseNode
 
 
 Given = RelevanceDataset | RetrievalDataset
@@ -37,20 +41,61 @@ Given = RelevanceDataset | RetrievalDataset
 
 def checked_data(
     dataset: Any, val_dataset: Any, retriever: BaseRetriever | None
-) -> tuple[Given, Given | None]:
+) -> tuple[tuple[Given, Given | None], list[str]]:
     """Both datasets in a class of this package, before the retriever is asked anything.
+
+    Labels with ids that the retriever's indices do not have are found there by their texts; the
+    notes say how many.
 
     Raises:
         TypeError: one is none of the kinds that engines take.
         ValueError: one needs a retriever, and there is none.
-        DatasetError: one is faulty, or they share queries.
+        DatasetError: one is faulty, they share queries, or labels are neither there by id nor by
+            text.
     """
     train = _checked("dataset", dataset, retriever)
     if val_dataset is None:
-        return train, None
+        train, notes = _of_today(train, retriever, "dataset")
+        return (train, None), notes
     val = _checked("val_dataset", val_dataset, retriever)
     check_held_out(_query_texts(train), _query_texts(val))
-    return train, val
+    train, notes = _of_today(train, retriever, "dataset")
+    val, more = _of_today(val, retriever, "val_dataset")
+    return (train, val), notes + more
+
+
+def _of_today(data: Given, retriever: Any, name: str) -> tuple[Given, list[str]]:
+    if isinstance(data, RelevanceDataset) or (holders := _holders(retriever)) is None:
+        return data, []
+    return over_nodes(data, holders, lambda ids: _fetched(holders, ids), name)
+
+
+Fetch = Callable[[Sequence[str]], Sequence["BaseNode"]]
+
+
+def _holders(retriever: Any) -> Mapping[str, Fetch] | None:
+    """Node id → what gives the node, of all that may be found; `None` if that is not told."""
+    found: dict[str, Fetch] = {}
+    try:
+        allowed = set(Scope(retriever).node_ids())
+        for part in walk(retriever):
+            words, index = word_index(part), getattr(part, "_index", None)
+            if words is not None:  # a fusion finds nodes that its retriever's index may lack
+                fetch: Fetch = getattr(part, "docstore").get_nodes  # noqa: B009
+                found |= dict.fromkeys(words.ids, fetch)
+            elif index is not None:
+                own = allowed.intersection(index_node_ids(index))
+                found |= dict.fromkeys(own, partial(own_nodes, index))
+    except (StoreError, ValueError):  # retrieved nodes alone are looked at then
+        return None
+    return found or None
+
+
+def _fetched(holders: Mapping[str, Fetch], ids: Sequence[str]) -> list[BaseNode]:
+    of: dict[int, tuple[Fetch, list[str]]] = {}
+    for id_ in ids:
+        of.setdefault(id(holders[id_]), (holders[id_], []))[1].append(id_)
+    return [node for fetch, own in of.values() for node in fetch(own)]
 
 
 def candidate_lists(
@@ -59,18 +104,16 @@ def candidate_lists(
     *,
     num_workers: int = 1,
     show_progress: bool = False,
-) -> RelevanceDataset:
-    """The lists as they are, or what the retriever finds for the queries.
+) -> tuple[RelevanceDataset, list[str]]:
+    """The lists as they are, or what the retriever finds for the queries; and notes on these.
 
     Within a list candidates with the same text and metadata are as relevant as the most relevant
     of them.
     """
     if isinstance(data, RelevanceDataset):
-        return _copies_alike(data)
+        return _copies_alike(data), []
     assert retriever is not None  # by checked_data
-    return RelevanceDataset.from_retriever(
-        data, retriever, num_workers=num_workers, show_progress=show_progress
-    )
+    return found_lists(data, retriever, num_workers, show_progress)
 
 
 def _copies_alike(data: RelevanceDataset) -> RelevanceDataset:

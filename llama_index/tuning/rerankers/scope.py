@@ -1,11 +1,8 @@
-"""Whose nodes: which nodes an index has, and which of them a retriever may find.
-
-A docstore is no scope: several indices, parents of chunks and whole documents share one.
-"""
+"""Whose nodes: which nodes of its indices a retriever may find."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -16,52 +13,11 @@ from llama_index.core.vector_stores import FilterCondition, MetadataFilters, sim
 
 from llama_index.tuning.datasets.tuned_parts import inside, walk
 from llama_index.tuning.errors import StoreError
-from llama_index.tuning.vectors.stores import open_store
+from llama_index.tuning.vectors.indexed import REMEDY, index_node_ids
 
 Passes = Callable[[BaseNode], bool]
 
 _HARMLESS = frozenset({"mmr_threshold", "mmr_prefetch_factor", "hybrid_fusion_fn"})
-_REMEDY = "pass nodes=, the nodes that it may find"
-
-
-def index_node_ids(index: Any) -> list[str]:
-    """Ids of an index' own nodes, whatever else lies in its docstore.
-
-    Raises:
-        StoreError: it does not say which they are.
-    """
-    struct = index.index_struct
-    if hasattr(index, "vector_store") and hasattr(struct, "nodes_dict"):
-        return _vector_index_ids(index, struct.nodes_dict)
-    if hasattr(struct, "node_id_to_summary_id"):
-        return list(struct.node_id_to_summary_id)
-    if hasattr(struct, "all_nodes"):  # of a tree the leaves: the others are an LLM's summaries
-        above = struct.node_id_to_children_ids
-        return [id_ for id_ in struct.all_nodes.values() if not above.get(id_)]
-    if hasattr(struct, "table"):
-        return list(dict.fromkeys(id_ for ids in struct.table.values() for id_ in sorted(ids)))
-    if hasattr(struct, "nodes"):
-        return list(struct.nodes)
-    if type(struct).__name__ == "EmptyIndexStruct":
-        return []
-    raise StoreError(
-        f"a {type(index).__name__} does not say which nodes of its docstore are its own: {_REMEDY}"
-    )
-
-
-def _vector_index_ids(index: Any, nodes_dict: Mapping[str, str]) -> list[str]:
-    if keeps_texts(index):
-        return list(dict.fromkeys([*open_store(index).ids(), *nodes_dict.values()]))
-    rows = getattr(getattr(index.vector_store, "data", None), "embedding_dict", None)
-    # delete_nodes() of an index leaves its own list as it was.
-    return [node_id for id_, node_id in nodes_dict.items() if rows is None or id_ in rows]
-
-
-def keeps_texts(index: Any) -> bool:
-    """Whether the nodes of a vector index are in its vector store, not in its docstore."""
-    store = getattr(index, "vector_store", None)
-    elsewhere = getattr(index, "_store_nodes_override", True)
-    return bool(getattr(store, "stores_text", False)) and not elsewhere
 
 
 class Scope:
@@ -190,12 +146,12 @@ def _fault(part: BaseRetriever) -> str | None:
     """Why the nodes that a retriever may find cannot be read off it."""
     name = type(part).__name__
     if not type(part).__module__.startswith("llama_index."):
-        return f"{name} may leave out what it likes; {_REMEDY}"
+        return f"{name} may leave out what it likes; {REMEDY}"
     if isinstance(part, VectorIndexAutoRetriever):
-        return f"{name} makes up filters for each question; {_REMEDY}"
+        return f"{name} makes up filters for each question; {REMEDY}"
     if narrowing := sorted(set(getattr(part, "_kwargs", None) or ()) - _HARMLESS):
-        return f"vector_store_kwargs of {name} may narrow it ({', '.join(narrowing)}); {_REMEDY}"
+        return f"vector_store_kwargs of {name} may narrow it ({', '.join(narrowing)}); {REMEDY}"
     known = isinstance(getattr(part, "_index", None), BaseIndex) or hasattr(part, "corpus")
     if not known and not inside(part):
-        return f"{name} does not name an index; {_REMEDY}"
+        return f"{name} does not name an index; {REMEDY}"
     return None

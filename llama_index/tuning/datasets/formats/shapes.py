@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import items_of, of_type
+from llama_index.tuning._checks import items_of, metadata_mode, of_type
 from llama_index.tuning._files import read_json
 from llama_index.tuning.datasets.checks import nodes_with_text
 from llama_index.tuning.datasets.formats.tables import (
@@ -23,7 +23,7 @@ from llama_index.tuning.datasets.records import Parts
 from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.schema import BaseNode, MetadataMode
 
 
 logger = logging.getLogger(__name__)
@@ -117,19 +117,19 @@ def labelled_nodes(
     nodes: Sequence[BaseNode],
     queries: Mapping[str, str],
     relevant_docs: Mapping[str, Sequence[str]],
+    mode: MetadataMode | str = "embed",
 ) -> Parts:
     """(queries, corpus, relevant_docs) without nodes that have no text, and labels of them."""
-    from llama_index.core.schema import MetadataMode
-
+    mode = metadata_mode(mode)
     for name, given in {"queries": queries, "relevant_docs": relevant_docs}.items():
         if not isinstance(given, Mapping):
             raise TypeError(f"{name} must be a dictionary, got {type(given).__name__}")
-    kept = nodes_with_text(nodes)
+    kept = nodes_with_text(nodes, mode)
     counts = Counter(node.node_id for node in nodes)
     twice = [f"node id {id_!r} occurs {n} times" for id_, n in counts.items() if n > 1]
     if twice:
         raise DatasetError("the nodes have faults:", twice)
-    corpus = {node.node_id: node.get_content(MetadataMode.EMBED) for node in kept}
+    corpus = {node.node_id: node.get_content(mode) for node in kept}
     textless = counts.keys() - corpus.keys()
     asked, relevant = dict(queries), dict[str, Any]()
     for id_, docs in relevant_docs.items():

@@ -5,18 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from llama_index.core.indices.base import BaseIndex
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import check_held_out
+from llama_index.tuning.datasets.passages import over_nodes, same_text
 from llama_index.tuning.embeddings.adapter.measure import positive_rows
-from llama_index.tuning.errors import DatasetError, VectorError
+from llama_index.tuning.errors import DatasetError, StoreError, VectorError
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.text.words import normalise
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
+from llama_index.tuning.vectors.indexed import index_node_ids, own_nodes
 from llama_index.tuning.vectors.search import unit_rows
 
 
@@ -84,11 +88,13 @@ class Data:
         labelled: queries with relevant documents; `None` if there are none.
         sentences: sentence queries over the unlabelled documents, if any.
         validation: queries to measure on, over the corpus of their own; `None` cross-fits.
+        notes: what was done to them.
     """
 
     labelled: RetrievalDataset | None
     sentences: RetrievalDataset | None
     validation: RetrievalDataset | None
+    notes: Sequence[str] = ()
 
     @property
     def measured(self) -> RetrievalDataset:
@@ -160,8 +166,13 @@ class SentenceOptions(Protocol):
     def seed(self) -> int: ...
 
 
-def check_data(dataset: Any, unlabelled: Any, validation: Any, options: SentenceOptions) -> Data:
-    """Everything that can be wrong with the data, before any text is embedded."""
+def check_data(
+    dataset: Any, unlabelled: Any, validation: Any, options: SentenceOptions, vectors: Any = None
+) -> Data:
+    """Everything that can be wrong with the data, before any text is embedded.
+
+    Labels that `vectors`, an index, has under other ids are tied to its nodes.
+    """
     if dataset is None and unlabelled is None:
         raise ValueError("dataset and unlabelled are both None; there is nothing to learn from")
     labelled = None if dataset is None else RetrievalDataset.coerce(dataset)
@@ -182,9 +193,33 @@ def check_data(dataset: Any, unlabelled: Any, validation: Any, options: Sentence
         if not len(held_out):
             raise DatasetError("val_dataset has no queries")
         check_held_out(labelled.queries if labelled else {}, held_out.queries)
-    data = Data(labelled, sentences, held_out)
+    labelled, notes = of_index(labelled, vectors, "dataset")
+    held_out, more = of_index(held_out, vectors, "val_dataset")
+    data = Data(labelled, sentences, held_out, [*notes, *more])
     _check_same_documents(data)
     return data
+
+
+def of_index(
+    dataset: RetrievalDataset | None, vectors: Any, name: str
+) -> tuple[RetrievalDataset | None, list[str]]:
+    """Labels that an index has under other ids, tied to its nodes; and what to say of it.
+
+    Args:
+        dataset: whose documents may be those of an earlier ingestion.
+        vectors: where document vectors are; only an index has texts too.
+        name: of the dataset.
+
+    Raises:
+        DatasetError: the index has not one of the documents, by id or by text.
+    """
+    if dataset is None or not isinstance(vectors, BaseIndex):
+        return dataset, []
+    try:
+        ids = index_node_ids(vectors)
+        return over_nodes(dataset, set(ids), partial(own_nodes, vectors), name, keep=True)
+    except StoreError:  # it hands out no ids or no texts: what it lacks is embedded
+        return dataset, []
 
 
 def documents_of(given: Any, name: str = "unlabelled") -> dict[str, str]:
@@ -317,20 +352,12 @@ def _check_learnable(dataset: RetrievalDataset, name: str, least: int) -> None:
         )
 
 
-def _same_document(one: str, other: str) -> bool:
-    """Equal but for space, or for the metadata that a node's text may carry at its head."""
-    if one is other or one == other:
-        return True
-    shorter, longer = sorted((" ".join(one.split()), " ".join(other.split())), key=len)
-    return shorter in longer
-
-
 def _check_same_documents(data: Data) -> None:
     seen: dict[str, str] = {}
     faults = []
     for part in (data.labelled, data.sentences, data.validation):
         for id_, text in part.corpus.items() if part is not None else ():
-            if not _same_document(seen.setdefault(id_, text), text):
+            if not same_text(seen.setdefault(id_, text), text):
                 faults.append(f"document {id_!r} has different texts in two of them")
     if faults:
         raise DatasetError("dataset, unlabelled and val_dataset disagree:", faults)

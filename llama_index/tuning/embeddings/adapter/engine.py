@@ -194,7 +194,9 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         return engine
 
     def _check(self) -> None:
-        self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        self._data = check_data(
+            self.dataset, self.unlabelled, self.val_dataset, self.options, self.vectors
+        )
         measured = list(self._data.measured.queries.values())
         refuse_learnt(self.embed_model, measured)
 

@@ -308,7 +308,7 @@ def _chosen(fitted: Fitted | CrossFit) -> list[str]:
 
 
 def _notes(data: Data) -> list[str]:
-    notes = copies_notes(copies_in(data.measured.corpus))
+    notes = [*data.notes, *copies_notes(copies_in(data.measured.corpus))]
     if data.measured_on:
         notes.append(
             f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the gain "

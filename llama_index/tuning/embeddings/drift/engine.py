@@ -23,7 +23,7 @@ from llama_index.tuning._checks import (
 from llama_index.tuning.base import OVERRIDE, BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
-from llama_index.tuning.embeddings.adapter.data import documents_of
+from llama_index.tuning.embeddings.adapter.data import documents_of, of_index
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
@@ -152,7 +152,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
                 f"{len(self._corpus)} texts are too few; at least {MIN_TEXTS} are needed"
             )
         given = self.val_dataset
-        self._questions = None if given is None else RetrievalDataset.coerce(given)
+        asked = None if given is None else RetrievalDataset.coerce(given)
+        self._questions, self._moved = of_index(asked, self.vectors, "val_dataset")
         for model in (self.new_model, self.old_model):
             refuse_learnt(model, self._questions.queries.values() if self._questions else ())
 
@@ -176,7 +177,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             measured = _agreement(tried, texts.take(held), probes.of(held), seed)
             labelled, changed = self._labelled(tried, self._questions)
             slices = {"sentences of held-out texts": measured} if labelled else {}
-            notes = _notes(texts, fitted, held, bool(labelled))
+            notes = [*self._moved, *_notes(texts, fitted, held, bool(labelled))]
             if not probes.themselves:
                 asked = self._asked(ids, probes.of(held), held)
                 kept = kept_of(tried, texts, asked, K, seed)

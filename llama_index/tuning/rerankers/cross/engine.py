@@ -145,7 +145,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         return reranker
 
     def _check(self) -> None:
-        self._data = checked_data(self.dataset, self.val_dataset, self.retriever)
+        self._data, self._moved = checked_data(self.dataset, self.val_dataset, self.retriever)
         self._analyzer = analyzer_for(self.retriever, self.options.language)
         cross_encoder_class()  # may not be installed
         self._callbacks = trainer_callbacks(self.callbacks, self.report_to, self.model_output_path)
@@ -153,7 +153,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
     def _tune(self, clock: Clock) -> FinetuneReport:
         dataset, val_dataset = self._data
         with clock.step("candidates"):
-            data = candidate_lists(dataset, self.retriever, show_progress=self.show_progress)
+            data = self._candidates(dataset)
             teach, decide_on, measured = self._parts(data, val_dataset)
             rows = training_rows(graded_lists(teach.lists, self.options), self.options.loss)
         with clock.step("training"):
@@ -224,6 +224,11 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             model.max_seq_length = self.options.max_length
         return model
 
+    def _candidates(self, data: Given) -> RelevanceDataset:
+        found, notes = candidate_lists(data, self.retriever, show_progress=self.show_progress)
+        self._moved += notes
+        return found
+
     def _parts(
         self, data: RelevanceDataset, val_dataset: Given | None
     ) -> tuple[RelevanceDataset, RelevanceDataset, RelevanceDataset]:
@@ -231,9 +236,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         share = self.options.held_out
         data, decide_on = split_lists(data, share, self.options.seed)
         if val_dataset is not None:
-            measured = candidate_lists(
-                val_dataset, self.retriever, show_progress=self.show_progress
-            )
+            measured = self._candidates(val_dataset)
         else:
             data, measured = split_lists(data, share / (1 - share), self.options.seed + 1)
         for purpose, part in (("decide by", decide_on), ("measure on", measured)):
@@ -297,6 +300,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             seed=self.options.seed,
             history=history,
             notes=[
+                *self._moved,
                 *comparison.notes,
                 *data_notes(self.retriever, self._data[0], measured, comparison.base),
             ],

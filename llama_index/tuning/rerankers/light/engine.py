@@ -112,7 +112,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self.show_progress = show_progress
 
     def _check(self) -> None:
-        self._data = checked_data(self.dataset, self.val_dataset, self.retriever)
+        self._data, self._moved = checked_data(self.dataset, self.val_dataset, self.retriever)
         self._analyzer = analyzer_for(
             self.retriever, self.options.language, self.options.stop_words
         )
@@ -178,12 +178,14 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         }
 
     def _candidates(self, data: Given) -> RelevanceDataset:
-        return candidate_lists(
+        found, notes = candidate_lists(
             data,
             self.retriever,
             num_workers=self.num_workers,
             show_progress=self.show_progress,
         )
+        self._moved += notes
+        return found
 
     def _fitted(self, train: RelevanceDataset, lists: Sequence[FeatureList]) -> _Fitted:
         options = self.options
@@ -224,6 +226,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             options={**asdict(self.options), "loss": fitted.loss},
             seed=self.options.seed,
             notes=[
+                *self._moved,
                 *comparison.notes,
                 *([] if val else tied_notes(train)),
                 *data_notes(self.retriever, self._data[0], val or train, comparison.base),

@@ -24,19 +24,23 @@ from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.rerankers.light.features import RRF_K
 from llama_index.tuning.rerankers.light.model import LightReranker
 from llama_index.tuning.rerankers.retriever import saved as files
-from llama_index.tuning.rerankers.scope import Scope, index_node_ids, keeps_texts
+from llama_index.tuning.rerankers.scope import Scope
 from llama_index.tuning.rerankers.serving import (
     CalibratedReranker,
     check_words,
     embedding_model,
     embedding_name,
-    own_nodes,
     similar_first,
-    stored_nodes,
 )
 from llama_index.tuning.text.bm25 import BM25Index, search_within
 from llama_index.tuning.text.words import ENGLISH, Analyzer
 from llama_index.tuning.vectors.identity import check_signature, model_signature
+from llama_index.tuning.vectors.indexed import (
+    index_node_ids,
+    keeps_texts,
+    own_nodes,
+    stored_nodes,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
     EmbeddingAdapterFinetuneEngine,
     LightRerankerFinetuneEngine,
+    QueryEncoderFinetuneEngine,
     RelevanceDataset,
     RetrievalDataset,
     TunedRetriever,
@@ -117,6 +118,14 @@ def test_a_cross_encoder_learns_from_the_same_candidates():
         engine._check()
         found.append(engine._candidates(engine._data[0]))
     assert found[0].fingerprint() == found[1].fingerprint()
+
+
+def test_a_query_encoder_learns_over_the_index_of_today():
+    index = an_index(PROBLEM, TABLE)
+    engine = QueryEncoderFinetuneEngine(moved(PROBLEM, 0.5), "any", vectors=index)
+    engine._check()
+    assert engine._data.labelled.relevant_docs == PROBLEM.relevant_docs
+    assert any("looked for by their texts" in note for note in engine._data.notes)
 
 
 def test_ids_that_mean_another_chunk_now_go_by_their_text():

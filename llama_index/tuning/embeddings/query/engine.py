@@ -141,7 +141,9 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
                 f"a query encoder is trained by one process, not by {process_count()}: questions "
                 "are short; start the script without torchrun"
             )
-        self._data = check_data(self.dataset, self.unlabelled, self.val_dataset, self.options)
+        self._data = check_data(
+            self.dataset, self.unlabelled, self.val_dataset, self.options, self.vectors
+        )
         refuse_learnt_by(self.model_id, self._data.measured.queries.values())
 
     @contextlib.contextmanager

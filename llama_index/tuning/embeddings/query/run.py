@@ -238,6 +238,7 @@ class Tuning:
             f"{self._costs()['megabytes']:.0f} MB beside the one for documents",
             f"chosen on held-out questions: learning rate {chosen.learning_rate:g}, "
             f"{chosen.share:.0%} of the schedule, {chosen.merge:.0%} of the tuned weights",
+            *self.data.notes,
             *copies_notes(copies_in(self.data.measured.corpus)),
         ]
         if len(self.problem.documents) > self.options.max_documents:

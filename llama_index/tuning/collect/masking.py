@@ -321,7 +321,7 @@ _LONG_RUN = re.compile(rb"[A-Za-z0-9+/]{32}")
 
 def mask_secrets(text: str) -> str:
     """The text with keys and tokens as `[API KEY]`, passwords as `[PASSWORD]` and e-mail
-    addresses as `[EMAIL]`; docs/collect.md says what is found and what is not.
+    addresses as `[EMAIL]`; docs/data/collect.md says what is found and what is not.
 
     The recorder's default `redact=` hook; a hook of one's own may call it first. It takes time in
     proportion to the length of the text, whatever the text is.

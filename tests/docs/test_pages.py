@@ -31,6 +31,9 @@ TYPED = [
     "docs/engines/routers.md",
 ]
 
+REAL = {"docs/engines/query_side.md"}
+"""Pages whose models must be of one kind: the index by the model that learns."""
+
 
 def typed(page):
     """All Python blocks of a page, one below the other."""
@@ -60,7 +63,7 @@ def small_models(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("page", TYPED)
+@pytest.mark.parametrize("page", [page for page in TYPED if page not in REAL])
 def test_a_page_runs_from_top_to_bottom(page, small_models, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

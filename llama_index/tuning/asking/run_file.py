@@ -23,7 +23,7 @@ from llama_index.tuning.errors import RunFileError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-_KIND = "llama-index-tuning run"
+KIND = "llama-index-tuning run"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
@@ -125,9 +125,9 @@ class RunFile:
         rows = _rows(whole, self.path)
         head = next(rows, None)
         if head is None:
-            self._append({"kind": _KIND, "format": FORMAT, **self.header})
+            self._append({"kind": KIND, "format": FORMAT, **self.header})
             return
-        _check_header(self.path, head[1], self.header)
+        check_header(self.path, head[1], self.header)
         for number, row in rows:
             try:
                 if "error" not in row:
@@ -151,7 +151,7 @@ def _cut_torn_line(handle: int, path: Path) -> bytes:
     with open(handle, "rb", closefd=False) as file:
         content = file.read()
     end = content.rfind(b"\n") + 1
-    head = f'{{"kind": "{_KIND}"'.encode()
+    head = f'{{"kind": "{KIND}"'.encode()
     if content and not content.startswith(head[: len(content)]):  # before a byte of it is cut off
         raise RunFileError(f"{path} is not a run file; choose another path")
     if end < len(content):
@@ -171,8 +171,9 @@ def _rows(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _check_header(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    if found.pop("kind", None) != _KIND:
+def check_header(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a file, or a folder, that another run wrote: the error names what differs."""
+    if found.pop("kind", None) != KIND:
         raise RunFileError(f"{path} is not a run file; choose another path")
     version = found.pop("format", None)
     if version != FORMAT:

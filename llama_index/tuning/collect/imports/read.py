@@ -85,7 +85,7 @@ def _things(source: Spans, faults: Faults) -> Iterator[Any]:
 
 def _rows_of_parquet(path: Path) -> Iterator[Any]:
     try:
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet
     except ImportError as exc:
         raise MissingExtraError(f"reading {path.name}", "pyarrow", "tables") from exc
     with parquet.ParquetFile(path) as file:

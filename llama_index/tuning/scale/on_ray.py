@@ -1,0 +1,150 @@
+"""The one module that knows Ray: shards to actors by Ray Data, and a rate limit for all of them.
+
+Ray Data has the places of shards, not their rows: a worker reads, computes and writes its shard,
+so neither the driver nor Ray's object store ever holds the corpus. Ray restarts a worker that
+died, and gives its shard to it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+from llama_index.core.rate_limiter import BaseRateLimiter, TokenBucketRateLimiter
+
+from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.scale.options import ScaleOptions
+from llama_index.tuning.scale.run import Counts, Job
+from llama_index.tuning.scale.shards import Shard
+
+_DEATHS = 20
+"""How often one shard may take its worker with it before the job ends."""
+_PLACES = ("number", "path", "start", "stop")
+
+
+def run_on_ray(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iterator[Counts]:
+    """Do the shards on Ray's cluster; counts come as shards are done, in no order.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    ray = _ray()
+    with _cluster(ray, options), _quiet(ray):
+        if options.requests_per_minute is not None:
+            limit = ray.remote(num_cpus=0)(_Limit).remote(options.requests_per_minute)
+            job = replace(job, limiter=SharedLimiter(limit))
+        places = [asdict(shard) for shard in shards]
+        done = ray.data.from_items(places, override_num_blocks=len(places)).map_batches(
+            _Actor,
+            fn_constructor_kwargs={"job": job},
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=_workers(ray, options, len(shards))),
+            num_cpus=options.cpus_per_worker,
+            num_gpus=options.gpus_per_worker or None,
+            ray_remote_args_fn=_remote_arguments,
+        )
+        try:
+            for row in done.iter_rows():
+                yield Counts(**{name: int(value) for name, value in row.items()})
+        except ray.exceptions.RayTaskError as exc:
+            raise _of_ours(exc) from exc
+
+
+def _remote_arguments() -> dict[str, Any]:
+    return {"max_task_retries": _DEATHS}
+
+
+class _Actor:
+    """A worker in a process of Ray's."""
+
+    def __init__(self, job: Job) -> None:
+        self.worker = job.start()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        number, path, start, stop = (batch[name][0] for name in _PLACES)
+        counts = self.worker(Shard(int(number), str(path), int(start), int(stop)))
+        return {name: [value] for name, value in asdict(counts).items()}
+
+
+class _Limit:
+    """LlamaIndex's limiter, in an actor of its own."""
+
+    def __init__(self, requests_per_minute: float) -> None:
+        self.limiter = TokenBucketRateLimiter(requests_per_minute=requests_per_minute)
+
+    async def wait(self, num_tokens: int) -> None:
+        await self.limiter.async_acquire(num_tokens)
+
+
+class SharedLimiter(BaseRateLimiter):
+    """A rate limit that all workers share: each request waits for the actor's leave."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def acquire(self, num_tokens: int = 0) -> None:
+        """Wait until one request is allowed."""
+        _ray().get(self.actor.wait.remote(num_tokens))
+
+    async def async_acquire(self, num_tokens: int = 0) -> None:
+        """Wait until one request is allowed."""
+        await self.actor.wait.remote(num_tokens)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as exc:
+        raise MissingExtraError("backend='ray'", "ray[data]", "ray") from exc
+    return ray
+
+
+@contextmanager
+def _cluster(ray: Any, options: ScaleOptions) -> Iterator[None]:
+    """Connected to a cluster: the caller's, or one that ends with the job."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(address=options.address, logging_level=logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Without Ray Data's own bars and plans; the caller's settings come back."""
+    context = ray.data.DataContext.get_current()
+    bars, said = context.enable_progress_bars, context.print_on_execution_start
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = bars, said
+        logger.setLevel(level)
+
+
+def _workers(ray: Any, options: ScaleOptions, shards: int) -> int:
+    if options.workers is not None:
+        return min(options.workers, shards)
+    there = ray.cluster_resources()
+    fit = there.get("CPU", 1.0) / options.cpus_per_worker
+    if options.gpus_per_worker:
+        fit = min(fit, there.get("GPU", 0.0) / options.gpus_per_worker)
+    return max(1, min(int(fit), shards))
+
+
+def _of_ours(error: Any) -> BaseException:
+    """The error that a worker raised, as if it had been raised here."""
+    found: BaseException = error
+    while isinstance(cause := getattr(found, "cause", None) or found.__cause__, BaseException):
+        found = cause
+    return found

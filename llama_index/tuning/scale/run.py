@@ -1,0 +1,232 @@
+"""One job on a folder: its shards, what a worker does with one of them, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from llama_index.tuning._checks import check_options
+from llama_index.tuning._files import PathLike, locked
+from llama_index.tuning._running import progress
+from llama_index.tuning.asking.results import Failure
+from llama_index.tuning.errors import GenerationError, RunFileError
+from llama_index.tuning.scale.folder import LOCK, OutputFolder
+from llama_index.tuning.scale.options import Backend, ScaleOptions, check_backend
+from llama_index.tuning.scale.shards import Columns, Reader, Shard, file_system, fingerprint, plan
+
+_OUTAGE = 8
+"""From this many items on, a shard in which all failed is an outage, and ends the job."""
+
+Batch = Callable[[Any, Path | None], tuple[Any, list[Failure]]]
+"""Rows, and where to keep calls → results and failures; both tables are Arrow's."""
+
+
+class Work(Protocol):
+    """What a job does with the rows of a shard; it is sent to the workers by pickle."""
+
+    @property
+    def title(self) -> str:
+        """Of the bar."""
+
+    @property
+    def columns(self) -> Columns:
+        """What it reads."""
+
+    def header(self) -> dict[str, Any]:
+        """What decides the results, beside the rows."""
+
+    def start(self, limiter: Any) -> Batch:
+        """The function of a batch, once in each worker.
+
+        Args:
+            limiter: a LlamaIndex `BaseRateLimiter`, or `None`.
+        """
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of one shard that were read, written, and failed."""
+
+    read: int
+    written: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderReport:
+    """What became of a folder.
+
+    Attributes:
+        output: the folder of the results: `part-*.parquet`, and `_failures/` beside them.
+        shards: all of them.
+        resumed: those that were done before.
+        read: rows in all shards.
+        written: rows of the results.
+        failed: items in `_failures/`.
+        seconds: of this call.
+    """
+
+    output: str
+    shards: int
+    resumed: int
+    read: int
+    written: int
+    failed: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        before = f", {self.resumed} of them done before" if self.resumed else ""
+        return (
+            f"{self.read} rows in {self.shards} shards{before}: {self.written} results in "
+            f"{self.output}, {self.failed} failed, {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs."""
+
+    work: Work
+    system: Any
+    output: OutputFolder
+    limiter: Any = None
+
+    def start(self) -> Worker:
+        """A worker, in the process that it will work in."""
+        return Worker(self)
+
+
+@dataclass
+class Worker:
+    """Reads, works on and writes one shard after the other."""
+
+    job: Job
+    _batch: Batch = field(init=False)
+    _reader: Reader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._batch = self.job.work.start(self.job.limiter)
+        self._reader = Reader(self.job.system, self.job.work.columns)
+
+    def __call__(self, shard: Shard) -> Counts:
+        """Do one shard: it is on disk when this returns."""
+        rows, unread = self._reader.read(shard)
+        calls = self.job.output.calls_path(shard.number)
+        table, failures = self._batch(rows, calls)
+        if failures and not len(table) and len(rows) >= _OUTAGE:
+            raise GenerationError(
+                f"all {len(rows)} items of a shard failed; the first: {failures[0].message}"
+            )
+        read, failures = len(rows) + len(unread), [*unread, *failures]
+        self.job.output.write(shard.number, table, failures, read)
+        return Counts(read, len(table), len(failures))
+
+
+def run_folder(
+    work: Work,
+    source: PathLike,
+    output: PathLike,
+    *,
+    backend: Backend,
+    options: ScaleOptions | None,
+    rows_per_shard: int,
+) -> FolderReport:
+    """Do a job on all shards of a folder that are not done yet.
+
+    Args:
+        work: what is done.
+        source: a file, or a folder of files.
+        output: the folder that is written.
+        backend: where.
+        options: how.
+        rows_per_shard: where the options say nothing.
+
+    Raises:
+        DatasetError: the folder has no files, or they lack a column.
+        RunFileError: the output belongs to another job, or one is writing it.
+    """
+    started = time.monotonic()
+    check_backend(backend)
+    options = check_options(options, ScaleOptions)
+    rows = options.rows_per_shard or rows_per_shard
+    system, root = file_system("source", source)
+    folder = OutputFolder(*file_system("output", output))
+    shards = plan(system, root, work.columns, rows)
+    header = {
+        **work.header(),
+        "columns": dict(work.columns.names),
+        "source": fingerprint(system, root),
+        "rows_per_shard": rows,
+    }
+    with _alone(folder):
+        folder.begin(header)
+        done = folder.done() - (folder.failed() if options.retry_failed else set())
+        todo = [shard for shard in shards if shard.number not in done]
+        job = Job(work, system, folder)
+        found = _run(job, todo, backend, options) if todo else iter(())
+        bar = progress(found, options.show_progress, work.title, len(todo))
+        counts = [*bar, *(Counts(*folder.counts(number)) for number in sorted(done))]
+    return FolderReport(
+        output=str(output),
+        shards=len(shards),
+        resumed=len(done),
+        read=sum(count.read for count in counts),
+        written=sum(count.written for count in counts),
+        failed=sum(count.failed for count in counts),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _run(
+    job: Job, shards: Sequence[Shard], backend: Backend, options: ScaleOptions
+) -> Iterator[Counts]:
+    if backend == "ray":
+        from llama_index.tuning.scale.on_ray import run_on_ray
+
+        return run_on_ray(job, shards, options)
+    return _run_here(job, shards, options)
+
+
+def _run_here(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iterator[Counts]:
+    from llama_index.core.rate_limiter import TokenBucketRateLimiter
+
+    limiter = None
+    if options.requests_per_minute is not None:
+        limiter = TokenBucketRateLimiter(requests_per_minute=options.requests_per_minute)
+    worker = Job(job.work, job.system, job.output, limiter).start()
+    for shard in shards:
+        yield worker(shard)
+
+
+def _alone(folder: OutputFolder) -> Any:
+    """No other job writes the folder at the same time, as far as its file system can tell."""
+    if not folder.local:
+        return nullcontext()
+    refusal = RunFileError(f"{folder.root} is being written by another job")
+    return locked(Path(folder.root, LOCK), refusal)
+
+
+def read_columns(
+    types: Mapping[str, str], required: Sequence[str], names: Mapping[str, str] | None
+) -> Columns:
+    """The columns of a job, with what they are called in the files.
+
+    Raises:
+        ValueError: `names` has a key that is none of them.
+    """
+    names = dict(names or {})
+    unknown = sorted(set(names) - set(types))
+    if unknown:
+        raise ValueError(
+            f"unknown column {unknown[0]!r} in columns; choose from: {', '.join(types)}"
+        )
+    return Columns(dict(types), tuple(required), names)

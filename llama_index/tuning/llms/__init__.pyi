@@ -46,6 +46,11 @@ from .tasks.sql import (
 )
 from .tasks.style import (
     StyleItem as StyleItem,
+    has_words as has_words,
+    is_json as is_json,
+    lacks as lacks,
+    matches as matches,
+    reads_at as reads_at,
     style_dataset as style_dataset,
     style_scorer as style_scorer,
 )

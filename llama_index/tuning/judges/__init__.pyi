@@ -1,4 +1,3 @@
-from .encoder.student import EncoderStudent as EncoderStudent
 from .engine import JudgeFinetuneEngine as JudgeFinetuneEngine
 from .judge import TunedJudge as TunedJudge
 from .label import LabelledJudgments as LabelledJudgments, label_judgments as label_judgments

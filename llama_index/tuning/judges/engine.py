@@ -51,8 +51,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         dataset: verdicts, at least 10; all with `second_response` (pairwise), or none.
         embed_model: the app's embedding model; adds how near the response's sentences are to the
             contexts' and to the query. None looks at words alone.
-        student: who learns: `"light"`, or the options of another student: `EncoderStudent`,
-            `LLMStudent`.
+        student: who learns: `"light"`, or the options of another student, `LLMStudent`.
         val_dataset: verdicts to measure on, on other queries. Without them, cross-fitting scores
             each verdict by a judge that saw none of its query.
         options: how to train; see `JudgeOptions`.

@@ -13,10 +13,7 @@ from llama_index.tuning.judges.light.model import KIND
 from llama_index.tuning.judges.records import TIE
 from llama_index.tuning.judges.student import JudgeModel
 
-LOADERS = {
-    KIND: "llama_index.tuning.judges.light.model:load_judge",
-    "judge_encoder": "llama_index.tuning.judges.encoder.model:load_encoder_judge",
-}
+LOADERS = {KIND: "llama_index.tuning.judges.light.model:load_judge"}
 """Kind in `tuning.json` → what reads such a folder."""
 
 

@@ -1,1 +1,0 @@
-"""A judge that is a local cross-encoder."""

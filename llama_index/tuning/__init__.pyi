@@ -23,6 +23,7 @@ from .embeddings.full.engine import (
 from .embeddings.query.engine import QueryEncoderFinetuneEngine as QueryEncoderFinetuneEngine
 from .embeddings.query.model import QueryEncoderEmbeddingModel as QueryEncoderEmbeddingModel
 from .embeddings.reindex.index import adapt_index as adapt_index, restore_index as restore_index
+from .evaluate.chunkings import compare_chunkings as compare_chunkings
 from .evaluate.retrieval import (
     aevaluate_retriever as aevaluate_retriever,
     evaluate_retriever as evaluate_retriever,

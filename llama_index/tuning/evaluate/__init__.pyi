@@ -1,4 +1,9 @@
 from .bootstrap import paired_gain as paired_gain
+from .chunkings import (
+    Chunking as Chunking,
+    ChunkingComparison as ChunkingComparison,
+    compare_chunkings as compare_chunkings,
+)
 from .retrieval import (
     RetrievalScores as RetrievalScores,
     aevaluate_retriever as aevaluate_retriever,

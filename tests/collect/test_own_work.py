@@ -89,7 +89,8 @@ def test_work_inside_a_users_request_is_told_from_it(recorder, retriever):
 
 def test_every_entry_point_that_asks_is_marked():
     asks = ("generate_", "label_", "evaluate_retriever", "aevaluate_retriever", "mine_",
-            "evaluate_selector", "estimate_pass_rate", "distillation_dataset", "compare_chunkings")  # fmt: skip
+            "evaluate_selector", "estimate_pass_rate", "distillation_dataset",
+            "compare_chunkings")  # fmt: skip
     unmarked = [
         name
         for name in tuning.__all__

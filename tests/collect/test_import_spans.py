@@ -1,8 +1,9 @@
-"""Traces of other tools: real OpenInference spans, and the other formats by their documentation."""
+"""Traces of other tools: real spans of OpenInference and MLflow, the others by documentation."""
 
 import contextlib
 import json
 import random
+from pathlib import Path
 
 import pytest
 from llama_index.core import MockEmbedding, VectorStoreIndex
@@ -305,6 +306,35 @@ def test_genai_attributes():
     assert roles == ["system", "user", "assistant", "tool", "assistant"]
     assert example.messages[3]["tool_call_id"] == "c"
     assert example.tools == [TOOL]
+
+
+def test_mlflow_gives_what_the_recorder_gives():
+    """What MLflow 3.17 kept of `run_the_app`, and people's assessments; without spans that tell
+    nothing. Its own trace of a stream ends before the stream is read, and has no query."""
+    traffic = Traffic.from_spans(Path(__file__).with_name("mlflow_3_17.jsonl"))
+    kinds = traffic.stats()["records"]
+    assert kinds == {
+        "llm": 6, "retrieval": 4, "rerank": 1, "selection": 1, "query": 3, "feedback": 2,
+    }  # fmt: skip
+    assert not traffic.left_out
+    assert traffic.texts == {"n0": "Text one", "n1": "Text two", "n2": "Text three"}
+    assert {"ranker", "answers", "router", "streams"} <= set(traffic.stats()["models"])
+    asked = traffic.retrieval_dataset().queries.values()
+    assert {"plain", "ranked", "which loan?", "streamed"} == set(asked)
+    [routed] = traffic.routing_dataset().examples
+    assert (routed.query, routed.choices) == ("which loan?", ("loans",))
+    [ranked] = traffic.relevance_dataset().lists
+    assert [c.node_id for c in ranked.candidates if c.score > 0] == ["n1"]
+    assert {c.retrieval_score for c in ranked.candidates} == {1.0}
+    [judgment] = traffic.judgment_dataset().judgments
+    assert (judgment.response, judgment.passing, judgment.reference) == (
+        "The answer", True, "5 euros",
+    )  # fmt: skip
+    chats = {e.messages[-1]["content"]: e for e in traffic.chat_dataset().examples}
+    assert [m["role"] for m in chats["done"].messages] == [
+        "system", "user", "assistant", "tool", "assistant",
+    ]  # fmt: skip
+    assert chats["done"].tools == [TOOL]
 
 
 def test_langfuse_and_mlflow_by_their_documentation():

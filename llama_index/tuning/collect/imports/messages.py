@@ -153,6 +153,8 @@ def documents(given: Any) -> Found:
         if id_ is None:
             continue
         score: Any = item.get("score")
+        if score is None and "page_content" in node:  # as MLflow writes LlamaIndex' nodes
+            score = at(node, "metadata.score")
         nodes.append({"id": str(id_), "score": float(score) if is_number(score) else None})
         if text is not None:
             texts[str(id_)] = text

@@ -207,7 +207,9 @@ def _span(thing: Mapping[str, Any], faults: Faults) -> Span | None:
     failed = code == 2 or row.get("level") == "ERROR" or "ERROR" in str(code).upper()
     parent = _of(row, _PARENT)
     name = str(row.get("name") or "")
-    return Span(_hex(trace), _hex(id_), parent and _hex(parent), name, time, attributes, events,
+    mlflow = at(attributes, "mlflow.traceRequestId")  # by which its assessments name the request
+    trace = mlflow if isinstance(mlflow, str) else _hex(trace)
+    return Span(trace, _hex(id_), parent and _hex(parent), name, time, attributes, events,
                 failed)  # fmt: skip
 
 
@@ -222,6 +224,7 @@ def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
         found = {key: _once(value) for key, value in found.items()}
         plain = ("type", "spanType"), ("input", "spanInputs"), ("output", "spanOutputs")
         found |= {f"plain.{ours}": found.get(f"mlflow.{theirs}") for ours, theirs in plain}
+        found["plain.model"] = found.get("mlflow.llm.model") or found.get("model_name")
     elif isinstance(row.get("type"), str) and ("input" in row or "output" in row):  # Langfuse
         metadata = loaded(row.get("metadata"))
         found |= _pairs(loaded(at(metadata, "attributes")))

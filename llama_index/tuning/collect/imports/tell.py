@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_index.tuning.collect.imports.messages import documents, message, messages, tools
+from llama_index.tuning.collect.imports.messages import (
+    Found,
+    documents,
+    message,
+    messages,
+    tools,
+)
 from llama_index.tuning.collect.imports.nested import asked, at, listed, loaded, said, text_of
 from llama_index.tuning.collect.imports.read import Span
 
@@ -103,14 +109,11 @@ def _openinference(span: Span, kind: str) -> Told | None:
             return None
         prompt = at(prompts[-1], "prompt.text") or prompts[-1]
         return _exchange(model, [], came, offered, prompt=prompt)
-    method = _method(span.name)
-    if method in ("_select", "_aselect", "select", "aselect"):
-        return _selection(by, loaded(given), loaded(came))
-    if kind == "EVALUATOR" or (by.endswith("Evaluator") and method in ("evaluate", "aevaluate")):
+    if kind == "EVALUATOR":
         return _verdict(by, loaded(given), loaded(came))
-    if method in ("_postprocess_nodes", "_apostprocess_nodes"):
-        return _postprocessed(by, loaded(given), loaded(came))
-    if kind in ("CHAIN", "AGENT") and (method in ("query", "aquery") or span.parent is None):
+    if (tell := _METHODS.get(_method(span.name))) is not None:
+        return tell(by, loaded(given), loaded(came))
+    if kind in ("CHAIN", "AGENT") and span.parent is None:
         return _query(by, asked(given), said(came))
     return None
 
@@ -139,7 +142,7 @@ def _selection(by: str, given: Any, came: Any) -> Told | None:
 
 
 def _verdict(by: str, given: Any, came: Any) -> Told | None:
-    if not isinstance(came, Mapping):
+    if not isinstance(came, Mapping) or not by.endswith("Evaluator"):
         return None
     given = given if isinstance(given, Mapping) else {}
     keys = ("query", "response", "contexts", "reference", "second_response")
@@ -155,21 +158,37 @@ _NODE = re.compile(r"id_=(.+?)\), score=(-?[\d.]+(?:e-?\d+)?|None)\)>")
 
 
 def _postprocessed(by: str, given: Any, came: Any) -> Told | None:
-    before, after = (_written(at(given, "nodes")), _written(came))
+    (before, texts), (after, more) = _written(at(given, "nodes")), _written(came)
     query = asked(at(given, "query_bundle"))
     kept = {node["id"] for node in after}
     if query is None or not after or [n for n in before if n["id"] in kept] == after:
         return None  # a filter ranks nothing
-    return Told("rerank", {"by": by, "model": by, "query": query, "nodes": before, "ranked": after})
+    body = {"by": by, "model": by, "query": query, "nodes": before, "ranked": after}
+    return Told("rerank", body, {**texts, **more})
 
 
-def _written(nodes: Any) -> list[dict[str, Any]]:
+def _written(nodes: Any) -> Found:
+    if any(isinstance(loaded(node), Mapping) for node in listed(nodes)):
+        return documents(nodes)
     found = (_NODE.search(str(node)) for node in listed(nodes))
     return [
         {"id": match[1], "score": None if match[2] == "None" else float(match[2])}
         for match in found
         if match is not None
-    ]
+    ], {}
+
+
+# What LlamaIndex' own methods tell, whoever wrote their arguments and results.
+_METHODS: dict[str, Callable[[str, Any, Any], Told | None]] = {
+    **dict.fromkeys(("_select", "_aselect", "select", "aselect"), _selection),
+    **dict.fromkeys(("evaluate", "aevaluate"), _verdict),
+    **dict.fromkeys(("_postprocess_nodes", "_apostprocess_nodes"), _postprocessed),
+    **dict.fromkeys(
+        ("query", "aquery"), lambda by, given, came: _query(by, asked(given), said(came))
+    ),
+}
+_TOLD_WITHIN = {"_retrieve", "_aretrieve", "predict", "apredict", "stream", "astream"}
+"""Methods of LlamaIndex around, or inside, the span that tells the same."""
 
 
 def _llama_index(span: Span) -> list[Told | None]:
@@ -244,6 +263,12 @@ def _plain(span: Span) -> Told | None:
     if not isinstance(plain, Mapping):
         return None
     kind, given, came = str(plain.get("type")).upper(), plain.get("input"), plain.get("output")
+    by, _, method = span.name.partition(".")
+    if method in _TOLD_WITHIN:
+        return None
+    if method in _METHODS:
+        return _METHODS[method](by, given, came)
+    prompt = text_of(next(iter(listed(at(given, "args"))), None))  # of LlamaIndex' complete()
     kinds: dict[str, Callable[[], Told | None]] = {
         "RETRIEVER": lambda: _retrieval(span.name, asked(given), at(came, "documents") or came),
         "RERANKER": lambda: _rerank(
@@ -255,7 +280,8 @@ def _plain(span: Span) -> Told | None:
             plain.get("model") or at(given, "model") or at(came, "model"),
             messages(at(given, "messages") or at(given, "prompt") or given),
             _answer(came),
-            at(given, "tools"),
+            at(given, "tools") or at(given, "kwargs.tools"),
+            prompt=prompt,
         )
     if kind in kinds:
         return kinds[kind]()
@@ -268,4 +294,5 @@ def _answer(came: Any) -> Any:
     choices = listed(at(came, "choices")) or listed(at(came, "messages"))
     if not choices and isinstance(came, list):
         choices = came
-    return choices[-1] if choices else came
+    text = text_of(at(came, "text"))  # of LlamaIndex' complete()
+    return choices[-1] if choices else came if text is None else text

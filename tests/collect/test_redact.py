@@ -1,9 +1,11 @@
+import importlib
 import json
+import sys
 import time
 
 import pytest
 
-from llama_index.tuning.collect import mask_secrets
+from llama_index.tuning.collect import mask_secrets, masking
 from llama_index.tuning.collect.masking import may_hold_secrets, redacted
 
 # ruff: noqa: E501
@@ -141,6 +143,17 @@ def test_the_quick_look_never_says_no_wrongly():
     for key in [*VENDOR_KEYS, "password: hunter2hunter2", "Basic dXNlcjpwYXNzd29yZA=="]:
         line = json.dumps({"text": f"Use {key} now"}).encode()
         assert may_hold_secrets(line), key
+
+
+def test_short_cuts_leave_no_format_out():
+    """Vendors' keys are looked for in long words alone, and names by what the quick look found."""
+    sre = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+    for prefix, pattern in masking.VENDORS:
+        spaced = prefix in masking._SPACED
+        assert spaced or sre.parse(pattern.pattern).getwidth()[0] >= masking.SHORTEST, prefix
+        assert spaced or not pattern.search(f"{prefix} "), prefix
+    for name in masking._ALL_NAMES:
+        assert any(part in name for part in masking.NAMES_WITHIN), name
 
 
 RUNS = ["a", "A", "0", "0123456789abcdef", "aB3", "ä", "я", "क", "中", "ع", "😀", "-", "_", ".", "+", "/",

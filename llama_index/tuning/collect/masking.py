@@ -12,7 +12,7 @@ import binascii
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -76,6 +76,11 @@ VENDORS = [
     )
     for prefix, body in _PREFIXES.items()
 ]
+
+SHORTEST = 15
+"""Characters of the shortest vendor's key."""
+_SPACED = {prefix for prefix in _PREFIXES if " " in prefix or prefix == "-----BEGIN"}
+"""Keys of several words."""
 
 _STRONG = {"password", "passwd", "passwort", "passphrase", "passcode", "pwd", "pass", "secret"}
 _STRONG |= {"credential", "credentials", "senha", "contraseña", "kennwort", "wachtwoord", "пароль"}
@@ -162,9 +167,15 @@ def _last_word(name: str) -> str:
 _ALL_NAMES = sorted({*_STRONG, *_BASE_NAMES}, key=len, reverse=True)
 
 
-def assigned_spans(text: str) -> Iterator[Span]:
-    """Values behind a name such as `GROQ_API_KEY=`, `"password": ` or `--token `."""
-    for found in _heads(text):
+def assigned_spans(text: str, within: Sequence[str]) -> Iterator[Span]:
+    """Values behind a name such as `GROQ_API_KEY=`, `"password": ` or `--token `.
+
+    Args:
+        text: where to look.
+        within: those of `NAMES_WITHIN` that occur in it.
+    """
+    names = [name for name in _ALL_NAMES if any(part in name for part in within)]
+    for found in _heads(text, names):
         start = found.start("name")
         if not _is_name(text, start):
             continue
@@ -189,14 +200,14 @@ def assigned_spans(text: str) -> Iterator[Span]:
             yield begin, end, label
 
 
-def _heads(text: str) -> Iterator[re.Match[str]]:
+def _heads(text: str, names: Iterable[str]) -> Iterator[re.Match[str]]:
     """What `_HEAD.finditer` finds, tried only where a name stands: plain search is much faster."""
     low = text.lower()
     if len(low) != len(text) or "ſ" in text:  # places differ, or a letter that stands for another
         yield from _HEAD.finditer(text)
         return
     end = 0
-    for place in sorted({at for name in _ALL_NAMES for at in _places(low, name)}):
+    for place in sorted({at for name in names for at in _places(low, name)}):
         if place >= end and (found := _HEAD.match(text, place)) is not None:
             end = found.end()
             yield found
@@ -334,14 +345,18 @@ def mask_secrets(text: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a text, got {type(text).__name__}")
+    long = [word for word in text.split() if len(word) >= SHORTEST]  # few, in prose
+    likely = " ".join(long)
     for prefix, pattern in VENDORS:
-        if prefix in text:
+        if prefix in (text if prefix in _SPACED else likely):
             text = _replaced(text, _vendor_spans(text, pattern))
+    text = _replaced(text, scheme_spans(text, text.lower()))
     low = text.lower()
-    text = _replaced(text, scheme_spans(text, low))
-    if any(name in low for name in NAMES_WITHIN):
-        text = _replaced(text, assigned_spans(text))
-    text = _replaced(text, random_spans(text))
+    within = [name for name in NAMES_WITHIN if name in low]
+    if within:
+        text = _replaced(text, assigned_spans(text, within))
+    if any(len(word) >= 32 for word in long):
+        text = _replaced(text, random_spans(text))
     return _replaced(text, address_spans(text))
 
 

@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="*", type=float, default=None)
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--keep", type=Path, help="folder for the tuned models")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     for name in args.sets:
@@ -47,7 +48,9 @@ def main() -> None:
         stored = dict(zip(texts, embedder.documents([*texts.values()]), strict=True))
         for way in args.only:
             with tempfile.TemporaryDirectory() as folder:
-                engine = engine_for(way, args, train, test, stored, Path(folder) / "out")
+                engine = engine_for(
+                    way, args, train, test, stored, (args.keep or Path(folder)) / way
+                )
                 started = time.process_time()
                 report = engine.finetune()
                 used = time.process_time() - started

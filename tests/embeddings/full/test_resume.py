@@ -158,3 +158,14 @@ def test_two_processes_train_as_one(resumable, data, tmp_path):
     assert refit(tmp_path / "one")["kept"]
     assert refit(tmp_path / "two")["kept"]
     assert (tmp_path / "two.checkpoints" / "checkpoint-8" / "rng_state_1.pth").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's, about transformers 6
+def test_checkpoints_hold_what_is_trained_alone(engine, tmp_path):
+    sizes = {}
+    for rank in (0, 1):
+        out = tmp_path / f"rank-{rank}"
+        engine({"lora_rank": rank}, model_output_path=out, save_checkpoints=True).finetune()
+        (file, *_) = (out.parent / f"{out.name}.checkpoints").rglob("weights.safetensors")
+        sizes[rank] = file.stat().st_size
+    assert sizes[1] < sizes[0] / 5

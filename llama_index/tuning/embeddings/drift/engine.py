@@ -29,6 +29,8 @@ from llama_index.tuning.embeddings.adapter.measure import gains, positive_rows
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter, run_details
 from llama_index.tuning.embeddings.drift.fit import (
+    KEPT,
+    KEPT_OF_OTHERS,
     Asked,
     Probes,
     Texts,
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
 
 K = 10
 AGREEMENT = f"new_model_recall@{K}"
-KEPT = "documents embedded anew by the new model, against its queries mapped"
 ENOUGH = 0.97
 """Share of what re-indexing would find; below it the report advises to re-index."""
 HELD_OUT = 0.25
@@ -179,9 +180,9 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             slices = {"sentences of held-out texts": measured} if labelled else {}
             notes = [*self._moved, *_notes(texts, fitted, held, bool(labelled))]
             if not probes.themselves:
-                asked = self._asked(ids, probes.of(held), held)
-                kept = kept_of(tried, texts, asked, K, seed)
-                slices[KEPT] = {f"recall@{K}": kept}
+                asked = self._asked(ids, probes)
+                kept = kept_of(tried, texts, asked, held, K, seed)
+                slices |= {name: {f"recall@{K}": gain} for name, gain in kept.items()}
                 notes = [_kept_note(kept, len(texts), asked.what), *notes]
         return FinetuneReport(
             title=f"drift adapter ({choice.kind}, {texts.new.shape[1]} → {texts.old.shape[1]})",
@@ -276,8 +277,8 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             )
         return Probes(Texts(unit_rows(new), unit_rows(old)), source, themselves=False)
 
-    def _asked(self, ids: list[str], probes: Probes, held: Ints) -> Asked:
-        """Labelled questions that texts of the sample answer; else sentences of held-out texts."""
+    def _asked(self, ids: list[str], probes: Probes) -> Asked:
+        """Labelled questions that texts of the sample answer; else a sentence of each text."""
         questions = self._questions
         if questions is not None:
             rows = {id_: row for row, id_ in enumerate(ids)}
@@ -289,11 +290,9 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             if len(answered) >= MIN_TEXTS // 2:
                 texts = [questions.queries[id_] for id_ in answered]
                 vectors = self._embedder(self.new_model).queries(texts)
-                return Asked(
-                    unit_rows(vectors), [wanted[id_] for id_ in answered], "labelled questions"
-                )
-        sources = [held[[row]] for row in probes.source]
-        return Asked(probes.queries.new, sources, "sentences of held-out texts")
+                relevant = [wanted[id_] for id_ in answered]
+                return Asked(unit_rows(vectors), relevant, "labelled questions")
+        return Asked(probes.queries.new, list(probes.source[:, None]), "sentences")
 
     def _labelled(
         self, tried: LinearMap, questions: RetrievalDataset | None
@@ -327,16 +326,25 @@ def _agreement(tried: LinearMap, texts: Texts, probes: Probes, seed: int) -> Gai
     return {AGREEMENT: paired_gain(before, after, seed=seed)}
 
 
-def _kept_note(kept: Gain, texts: int, what: str) -> str:
+def _kept_note(kept: Mapping[str, Gain], texts: int, what: str) -> str:
     """How much of what re-indexing would find is found now, before anything is deployed."""
-    share = kept.tuned / kept.base if kept.base else 1.0
-    low = 1 + kept.low / kept.base if kept.base else 1.0
-    told = (
-        f"kept of what re-indexing would give: {share:.1%} (at least {low:.1%}, by its interval). "
-        f"Recall@{K} on {kept.n} {what} over the {texts} sampled texts: {kept.base:.3f} by the new "
-        f"model on vectors of its own, {kept.tuned:.3f} on the old ones through the map"
-    )
-    return told if share >= ENOUGH else f"{told}. More than {1 - ENOUGH:.0%} is lost: re-index soon"
+    every = kept[KEPT]
+    shares = {name: gain.tuned / gain.base if gain.base else 1.0 for name, gain in kept.items()}
+    low = 1 + every.low / every.base if every.base else 1.0
+    told = [
+        f"kept of what re-indexing would give: {shares[KEPT]:.1%} (at least {low:.1%}, by its "
+        f"interval). Recall@{K} on {every.n} {what} over the {texts} sampled texts: "
+        f"{every.base:.3f} by the new model on vectors of its own, {every.tuned:.3f} on the old "
+        "ones through the map"
+    ]
+    if KEPT_OF_OTHERS in kept:
+        told.append(
+            f"Of texts that the map was not fitted to {shares[KEPT_OF_OTHERS]:.1%} "
+            f"(n={kept[KEPT_OF_OTHERS].n}): expect that of an index much larger than the sample"
+        )
+    if min(shares.values()) < ENOUGH:
+        told.append(f"More than {1 - ENOUGH:.0%} is lost: re-index soon")
+    return ". ".join(told)
 
 
 def _fingerprint(ids: Sequence[str], corpus: Mapping[str, str]) -> str:

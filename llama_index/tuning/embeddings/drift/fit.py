@@ -29,6 +29,9 @@ RANK = 64
 PRIORS = (0.0, 0.3)
 STRENGTHS = (30.0, 3.0)
 TIE = 0.002
+KEPT = "re-indexed by the new model, against its mapped queries"
+KEPT_OF_OTHERS = f"{KEPT}: texts that the map was not fitted to"
+MIN_OTHERS = 20
 
 
 @dataclass(frozen=True)
@@ -182,12 +185,31 @@ def agreement(
     return np.array([np.isin(a, b).mean() for a, b in zip(wanted, found, strict=True)])
 
 
-def kept_of(query_map: LinearMap, texts: Texts, asked: Asked, k: int, seed: int) -> Gain:
-    """Recall by the new model on vectors of its own, against its mapped queries on the old ones."""
+def kept_of(
+    query_map: LinearMap, texts: Texts, asked: Asked, held: Ints, k: int, seed: int
+) -> dict[str, Gain]:
+    """Recall by the new model on vectors of its own, against its mapped queries on the old ones.
+
+    Args:
+        query_map: fitted to all texts but `held`.
+        texts: all.
+        asked: the queries.
+        held: sorted rows of the texts that it was not fitted to.
+        k: how many are found.
+        seed: of the intervals.
+
+    Returns:
+        For all queries and, if there are enough, for those that only held-out texts answer.
+    """
     name = f"recall@{k}"
     fresh = evaluate_vectors(asked.queries, texts.new, asked.relevant, ks=[k]).values[name]
     mapped = evaluate_vectors(query_map(asked.queries), texts.old, asked.relevant, ks=[k])
-    return paired_gain(fresh, mapped.values[name], seed=seed)
+    found = mapped.values[name]
+    kept = {KEPT: paired_gain(fresh, found, seed=seed)}
+    others = np.array([bool(np.isin(rows, held).all()) for rows in asked.relevant])
+    if MIN_OTHERS <= others.sum() < len(others):
+        kept[KEPT_OF_OTHERS] = paired_gain(fresh[others], found[others], seed=seed)
+    return kept
 
 
 def _nearest(queries: Float32, documents: Float32, probes: Probes, k: int) -> list[Ints]:

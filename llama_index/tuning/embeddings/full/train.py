@@ -171,7 +171,7 @@ def _steps(rows: Rows, settings: Settings) -> int:
     """Of the whole schedule."""
     if settings.options.max_steps > 0:
         return settings.options.max_steps
-    return settings.schedule.epochs * (len(rows) // settings.schedule.batch_size)
+    return settings.schedule.epochs * -(-len(rows) // settings.schedule.batch_size)
 
 
 @contextmanager
@@ -322,7 +322,12 @@ class ApartBatchSampler(DefaultBatchSampler):
         self._said = False
 
     def __len__(self) -> int:
-        return len(self.shown) // self.whole * self.processes
+        return self.batches * self.processes
+
+    @property
+    def batches(self) -> int:
+        """Of a pass: the last is filled up, so that no row is left out."""
+        return -(-len(self.shown) // self.whole)
 
     @property
     def whole(self) -> int:
@@ -332,7 +337,7 @@ class ApartBatchSampler(DefaultBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         draw = random.Random(f"{self.seed}/{self.epoch}")
         waiting: deque[int] = deque()
-        for _ in range(len(self.shown) // self.whole):
+        for _ in range(self.batches):
             batch = self._batch(waiting)
             if len(batch) < self.whole:
                 # What is left of a pass need not fit together: a fresh one fills up.

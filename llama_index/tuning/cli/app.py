@@ -37,6 +37,7 @@ GROUPS = {
         "Tune and measure re-rankers: light ones, and cross-encoders.",
     ),
     "router": ("components:router_app", "Tune, measure and ask routers."),
+    "scale": ("scale.commands:app", "Work through folders of millions of rows, here or on Ray."),
 }
 """Group of commands → where it is, and its help. Only the group that is asked for is imported."""
 EPILOG = (

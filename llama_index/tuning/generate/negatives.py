@@ -307,20 +307,31 @@ class _Rules:
                 yield doc
 
     def _highest(self, found: Candidates) -> float | None:
-        if self.margin is None:
-            return None
-        if found.positive is None:
+        if self.margin is not None and found.positive is None:
             self.counts["positive_not_retrieved"] += 1
             return -np.inf
-        return found.positive - self.margin * abs(found.positive)
+        return highest_score(found.positive, self.margin)
 
     def _close(self, doc: str, relevant: Sequence[str]) -> bool:
-        if self.documents is None or self.near_duplicate is None:
+        if self.documents is None:
             return False
         if not self._rows:
             self._rows = {id_: row for row, id_ in enumerate(self.dataset.corpus)}
-        unit = unit_rows(self.documents[[self._rows[id_] for id_ in (doc, *relevant)]])
-        return float((unit[1:] @ unit[0]).max()) >= self.near_duplicate
+        right = self.documents[[self._rows[id_] for id_ in relevant]]
+        return close_to(self.documents[self._rows[doc]], right, self.near_duplicate)
+
+
+def highest_score(positive: float | None, margin: float | None) -> float | None:
+    """What a negative may score beside its query's best relevant document; `None` for anything."""
+    return None if margin is None or positive is None else positive - margin * abs(positive)
+
+
+def close_to(vector: Float32, relevant: Float32, near_duplicate: float | None) -> bool:
+    """Whether a vector's cosine to one of `relevant`, shape `(n, dim)`, reaches the threshold."""
+    if near_duplicate is None:
+        return False
+    unit = unit_rows(np.vstack([vector[None], relevant]))
+    return float((unit[1:] @ unit[0]).max()) >= near_duplicate
 
 
 @dataclass(frozen=True)

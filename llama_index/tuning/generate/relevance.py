@@ -156,12 +156,7 @@ def label_relevance(
         >>> plan.estimate.calls
         1
     """
-    if scale not in ("yes_no", "graded"):
-        raise ValueError(f"unknown scale {scale!r}; choose one of: yes_no, graded")
-    template = prompt or (
-        DEFAULT_QUERY_DOC_RELEVANCE_PROMPT if scale == "yes_no" else GRADED_PROMPT
-    )
-    check_template("prompt", template, "query", "document")
+    template = relevance_prompt(scale, prompt)
     run = run_options(run)
     run_file_of(output_path)
     texts = queries_by_id(queries)
@@ -170,14 +165,45 @@ def label_relevance(
     if dry_run:
         prompts = [pair.prompt(template) for pair in pairs]
         return RelevanceLabels(estimate=_estimate(prompts, run.max_calls))
+    labels = label_pairs(
+        pairs, asked, scale=scale, template=template, output_path=output_path, run=run
+    )
+    if output_path is not None:
+        labels.save_jsonl(output_path)
+    return labels
+
+
+def relevance_prompt(scale: Scale, prompt: str | None) -> str:
+    """The prompt given, if it can be one; else the scale's own.
+
+    Raises:
+        ValueError: there is no such scale, or the prompt lacks a field.
+    """
+    if scale not in ("yes_no", "graded"):
+        raise ValueError(f"unknown scale {scale!r}; choose one of: yes_no, graded")
+    default = DEFAULT_QUERY_DOC_RELEVANCE_PROMPT if scale == "yes_no" else GRADED_PROMPT
+    check_template("prompt", prompt or default, "query", "document")
+    return prompt or default
+
+
+def label_pairs(
+    pairs: Sequence[Pair],
+    llm: LLM | None,
+    *,
+    scale: Scale,
+    template: str,
+    output_path: PathLike | None,
+    run: RunOptions,
+) -> RelevanceLabels:
+    """The grade of each pair, by an LLM; calls are kept beside `output_path`."""
     grade = parse_yes_no if scale == "yes_no" else partial(parse_grade, highest=HIGHEST_GRADE)
 
-    async def label(calls: Calls, pair: _Pair) -> int:
+    async def label(calls: Calls, pair: Pair) -> int:
         question = Question("relevance", pair.id, pair.prompt(template), grade, any_id=True)
         return int(await calls.ask(question))
 
     outcomes = run_items(
-        asked,
+        llm,
         pairs,
         label,
         id_of=lambda pair: pair.id,
@@ -186,15 +212,12 @@ def label_relevance(
         description="Labelling",
         run=run,
     )
-    labels = RelevanceLabels(
+    return RelevanceLabels(
         (pair.sample(outcomes.results[pair.id]) for pair in pairs if pair.id in outcomes.results),
         failures=outcomes.failures,
         not_asked=len(outcomes.not_asked),
         requests=outcomes.requests,
     )
-    if output_path is not None:
-        labels.save_jsonl(output_path)
-    return labels
 
 
 def queries_by_id(queries: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -214,7 +237,7 @@ def queries_by_id(queries: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """A query and one of its retrieved passages."""
 
     query_id: str
@@ -236,17 +259,15 @@ class _Pair:
         )
 
 
-def _pairs(
-    queries: Mapping[str, str], retriever: BaseRetriever, show_progress: bool
-) -> list[_Pair]:
+def _pairs(queries: Mapping[str, str], retriever: BaseRetriever, show_progress: bool) -> list[Pair]:
     """Every retrieved passage once for each query, the first ranks of all queries first."""
     from llama_index.core.schema import MetadataMode
 
-    pairs: dict[str, _Pair] = {}
+    pairs: dict[str, Pair] = {}
     for id_, text in progress(queries.items(), show_progress, "Retrieving", len(queries)):
         for rank, found in enumerate(retriever.retrieve(text)):
             context = found.node.get_content(MetadataMode.NONE)
-            pair = _Pair(id_, text, found.node.node_id, context, rank)
+            pair = Pair(id_, text, found.node.node_id, context, rank)
             pairs.setdefault(pair.id, pair)
     return sorted(pairs.values(), key=lambda pair: pair.rank)
 

@@ -227,10 +227,15 @@ def _items(
     items: dict[str, _Item] = {}
     for sample in samples:
         for shown in (sample, turned(sample)) if both_orders else (sample,):
-            content = json.dumps({name: getattr(shown, name) for name in FIELDS}, default=list)
-            id_ = hashlib.sha256(content.encode()).hexdigest()[:16]
+            id_, content = content_id(shown)
             items.setdefault(id_, _Item(id_, content, shown))
     return items
+
+
+def content_id(sample: Judgment) -> tuple[str, str]:
+    """An id that depends on what is judged alone, and the text it is a hash of."""
+    content = json.dumps({name: getattr(sample, name) for name in FIELDS}, default=list)
+    return hashlib.sha256(content.encode()).hexdigest()[:16], content
 
 
 def _verdict(result: EvaluationResult) -> dict[str, Any]:

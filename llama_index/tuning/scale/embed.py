@@ -18,7 +18,7 @@ from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.errors import GenerationError, VectorError
 from llama_index.tuning.scale.components import Given, built, check_component, identity_of
 from llama_index.tuning.scale.options import Backend, ScaleOptions
-from llama_index.tuning.scale.run import Batch, FolderReport, read_columns, run_folder
+from llama_index.tuning.scale.run import Batch, FolderReport, read_columns, row_faults, run_folder
 from llama_index.tuning.scale.shards import Columns, arrow, file_system, source_files
 from llama_index.tuning.vectors.embedder import Embedder
 
@@ -38,6 +38,7 @@ def embed_corpus(
     *,
     kind: Literal["text", "query"] = "text",
     columns: Mapping[str, str] | None = None,
+    keep: Mapping[str, str] | None = None,
     num_workers: int = 1,
     backend: Backend = "local",
     options: ScaleOptions | None = None,
@@ -55,6 +56,8 @@ def embed_corpus(
         embed_model: the model, or `functools.partial(Class, …)` that makes it in each worker.
         kind: what the texts are: queries may have another instruction.
         columns: what `id` and `text` are called in the files, if not so.
+        keep: columns that go into the output as they are → their types: `string`, `float`, `bool`
+            or `list<…>` of one of them.
         num_workers: concurrent calls of each worker, for models behind an API.
         backend: `"local"`, in this process, or `"ray"`.
         options: see `ScaleOptions`.
@@ -79,7 +82,7 @@ def embed_corpus(
     if kind not in ("text", "query"):
         raise ValueError(f"unknown kind {kind!r}; choose one of: text, query")
     check_counts(num_workers=num_workers)
-    work = _Embedding(embed_model, kind, dict(columns or {}), num_workers)
+    work = _Embedding(embed_model, kind, dict(columns or {}), dict(keep or {}), num_workers)
     return run_folder(work, source, output, backend=backend, options=options, rows_per_shard=_ROWS)
 
 
@@ -90,15 +93,22 @@ class _Embedding:
     embed_model: Given[BaseEmbedding]
     kind: Literal["text", "query"]
     names: Mapping[str, str]
+    keep: Mapping[str, str]
     num_workers: int
     title: str = "Embedding"
 
     @property
     def columns(self) -> Columns:
-        return read_columns({"id": "string", "text": "string"}, ("id", "text"), self.names)
+        types = {"id": "string", "text": "string", **self.keep}
+        return read_columns(types, tuple(types), self.names)
 
     def header(self) -> dict[str, Any]:
-        return {"task": "embed", "embedded_as": self.kind, **identity_of(self.embed_model)}
+        return {
+            "task": "embed",
+            "embedded_as": self.kind,
+            "keep": dict(self.keep),
+            **identity_of(self.embed_model),
+        }
 
     def start(self, limiter: Any) -> Batch:
         model = built(self.embed_model, limiter)
@@ -108,9 +118,7 @@ class _Embedding:
 
         def batch(rows: Any, calls: Path | None) -> tuple[Any, list[Failure]]:
             ids, texts = (rows.column(name).to_pylist() for name in ("id", "text"))
-            failures = _faults(ids, texts)
-            bad = {failure.id for failure in failures}
-            good = [n for n, id_ in enumerate(ids) if id_ is not None and id_ not in bad]
+            good, failures = row_faults(ids, {"text": texts})
             kept: list[int] = []
             blocks: list[Float32] = []
             for start in range(0, len(good), size):
@@ -120,19 +128,10 @@ class _Embedding:
                     else:
                         kept.extend(part)
                         blocks.append(found)
-            return _table([ids[n] for n in kept], blocks), failures
+            others = rows.select(["id", *self.keep]).take(arrow().array(kept, arrow().int64()))
+            return others.append_column("vector", _lists(blocks)), failures
 
         return batch
-
-
-def _faults(ids: Sequence[str | None], texts: Sequence[str | None]) -> list[Failure]:
-    faults = []
-    for n, (id_, text) in enumerate(zip(ids, texts, strict=True)):
-        if id_ is None:
-            faults.append(Failure.of(f"row {n}", "read", VectorError("the row has no id"), 1))
-        elif text is None or not text.strip():
-            faults.append(Failure.of(id_, "read", VectorError("the text is empty"), 1))
-    return faults
 
 
 def _embedded(
@@ -155,12 +154,10 @@ def _embedded(
     ]
 
 
-def _table(ids: Sequence[str], blocks: Sequence[Float32]) -> Any:
-    pa = arrow()
+def _lists(blocks: Sequence[Float32]) -> Any:
     matrix = np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32)
-    ends = np.arange(len(ids) + 1, dtype=np.int32) * matrix.shape[1]
-    vectors = pa.ListArray.from_arrays(ends, pa.array(matrix.ravel()))
-    return pa.table({"id": pa.array(ids, pa.string()), "vector": vectors})
+    ends = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
+    return arrow().ListArray.from_arrays(ends, arrow().array(matrix.ravel()))
 
 
 def vectors_to_array(source: PathLike, path: PathLike) -> int:

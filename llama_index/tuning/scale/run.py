@@ -13,7 +13,7 @@ from llama_index.tuning._checks import check_options
 from llama_index.tuning._files import PathLike, locked
 from llama_index.tuning._running import progress
 from llama_index.tuning.asking.results import Failure
-from llama_index.tuning.errors import GenerationError, RunFileError
+from llama_index.tuning.errors import DatasetError, GenerationError, RunFileError
 from llama_index.tuning.scale.folder import LOCK, OutputFolder
 from llama_index.tuning.scale.options import Backend, ScaleOptions, check_backend
 from llama_index.tuning.scale.shards import Columns, Reader, Shard, file_system, fingerprint, plan
@@ -230,3 +230,30 @@ def read_columns(
             f"unknown column {unknown[0]!r} in columns; choose from: {', '.join(types)}"
         )
     return Columns(dict(types), tuple(required), names)
+
+
+def row_faults(
+    ids: Sequence[str | None], texts: Mapping[str, Sequence[str | None]], *, distinct: bool = False
+) -> tuple[list[int], list[Failure]]:
+    """Which rows have an id and all texts, and what is wrong with the others.
+
+    Args:
+        ids: of the rows.
+        texts: column → its texts.
+        distinct: an id that was there before is a fault.
+    """
+    good, failures, seen = [], [], set()
+    for n, id_ in enumerate(ids):
+        empty = [name for name, column in texts.items() if not (column[n] or "").strip()]
+        fault = "the row has no id" if id_ is None else ""
+        if empty:
+            fault = fault or f"the {empty[0]} is empty"
+        elif distinct and id_ in seen:
+            fault = f"the id {id_!r} occurs twice"
+        if fault:
+            name = f"row {n}" if id_ is None else id_
+            failures.append(Failure.of(name, "read", DatasetError(fault), 1))
+            continue
+        good.append(n)
+        seen.add(id_)
+    return good, failures

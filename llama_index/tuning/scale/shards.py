@@ -82,10 +82,19 @@ def arrow() -> Any:
 
 
 def arrow_type(text: str) -> Any:
-    """`string`, `float`, or `list<…>` of either."""
-    plain = {"string": arrow().string(), "float": arrow().float32()}
+    """`string`, `float`, `bool`, or `list<…>` of one of them."""
+    pa = arrow()
+    plain = {"string": pa.string(), "float": pa.float32(), "bool": pa.bool_()}
     inner = text.removeprefix("list<").removesuffix(">")
-    return plain[inner] if inner == text else arrow().list_(plain[inner])
+    if inner not in plain:
+        raise ValueError(f"unknown type {text!r}; choose from: {', '.join(plain)}, list<…> of one")
+    return plain[inner] if inner == text else pa.list_(plain[inner])
+
+
+def typed_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, str]) -> Any:
+    """Rows as an Arrow table with columns of these types."""
+    schema = arrow().schema([(name, arrow_type(text)) for name, text in types.items()])
+    return arrow().Table.from_pylist(list(rows), schema=schema)
 
 
 def file_system(name: str, where: PathLike) -> tuple[Any, str]:

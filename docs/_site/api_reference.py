@@ -22,6 +22,7 @@ ROOMS = {
     "generate": ["generate"],
     "datasets": ["datasets"],
     "evaluate": ["evaluate"],
+    "scale": ["scale"],
     "asking": ["asking"],
     "testing": ["testing"],
     "parts": ["text", "vectors", "demo"],

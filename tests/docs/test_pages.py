@@ -29,6 +29,7 @@ TYPED = [
     "docs/engines/query_side.md",
     "docs/engines/rerankers.md",
     "docs/engines/routers.md",
+    "docs/scale.md",
 ]
 
 REAL = {"docs/engines/query_side.md"}

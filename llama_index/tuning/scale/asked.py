@@ -266,7 +266,7 @@ class _Relevance:
             queries, asked, ids, texts = (rows.column(name).to_pylist() for name in names)
             given = {"query_id": queries, "query": asked, "text": texts}
             good, failures = row_faults(ids, given)
-            pairs = {}
+            pairs: dict[str, Pair] = {}
             for n in good:
                 pair = Pair(queries[n], asked[n], ids[n], texts[n], 0)
                 pairs.setdefault(pair.id, pair)

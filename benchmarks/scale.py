@@ -22,28 +22,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _hashed import HashedWords
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 FILE = 100_000  # rows
 WORDS = 40
-
-
-class HashedWords(BaseEmbedding):
-    """Word counts hashed into 64 numbers: as cheap as an embedding gets."""
-
-    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        return HashingVectorizer(n_features=64).transform(texts).toarray().tolist()
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return self._get_text_embeddings([text])[0]
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
 
 
 def main() -> None:
@@ -100,6 +83,8 @@ def embed(folder: Path, size: int, backend: str, workers: int, args) -> None:
     if backend == "ray":
         import ray
 
+        here = str(Path(__file__).resolve().parent)  # where workers find the embedding
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
         ray.init(num_cpus=max(2, workers), log_to_driver=False, logging_level="ERROR")
     out = folder / f"{backend}-{workers}"
     options = ScaleOptions(workers=workers, rows_per_shard=args.rows)

@@ -116,6 +116,13 @@ def test_an_outage_ends_the_job_and_marks_nothing_as_failed(folder, tmp_path):
     assert not list((tmp_path / "out").glob("part-*"))
 
 
+def test_rows_without_text_are_no_outage(tmp_path):
+    lines = [json.dumps({"id": str(i), "text": ""}) for i in range(20)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    report = embed_corpus(tmp_path / "x.jsonl", tmp_path / "out", TableEmbedding())
+    assert (report.written, report.failed) == (0, 20)
+
+
 def test_a_row_group_larger_than_a_shard_and_shards_across_row_groups(tmp_path):
     table = pa.table({"n": list(range(1000)), "words": [f"text {i}" for i in range(1000)]})
     for name, size in [("one", 1000), ("many", 7)]:

@@ -24,6 +24,7 @@ from llama_index.tuning.scale.shards import arrow
 _PART = re.compile(r"part-(\d+)\.parquet")
 _JOB = "_job.json"
 LOCK = "_job.lock"
+_BEGUN = "_begun"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class OutputFolder:
         for name in self._names():  # of workers that were killed
             if name.startswith(".part-"):
                 self.system.rm_file(self._path(name))
+        if self.system.exists(self._path(_BEGUN)):
+            self.system.rm(self._path(_BEGUN), recursive=True)
 
     def done(self) -> set[int]:
         """Numbers of the shards that are done."""
@@ -75,6 +78,14 @@ class OutputFolder:
         found = self.system.ls(self._path("_failures"), detail=False)
         names = [os.path.basename(path).removesuffix(".jsonl") for path in found]
         return {int(name.removeprefix("part-")) for name in names if name.startswith("part-")}
+
+    def begin_shard(self, number: int) -> int:
+        """Note that a shard is begun; how often it was in this call of the job."""
+        path = self._path(f"{_BEGUN}/part-{number:05d}")
+        self.system.makedirs(self._path(_BEGUN), exist_ok=True)
+        before = int(self.system.cat_file(path) or 0) if self.system.exists(path) else 0
+        self.system.pipe_file(path, str(before + 1).encode())
+        return before + 1
 
     def calls_path(self, number: int) -> Path | None:
         """Where a shard's calls to an LLM are kept; only on a file system of the machine."""

@@ -8,6 +8,7 @@ died, and gives its shard to it again.
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -15,13 +16,13 @@ from typing import Any
 
 from llama_index.core.rate_limiter import BaseRateLimiter, TokenBucketRateLimiter
 
-from llama_index.tuning.errors import MissingExtraError
+from llama_index.tuning.errors import GenerationError, MissingExtraError
 from llama_index.tuning.scale.options import ScaleOptions
 from llama_index.tuning.scale.run import Counts, Job
 from llama_index.tuning.scale.shards import Shard
 
 _DEATHS = 20
-"""How often one shard may take its worker with it before the job ends."""
+"""How often one shard may take its worker with it; then the job ends."""
 _PLACES = ("number", "path", "start", "stop")
 
 
@@ -30,8 +31,10 @@ def run_on_ray(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iter
 
     Raises:
         MissingExtraError: Ray is not installed.
+        TypeError: a component cannot be pickled.
     """
     ray = _ray()
+    _check_sendable(ray, job)
     with _cluster(ray, options), _quiet(ray):
         if options.requests_per_minute is not None:
             limit = ray.remote(num_cpus=0)(_Limit).remote(options.requests_per_minute)
@@ -44,17 +47,14 @@ def run_on_ray(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iter
             compute=ray.data.ActorPoolStrategy(size=_workers(ray, options, len(shards))),
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker or None,
-            ray_remote_args_fn=_remote_arguments,
         )
         try:
             for row in done.iter_rows():
                 yield Counts(**{name: int(value) for name, value in row.items()})
         except ray.exceptions.RayTaskError as exc:
             raise _of_ours(exc) from exc
-
-
-def _remote_arguments() -> dict[str, Any]:
-    return {"max_task_retries": _DEATHS}
+        except ray.exceptions.ActorDiedError as exc:
+            raise GenerationError(f"a worker could not start, or died for good: {exc}") from exc
 
 
 class _Actor:
@@ -65,7 +65,13 @@ class _Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         number, path, start, stop = (batch[name][0] for name in _PLACES)
-        counts = self.worker(Shard(int(number), str(path), int(start), int(stop)))
+        shard = Shard(int(number), str(path), int(start), int(stop))
+        if self.worker.job.output.begin_shard(shard.number) > _DEATHS:  # Ray would never give up
+            raise GenerationError(
+                f"shard {shard.number} ({shard.path}, {shard.start} to {shard.stop}) was begun "
+                f"{_DEATHS} times and took its worker with it each time"
+            )
+        counts = self.worker(shard)
         return {name: [value] for name, value in asdict(counts).items()}
 
 
@@ -101,6 +107,16 @@ def _ray() -> Any:
     except ImportError as exc:
         raise MissingExtraError("backend='ray'", "ray[data]", "ray") from exc
     return ray
+
+
+def _check_sendable(ray: Any, job: Job) -> None:
+    try:
+        ray.cloudpickle.dumps(job.work)
+    except (TypeError, AttributeError, pickle.PicklingError) as exc:
+        raise TypeError(
+            f"the component cannot be sent to workers: {exc}; give functools.partial(Class, …), "
+            "which builds it in each of them"
+        ) from exc
 
 
 @contextmanager

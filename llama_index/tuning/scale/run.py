@@ -19,7 +19,7 @@ from llama_index.tuning.scale.options import Backend, ScaleOptions, check_backen
 from llama_index.tuning.scale.shards import Columns, Reader, Shard, file_system, fingerprint, plan
 
 _OUTAGE = 8
-"""From this many items on, a shard in which all failed is an outage, and ends the job."""
+"""From this many calls on, a shard in which all failed is an outage, and ends the job."""
 
 Batch = Callable[[Any, Path | None], tuple[Any, list[Failure]]]
 """Rows, and where to keep calls → results and failures; both tables are Arrow's."""
@@ -122,9 +122,10 @@ class Worker:
         rows, unread = self._reader.read(shard)
         calls = self.job.output.calls_path(shard.number)
         table, failures = self._batch(rows, calls)
-        if failures and not len(table) and len(rows) >= _OUTAGE:
+        asked = [failure for failure in failures if failure.step != "read"]
+        if len(asked) >= _OUTAGE and not len(table):
             raise GenerationError(
-                f"all {len(rows)} items of a shard failed; the first: {failures[0].message}"
+                f"all {len(asked)} calls of a shard failed; the first: {asked[0].message}"
             )
         read, failures = len(rows) + len(unread), [*unread, *failures]
         self.job.output.write(shard.number, table, failures, read)

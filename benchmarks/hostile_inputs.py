@@ -44,6 +44,7 @@ from safetensors.numpy import load_file, save_file
 import llama_index.tuning as tuning
 from llama_index.tuning import datasets as data
 from llama_index.tuning.app import AppReport
+from llama_index.tuning.base import FinetuneEngine
 from llama_index.tuning.collect import FinetuningRecorder, Traffic
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.report import FinetuneReport, Gain
@@ -361,7 +362,21 @@ GIVEN: dict[str, Callable[[], object]] = {
     "base_embed_model": lambda: MODEL, "adapter_path": lambda: "not-there",
     "label": lambda: "yes", "data": lambda: {"a": 1}, "k": lambda: 3, "path": lambda: "not-there",
     "query_str": lambda: "Where?", "score": lambda: 1, "context": lambda: "text",
-    "item": lambda: NodeWithScore(node=NODES[0]), "response": lambda: "It is in the yard.",
+    "prompts": lambda: list(QUESTIONS.values()), "keep": lambda: lambda prompt, answer: True,
+    "check": lambda: lambda row: None, "tools": list, "items": list, "checks": list,
+    "texts": lambda: TEXTS, "folder": lambda: "not-there", "source": lambda: "not-there",
+    "model_path": lambda: "not-there", "database": lambda: "not-there", "model_id": lambda: "m",
+    "model": lambda: "not-there", "base_model": lambda: "m", "backup": lambda: "backup.json",
+    "adapter": lambda: "not-there", "judge": lambda: FaithfulnessEvaluator(llm=LLM),
+    "first": lambda: JUDGMENTS, "second": lambda: JUDGMENTS, "unlabelled": lambda: JUDGMENTS,
+    "labelled": lambda: JUDGMENTS, "form": lambda: FaithfulnessEvaluator, "spans": list,
+    "testset": lambda: [{"question": "a?", "contexts": ["b"]}], "router": lambda: None,
+    "generated": lambda: list(QUESTIONS.values()), "real": lambda: list(QUESTIONS.values()),
+    "positives": lambda: [np.array([0])] * 3, "rankings": lambda: [["n0"]],
+    "missed": lambda: [np.array([])], "questions_list": lambda: list(QUESTIONS.values()),
+    "query_context_pairs": lambda: RETRIEVAL, "relevant_passages": lambda: ["a"],
+    "hard_negatives": lambda: ["b"], "response": lambda: "It is in the yard.",
+    "item": lambda: NodeWithScore(node=NODES[0]),
 }  # fmt: skip
 DATASETS = {
     "Routing": ROUTING, "Router": ROUTING, "Judge": JUDGMENTS, "Chat": CHAT, "OpenAI": CHAT,
@@ -417,6 +432,14 @@ MORE: dict[tuple[str, str], Callable[[], object]] = {
 }
 
 
+OF_FINETUNE = ("dataset", "val_dataset", "unlabelled", "vectors", "scores", "texts")
+"""What engines look at in `finetune()`, before any cost."""
+
+
+def tuned_by(engine: Callable[[], FinetuneEngine]) -> object:
+    return engine().finetune()
+
+
 def given_for(owner: str, name: str) -> object:
     if (owner, name) in MORE:
         return MORE[owner, name]()
@@ -446,6 +469,7 @@ def calls() -> Iterator[tuple[str, Callable[[], object], str]]:
             continue
         if dataclasses.is_dataclass(function) and not name.endswith(("Options", "Dataset", "Only")):
             continue  # records: their datasets check them
+        tunes = isinstance(function, type) and issubclass(function, FinetuneEngine)
         call = partial(function, **needed)
         sound_ends = outcome(lambda c=call: ended(c()), "\n")[1]
         for p in own:
@@ -460,13 +484,79 @@ def calls() -> Iterator[tuple[str, Callable[[], object], str]]:
                 if kind == "other" and value == 5 and re.search("int|float|Any", str(p.annotation)):
                     continue
                 call = partial(function, **{**needed, p.name: value})
+                if tunes and p.name in OF_FINETUNE:
+                    call = partial(tuned_by, call)
                 if sound_ends and outcome(lambda c=call: ended(c()), "\n")[1] == sound_ends:
                     continue  # it ends before it comes to this argument
                 yield f"{name}({p.name}={value!r:.20})", lambda c=call: ended(c()), p.name
 
 
+def methods() -> Iterator[tuple[str, Callable[..., object], dict[str, object]]]:
+    """(name, method, sound arguments) of ready objects."""
+    retriever = tuning.TunedRetriever.from_index(index(), top_k=3)
+    selector = tuning.RouterFinetuneEngine(ROUTING, MODEL, model_output_path=None, accept="always")
+    selector.finetune()
+    routed = selector.get_finetuned_model()
+    judge = tuning.JudgeFinetuneEngine(JUDGMENTS, model_output_path=None, accept="always")
+    judge.finetune()
+    judging = judge.get_finetuned_model()
+    report = judge.report
+    reranker = tuning.LightReranker()
+    found = [NodeWithScore(node=node, score=0.5) for node in NODES[:4]]
+    recorder = FinetuningRecorder("methods.jsonl")
+    split = {"test_size": 0.2, "seed": 0}
+    yield from (
+        ("TunedRetriever.retrieve", retriever.retrieve, {"str_or_query_bundle": "Where?"}),
+        ("TunedRetriever.candidates", retriever.candidates, {"query": "Where?"}),
+        ("TunedRetriever.insert_nodes", retriever.insert_nodes, {"nodes": NODES[:1]}),
+        ("TunedRetriever.delete_nodes", retriever.delete_nodes, {"node_ids": ["n1"]}),
+        ("TunedRetriever.save", retriever.save, {"path": "saved-retriever"}),
+        ("TunedRetriever.with_reranker", retriever.with_reranker, {"reranker": None}),
+        ("LightReranker.postprocess_nodes", reranker.postprocess_nodes,
+         {"nodes": found, "query_str": "Where?"}),
+        ("LightReranker.save", reranker.save, {"path": "saved-reranker"}),
+        ("TunedSelector.save", routed.save, {"path": "saved-selector"}),
+        ("TunedSelector.recalibrate", routed.recalibrate, {"queries": list(QUESTIONS.values())}),
+        ("TunedJudge.save", judging.save, {"path": "saved-judge"}),
+        ("report.save_json", report.save_json, {"path": "r.json"}),
+        ("report.save_html", report.save_html, {"path": "r.html"}),
+        ("Recorder.feedback", recorder.feedback, {"trace_id": "none", "score": 1.0}),
+        ("RetrievalDataset.split", RETRIEVAL.split, split),
+        ("RetrievalDataset.save_json", RETRIEVAL.save_json, {"path": "d.json"}),
+        ("RetrievalDataset.remap", RETRIEVAL.remap, {"nodes": NODES}),
+        ("RoutingDataset.split", ROUTING.split, split),
+        ("RoutingDataset.save_json", ROUTING.save_json, {"path": "d.json"}),
+        ("RoutingDataset.extend", ROUTING.extend, {"examples": ROUTING.examples}),
+        ("JudgmentDataset.split", JUDGMENTS.split, split),
+        ("JudgmentDataset.save_jsonl", JUDGMENTS.save_jsonl, {"path": "d.jsonl"}),
+        ("ChatDataset.split", CHAT.split, split),
+        ("ChatDataset.save_jsonl", CHAT.save_jsonl, {"path": "d.jsonl"}),
+        ("RelevanceDataset.save_jsonl", RELEVANCE.save_jsonl, {"path": "d.jsonl"}),
+    )  # fmt: skip
+
+
+def method_calls() -> Iterator[tuple[str, Callable[[], object], str]]:
+    """(name, call, argument) of methods, with one wrong argument each."""
+    for name, method, sound_ones in methods():
+        for p in inspect.signature(method).parameters.values():
+            if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.name == "query_bundle":
+                continue
+            kind = kind_of(p.name, str(p.annotation))
+            for value in BAD[kind][: 4 if kind == "other" else 7]:
+                if value is None and (p.default is None or "None" in str(p.annotation)):
+                    continue
+                text = kind == "other" and isinstance(value, str)
+                if text and re.search("str|QueryType", str(p.annotation)):
+                    continue
+                call = partial(method, **{**sound_ones, p.name: value})
+                yield f"{name}({p.name}={value!r:.20})", lambda c=call: ended(c()), p.name
+
+
 def ended(result: object) -> object:
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+    """A coroutine is run; an engine looks at its data when it is asked to tune."""
+    if inspect.iscoroutine(result):
+        return asyncio.run(result)
+    return result
 
 
 # ------------------------------------------------------------------ running
@@ -487,8 +577,11 @@ def outcome(call: Callable[[], object], named: str) -> tuple[str, str]:
     except TuningError as exc:
         return "family", f"{type(exc).__name__}: {exc}"
     except (TypeError, ValueError, OSError, NotImplementedError) as exc:
-        good = named in str(exc) or re.search(
-            rf"\b{re.escape(named.replace('_', ' '))}\b", str(exc)
+        named_file = isinstance(exc, FileNotFoundError) and "does not exist" in str(exc)
+        good = (
+            named in str(exc)
+            or named_file
+            or re.search(rf"\b{re.escape(named.replace('_', ' '))}\b", str(exc))
         )
         bad = re.search(
             r"not supported between|object is not|has no attribute|unhashable", str(exc)
@@ -548,6 +641,8 @@ def main() -> None:
         if options.only != "artefacts":
             print("wrong arguments")
             run(calls(), work / "cwd", options.show)
+            print("wrong arguments of methods")
+            run(method_calls(), work / "cwd", options.show)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def check_options(options: T | None, kind: type[T]) -> T:
@@ -194,6 +200,113 @@ def metadata_mode(given: Any) -> MetadataMode:
     if given not in modes:
         raise ValueError(f"metadata_mode must be one of: {', '.join(modes)}; got {given!r}")
     return MetadataMode(given)
+
+
+def plain_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Refuse what is of another type than the annotation says, before any work of the function.
+
+    Flags, texts, paths, seeds and LlamaIndex's parts are looked at; whatever else an argument has
+    to be is the function's own to check. A default passes as it is.
+    """
+    parameters = inspect.signature(function).parameters
+    names = list(parameters)
+    rules = {
+        name: (rule, parameter.default)
+        for name, parameter in parameters.items()
+        if (rule := _rule_of(name, str(parameter.annotation))) is not None
+    }
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name, value in chain(zip(names, args, strict=False), kwargs.items()):
+            rule, default = rules.get(name, (None, value))
+            if rule is not None and value is not default:
+                rule(name, value)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def plain_fields(options: Any) -> None:
+    """What `plain_arguments` asks of a function's arguments, of the fields of a dataclass."""
+    for each in dataclasses.fields(options):
+        value, rule = getattr(options, each.name), _rule_of("", str(each.type))
+        if rule is not None and value is not each.default:
+            rule(each.name, value)
+
+
+Rule = Callable[[str, Any], object]
+
+
+def _rule_of(name: str, annotation: str) -> Rule | None:
+    """What an annotation, as it is written, asks of a value; None: nothing that is checked here."""
+    kind = annotation.removesuffix(" | None")
+    rule = _RULES.get(kind)
+    if name == "seed" and kind == "int":
+        rule = functools.partial(whole_number, least=0)  # NumPy's generators take no others
+    if rule is None and kind in _PARTS:
+        rule = functools.partial(_part, kind=kind)
+    if rule is None or kind == annotation:
+        return rule
+    if kind == "bool":
+        rule = functools.partial(_flag, what="True, False or None")
+    return functools.partial(_unless_none, rule=rule)
+
+
+def _unless_none(name: str, value: Any, rule: Rule) -> None:
+    if value is not None:
+        rule(name, value)
+
+
+def _flag(name: str, value: Any, what: str = "True or False") -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be {what}, got {_shown(value)}")
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A plain value; of anything else, which may hold a key, the class."""
+    plain = value is None or isinstance(value, (str, bytes, int, float))
+    return f"{value!r:.100}" if plain else type(value).__name__
+
+
+def _matrix(name: str, value: Any) -> None:
+    import numpy as np
+
+    if np.ndim(value) != 2:
+        got = getattr(value, "shape", type(value).__name__)
+        raise TypeError(f"{name} must be numbers of shape (rows, dim), got {got}")
+
+
+_RULES: dict[str, Rule] = {
+    "bool": _flag,
+    "str": _text,
+    "Float32": _matrix,
+    "str | PathLike[str]": folder_path,
+    "PathLike": folder_path,
+    "Path": folder_path,
+}
+_PARTS = {
+    "BaseEmbedding": ("base.embeddings.base", "a BaseEmbedding"),
+    "BaseEvaluator": ("evaluation", "a BaseEvaluator"),
+    "BaseRetriever": ("base.base_retriever", "a retriever of LlamaIndex"),
+    "BaseSelector": ("base.base_selector", "a BaseSelector"),
+    "LLM": ("llms", "an LLM of LlamaIndex"),
+}
+"""LlamaIndex's class → where it is, and what messages call it."""
+
+
+def _part(name: str, value: Any, kind: str) -> None:
+    where, what = _PARTS[kind]
+    if not isinstance(value, getattr(import_module(f"llama_index.core.{where}"), kind)):
+        index = kind == "BaseRetriever" and hasattr(value, "as_retriever")
+        hint = "; pass index.as_retriever()" if index else ""
+        got = repr(value) if kind == "LLM" and isinstance(value, str) else type(value).__name__
+        raise TypeError(f"{name} must be {what}, got {got}{hint}")
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from importlib.metadata import entry_points
 
-from llama_index.tuning._checks import of_type
+from llama_index.tuning._checks import of_type, plain_arguments
 from llama_index.tuning.base import BaseFinetuneEngine
 
 GROUP = "llama_index.tuning.engines"
@@ -51,6 +51,7 @@ def register_engine(name: str, engine: type[BaseFinetuneEngine]) -> None:
     _registered[name] = engine
 
 
+@plain_arguments
 def get_engine(name: str) -> type[BaseFinetuneEngine]:
     """The engine class of that name: registered, built in, or another package's."""
     of_type("name", name, str, "a text")

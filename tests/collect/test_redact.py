@@ -55,6 +55,10 @@ def test_every_text_in_a_record_is_masked_and_keys_and_numbers_stay():
 BODY = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0"
 HEX = "0123456789abcdef" * 5
 VENDOR_KEYS = [
+    f"ops_eyJ{BODY}{BODY}", f"sdk-{HEX[:8]}-{HEX[:4]}-{HEX[:4]}-{HEX[:4]}-{HEX[:12]}", f"LTAI{BODY[:20]}",
+    f"dt0c01.{'ABCDEF234567' * 2}.{'ABCDEFGH23456777' * 4}", f"sk_{HEX[:48]}",
+    f"access_token$production${BODY[:16]}${HEX[:32]}", f"M{BODY[:23]}.a1B2c3.{BODY[:27]}",
+    "https://hooks.zapier.com/hooks/catch/1234567/abc12de/"[8:],
     f"gsk_{BODY}", f"sk-ant-api03-{BODY}", f"sk-or-v1-{HEX[:64]}", f"xai-{BODY}", f"pplx-{BODY}",
     f"r8_{BODY[:37]}", f"hf_{BODY[:34]}", f"nvapi-{BODY}", f"AIza{BODY[:35]}", f"tvly-{BODY[:32]}",
     f"lsv2_pt_{HEX[:32]}_{HEX[:10]}", f"pcsk_{BODY}", f"llx-{BODY}", f"jina_{BODY}",
@@ -93,7 +97,20 @@ def test_formats_of_vendors_are_masked_wherever_they_stand(key):
         ("my password is hunter2!", "my password is [PASSWORD]!"),
         ("Passwort: Geheim123", "Passwort: [PASSWORD]"),
         ("密码：hunter2x", "密码：[PASSWORD]"),
-        ('client_secret = "s3cr3t value"', 'client_secret = "s3cr3t value"'),
+        ('client_secret = "s3cr3t value"', 'client_secret = "[PASSWORD]"'),
+        ("export DB_PASSWORD='p@ss word1'", "export DB_PASSWORD='[PASSWORD]'"),
+        ("<password>Tr0ub4dor&amp;3</password>", "<password>[PASSWORD]</password>"),
+        ('<input name="token" value="a8f5f167f44f">', '<input name="token" value="[API KEY]">'),
+        ("password%3Dhunter2abc", "password%3D[PASSWORD]"),
+        ("ENV OPENAI_KEY abcdef123456", "ENV OPENAI_KEY [API KEY]"),
+        ("machine x.org login bob password s3cr3tpw", "machine x.org login bob password [PASSWORD]"),
+        ("SMTP_PASS=abcdefgh", "SMTP_PASS=[PASSWORD]"),
+        ("curl -u bob:S3cretPw1 https://x.org", "curl -u bob:[PASSWORD] https://x.org"),
+        ("mysql -u root -pS3cretPw db", "mysql -u root -p[PASSWORD] db"),
+        ("Mot de passe : Soleil2024", "Mot de passe : [PASSWORD]"),
+        ("Hasło: Slonce77", "Hasło: [PASSWORD]"),
+        ("Пароль: qwerty77", "Пароль: [PASSWORD]"),
+        ("รหัสผ่าน: abc12345", "รหัสผ่าน: [PASSWORD]"),
         ('client_secret = "s3cr3tvalue"', 'client_secret = "[PASSWORD]"'),
         ("https://api.example.org/v1?key=abcdef0123456789", "https://api.example.org/v1?key=[API KEY]"),
         ("https://x.org/a?sig=aB3%2Fxyz123&b=1", "https://x.org/a?sig=[API KEY]&b=1"),
@@ -140,7 +157,9 @@ def test_a_value_under_a_secret_name_is_masked():
 
 
 def test_the_quick_look_never_says_no_wrongly():
-    for key in [*VENDOR_KEYS, "password: hunter2hunter2", "Basic dXNlcjpwYXNzd29yZA=="]:
+    others = ["password: hunter2hunter2", "Basic dXNlcjpwYXNzd29yZA==", "ПАРОЛЬ: qwerty77"]
+    others += ["Şifre: qwerty77", "curl -u bob:S3cretPw1 x", "mysql -pS3cretPw db"]
+    for key in [*VENDOR_KEYS, *others]:
         line = json.dumps({"text": f"Use {key} now"}).encode()
         assert may_hold_secrets(line), key
 

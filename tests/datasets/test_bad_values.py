@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -108,6 +109,10 @@ def test_a_conversation_holds_whole_characters_and_finite_numbers():
         ChatDataset.from_messages([says], tools=[tool])
     with pytest.raises(DatasetError, match=r"example 0, messages\[1\]: .*half a character"):
         ChatDataset.from_messages([[says[0], {**says[1], "content": HALF}]])
+    function = {"name": "f", "arguments": json.dumps({"city": HALF})}  # "\\ud83d": all ASCII
+    call = {"id": "a", "type": "function", "function": function}
+    with pytest.raises(DatasetError, match=r"tool_calls\[0\].function.arguments: .*half a char"):
+        ChatDataset.from_messages([[says[0], {**says[1], "tool_calls": [call]}]])
 
 
 @pytest.mark.parametrize("made_of", ["text", 5, None, [5], [None], {"a": 1}])

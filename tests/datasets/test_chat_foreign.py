@@ -38,6 +38,9 @@ def test_preferences_of_trl_and_ultrafeedback(tmp_path, row):
     ("row", "reason"),
     [
         ({"messages": [U, A], "rejected": [B]}, "rejected stands beside messages"),
+        ({"messages": [U, A], "rejected_response": "b"}, "rejected_response stands beside"),
+        ({"prompt": "a", "completion": "b", "label": False}, "label is false: .* not wanted"),
+        ({"messages": [U, A], "label": False}, "label is false"),
         ({"chosen": "a", "rejected": "b"}, "they need a prompt"),
         ({"chosen": [U, A], "rejected": [{**U, "content": "Other?"}, B]}, "last message alone"),
         ({"instruction": 5, "output": "x"}, "instruction must be a text, got 5"),
@@ -50,6 +53,11 @@ def test_preferences_of_trl_and_ultrafeedback(tmp_path, row):
 def test_what_cannot_be_read_is_named(tmp_path, row, reason):
     with pytest.raises(DatasetError, match=f"line 1, .*{reason}"):
         read(tmp_path, row)
+
+
+def test_a_wanted_answer_of_kto_is_learnt(tmp_path):
+    (example,) = read(tmp_path, {"prompt": [U], "completion": [A], "label": True}).examples
+    assert example.messages == [U, A]
 
 
 def test_alpaca_rows(tmp_path):

@@ -24,7 +24,8 @@ from llama_index.tuning import (
 from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.embeddings import AdapterOptions
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import ArtifactError, DatasetError
+from llama_index.tuning.vectors.learned import LEARNED, Learned
 from tests.conftest import rotated_problem
 
 
@@ -221,3 +222,11 @@ def test_a_dataset_without_queries_of_it_is_measured(app):
     index, tuned, _, learnt, _ = app
     other = RetrievalDataset({"x": "a new question"}, learnt.corpus, {"x": [*learnt.corpus]})
     assert len(RelevanceDataset.from_retriever(other, over(index, tuned)).lists) == 1
+
+
+def test_a_damaged_list_of_what_was_learnt_is_named(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"rows": np.zeros(2)}, tmp_path / LEARNED)
+    with pytest.raises(ArtifactError, match=r"learned\.safetensors holds no 'codes'"):
+        Learned.read(tmp_path, "the adapter")

@@ -101,3 +101,14 @@ def test_mock_embedding_needs_no_special_case(tiny_dataset):
     index = VectorStoreIndex(tiny_dataset.to_nodes(), embed_model=MockEmbedding(embed_dim=4))
     scores = evaluate_retriever(index.as_retriever(similarity_top_k=3), tiny_dataset, ks=[3])
     assert scores.mean()["hit_rate@3"] == 1.0
+
+
+def test_cut_offs_beyond_what_the_retriever_gives_are_said(tiny_dataset, caplog):
+    nodes = [TextNode(id_=id_, text=text) for id_, text in tiny_dataset.corpus.items()]
+    index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+    evaluate_retriever(index.as_retriever(similarity_top_k=1), tiny_dataset, ks=[1, 2])
+    assert "found at most 1 nodes" in caplog.text
+    assert "figures @2" in caplog.text
+    caplog.clear()
+    evaluate_retriever(index.as_retriever(similarity_top_k=len(nodes)), tiny_dataset, ks=[1, 50])
+    assert "at most" not in caplog.text  # there is no more to find

@@ -196,6 +196,8 @@ def test_numbered_headings_over_bullets_and_sub_questions():
         'question,answer\n"What is the fee?","5, or 6"\n"When is it due?",Monday',
         "question\tanswer\nWhat is the fee?\t5\nWhen is it due?\tMonday",
         "<questions><question>What is the fee?</question><question>When is it due?</question></questions>",
+        "1) What is the fee? 2) When is it due?",
+        "i. What is the fee?\nii. When is it due?",
         "<ol><li>What is the fee?</li><li>When is it due?</li></ol>",
         "questions:\n  - What is the fee?\n  - When is it due?",
         'questions:\n  - question: "What is the fee?"\n    answer: "5"\n  - question: "When is it due?"',
@@ -361,6 +363,15 @@ def test_no_reply_takes_long_or_breaks_the_parser(reply):
         ("Ne", False),
         ("Nej", False),
         ("1", True),
+        ("no, wait, yes", True),
+        ("Yes? No!", False),
+        ("The model says 'no', but the correct answer is 'yes'.", True),
+        ("The answer to this question is yes, since no fee is due.", True),
+        ("関連していません", False),
+        ("الإجابة هي لا", False),
+        ("ទេ", False),
+        ("ဟုတ်ကဲ့", True),
+        ("မဟုတ်ဘူး", False),
     ],
 )
 def test_a_verdict_is_what_the_reply_concludes(reply, verdict):
@@ -368,7 +379,15 @@ def test_a_verdict_is_what_the_reply_concludes(reply, verdict):
 
 
 @pytest.mark.parametrize(
-    "reply", ["Yes or no?", "On the one hand yes on the other hand no", "I know.", "si el texto"]
+    "reply",
+    [
+        "Yes or no?",
+        "yes and no",
+        "ប្រទេស",
+        "On the one hand yes on the other hand no",
+        "I know.",
+        "si el texto",
+    ],
 )
 def test_both_or_neither_is_an_error(reply):
     with pytest.raises(ReplyError, match="neither yes nor no"):
@@ -378,6 +397,9 @@ def test_both_or_neither_is_an_error(reply):
 @pytest.mark.parametrize(
     ("reply", "grade"),
     [
+        ('{"max": 3, "score": 2}', 2),
+        ("0, 1, 2 or 3? 2", 2),
+        ("It's a 3 rather than a 2", 3),
         ("On the scale (0-3) the relevance is 3", 3),
         ("On a scale of 0 to 3, I would give this a 2.", 2),
         ("From 0 to 3: 1", 1),
@@ -409,7 +431,19 @@ def test_a_grade_is_what_the_reply_concludes(reply, grade):
 
 @pytest.mark.parametrize(
     "reply",
-    ["0-3", "7", "2.5", "-1", "Grade: 5", "50%", "1 and 2 apply here or 3 there", "4/5", ""],
+    [
+        "0-3",
+        "1 or 2",
+        "Between 1 and 2",
+        "7",
+        "2.5",
+        "-1",
+        "Grade: 5",
+        "50%",
+        "1 and 2 apply here or 3 there",
+        "4/5",
+        "",
+    ],
 )
 def test_no_grade_or_another_scale_is_an_error(reply):
     with pytest.raises(ReplyError, match="no grade from 0 to 3"):

@@ -108,7 +108,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"prompt must hold \{document\}"):
         label_relevance(QUERIES, retriever(), llm, prompt="{query}")
     with pytest.raises(TypeError, match=r"got RetrievalDataset; pass its \.queries"):
-        label_relevance(RetrievalDataset({}, {}, {}), None, None)
+        label_relevance(RetrievalDataset({}, {}, {}), retriever(), llm)
     with pytest.raises(TypeError, match="got a string"):
         label_relevance("one query", retriever(), llm)
     with pytest.raises(ValueError, match="max_calls must be a whole number >= 0"):

@@ -66,7 +66,7 @@ def test_wrong_options_are_named(options, message):
     [
         ({"resume": "no"}, "resume must be True or False, got 'no'"),
         ({"merge": 1}, "merge must be True or False, got 1"),
-        ({"device": 3}, "device must be a device's name, or None, got 3"),
+        ({"device": 3}, "device must be a text, got 3"),
         ({"revision": 5}, "revision must be a text, got 5"),
     ],
 )

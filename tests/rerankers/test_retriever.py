@@ -311,7 +311,7 @@ def test_index_nodes_that_only_bm25_found_stand_for_their_objects(nodes):
 
 def test_misuse_is_named(index, nodes):
     base = index.as_retriever()
-    with pytest.raises(TypeError, match="retriever must be a BaseRetriever, got str"):
+    with pytest.raises(TypeError, match="retriever must be a retriever of LlamaIndex, got str"):
         TunedRetriever("x", nodes)
     with pytest.raises(ValueError, match="pass nodes or docstore, one of the two"):
         TunedRetriever(base)

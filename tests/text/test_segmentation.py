@@ -58,6 +58,13 @@ def test_nodes_will_do():
     assert generate_sentence_queries([node]).relevant_docs == {"sentence-0": ["n"]}
 
 
+def test_a_document_without_a_text_costs_only_itself(caplog):
+    given = {"d": "Refunds take five working days.", "image": "", "blank": " \n"}
+    found = generate_sentence_queries(given)
+    assert found.corpus == {"d": given["d"]}
+    assert "2 of 3 documents gave no sentence" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("query", "parts"),
     [

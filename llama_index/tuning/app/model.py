@@ -9,6 +9,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.app import saved
 from llama_index.tuning.app.check import (
     DEPTH,
@@ -45,6 +46,7 @@ class TunedApp:
         written: the questions that an LLM wrote for it, if it did; saved with it.
     """
 
+    @plain_arguments
     def __init__(
         self,
         seen: SeenApp,
@@ -151,6 +153,7 @@ class TunedApp:
         return measured(self.as_retriever(DEPTH), dataset, vectors)
 
 
+@plain_arguments
 def load_app(
     path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
 ) -> TunedApp:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import ArtifactError
@@ -181,6 +182,7 @@ class AppReport:
         write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2))
 
     @classmethod
+    @plain_arguments
     def from_json(cls, path: PathLike) -> AppReport:
         """Load what `save_json` wrote."""
         return cls.from_dict(read_json(path, ArtifactError))

@@ -17,7 +17,7 @@ from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.selectors import LLMMultiSelector, PydanticMultiSelector
 from llama_index.core.tools import QueryEngineTool
 
-from llama_index.tuning._checks import of_type
+from llama_index.tuning._checks import of_type, plain_arguments
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.model import TunedApp
 from llama_index.tuning.app.questions import check_telling, of_app, read_questions, read_traffic
@@ -75,6 +75,7 @@ class TunedRouter:
 
 
 @own_work
+@plain_arguments
 def tune_router(
     router: RouterQueryEngine,
     questions: Any = None,

@@ -18,7 +18,15 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path, number, of_type, positive, whole_number
+from llama_index.tuning._checks import (
+    folder_path,
+    items_of,
+    number,
+    of_type,
+    plain_arguments,
+    positive,
+    whole_number,
+)
 from llama_index.tuning._files import locked, remove_locked_folder
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.choose import BEFORE, PRIMARY, Stack, slices
@@ -56,6 +64,7 @@ CALLS, LEAST_CALLS = 400, 20
 
 
 @own_work
+@plain_arguments
 def tune_app(
     app: Any,
     questions: Any = None,
@@ -146,7 +155,7 @@ def tune_app(
 def _named(also: Sequence[BaseNodePostprocessor]) -> dict[str, BaseNodePostprocessor]:
     """Re-rankers by the name of their class."""
     named: dict[str, BaseNodePostprocessor] = {}
-    for reranker in also:
+    for reranker in items_of("also", also, "node postprocessors"):
         of_type("also", reranker, BaseNodePostprocessor, "a list of node postprocessors")
         name = type(reranker).__name__
         alike = sum(type(other).__name__ == name for other in named.values())

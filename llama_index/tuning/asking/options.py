@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning._checks import check_counts, number, positive, whole_number
+from llama_index.tuning._checks import check_counts, number, plain_fields, positive, whole_number
 
 OnFailure = Literal["continue", "fail"]
 WORKERS = 8
@@ -24,6 +24,7 @@ class CallOptions:
     """Ask by function calling; by default if the LLM says that it can."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         number("retry_wait", self.retry_wait, 0)
         if self.timeout is not None:
             positive("timeout", self.timeout)

@@ -38,6 +38,7 @@ _MARK = re.compile(
       | (?P<word>WORDS\s*\#?\s*\d{1,3}(?:\s*[.:)、：．）](?!\d)\s*|\s+[-–—]\s+|\s+))
       | (?P<dot>\#?\d{1,3}\s*[.．、](?!\d)\s*)
       | (?P<bracket>\#?\d{1,3}(?:\s*[:)：）](?!\d)\s*|\s+[-–—]\s+))
+      | (?P<roman>[(（]?(?:i{1,3}|iv|vi{0,3}|ix|x)[.)）]\s+)
       | (?P<letter>(?-i:[(（]?[a-h][.)）]|[A-H][.)）]|[(（][A-H][)）]|[A-H]:)\s+|[☐☑□○◯]\s*)
       | (?P<numeral>[一二三四五六七八九十]{1,2}\s*[、.．]\s*)
       | (?P<plainword>WORDS\s*[:：]\s*)
@@ -274,6 +275,7 @@ def _earlier_of(pair: Pair) -> Iterator[Pair]:
     """Several questions in one line: all but the last; the pair keeps the last."""
     parts = re.split(r"(?<=[?？؟])\s*;?\s*(?=[^\s)\]\"'”»」])|\s*[;；]\s+(?=\S)", pair["question"])
     parts = [part for part in map(unquoted, parts) if part]
+    parts = [*parts[:1], *(_MARK.sub("", part) for part in parts[1:])]  # "1. What? 2. When?"
     asking = [part for part in parts if part.endswith(_ASKS)]
     if len(parts) > 1 and len(asking) == len(parts):
         yield from ({"question": part} for part in parts[:-1])

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
+from llama_index.tuning._checks import items_of, of_type, plain_arguments
 from llama_index.tuning._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets import RetrievalDataset
 
@@ -38,6 +40,7 @@ class Failure:
     attempts: int = 1
 
     @classmethod
+    @plain_arguments
     def of(cls, id_: str, step: str, error: BaseException, attempts: int) -> Failure:
         """From the error that ended it."""
         message = _SECRET.sub(r"\1…", str(error) or "no message")[:1000]
@@ -92,6 +95,12 @@ class GeneratedDataset(RetrievalDataset):
     styles: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("answers", "styles", "counts"):
+            of_type(name, getattr(self, name), Mapping, "a dictionary")
+        items_of("failures", self.failures, "failures")
 
     def question_answers(self) -> list[QuestionAnswer]:
         """Question, answer and source, for LLM tuning and judges."""

@@ -23,19 +23,26 @@ _NO_WORDS = (
 # Scripts without spaces between words; the longer ones first, since 不是 holds 是.
 _JOINED_NO_WORDS = (
     "不是 并不 並不 不对 不對 不相关 不相關 没有 沒有 否 无关 無關 不 いいえ いや ではない "
-    "ありません 아니요 아니오 아뇨 아닙니다 ไม่ใช่ ไม่"
+    "ありません ていません ていない 関係ない 関係がない 該当しない 아니요 아니오 아뇨 아닙니다 "
+    "ไม่ใช่ ไม่ "
+    "ບໍ່ແມ່ນ ບໍ່ ទេ မဟုတ်"
 )
-_JOINED_YES_WORDS = "是的 是 对的 对 對 相关 相關 はい ええ そうです 예 네 그렇습니다 맞습니다 ใช่"
+_JOINED_YES_WORDS = (
+    "是的 是 对的 对 對 相关 相關 はい ええ そうです ています 예 네 그렇습니다 맞습니다 "
+    "ใช่ ແມ່ນ បាទ ចាស ဟုတ်"
+)
 # Words that mean something else too ("if", "then", "not … at all"): they count where they stand
 # alone.
 _ALONE_WORDS = (
     "si da ne nu ya so tak так не nie jo oo जी ना ja ei nem ikke لا không sai correct true false "
-    "vero salah hindi 不 对 對 没有 沒有 相关 相關 不相关 예 네"
+    "vero salah hindi 不 对 對 没有 沒有 相关 相關 不相关 예 네 ទេ បាទ "
+    "ています ていない"
 )
 _YES, _NO, _ALONE = _YES_WORDS.split(), _NO_WORDS.split(), {*_ALONE_WORDS.split()}
 _JOINED_NO, _JOINED_YES = _JOINED_NO_WORDS.split(), _JOINED_YES_WORDS.split()
 _WORD = re.compile(
-    rf"(?<![\w'’])(?P<spaced>{'|'.join(sorted({*_YES, *_NO}, key=len, reverse=True))})(?![\w'’])"
+    rf"(?<!\w)(?<!\w['’])(?P<spaced>{'|'.join(sorted({*_YES, *_NO}, key=len, reverse=True))})"
+    r"(?!\w)(?!['’]\w)"
     rf"|(?P<joined>{'|'.join([*_JOINED_NO, *_JOINED_YES])})"
 )
 _MARKS = ".,:;!?\n—–-…=。，：；！？、।"
@@ -55,7 +62,17 @@ _LABEL = re.compile(
     r"|therefore|hence|antwort|ergebnis|urteil|fazit|respuesta|conclusi[oó]n|resultado|réponse"
     r"|verdict|conclusion|risposta|resposta|antwoord|odpowied[zź]|odpověď|ответ|итог|вывод|cevap"
     r"|yanıt|جواب|الجواب|الإجابة|پاسخ|उत्तर|答案|回答|结论|結論|答え|답변?|정답|คำตอบ)"
-    r"(?: (?:is|ist|es|est|è|é|are|be|would be|must be|jest|je))?\s*[:：=,-]?[\s\"'“”*`(]*\Z"
+    r"(?: to (?:this|that|the|your|my) \w+)?"
+    r"(?: (?:is|ist|es|est|è|é|are|be|would be|must be|jest|je|هي|هو))?\s*[:：=,-]?[\s\"'“”*`(]*\Z"
+)
+_BOTH = re.compile(
+    r"\W*(?:yes and no|no and yes|ja und nein|s[íi] y no|oui et non|sim e não|sì e no|да и нет)"
+    r"\W*\Z"
+)
+# What an LLM that corrects itself had said before: "no, wait, yes".
+_TAKEN_BACK = re.compile(
+    r"^.{0,2000}[,.;—–-]\s*(?:wait|hold on|on second thought|moment|attendez|espera)\s*[,.:;—–-]",
+    re.DOTALL,
 )
 _SHORT_NO = re.compile(
     r"\b(?:not|n['’]t|ir-?|un)\s*(?:\w+ )?(?:relevant|related|supported|answered)"
@@ -63,7 +80,8 @@ _SHORT_NO = re.compile(
 _SHORT_YES = re.compile(r"\b(?:relevant|supported|answered)\b")
 
 _RANGE = re.compile(
-    r"(?:\b(?:from|von|de|da|от|од) )?(?<![\d.,])\d{1,9}\s*"
+    r"\b(?:between|zwischen|entre|tra|между)\s+\d{1,9}\s+(?:and|und|et|y|e|и)\s+\d{1,9}"
+    r"|(?:\b(?:from|von|de|da|от|од) )?(?<![\d.,])\d{1,9}\s*"
     r"(?:[-–—−~～/]|\.\.+|to|through|bis|à|al?|до|až|do|tot|till?|até|から|到|至)"
     r"\s*\d{1,9}(?![\d]|[.,]\d)",
     re.IGNORECASE,
@@ -92,6 +110,15 @@ _GRADE_LABEL = re.compile(
     r"\s*(?:[:：=>]|->|→|是|は|为|為)?[\s\"'“”*`(\[]*\Z",
     re.IGNORECASE,
 )
+# "0, 1, 2 or 3?", and what a reply says that it is not.
+_OTHERS = re.compile(
+    r"\d(?:\s*,\s*\d)*\s*,?\s*(?:or|oder|ou|o|y|e)\s+\d\s*[?:]"
+    r"|\b(?:rather than|instead of|not|nicht|statt|no|pas|plutôt que)\s+(?:an?\s+|ein\w*\s+)?"
+    r"\d(?!\d)",
+    re.IGNORECASE,
+)
+_EITHER = re.compile(r"\d\s*(?:or|oder|ou|o)\s+\d\W*\Z", re.IGNORECASE)
+_NO_GRADE_KEY = re.compile(r"max|highest|scale|range|total|out_?of|id\b|number", re.IGNORECASE)
 _SPELT = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 
 
@@ -154,21 +181,26 @@ class _Verdict:
         self.yes = word in _YES or word in _JOINED_YES
         self.starts = not before.strip("\"'“”‘*`_#>-•([ \n\t")
         opened = self.starts or before.rstrip("\"'“”‘*`_( 	")[-1:] in _MARKS
-        closed = not after or after[0] in _MARKS + "("
+        self.closed = not after or after[0] in _MARKS + "("
         self.labelled = _LABEL.search(before) is not None
-        self.alone = opened and closed
+        self.alone = opened and self.closed
+        self.asked = after.startswith(("?", "？"))
         self.negated = _NEGATED.search(before) is not None
         self.weak = word in _ALONE
 
 
 def _concluded(text: str) -> bool | None:
-    text = _IDIOMS.sub(" ", text.replace("**", ""))
+    text = text.replace("**", "")
+    if _BOTH.match(text):
+        return None
+    text = _IDIOMS.sub(" ", _TAKEN_BACK.sub("", text, count=1))
     if text.strip(" .\n") in ("0", "1"):
         return text.strip(" .\n") == "1"
     found = [_Verdict(text, match) for match in _WORD.finditer(text)]
     found = [verdict for verdict in found if not verdict.negated]
+    found = [verdict for verdict in found if not verdict.asked] or found
     labelled = [verdict for verdict in found if verdict.labelled and not verdict.weak]
-    labelled += [verdict for verdict in found if verdict.labelled and verdict.alone]
+    labelled += [verdict for verdict in found if verdict.labelled and verdict.closed]
     if labelled:
         return labelled[-1].yes
     first = next((v for v in found if v.starts and (v.alone or not v.weak)), None)
@@ -194,7 +226,7 @@ def _agreed(verdicts: Sequence[_Verdict]) -> bool | None:
 
 def _grade_of(text: str, highest: int) -> int | None:
     for value in json_values(text) or []:
-        for item in value.values() if isinstance(value, dict) else [value]:
+        for item in _graded(value) if isinstance(value, dict) else [value]:
             if isinstance(item, str) and item.strip().isdecimal():
                 item = int(item)
             if isinstance(item, (int, float)) and not isinstance(item, bool):
@@ -204,7 +236,9 @@ def _grade_of(text: str, highest: int) -> int | None:
     if other and len(_NUMBER.findall(text)) <= 2:
         return None
     text = _OUT_OF.sub(" ", text)
-    text = _SCALE_OF.sub(" ", _RANGE.sub(" ", text))
+    text = _OTHERS.sub(" ", _SCALE_OF.sub(" ", _RANGE.sub(" ", text)))
+    if _EITHER.search(text):
+        return None
     numbers = list(_NUMBER.finditer(text))
     labelled = [found for found in numbers if _GRADE_LABEL.search(text[: found.start()][-60:])]
     if labelled:
@@ -219,6 +253,13 @@ def _grade_of(text: str, highest: int) -> int | None:
         return _whole(grades[0])
     last = numbers[-1]
     return _whole(last) if not text[last.end() :].strip("\"'“”*`)]. \n!。") else None
+
+
+def _graded(row: dict[str, Any]) -> list[Any]:
+    """The values of an object that may be its grade, those under a grade's name first."""
+    able = {str(key): item for key, item in row.items() if not _NO_GRADE_KEY.search(str(key))}
+    named = [key for key in able if _GRADE_LABEL.search(key)]
+    return [able[key] for key in [*named, *(key for key in able if key not in named)]]
 
 
 def _whole(found: re.Match[str]) -> int | None:

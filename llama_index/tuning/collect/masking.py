@@ -65,6 +65,10 @@ _PREFIXES = {
     "phc_": rf"{_PLAIN}{{30,60}}", "phx_": rf"{_PLAIN}{{30,60}}", "PMAK-": rf"{_WORD}{{40,80}}",
     "lin_api_": rf"{_PLAIN}{{30,60}}", "secret_": rf"{_PLAIN}{{40,50}}", "ntn_": rf"{_PLAIN}{{30,60}}",
     "figd_": rf"{_WORD}{{30,60}}", "pat": rf"{_PLAIN}{{14}}\.{_HEX}{{64}}",
+    "ops_eyJ": rf"{_WORD}{{40,2000}}", "sdk-": rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}",
+    "LTAI": rf"{_PLAIN}{{12,30}}", "dt0c01.": r"[A-Z2-7]{20,30}\.[A-Z2-7]{40,80}",
+    "sk_": rf"{_HEX}{{40,64}}", "access_token$": r"\w{4,20}\$\w{8,40}\$\w{16,64}",
+    "hooks.zapier.com/hooks/catch/": r"[\w/]{8,100}", "webhook.office.com/webhookb2/": r"[\w@/-]{20,300}",
     "AGE-SECRET-KEY-1": r"[A-Z0-9]{40,70}", "eyJ": r"[\w-]{8,2000}\.[\w-]{8,4000}(?:\.[\w-]{0,1000})?",
     "-----BEGIN": r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-----END[^-\n]{0,60}-----)?",
 }  # fmt: skip
@@ -84,7 +88,27 @@ _SPACED = {prefix for prefix in _PREFIXES if " " in prefix or prefix == "-----BE
 
 _STRONG = {"password", "passwd", "passwort", "passphrase", "passcode", "pwd", "pass", "secret"}
 _STRONG |= {"credential", "credentials", "senha", "contraseña", "kennwort", "wachtwoord", "пароль"}
-_STRONG |= {"密码", "密碼", "パスワード", "비밀번호"}
+_STRONG |= {
+    "密码",
+    "密碼",
+    "パスワード",
+    "비밀번호",
+    "mot de passe",
+    "parola d'ordine",
+    "hasło",
+    "heslo",
+}
+_STRONG |= {
+    "lösenord",
+    "adgangskode",
+    "passord",
+    "salasana",
+    "jelszó",
+    "şifre",
+    "parola",
+    "κωδικός",
+}
+_STRONG |= {"סיסמה", "كلمة المرور", "كلمة السر", "पासवर्ड", "รหัสผ่าน", "mật khẩu", "kata sandi"}
 _BASE_NAMES = [
     "key",
     "token",
@@ -101,10 +125,12 @@ _HEAD = re.compile(
     rf"(?P<name>{'|'.join(sorted({*_STRONG, *_BASE_NAMES}, key=len, reverse=True))})"
     r"(?P<tail>[_-]?\d{0,2}\\?[\"'`\]]{0,2})"
     r"(?P<sign>\s{0,4}(?::=|=>|={1,3}|[:：])|\s{1,3}(?:is|ist|es|est|lautet)(?::|(?=\s))"
+    r"|\s{1,4}value\s{0,2}=|%3d|(?<=\w)>(?=[^\s<])"  # of an HTML form, a URL, XML
     r"|(?<=\w)\s(?=\S))\s{0,4}(?P<open>\\?[\"'`]?)"
     r"(?P<scheme>(?:basic|bearer|token|apikey|digest)\s{1,3})?",
     re.IGNORECASE,
 )
+_ELEMENT = re.compile(r"[^\s<]{3,200}")
 _VALUE = re.compile(r"[^\s\"'`<>&,;\\]{3,200}")
 _DIGIT, _LETTER = re.compile(r"\d"), re.compile(r"[^\W\d_]")
 _BEFORE = (
@@ -124,6 +150,11 @@ _URL = re.compile(
     r"://(?P<user>[^\s/:@\"'<>]{0,100}):(?!\d{1,5}[/?#])(?P<word>[^\s@\"'<>]{1,200})@"
 )
 _URL_TOKEN = re.compile(r"://(?P<word>[\w.~%-]{16,200})@")
+_USER = re.compile(
+    r"\s(?:-u|--user|--proxy-user)[ =][\"']?[^\s:\"']{1,64}:(?P<word>[^\s\"']{3,128})"
+)
+_MYSQL = re.compile(r"\bmysql(?:dump|admin)?\b[^\n]{0,200}?\s-p(?P<word>[^\s-]\S{3,64})")
+_DISCORD = re.compile(r"\.[\w-]{6}\.[\w-]{27,38}(?![\w-])")
 _LONG = re.compile(r"[A-Za-z0-9+/]{32,}")
 _DOMAIN = re.compile(r"@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _LOCAL = re.compile(r"[\w.%+'-]{1,64}")
@@ -132,7 +163,9 @@ _MAILCHIMP = re.compile(r"-us\d{1,2}\b")
 
 NAMES_WITHIN = sorted(
     {
-        "@", "bearer", "basic", "key", "token", "auth", "sig", "sas", "sessionid", "jwt",
+        "@", "mysql", "-u", "--user", "--proxy-user", "mot de passe", "parola", "hasło", "heslo", "lösenord",
+        "adgangskode", "jelszó", "salasana", "şifre", "κωδικός", "סיסמה", "كلمة المرور", "كلمة السر", "पासवर्ड",
+        "รหัสผ่าน", "mật khẩu", "kata sandi", "bearer", "basic", "key", "token", "auth", "sig", "sas", "sessionid", "jwt",
         "secret", "pass", "pwd", "credential", "senha", "contraseña", "kennwort", "wachtwoord",
         "пароль", "密码", "密碼", "パスワード", "비밀번호",
     }
@@ -190,7 +223,7 @@ def assigned_spans(text: str, within: Sequence[str]) -> Iterator[Span]:
                 continue
             end = close
         else:
-            value = _VALUE.match(text, begin)
+            value = (_ELEMENT if sign == ">" else _VALUE).match(text, begin)
             if value is None:
                 continue
             end = begin + len(value.group().rstrip(".:!?)]}"))
@@ -228,8 +261,14 @@ def _is_name(text: str, start: int) -> bool:
     return before.casefold().endswith(_BEFORE_NAMES) or ord(text[start]) > 0x2E80
 
 
+_VALUE_FOLLOWS = re.compile(
+    r"(?:(?:^|\s)--?[\w-]*|(?:^|\n)\s{0,8}(?:ENV|ARG|SET|setx?)\s{1,4}\w*|\blogin\s{1,4}\S{1,40}\s{1,4})\Z"
+)
+
+
 def _is_flag(text: str, start: int) -> bool:
-    return re.search(r"(?:^|\s)--?[\w-]*\Z", text[max(0, start - 30) : start]) is not None
+    """Whether a value follows after a space: a flag, a line of a Dockerfile or shell, netrc."""
+    return _VALUE_FOLLOWS.search(text[max(0, start - 60) : start]) is not None
 
 
 def _label(before: str, name: str, sign: str, quote: str, value: str) -> str | None:
@@ -242,15 +281,17 @@ def _label(before: str, name: str, sign: str, quote: str, value: str) -> str | N
     if name in _STRONG:
         assigned = bool(quote) or sign.startswith(("=", ":="))
         odd = digits or not bare.isalnum() or not (bare.islower() or bare.istitle())
-        found = (assigned and " " not in bare) or (odd and len(bare) >= 4 and " " not in bare)
-        if name == "pass" and not (digits and letters):
+        spaced = " " in bare and not (quote and sign.startswith("="))
+        found = (assigned and not spaced) or (odd and len(bare) >= 4 and " " not in bare)
+        qualified = assigned and before.endswith(("_", "-"))  # SMTP_PASS=
+        if name == "pass" and not (digits and letters) and not qualified:
             return None
         return "[PASSWORD]" if found else None
     qualified = before.casefold().rstrip("_- ").endswith(_BEFORE_NAMES) or name != "key"
     shortest = 6 if qualified else 12
     if " " in bare or len(bare) < shortest or not letters:
         return "[API KEY]" if qualified and bare.isdigit() and len(bare) >= 12 else None
-    if digits or (len(bare) >= 16 and _entropy(bare) >= 3.5 and not bare.islower()):
+    if digits or (len(bare) >= 16 and not bare.islower() and _entropy(bare) >= 3.5):
         return "[API KEY]"
     return None
 
@@ -271,6 +312,15 @@ def scheme_spans(text: str, low: str) -> Iterator[Span]:
     for found in _URL_TOKEN.finditer(text):
         if any(map(str.isdigit, found["word"])):
             spans.append((found.start("word"), found.end("word"), "[API KEY]"))
+    for pattern in (_USER, _MYSQL) if ":" in text or "mysql" in low else ():
+        for found in pattern.finditer(text):
+            spans.append((found.start("word"), found.end("word"), "[PASSWORD]"))
+    for found in _DISCORD.finditer(text):
+        user = re.search(
+            r"(?<![\w-])[MNO][\w-]{23,27}\Z", text[max(0, found.start() - 29) : found.start()]
+        )
+        if user:
+            spans.append((found.start() - len(user.group()), found.end(), "[API KEY]"))
     for found in _TELEGRAM.finditer(text):
         number = re.search(r"(?<!\w)\d{8,10}\Z", text[max(0, found.start() - 11) : found.start()])
         if number:
@@ -325,9 +375,7 @@ Redact = Callable[[str], str]
 
 
 _NAMES = {"kind", "trace", "span", "id", "tool_call_id"}
-
-
-_LONG_RUN = re.compile(rb"[A-Za-z0-9+/]{32}")
+_LONG_RUN = re.compile(rb"[A-Za-z0-9+/]{32}|\.[\w-]{6}\.[\w-]{27}")
 
 
 def mask_secrets(text: str) -> str:
@@ -370,9 +418,9 @@ def may_hold_secrets(text: bytes) -> bool:
     )
 
 
-_NAMES_WITHIN = [name.encode() for name in NAMES_WITHIN]
-
-
+_NAMES_WITHIN = {  # bytes know capitals of ASCII alone
+    each.encode().lower() for name in NAMES_WITHIN for each in (name, name.title(), name.upper())
+}
 _FORMATS_WITHIN = [part.encode() for part in FORMATS_WITHIN]
 
 

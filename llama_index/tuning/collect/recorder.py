@@ -16,7 +16,12 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode
 from llama_index_instrumentation import get_dispatcher
 
-from llama_index.tuning._checks import folder_path, metadata_mode as checked_mode, number
+from llama_index.tuning._checks import (
+    folder_path,
+    metadata_mode as checked_mode,
+    number,
+    plain_arguments,
+)
 from llama_index.tuning.collect.events import Events, EventTap
 from llama_index.tuning.collect.log import PathLike, TrafficLog
 from llama_index.tuning.collect.masking import Redact, mask_secrets
@@ -76,6 +81,7 @@ class FinetuningRecorder:
         {'llm': 1, 'feedback': 1}
     """
 
+    @plain_arguments
     def __init__(
         self,
         path: PathLike,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llama_index.tuning._checks import items_of, share
+from llama_index.tuning._checks import items_of, plain_arguments, share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.checks import listed_records
@@ -73,6 +73,7 @@ class ChatDataset:
         return len(self.examples)
 
     @classmethod
+    @plain_arguments
     def from_messages(
         cls,
         conversations: Sequence[Sequence[Message]],
@@ -173,6 +174,7 @@ class ChatDataset:
         write_text_atomic(path, "".join(f"{line}\n" for line in lines))
 
     @classmethod
+    @plain_arguments
     def from_jsonl(cls, path: PathLike, *, format: str | None = None) -> ChatDataset:
         """Load a training file of any of the formats.
 

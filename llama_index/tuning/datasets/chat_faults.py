@@ -129,15 +129,19 @@ def _call_faults(at: str, calls: list[Any], names: set[str]) -> Iterator[str]:
             yield f"{here}.function.name must be 1 to 64 of a-z A-Z 0-9 _ -, got {name!r}"
         elif names and name not in names:
             yield f"{here}.function.name {name!r} is none of the tools"
-        if not _is_object(function.get("arguments")):
+        arguments = _object_in(function.get("arguments"))
+        if arguments is None:
             yield f"{here}.function.arguments must be a JSON object as text"
+        elif (fault := value_fault(arguments)) is not None:
+            yield f"{here}.function.arguments: {fault}"
 
 
-def _is_object(text: Any) -> bool:
+def _object_in(text: Any) -> dict[str, Any] | None:
     try:
-        return isinstance(text, str) and isinstance(json.loads(text), dict)
+        found = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
-        return False
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _order_faults(messages: list[dict[str, Any]]) -> Iterator[str]:

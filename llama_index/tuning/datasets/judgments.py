@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import of_type, share
+from llama_index.tuning._checks import of_type, plain_arguments, share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.checks import judgment_faults, listed_records, objects_of
 from llama_index.tuning.datasets.formats.judgments import load_rows, reference_answers
@@ -81,6 +81,7 @@ class JudgmentDataset:
         return len(self.judgments)
 
     @classmethod
+    @plain_arguments
     def from_records(cls, rows: Iterable[Mapping[str, Any]]) -> JudgmentDataset:
         """From plain objects with a judgment's fields.
 
@@ -97,6 +98,7 @@ class JudgmentDataset:
         return cls(judgments)
 
     @classmethod
+    @plain_arguments
     def from_rows(
         cls,
         rows: Iterable[Mapping[str, Any]],
@@ -143,6 +145,7 @@ class JudgmentDataset:
         return LoadedJudgments(cls(judgments), counts)
 
     @classmethod
+    @plain_arguments
     def from_table(
         cls,
         table: Table,
@@ -182,6 +185,7 @@ class JudgmentDataset:
         return loaded.dataset
 
     @classmethod
+    @plain_arguments
     def from_labelled_rag(cls, dataset: Any, *, source: str | None = None) -> JudgmentDataset:
         """The reference answers of a `LabelledRagDataset` as answers that pass.
 
@@ -276,6 +280,7 @@ class JudgmentDataset:
         write_text_atomic(path, "".join(f"{line}\n" for line in self._lines()))
 
     @classmethod
+    @plain_arguments
     def from_jsonl(cls, path: PathLike) -> JudgmentDataset:
         """Load what `save_jsonl` wrote."""
         rows = [row for _, row in read_json_lines(path)]

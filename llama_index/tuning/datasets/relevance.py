@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
 from llama_index.tuning.datasets.checks import check_node_ids, list_faults, listed_records
@@ -183,11 +184,13 @@ class RelevanceDataset:
         write_text_atomic(path, "".join(f"{line}\n" for line in lines))
 
     @classmethod
+    @plain_arguments
     def from_jsonl(cls, path: PathLike) -> RelevanceDataset:
         """Load what `save_jsonl` wrote."""
         return cls([list_of(row, f"{path}, line {n}") for n, row in read_json_lines(path)])
 
     @classmethod
+    @plain_arguments
     def from_retriever(
         cls,
         dataset: RetrievalDataset,
@@ -217,6 +220,7 @@ class RelevanceDataset:
         return whole if depth is None else whole.top(depth)
 
     @classmethod
+    @plain_arguments
     def from_labels(
         cls,
         queries: Mapping[str, str],
@@ -234,6 +238,7 @@ class RelevanceDataset:
         return cls([list_of(row, "labels") for row in from_labels(queries, corpus, labels)])
 
     @classmethod
+    @plain_arguments
     def from_feedback(
         cls, records: Iterable[Mapping[str, Any]], *, corpus: Mapping[str, str] | None = None
     ) -> RelevanceDataset:
@@ -250,6 +255,7 @@ class RelevanceDataset:
         return cls([list_of(row, "records") for row in from_feedback(records, corpus or {})])
 
     @classmethod
+    @plain_arguments
     def from_samples(cls, samples: Iterable[Any]) -> RelevanceDataset:
         """From the old package's `CrossEncoderFinetuningDatasetSample`s.
 

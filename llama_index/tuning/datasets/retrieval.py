@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.tuning._checks import folder_path, share
+from llama_index.tuning._checks import folder_path, plain_arguments, share
 from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     conflicting_queries,
@@ -213,6 +213,7 @@ class RetrievalDataset:
         write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2))
 
     @classmethod
+    @plain_arguments
     def from_json(
         cls, path: PathLike, *, corpus: PathLike | Mapping[str, str] | None = None
     ) -> RetrievalDataset:
@@ -231,6 +232,7 @@ class RetrievalDataset:
         return cls.from_dict(data, source=str(path))
 
     @classmethod
+    @plain_arguments
     def from_beir(cls, folder: PathLike, *, split: str = "test") -> RetrievalDataset:
         """Load a BEIR folder: corpus.jsonl, queries.jsonl, qrels/<split>.tsv (score > 0).
 
@@ -239,6 +241,7 @@ class RetrievalDataset:
         return cls(*read_beir(folder_path("folder", folder), split))
 
     @classmethod
+    @plain_arguments
     def load(
         cls,
         path: PathLike,
@@ -252,6 +255,7 @@ class RetrievalDataset:
         return cls.from_json(path, corpus=corpus)
 
     @classmethod
+    @plain_arguments
     def from_nodes(
         cls,
         nodes: Sequence[BaseNode],
@@ -269,6 +273,7 @@ class RetrievalDataset:
         return cls(*labelled_nodes(nodes, queries, relevant_docs, metadata_mode))
 
     @classmethod
+    @plain_arguments
     def from_table(
         cls,
         table: Table,
@@ -307,6 +312,7 @@ class RetrievalDataset:
         return cls(*retrieval_of_table(table, question, by, nodes, file))
 
     @classmethod
+    @plain_arguments
     def from_rag_dataset(
         cls, dataset: Any, *, nodes: Iterable[BaseNode] | None = None
     ) -> RetrievalDataset:
@@ -319,6 +325,7 @@ class RetrievalDataset:
         return cls.from_table(rows_of_rag_dataset(dataset), passage="passage", nodes=nodes)
 
     @classmethod
+    @plain_arguments
     def from_ragas(
         cls, testset: Table, *, nodes: Iterable[BaseNode] | None = None
     ) -> RetrievalDataset:
@@ -331,6 +338,7 @@ class RetrievalDataset:
         return cls.from_table(rows_of_ragas(testset), passage="passage", nodes=nodes)
 
     @classmethod
+    @plain_arguments
     def from_pairs(
         cls, pairs: Iterable[Any], *, nodes: Iterable[BaseNode] | None = None
     ) -> RetrievalDataset:
@@ -394,7 +402,7 @@ class RetrievalDataset:
         return [TextNode(id_=id_, text=text) for id_, text in self.corpus.items()]
 
     @classmethod
-    def coerce(cls, data: Any) -> RetrievalDataset:
+    def coerce(cls, data: Any, name: str = "dataset") -> RetrievalDataset:
         """Take this class, or anything of the same shape (the old package's dataset)."""
         if isinstance(data, cls):
             return data
@@ -402,7 +410,7 @@ class RetrievalDataset:
             parts = (data.queries, data.corpus, data.relevant_docs)
         except AttributeError:
             raise TypeError(
-                "dataset must be a RetrievalDataset, or have its queries, corpus and "
+                f"{name} must be a RetrievalDataset, or have its queries, corpus and "
                 f"relevant_docs; got {type(data).__name__}"
             ) from None
         return cls(*parts, mode=getattr(data, "mode", "text"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import folder_path, items_of, share
+from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share
 from llama_index.tuning._files import PathLike, read_json, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     choice_faults,
@@ -171,6 +171,7 @@ class RoutingDataset:
         write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
 
     @classmethod
+    @plain_arguments
     def from_json(cls, path: PathLike) -> RoutingDataset:
         """Load what `save_json` wrote."""
         return cls.from_dict(read_json(path), source=str(path))
@@ -182,6 +183,7 @@ class RoutingDataset:
         write_text_atomic(path, "".join(row + "\n" for row in rows))
 
     @classmethod
+    @plain_arguments
     def from_jsonl(
         cls, path: PathLike, labels: PathLike | Mapping[str, str] | None = None
     ) -> RoutingDataset:
@@ -204,6 +206,7 @@ class RoutingDataset:
         return cls(choices, examples)
 
     @classmethod
+    @plain_arguments
     def load(
         cls, path: PathLike, *, labels: PathLike | Mapping[str, str] | None = None
     ) -> RoutingDataset:
@@ -215,6 +218,7 @@ class RoutingDataset:
         return cls.from_json(path)
 
     @classmethod
+    @plain_arguments
     def from_pairs(
         cls,
         pairs: Iterable[tuple[str, Labels]],
@@ -239,6 +243,7 @@ class RoutingDataset:
         return cls(sources.names_of(examples), examples)
 
     @classmethod
+    @plain_arguments
     def from_table(
         cls,
         table: Table,
@@ -265,6 +270,7 @@ class RoutingDataset:
         return cls.from_pairs(pairs, choices=choices)
 
     @classmethod
+    @plain_arguments
     def from_metadata(
         cls, metadata: Iterable[Any], pairs: Iterable[tuple[str, Labels]] = ()
     ) -> RoutingDataset:
@@ -272,6 +278,7 @@ class RoutingDataset:
         return cls.from_pairs(pairs, choices=sources.choices_of(metadata))
 
     @classmethod
+    @plain_arguments
     def from_router(cls, router: Any, pairs: Iterable[tuple[str, Labels]] = ()) -> RoutingDataset:
         """The choices of a `RouterQueryEngine` or `RouterRetriever`, with given examples.
 
@@ -280,6 +287,7 @@ class RoutingDataset:
         return cls.from_metadata(sources.metadata_of(router), pairs)
 
     @classmethod
+    @plain_arguments
     def from_selections(
         cls,
         records: Iterable[Mapping[str, Any]],
@@ -317,10 +325,10 @@ class RoutingDataset:
         )
 
     @classmethod
-    def coerce(cls, data: Any) -> RoutingDataset:
+    def coerce(cls, data: Any, name: str = "dataset") -> RoutingDataset:
         """This class, or an error that says what was given."""
         if not isinstance(data, cls):
-            raise TypeError(f"dataset must be a RoutingDataset, got {type(data).__name__}")
+            raise TypeError(f"{name} must be a RoutingDataset, got {type(data).__name__}")
         return data
 
     def _lines(self) -> Iterable[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64, Ints
-from llama_index.tuning._checks import items_of, share, whole_number
+from llama_index.tuning._checks import items_of, plain_arguments, share, whole_number
 from llama_index.tuning.report import Gain
 
 SAMPLES = 2000
@@ -32,6 +32,7 @@ _DIGITS = 12
 """Decimals of a value: sums that cancel are zero."""
 
 
+@plain_arguments
 def paired_gain(
     base: ArrayLike,
     tuned: ArrayLike,

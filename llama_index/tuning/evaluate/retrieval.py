@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning._checks import callable_or_none, whole_number
+from llama_index.tuning._checks import callable_or_none, items_of, plain_arguments, whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
@@ -84,6 +84,7 @@ class RetrievalScores:
         return f"{means}  (n={len(self.query_ids)})"
 
 
+@plain_arguments
 def score_rankings(
     query_ids: Sequence[str],
     rankings: Iterable[Sequence[object]],
@@ -139,6 +140,7 @@ def score_hits(
     return values
 
 
+@plain_arguments
 def score_grades(
     query_ids: Sequence[str],
     found: Iterable[NDArray[np.float64]],
@@ -192,10 +194,11 @@ def check_ks(ks: Sequence[int]) -> None:
 Positives = Sequence[Ints]
 
 
+@plain_arguments
 def evaluate_vectors(
     queries: Float32,
     documents: Float32,
-    positives: Positives,
+    positives: Sequence[Ints],
     *,
     query_ids: Sequence[str] | None = None,
     ks: Sequence[int] = DEFAULT_KS,
@@ -214,6 +217,7 @@ def evaluate_vectors(
         on_block: called with the number of documents done.
     """
     check_ks(ks)
+    positives = list(items_of("positives", positives, "row numbers"))
     if not len(queries) == len(positives):
         raise ValueError(f"positives must have one entry per query: {len(positives)}")
     ranked, _ = top_k(queries, documents, max(ks), map_documents=map_documents, on_block=on_block)
@@ -233,6 +237,7 @@ def hits_of(
 
 
 @own_work
+@plain_arguments
 def evaluate_retriever(
     retriever: BaseRetriever,
     dataset: RetrievalDataset,
@@ -338,6 +343,17 @@ def _score(
     copies = copies_in(dataset.corpus)
     for note in copies_notes(copies):
         logger.warning("%s", note)
+    longest = max(map(len, rankings), default=0)
+    if 0 < longest < min(max(ks), len(dataset.corpus)):
+        beyond = ", ".join(f"@{k}" for k in sorted(ks) if k > longest)
+        logger.warning(
+            "the retriever found at most %d nodes for a question: the figures %s are those of "
+            "%d nodes; as_retriever(similarity_top_k=%d) would find more",
+            longest,
+            beyond,
+            longest,
+            max(ks),
+        )
     relevant = [first_copies(dataset.relevant_docs[id_], copies) for id_ in dataset.queries]
     found = [credited(ranking, copies) for ranking in rankings]
     return score_rankings(list(dataset.queries), found, relevant, ks)

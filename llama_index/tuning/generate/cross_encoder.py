@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, items_of, of_type, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import Calls, Question
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 @own_work
+@plain_arguments
 def generate_ce_fine_tuning_dataset(
     documents: Sequence[Document],
     questions_list: Sequence[str],
@@ -88,6 +89,7 @@ def generate_ce_fine_tuning_dataset(
 
 
 @own_work
+@plain_arguments
 def generate_synthetic_queries_over_documents(
     documents: Sequence[Document],
     num_questions_per_chunk: int = 5,
@@ -122,6 +124,8 @@ def generate_synthetic_queries_over_documents(
         True
     """
     count = num_questions_per_chunk
+    for document in items_of("documents", documents, "documents"):
+        of_type("documents", document, BaseNode, "a list of documents")
     check_counts(num_questions_per_chunk=count)
     optional = ["num_questions_per_chunk", "qa_topic"]
     check_template("qa_generate_system_msg", qa_generate_system_msg, optional=optional)

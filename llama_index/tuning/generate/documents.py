@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning._checks import check_counts, folder_path, whole_number
+from llama_index.tuning._checks import check_counts, folder_path, plain_arguments, whole_number
 from llama_index.tuning._files import PathLike, read_text
 from llama_index.tuning.errors import DatasetError, MissingExtraError
 from llama_index.tuning.evaluate.bootstrap import auroc_of, intervals
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _PLAIN = (".txt", ".md", ".markdown", ".rst", ".text", "")
 
 
+@plain_arguments
 def read_passages(
     path: PathLike, *, chunk_size: int = 512, chunk_overlap: int = 0
 ) -> list[BaseNode]:
@@ -135,6 +136,7 @@ class QueryComparison:
         )
 
 
+@plain_arguments
 def compare_queries(
     generated: Sequence[str],
     real: Sequence[str],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._checks import check_counts, whole_number
+from llama_index.tuning._checks import check_counts, items_of, plain_arguments, whole_number
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
@@ -39,6 +39,7 @@ _TOO_CLOSE = 0.95
 
 
 @own_work
+@plain_arguments
 def generate_multi_hop_queries(
     nodes: Sequence[BaseNode],
     llm: LLM | None = None,
@@ -234,6 +235,8 @@ def _near_by_document(
 
 
 def _checked(groups: Sequence[Sequence[str]], corpus: dict[str, str]) -> list[Group]:
+    for group in items_of("groups", groups, "lists of node ids"):
+        items_of("groups", group, "lists of node ids")
     faults = [
         f"group {list(group)} must have at least 2 different nodes"
         for group in groups

@@ -11,12 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import check_counts, number, path_or_none
+from llama_index.tuning._checks import (
+    callable_or_none,
+    check_counts,
+    items_of,
+    number,
+    of_type,
+    path_or_none,
+    plain_arguments,
+)
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls, Question
@@ -69,6 +77,9 @@ class MinedDataset(RetrievalDataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("negatives", "counts"):
+            of_type(name, getattr(self, name), Mapping, "a dictionary")
+        items_of("failures", self.failures, "failures")
         faults = [
             f"negatives of {id_!r}: {fault}"
             for id_, docs in self.negatives.items()
@@ -109,6 +120,7 @@ class MinedDataset(RetrievalDataset):
         write_text_atomic(path, "".join(f"{row}\n" for row in rows))
 
     @classmethod
+    @plain_arguments
     def with_negatives(cls, dataset: RetrievalDataset, path: PathLike) -> MinedDataset:
         """A dataset together with the negatives that `save_negatives` wrote for it."""
         found: dict[str, list[str]] = {}
@@ -136,6 +148,7 @@ _SAME_TEXT = 0.8
 
 
 @own_work
+@plain_arguments
 def mine_hard_negatives(
     dataset: RetrievalDataset,
     retriever: BaseRetriever | None = None,
@@ -202,6 +215,11 @@ def mine_hard_negatives(
         check_retriever(retriever)
     if sampling not in ("top", "random"):
         raise ValueError(f"unknown sampling {sampling!r}; choose one of: top, random")
+    if backend not in get_args(Backend):
+        raise ValueError(
+            f"unknown backend {backend!r}; choose one of: {', '.join(get_args(Backend))}"
+        )
+    callable_or_none("node_key", node_key)
     rules = _Rules(dataset, check_rank_range(rank_range), relative_margin, near_duplicate)
     space = _Space(dataset, embed_model, vectors, query_vectors, run.show_progress)
     if retriever is not None:
@@ -237,7 +255,7 @@ class _Space:
         self.dataset = dataset
         self.embed_model = embed_model
         self.vectors = vectors
-        self.query_vectors = query_vectors
+        self.query_vectors = None if query_vectors is None else self._checked(query_vectors)
         self.embedder = Embedder(embed_model, show_progress=show_progress)
 
     def documents(self) -> Float32:
@@ -248,7 +266,13 @@ class _Space:
     def queries(self) -> Float32:
         if self.query_vectors is None:
             return self.embedder.queries(list(self.dataset.queries.values()))
-        array = np.asarray(self.query_vectors, dtype=np.float32)
+        return self.query_vectors
+
+    def _checked(self, given: Any) -> Float32:
+        try:
+            array = np.asarray(given, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise VectorError(f"query_vectors must hold numbers, got {given!r:.100}") from None
         if array.ndim != 2 or len(array) != len(self.dataset):
             raise VectorError(
                 f"query_vectors must have shape (queries, dim) with one row for each of the "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 @own_work
+@plain_arguments
 def generate_paraphrases(
     dataset: RetrievalDataset,
     llm: LLM | None = None,

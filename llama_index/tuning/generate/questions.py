@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_counts, items_of
+from llama_index.tuning._checks import check_counts, check_options, items_of, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import Calls, Question
@@ -197,6 +197,7 @@ logger = logging.getLogger(__name__)
 
 
 @own_work
+@plain_arguments
 def generate_qa_embedding_pairs(
     nodes: Sequence[BaseNode],
     llm: LLM | None = None,
@@ -264,7 +265,7 @@ def generate_qa_embedding_pairs(
     """
     check_counts(num_questions_per_chunk=num_questions_per_chunk)
     run = RunOptions(
-        **vars(options or CallOptions()),
+        **vars(check_options(options, CallOptions)),
         num_workers=num_workers,
         retry_limit=retry_limit,
         max_calls=max_calls,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from llama_index.tuning._checks import items_of, plain_arguments
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls, Question
@@ -61,6 +62,7 @@ class RelevanceLabels(list[CrossEncoderFinetuningDatasetSample]):
         estimate: of a dry run, what the labels would cost.
     """
 
+    @plain_arguments
     def __init__(
         self,
         samples: Iterable[CrossEncoderFinetuningDatasetSample] = (),
@@ -70,8 +72,8 @@ class RelevanceLabels(list[CrossEncoderFinetuningDatasetSample]):
         requests: int = 0,
         estimate: CallEstimate | None = None,
     ) -> None:
-        super().__init__(samples)
-        self.failures = list(failures)
+        super().__init__(items_of("samples", samples, "samples"))
+        self.failures = list(items_of("failures", failures, "failures"))
         self.not_asked = not_asked
         self.requests = requests
         self.estimate = estimate
@@ -82,6 +84,7 @@ class RelevanceLabels(list[CrossEncoderFinetuningDatasetSample]):
         write_text_atomic(path, "".join(f"{row}\n" for row in rows))
 
     @classmethod
+    @plain_arguments
     def from_jsonl(cls, path: PathLike) -> RelevanceLabels:
         """Load what `save_jsonl` wrote."""
         samples = []
@@ -121,6 +124,7 @@ class CallEstimate:
 
 
 @own_work
+@plain_arguments
 def label_relevance(
     queries: Sequence[str] | Mapping[str, str],
     retriever: BaseRetriever,
@@ -222,7 +226,7 @@ def label_pairs(
 
 def queries_by_id(queries: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     """Texts by id: those of a list are numbered; empty ones are left out."""
-    if isinstance(queries, str) or not isinstance(queries, Iterable):
+    if isinstance(queries, (str, bytes)) or not isinstance(queries, Iterable):
         kind = "a string" if isinstance(queries, str) else type(queries).__name__
         hint = "; pass its .queries" if hasattr(queries, "queries") else ""
         raise TypeError(

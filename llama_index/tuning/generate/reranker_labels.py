@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning._checks import check_counts, settings_hash
+from llama_index.tuning._checks import check_counts, items_of, plain_arguments, settings_hash
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls
@@ -25,6 +25,7 @@ from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.asking.run import run_file_of, run_items, run_options
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
+from llama_index.tuning.datasets.checks import is_number
 from llama_index.tuning.datasets.records import Candidate, RelevanceList
 from llama_index.tuning.datasets.relevance import RelevanceDataset, ranked_scores
 from llama_index.tuning.errors import DatasetError, MissingExtraError, ReplyError
@@ -61,6 +62,7 @@ class LabelledRelevance(RelevanceDataset):
 
 
 @own_work
+@plain_arguments
 def label_by_reranker(
     queries: Sequence[str] | Mapping[str, str],
     retriever: BaseRetriever,
@@ -384,8 +386,9 @@ def _faiss_nearest(queries: Float32, documents: Float32, k: int) -> tuple[Ints, 
 
 def check_rank_range(rank_range: Sequence[int]) -> tuple[int, int]:
     """Two ranks, the first at least 1 and not behind the second."""
-    if len(rank_range) != 2 or not 1 <= rank_range[0] <= rank_range[1]:
+    ranks = list(items_of("rank_range", rank_range, "two ranks"))
+    if len(ranks) != 2 or not all(map(is_number, ranks)) or not 1 <= ranks[0] <= ranks[1]:
         raise ValueError(
             f"rank_range must be (first, last) with 1 <= first <= last, got {rank_range}"
         )
-    return rank_range[0], rank_range[1]
+    return int(ranks[0]), int(ranks[1])

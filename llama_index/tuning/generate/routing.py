@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, of_type, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
@@ -39,6 +39,7 @@ One question a line, no numbering, nothing else."""
 
 
 @own_work
+@plain_arguments
 def generate_routing_examples(
     choices: Mapping[str, str] | RoutingDataset | Iterable[Any],
     *,
@@ -80,6 +81,8 @@ def generate_routing_examples(
     check_counts(per_choice=per_choice)
     run = run_options(run)
     described, tools = _choices(choices)
+    if documents is not None:
+        of_type("documents", documents, Mapping, "a dictionary of name → texts")
     unknown = sorted(set(documents or {}) - set(described))
     if unknown:
         raise ValueError(f"documents names unknown choices: {', '.join(unknown)}")
@@ -103,6 +106,11 @@ def _choices(given: Any) -> tuple[dict[str, str], dict[str, Any]]:
         return dict(given.choices), {}
     if isinstance(given, Mapping):
         return dict(RoutingDataset(dict(given)).choices), {}
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(
+            "choices must be a dictionary of name → description, a RoutingDataset, tools or "
+            f"ToolMetadata, got {type(given).__name__}"
+        )
     items = list(given)
     described = RoutingDataset.from_metadata(items).choices
     return described, dict(zip(described, items, strict=True))

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import plain_arguments, whole_number
 from llama_index.tuning.asking.results import GeneratedDataset
 from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import DatasetError
@@ -23,6 +23,7 @@ MAX_WORDS = 40
 """Longer sentences are no query that a user would type."""
 
 
+@plain_arguments
 def generate_sentence_queries(
     documents: Mapping[str, str] | Sequence[BaseNode],
     *,
@@ -44,8 +45,8 @@ def generate_sentence_queries(
             one are those of all languages.
 
     Returns:
-        A dataset over the given documents. A sentence that occurs in several is relevant to all.
-        Its `counts` say of how many documents no sentence came, and a warning too.
+        A dataset over the given documents that have a text. A sentence that occurs in several is
+        relevant to all. Its `counts` say of how many documents no sentence came, and a warning too.
 
     Example:
         >>> found = generate_sentence_queries({"d": "Refunds take five working days. Yes."})
@@ -75,6 +76,7 @@ def generate_sentence_queries(
         raise DatasetError(
             f"no sentence of {min_words} to {MAX_WORDS} words in {len(given)} documents"
         )
+    corpus = {id_: text for id_, text in given.items() if text.strip()}
     if without:
         logger.warning(
             "%d of %d documents gave no sentence of %d to %d words, %r for one",
@@ -87,7 +89,7 @@ def generate_sentence_queries(
     ids = {key: f"sentence-{number}" for number, key in enumerate(texts)}
     return GeneratedDataset(
         {ids[key]: text for key, text in texts.items()},
-        given,
+        corpus,
         {ids[key]: list(found) for key, found in sources.items()},
         counts={
             "documents": len(given),
@@ -104,7 +106,7 @@ def _texts_by_id(documents: Mapping[str, str] | Sequence[BaseNode]) -> dict[str,
                 raise TypeError(f"document {id_!r} must be a text, got {type(text).__name__}")
         return dict(documents)
     given: Any = documents
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
         raise TypeError(
             f"documents must be a mapping of id → text, or nodes, got {type(documents).__name__}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, plain_arguments
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking import parsing as schemas
@@ -75,6 +75,7 @@ class UnansweredQueries:
         write_text_atomic(path, "".join(f"{line}\n" for line in lines))
 
     @classmethod
+    @plain_arguments
     def from_jsonl(cls, path: PathLike) -> UnansweredQueries:
         """Load what `save_jsonl` wrote."""
         rows = list(read_json_lines(path))
@@ -94,6 +95,7 @@ class UnansweredQueries:
 
 
 @own_work
+@plain_arguments
 def generate_unanswerable_queries(
     nodes: Sequence[BaseNode],
     llm: LLM | None = None,

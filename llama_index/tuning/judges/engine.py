@@ -12,6 +12,7 @@ from llama_index.tuning._checks import (
     of_type,
     output_path,
     path_or_none,
+    plain_arguments,
     whole_number,
 )
 from llama_index.tuning.base import (
@@ -88,6 +89,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
     kept = "evaluator that was there before"
     report: JudgeReport | None
 
+    @plain_arguments
     def __init__(
         self,
         dataset: JudgmentDataset,

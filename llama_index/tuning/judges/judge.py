@@ -15,7 +15,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning._checks import number
+from llama_index.tuning._checks import number, plain_arguments
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.answers import items_of
 from llama_index.tuning.judges.loading import (
@@ -61,6 +61,7 @@ class TunedJudge(BaseEvaluator):
         training_keys: hashes of the items it was trained on (`judges.answers.item_keys`).
     """
 
+    @plain_arguments
     def __init__(
         self,
         model: JudgeModel,
@@ -71,6 +72,8 @@ class TunedJudge(BaseEvaluator):
         refuse_unfamiliar: bool = True,
     ) -> None:
         check_models(embed_model, defer_to)
+        if not hasattr(model, "maker"):
+            raise TypeError(f"model must be a judge's model, got {type(model).__name__}")
         if model.maker.embedded:
             if embed_model is None:
                 raise ValueError(
@@ -198,6 +201,7 @@ class TunedJudge(BaseEvaluator):
         self.model.save(path)
 
     @classmethod
+    @plain_arguments
     def load(
         cls,
         path: artifacts.PathLike,

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_counts, identity
+from llama_index.tuning._checks import check_counts, identity, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work, progress, run_async
 from llama_index.tuning.asking.calls import Calls
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import run_items, run_options
+from llama_index.tuning.datasets.checks import is_number
 from llama_index.tuning.datasets.formats.judgments import samples_of
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.datasets.records import Judgment
@@ -122,6 +123,7 @@ class LabelledJudgments:
 
 
 @own_work
+@plain_arguments
 def label_judgments(
     samples: Any,
     teacher: BaseEvaluator,
@@ -347,5 +349,9 @@ def _check(
             "both_orders asks for both orders itself; give a teacher with enforce_consensus=False"
         )
     check_counts(tokens_per_reply=tokens_per_reply)
-    if prices is not None and (len(prices) != 2 or min(prices) < 0):
+    if prices is not None and (
+        not isinstance(prices, (tuple, list))
+        or len(prices) != 2
+        or not all(is_number(price) and price >= 0 for price in prices)
+    ):
         raise ValueError(f"prices must be two numbers >= 0, of prompt and reply, got {prices!r}")

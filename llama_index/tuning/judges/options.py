@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning._checks import number, share, whole_number
+from llama_index.tuning._checks import number, plain_fields, share, whole_number
 from llama_index.tuning.datasets.checks import is_number
 
 Target = Literal["balanced accuracy", "accuracy", "precision"]
@@ -39,6 +39,7 @@ class JudgeOptions:
     """The same seed gives the same judge."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.target not in get_args(Target):
             known = ", ".join(get_args(Target))
             raise ValueError(f"unknown target {self.target!r}; choose one of: {known}")

@@ -29,6 +29,7 @@ from llama_index.tuning.report import (
     QueryGain,
     installed_versions,
     most_changed,
+    report_faults,
 )
 
 MIN_PEOPLE = 20
@@ -315,9 +316,10 @@ class JudgeReport(FinetuneReport):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JudgeReport:
         """The report that `to_dict` gave."""
-        fields = dict(data)
-        fields["intervals"] = {name: tuple(ends) for name, ends in fields["intervals"].items()}
-        fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
+        with report_faults():
+            fields = dict(data)
+            fields["intervals"] = {name: tuple(ends) for name, ends in fields["intervals"].items()}
+            fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
         found = super().from_dict(fields)
         assert isinstance(found, cls)
         return found

@@ -117,7 +117,7 @@ def generate_cohere_reranker_finetuning_dataset(
     if isinstance(query_context_pairs, RelevanceDataset):
         lines = _of_lists(query_context_pairs, num_negatives)
     else:
-        data = RetrievalDataset.coerce(query_context_pairs)
+        data = RetrievalDataset.coerce(query_context_pairs, "query_context_pairs")
         passages = [[data.corpus[id_] for id_ in ids] for _, ids in data.query_docid_pairs]
         queries = list(data.queries.values())
         negatives = _negatives(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.artifacts import PathLike, load_component
 from llama_index.tuning.rerankers.cross import model as tuned
 from llama_index.tuning.rerankers.cross.model import TunedReranker
@@ -16,6 +17,7 @@ LOADERS = {
 }
 
 
+@plain_arguments
 def load_reranker(path: PathLike, **arguments: Any) -> LightReranker | TunedReranker:
     """Load what an engine's re-ranker saved: light, or a cross-encoder.
 

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import of_type, whole_number
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.text.statistics import Statistics
@@ -63,6 +63,7 @@ class CalibratedReranker(BaseNodePostprocessor):
     ) -> None:
         if top_n is not None:
             top_n = whole_number("top_n", top_n, 1)
+        of_type("calibration", calibration, LinearRanker)
         _check_min_score(min_score, bool(calibration.calibration.size))
         super().__init__(
             top_n=top_n,

@@ -16,6 +16,7 @@ from llama_index.tuning._checks import (
     of_type,
     output_path,
     path_or_none,
+    plain_arguments,
     whole_number,
 )
 from llama_index.tuning.base import BaseSelectorFinetuneEngine, Clock, FinetuneEngine
@@ -72,6 +73,7 @@ class RouterFinetuneEngine(FinetuneEngine, BaseSelectorFinetuneEngine):
     libraries = ("numpy", "scipy", "scikit-learn")
     report: RouterReport | None
 
+    @plain_arguments
     def __init__(
         self,
         dataset: RoutingDataset,
@@ -263,7 +265,7 @@ def check_datasets(dataset: Any, val_dataset: Any) -> None:
     if len(data.groups()) < MIN_EXAMPLES and inside >= MIN_EXAMPLES:
         faults.append(f"the examples hold only {len(data.groups())} different queries")
     if val_dataset is not None:
-        faults += _validation_faults(data, RoutingDataset.coerce(val_dataset))
+        faults += _validation_faults(data, RoutingDataset.coerce(val_dataset, "val_dataset"))
     if faults:
         raise DatasetError("the router cannot be trained:", faults)
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning._checks import number, whole_number
+from llama_index.tuning._checks import number, plain_fields, whole_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class RouterOptions:
     """The same seed gives the same router."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.tau != "auto":
             _positive("tau", self.tau)
         if self.words != "auto" and not isinstance(self.words, bool):

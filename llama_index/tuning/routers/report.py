@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.evaluate.routing import Confusion, DeferralPoint, deferral_curve
-from llama_index.tuning.report import FinetuneReport
+from llama_index.tuning.report import FinetuneReport, report_faults
 from llama_index.tuning.routers.calibrate import margin_for
 from llama_index.tuning.routers.cross_fit import NOISE_TO_ACT
 from llama_index.tuning.routers.data import RouterData
@@ -64,9 +64,10 @@ class RouterReport(FinetuneReport):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RouterReport:
         """The report that `to_dict` gave."""
-        fields = dict(data)
-        fields["confusions"] = [Confusion(**item) for item in fields["confusions"]]
-        fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
+        with report_faults():
+            fields = dict(data)
+            fields["confusions"] = [Confusion(**item) for item in fields["confusions"]]
+            fields["deferral"] = [DeferralPoint(**item) for item in fields["deferral"]]
         found = super().from_dict(fields)
         assert isinstance(found, cls)
         return found

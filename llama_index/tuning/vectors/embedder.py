@@ -258,6 +258,8 @@ def _whole_array(source: Any, rows: int) -> Float32 | None:
     if isinstance(source, (str, Path)):
         try:
             source = np.load(source, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as exc:
+            raise FileNotFoundError(f"vectors: {source} does not exist") from exc
         except (ValueError, EOFError) as exc:
             raise VectorError(f"vectors: {source} is not a .npy array: {exc}") from exc
     if not isinstance(source, np.ndarray):

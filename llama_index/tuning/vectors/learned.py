@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning.artifacts import read_arrays
+from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.text.words import normalise
 
 LEARNED = "learned.safetensors"
@@ -74,6 +75,8 @@ class Learned:
         if not (folder / LEARNED).is_file():
             return None
         arrays = read_arrays(folder, LEARNED)
+        if "codes" not in arrays:
+            raise ArtifactError(f"{folder / LEARNED} holds no 'codes' of the questions learnt")
         return cls(name, arrays["codes"], arrays.get("vectors"))
 
     def to_hex(self) -> str:

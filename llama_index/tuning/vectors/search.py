@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning._checks import callable_or_none, whole_number
+from llama_index.tuning._checks import callable_or_none, plain_arguments, whole_number
 
 QUERY_BLOCK = 1024
 DOCUMENT_BLOCK = 16_384
 
 
+@plain_arguments
 def top_k(
     queries: Float32,
     documents: Float32,

@@ -147,7 +147,7 @@ def open_store(index_or_store: object) -> StoredVectors:
     own = getattr(getattr(index_or_store, "index_struct", None), "nodes_dict", None)
     if not _is_a(store, "llama_index.core.", "BasePydanticVectorStore"):
         raise TypeError(
-            "expected an index with a vector_store, or a vector store, "
+            "vectors must come from an index with a vector_store, or a vector store, "
             f"got {type(index_or_store).__name__}"
         )
     for module, class_name, opened in _KINDS:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llama_index.tuning.datasets.chat import ChatDataset
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import DatasetError, TemplateError
 from llama_index.tuning.llms.local.data import IGNORED, tokenize_chats
 from llama_index.tuning.llms.local.options import HuggingFaceOptions
 from llama_index.tuning.llms.local.plan import check_parser, template_arguments_of
@@ -223,3 +223,9 @@ def test_an_argument_that_the_template_does_not_read_is_refused():
         ChatTemplate(tokenizer, "qwen3", {"enable_thoughts": False})
     with pytest.raises(TypeError, match="template_arguments must be plain data"):
         HuggingFaceOptions(template_arguments={"x": object()})
+
+
+def test_a_template_that_needs_tools_is_refused_by_name():
+    tokenizer = tiny_tokenizer(["q"], template="{% for tool in tools %}{{ tool }}{% endfor %}")
+    with pytest.raises(TemplateError, match="hermes refuses the conversation"):
+        ChatTemplate(tokenizer, "hermes").render(asked("a"))

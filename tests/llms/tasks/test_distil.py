@@ -158,7 +158,12 @@ def test_an_output_of_something_else_is_not_written_over(tmp_path):
         ("one", {}, TypeError, "prompts must be a list of texts"),
         (["one", " "], {}, DatasetError, "prompt 1 must be a text that is not blank"),
         ([3], {}, DatasetError, "prompt 0 must be a text"),
-        (["one"], {"teacher": "gpt-4"}, TypeError, "teacher must be an LLM of LlamaIndex, got str"),
+        (
+            ["one"],
+            {"teacher": "gpt-4"},
+            TypeError,
+            "teacher must be an LLM of LlamaIndex, got 'gpt-4'",
+        ),
         (
             ["one"],
             {"teacher": None},

@@ -98,7 +98,7 @@ def test_a_wrong_share_is_named(held_out, error, message):
 
 @pytest.mark.parametrize("seed", [None, "x", 0.5, True])
 def test_a_wrong_seed_is_named(seed):
-    with pytest.raises(TypeError, match="seed must be a whole number, got"):
+    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got"):
         check_task(sums(6), check=digits, seed=seed)
 
 

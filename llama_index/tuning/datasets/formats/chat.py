@@ -104,13 +104,30 @@ def told(row: Mapping[str, Any]) -> str:
 
 def from_openai(row: Mapping[str, Any]) -> Row:
     """An example's fields from OpenAI's line, or from TRL's messages."""
-    dropped = [key for key in ("chosen", "rejected", "completion") if row.get(key) is not None]
+    dropped = [
+        key
+        for key, value in row.items()
+        if value is not None and str(key).startswith(_PREFERENCES) and "score" not in str(key)
+    ]
     if dropped:
         raise DatasetError(
             f"{dropped[0]} stands beside messages and would be dropped; rows of preferences have "
             "chosen and rejected"
         )
+    _refuse_unwanted(row)
     return {"messages": _loaded_messages(row["messages"], "messages"), **_loaded_tools(row)}
+
+
+_PREFERENCES = ("chosen", "rejected", "completion", "preferred_output", "non_preferred_output")
+
+
+def _refuse_unwanted(row: Mapping[str, Any]) -> None:
+    """A KTO row whose answer people did not want must not be learnt."""
+    if row.get("label") is False:
+        raise DatasetError(
+            "label is false: the answer is one that was not wanted, and would be learnt as a good "
+            "one; leave such rows out, or pair them with a better answer as chosen and rejected"
+        )
 
 
 def from_preference(row: Mapping[str, Any]) -> Row:
@@ -131,6 +148,7 @@ def from_preference(row: Mapping[str, Any]) -> Row:
 
 def from_prompt_completion(row: Mapping[str, Any]) -> Row:
     """An example's fields from TRL's prompt and completion, as messages or as texts."""
+    _refuse_unwanted(row)
     prompt = _loaded_messages(row["prompt"], "prompt", "user")
     completion = _loaded_messages(row["completion"], "completion", "assistant")
     messages = _with_ids([*map(_unlearnt, prompt), *completion])

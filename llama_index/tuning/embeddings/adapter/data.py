@@ -176,7 +176,7 @@ def check_data(
     if dataset is None and unlabelled is None:
         raise ValueError("dataset and unlabelled are both None; there is nothing to learn from")
     labelled = None if dataset is None else RetrievalDataset.coerce(dataset)
-    held_out = None if validation is None else RetrievalDataset.coerce(validation)
+    held_out = None if validation is None else RetrievalDataset.coerce(validation, "val_dataset")
     sentences: RetrievalDataset | None = None
     if unlabelled is not None:
         sentences = generate_sentence_queries(documents_of(unlabelled))

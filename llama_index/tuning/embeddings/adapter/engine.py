@@ -21,6 +21,7 @@ from llama_index.tuning._checks import (
     of_type,
     output_path,
     path_or_none,
+    plain_arguments,
     whole_number,
 )
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
@@ -99,6 +100,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
     reopens = True
     """By the adapter that training begins at."""
 
+    @plain_arguments
     def __init__(
         self,
         dataset: RetrievalDataset | Any | None,
@@ -150,6 +152,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         self.show_progress = show_progress or verbose
 
     @classmethod
+    @plain_arguments
     def from_model_path(
         cls,
         dataset: RetrievalDataset | Any,
@@ -173,6 +176,7 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         """
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
 
+        folder_path("model_path", model_path)
         adapter = Adapter.load(model_path, adapter_cls=model_cls)
         start = adapter.map
         tuned_as = adapter.details.get("options", {}).get("adapter")

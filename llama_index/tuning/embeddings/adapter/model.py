@@ -15,6 +15,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._checks import folder_path, plain_arguments
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.saved import Adapter, Side
 from llama_index.tuning.errors import ArtifactError
@@ -66,6 +67,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
     # gives: together, since each look-up of a private attribute costs microseconds.
     _parts: tuple[BaseEmbedding, Adapter, bool, Answers] = PrivateAttr()
 
+    @plain_arguments
     def __init__(
         self,
         base_embed_model: BaseEmbedding,
@@ -85,6 +87,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
         if isinstance(adapter_path, Adapter):
             adapter, path = adapter_path, ""
         else:
+            folder_path("adapter_path", adapter_path)
             adapter = Adapter.load(adapter_path, adapter_cls=adapter_cls, device=device or "cpu")
             path = str(Path(adapter_path))
         _check_base(adapter, base_embed_model, path)

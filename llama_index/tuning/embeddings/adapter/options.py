@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from llama_index.tuning._checks import plain_fields
+
 AdapterKind = Literal["linear", "low_rank", "two_layer"]
 Side = Literal["query", "both"]
 Start = Literal["whitened", "identity"]
@@ -75,6 +77,7 @@ class AdapterOptions:
     """The same seed on the same machine gives the same weights."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _one_of("adapter", self.adapter, get_args(AdapterKind))
         _one_of("side", self.side, get_args(Side))
         _one_of("start", self.start, get_args(Start))

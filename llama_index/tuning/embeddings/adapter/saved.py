@@ -14,7 +14,7 @@ import numpy as np
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import folder_path
+from llama_index.tuning._checks import folder_path, plain_arguments
 from llama_index.tuning._files import read_json
 from llama_index.tuning.embeddings.adapter.maps import (
     MAPS,
@@ -157,6 +157,7 @@ class Adapter:
             _write_stock_files(folder, self.map)
 
     @classmethod
+    @plain_arguments
     def load(
         cls, path: artifacts.PathLike, *, adapter_cls: type[Any] | None = None, device: str = "cpu"
     ) -> Adapter:

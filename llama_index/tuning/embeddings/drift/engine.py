@@ -18,6 +18,7 @@ from llama_index.tuning._checks import (
     of_type,
     output_path,
     path_or_none,
+    plain_arguments,
     whole_number,
 )
 from llama_index.tuning.base import OVERRIDE, BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
@@ -105,6 +106,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
     libraries = ("numpy",)
     reopens = True
 
+    @plain_arguments
     def __init__(
         self,
         texts: Mapping[str, str] | Sequence[BaseNode] | Sequence[str],
@@ -153,7 +155,7 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
                 f"{len(self._corpus)} texts are too few; at least {MIN_TEXTS} are needed"
             )
         given = self.val_dataset
-        asked = None if given is None else RetrievalDataset.coerce(given)
+        asked = None if given is None else RetrievalDataset.coerce(given, "val_dataset")
         self._questions, self._moved = of_index(asked, self.vectors, "val_dataset")
         for model in (self.new_model, self.old_model):
             refuse_learnt(model, self._questions.queries.values() if self._questions else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning._checks import set_plain, whole_number
+from llama_index.tuning._checks import plain_fields, set_plain, whole_number
 
 DriftKind = Literal["procrustes", "low_rank", "linear"]
 
@@ -30,6 +30,7 @@ class DriftOptions:
     """The same seed gives the same map."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         kinds = ("auto", *get_args(DriftKind))
         if self.kind not in kinds:
             raise ValueError(f"unknown kind {self.kind!r}; choose one of: {', '.join(kinds)}")

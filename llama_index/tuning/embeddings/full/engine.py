@@ -9,7 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_options, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    items_of,
+    output_path,
+    plain_arguments,
+    whole_number,
+)
 from llama_index.tuning._running import process_count
 from llama_index.tuning.artifacts import read_config
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
@@ -109,6 +115,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
     libraries = ("sentence-transformers", "transformers", "torch", "peft", "numpy")
     reopens = True
 
+    @plain_arguments
     def __init__(
         self,
         dataset: RetrievalDataset | Any | None,
@@ -158,7 +165,8 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             "checkpoint_save_total_limit", checkpoint_save_total_limit, 0
         )
         self.options = check_options(options, SentenceTransformersOptions)
-        self.vector_cache, self.callbacks = vector_cache, list(callbacks)
+        self.vector_cache = vector_cache
+        self.callbacks = list(items_of("callbacks", callbacks, "callbacks"))
         self.report_to = named_trackers(report_to)
         self.accept = accept
         self.show_progress = show_progress or show_progress_bar

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from llama_index.tuning._checks import plain_fields
 from llama_index.tuning.embeddings.adapter.options import _between, _one_of, _whole
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -67,6 +68,7 @@ class SentenceTransformersOptions:
     """The same seed on the same machine gives the same weights."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _one_of("precision", self.precision, get_args(Precision))
         _between("learning_rate", self.learning_rate, 0, float("inf"), "above 0", open_low=True)
         _between("tolerance", self.tolerance, 0, 1, "from 0 to 1")

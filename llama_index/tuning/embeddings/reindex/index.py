@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Bools, Float32
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import plain_arguments, whole_number
 from llama_index.tuning._running import progress
 from llama_index.tuning.embeddings.reindex.backup import Backup, Staging, begun, locked_backup
 from llama_index.tuning.errors import StoreError, VectorError
@@ -101,6 +101,7 @@ class RestoreResult:
         )
 
 
+@plain_arguments
 def adapt_index(
     index: object,
     adapter: DocumentMap,
@@ -168,6 +169,7 @@ def adapt_index(
     return result
 
 
+@plain_arguments
 def restore_index(index: object, backup: PathLike, *, show_progress: bool = False) -> RestoreResult:
     """Put the original vectors of a backup back into the index they came from.
 

@@ -21,7 +21,7 @@ from llama_index.core.llms import (
 from pydantic import PrivateAttr
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checks import identity
+from llama_index.tuning._checks import identity, plain_arguments
 from llama_index.tuning.base import BaseLLMFinetuneEngine
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.judges.teacher import llm_of
@@ -85,6 +85,7 @@ The LLM, `{llm}`, lies where the engine that tuned it put it: a folder for
 """
 
 
+@plain_arguments
 def load_llm_judge(path: artifacts.PathLike, form: Any, llm: LLM) -> BaseEvaluator:
     """The evaluator with the LLM that was tuned for it.
 

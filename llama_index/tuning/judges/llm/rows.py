@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llama_index.core.llms import LLMMetadata
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, plain_arguments
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.formats.messages import message_record
@@ -67,6 +67,7 @@ class JudgeRows:
         )
 
 
+@plain_arguments
 def judge_rows(
     dataset: JudgmentDataset,
     form: Any,

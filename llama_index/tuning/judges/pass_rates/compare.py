@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning._checks import share
+from llama_index.tuning._checks import plain_arguments, share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
@@ -87,6 +87,7 @@ class VersionDifference:
 
 
 @own_work
+@plain_arguments
 def compare_versions(
     judge: ProbabilityJudge,
     first: Any,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning._checks import share
+from llama_index.tuning._checks import plain_arguments, share
 from llama_index.tuning._running import own_work
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.errors import DatasetError
@@ -103,6 +103,7 @@ class PassRate:
 
 
 @own_work
+@plain_arguments
 def estimate_pass_rate(
     judge: ProbabilityJudge | None,
     unlabelled: Any,

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.data import JudgeData, judge_data_of
 from llama_index.tuning.judges.options import JudgeOptions
@@ -31,6 +32,7 @@ MIN_OF_A_KIND = 5
 _SURE = 1e-6
 
 
+@plain_arguments
 def recalibrate_judge(
     judge: TunedJudge,
     labelled: JudgmentDataset,
@@ -85,6 +87,8 @@ def recalibrate_judge(
     """
     if method is not None and method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(get_args(Method))}")
+    if not hasattr(judge, "probabilities"):
+        raise TypeError(f"judge must be a TunedJudge, got {type(judge).__name__}")
     data = judge_data_of(labelled, JudgeOptions(passing_score=passing_score), "labelled")
     method = method or ("platt" if data.pairwise else "prior")
     _check(judge, data, method)

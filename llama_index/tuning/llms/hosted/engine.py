@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from llama_index.tuning._checks import output_path
+from llama_index.tuning._checks import output_path, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.artifacts import check_writable, write_component
 from llama_index.tuning.base import (
@@ -128,6 +128,7 @@ class OpenAIFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
 
     kept = "base LLM"
 
+    @plain_arguments
     def __init__(
         self,
         base_model: str,
@@ -194,6 +195,7 @@ class OpenAIFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         self._job_id = start_job_id
 
     @classmethod
+    @plain_arguments
     def from_finetuning_handler(
         cls,
         finetuning_handler: OpenAIFineTuningHandler,

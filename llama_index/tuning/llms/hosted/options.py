@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from llama_index.tuning._checks import plain_fields
 from llama_index.tuning.llms.hosted.client import ServerKind
 
 Method = Literal["supervised", "dpo"]
@@ -38,6 +39,7 @@ class JobOptions:
     """Fields of one server only, such as Azure's `trainingType`."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.model, str) or not self.model.strip():
             raise ValueError(f"base_model must be a non-empty name, got {self.model!r}")
         check_texts(suffix=self.suffix)

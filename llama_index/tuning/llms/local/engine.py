@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_options, of_type, output_path
+from llama_index.tuning._checks import check_options, of_type, output_path, plain_arguments
 from llama_index.tuning._running import process_count
 from llama_index.tuning.artifacts import CANDIDATE, CONFIG, REPORT
 from llama_index.tuning.base import BaseLLMFinetuneEngine, Clock, FinetuneEngine
@@ -103,6 +103,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
     kept = "base LLM"
     libraries = LIBRARIES
 
+    @plain_arguments
     def __init__(
         self,
         dataset: ChatDataset,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from llama_index.tuning._checks import plain_fields
 from llama_index.tuning.llms.serving.template import check_template_arguments
 
 Method = Literal["sft", "dpo"]
@@ -125,6 +126,7 @@ class HuggingFaceOptions:
     """Decides initial LoRA weights, split, order and dropout."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from llama_index.tuning._checks import folder_path
+from llama_index.tuning._checks import folder_path, plain_arguments
 from llama_index.tuning.artifacts import read_config, replacing_folder
 from llama_index.tuning.errors import ArtifactError, TemplateError
 from llama_index.tuning.llms.serving.loading import Source, end_tokens, load_tokenizer
@@ -29,6 +29,7 @@ _TALKS = ("u", "su", "uau", "suau", "uauau")
 """Conversations, a letter a message, that both template languages must write alike."""
 
 
+@plain_arguments
 def export_llm(
     source: PathLike,
     path: PathLike,

@@ -24,7 +24,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, plain_arguments
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.errors import MissingExtraError
 from llama_index.tuning.llms.serving.generation import (
@@ -97,6 +97,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
     _parser: ToolParser | None = PrivateAttr()
     _end_ids: list[int] = PrivateAttr()
 
+    @plain_arguments
     def __init__(
         self,
         model: Any,
@@ -141,6 +142,7 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         self._end_ids = end_tokens(tokenizer, model)
 
     @classmethod
+    @plain_arguments
     def load(
         cls,
         path: str | os.PathLike[str],

@@ -80,7 +80,7 @@ class ChatTemplate:
         written = [self._message(place, message) for place, message in enumerate(messages)]
         try:
             text = self._apply(written, tools, answer)
-        except JinjaError as exc:
+        except (JinjaError, TypeError) as exc:  # a template that needs tools, say
             raise TemplateError(
                 f"the chat template of {self.name} refuses the conversation: {exc}"
             ) from exc

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
@@ -83,6 +84,7 @@ class CallScores:
     valid: NDArray[np.float64]
 
 
+@plain_arguments
 def call_dataset(
     items: Sequence[CallItem], tools: Sequence[AnyTool]
 ) -> tuple[ChatDataset, list[Dropped]]:
@@ -123,6 +125,7 @@ def call_dataset(
     return kept_or_error("items", kept, dropped)
 
 
+@plain_arguments
 def call_scorer(
     items: Sequence[CallItem],
     tools: Sequence[AnyTool],
@@ -155,6 +158,7 @@ def call_scorer(
     return scores
 
 
+@plain_arguments
 def call_scores(
     llm: LLM,
     items: Sequence[CallItem],

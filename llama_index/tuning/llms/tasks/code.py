@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import DatasetError
@@ -36,6 +37,7 @@ Check = Callable[[Mapping[str, Any]], str | None]
 """A row with its `answer` → what is wrong with it, None if nothing is."""
 
 
+@plain_arguments
 def checked_dataset(
     rows: Iterable[Mapping[str, Any]], *, check: Check
 ) -> tuple[ChatDataset, list[Dropped]]:
@@ -108,6 +110,7 @@ class CheckScorer:
         return np.array(right, dtype=np.float64)
 
 
+@plain_arguments
 def check_scorer(
     rows: Iterable[Mapping[str, Any]],
     *,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._checks import check_counts
+from llama_index.tuning._checks import check_counts, plain_arguments
 from llama_index.tuning._files import PathLike, write_text_atomic
 from llama_index.tuning._running import own_work, run_async
 from llama_index.tuning.asking.calls import CallFailed, Calls, Question
@@ -73,6 +73,7 @@ class DistilledDataset(ChatDataset):
 
 
 @own_work
+@plain_arguments
 def distillation_dataset(
     prompts: Iterable[str],
     teacher: LLM,
@@ -197,6 +198,7 @@ def distilled(
     return made
 
 
+@plain_arguments
 def distillation_scorer(
     prompts: Iterable[str],
     *,

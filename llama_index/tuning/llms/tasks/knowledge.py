@@ -19,7 +19,7 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.chat_prompts import CHAT_TEXT_QA_PROMPT
 from numpy.typing import NDArray
 
-from llama_index.tuning._checks import items_of, number, of_type
+from llama_index.tuning._checks import items_of, number, of_type, plain_arguments
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import at_once
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
@@ -68,6 +68,7 @@ def token_f1(answer: str, wanted: str) -> float:
     return 2 * common / (len(given) + len(gold))
 
 
+@plain_arguments
 def knowledge_dataset(
     rows: Sequence[QuestionAnswer],
     *,
@@ -128,6 +129,7 @@ def knowledge_dataset(
     return kept_or_error("rows", kept, dropped)
 
 
+@plain_arguments
 def knowledge_scorer(
     rows: Sequence[QuestionAnswer],
     *,

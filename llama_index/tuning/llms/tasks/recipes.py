@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.asking.results import Dropped, QuestionAnswer
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
 
 
+@plain_arguments
 def sql_task(
     rows: Iterable[Mapping[str, Any]],
     database: Any,
@@ -97,6 +99,7 @@ def sql_task(
     )
 
 
+@plain_arguments
 def check_task(
     rows: Iterable[Mapping[str, Any]],
     *,
@@ -133,6 +136,7 @@ def check_task(
     )
 
 
+@plain_arguments
 def call_task(
     items: Sequence[CallItem],
     tools: Sequence[AnyTool],
@@ -166,6 +170,7 @@ def call_task(
     )
 
 
+@plain_arguments
 def knowledge_task(
     rows: Sequence[QuestionAnswer],
     *,
@@ -209,6 +214,7 @@ def knowledge_task(
     )
 
 
+@plain_arguments
 def style_task(
     items: Sequence[StyleItem],
     checks: Sequence[StyleCheck],
@@ -262,6 +268,7 @@ def style_task(
     return LLMTask(dataset, score, sides.held_out, sorted(gone, key=lambda one: one.number))
 
 
+@plain_arguments
 def distillation_task(
     prompts: Iterable[str],
     teacher: LLM,

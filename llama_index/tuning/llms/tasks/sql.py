@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.formats.thoughts import without_thoughts
@@ -180,6 +181,7 @@ WITH_SCHEMA = "Write one {dialect} query that answers the question.\n\n{schema}\
 WITHOUT_SCHEMA = "{query_str}"
 
 
+@plain_arguments
 def text_to_sql_prompt(*, schema: bool = True) -> BasePromptTemplate:
     """The prompt to train on and to serve: give the same one to both.
 
@@ -229,6 +231,7 @@ def schema_text(database: SQLDatabase, tables: Sequence[str] | None = None) -> s
     )
 
 
+@plain_arguments
 def sql_dataset(
     rows: Iterable[Mapping[str, Any]],
     database: Any,
@@ -325,6 +328,7 @@ class ExecutionScorer:
         return same_rows(found, self.gold[number], in_order=self.ordered[number])
 
 
+@plain_arguments
 def execution_scorer(
     rows: Iterable[Mapping[str, Any]],
     database: Any,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import plain_arguments, whole_number
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.options import RunOptions
@@ -165,6 +165,7 @@ def reads_at(least: float | None = None, most: float | None = None) -> Check:
 
 
 @own_work
+@plain_arguments
 def style_dataset(
     items: Sequence[StyleItem],
     checks: Sequence[Check],
@@ -257,6 +258,7 @@ def _sound(
     return kept_or_error("items", kept, dropped)
 
 
+@plain_arguments
 def style_scorer(
     items: Sequence[StyleItem],
     checks: Sequence[Check] = (),

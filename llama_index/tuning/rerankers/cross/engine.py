@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    items_of,
+    of_type,
+    output_path,
+    plain_arguments,
+    whole_number,
+)
 from llama_index.tuning.artifacts import CONFIG
 from llama_index.tuning.base import BaseRerankerFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.relevance import RelevanceDataset
@@ -81,6 +88,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
     kept = "base re-ranker"
     libraries = ("sentence-transformers", "transformers", "torch")
 
+    @plain_arguments
     def __init__(
         self,
         dataset: Any,
@@ -115,7 +123,8 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self.epochs = whole_number("epochs", epochs, 1)
         self.evaluation_steps = whole_number("evaluation_steps", evaluation_steps, 1)
         self.options = check_options(options, CrossEncoderOptions)
-        self.base_reranker, self.callbacks, self.accept = base_reranker, list(callbacks), accept
+        self.base_reranker, self.accept = base_reranker, accept
+        self.callbacks = list(items_of("callbacks", callbacks, "callbacks"))
         self.report_to = named_trackers(report_to)
         self.show_progress = show_progress or show_progress_bar
         if self.options.resume and self.model_output_path is None:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning._checks import number, whole_number
+from llama_index.tuning._checks import number, plain_arguments, whole_number
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.errors import ArtifactError
@@ -76,6 +76,7 @@ class TunedReranker(CalibratedReranker):
     _partner: LightReranker | None = PrivateAttr()
     _details: dict[str, Any] = PrivateAttr()
 
+    @plain_arguments
     def __init__(
         self,
         model: Any,
@@ -183,6 +184,7 @@ class TunedReranker(CalibratedReranker):
             self._partner.save(folder / PARTNER)
 
     @classmethod
+    @plain_arguments
     def load(cls, path: PathLike, **arguments: Any) -> TunedReranker:
         """Load what `save` wrote.
 

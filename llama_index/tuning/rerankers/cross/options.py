@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from llama_index.tuning._checks import (
     flag,
     number,
+    plain_fields,
     positive,
     set_plain,
     text_or_none,
@@ -79,6 +80,7 @@ class CrossEncoderOptions:
     """Decides initial weights, splits, order and random negatives."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name, choices in (("loss", get_args(CrossLoss)), ("partner", get_args(Partner))):
             if getattr(self, name) not in choices:
                 value, known = getattr(self, name), ", ".join(choices)

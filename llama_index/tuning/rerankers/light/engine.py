@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning._arrays import Float64, Ints
-from llama_index.tuning._checks import check_options, of_type, output_path, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    of_type,
+    output_path,
+    plain_arguments,
+    whole_number,
+)
 from llama_index.tuning.base import BaseRerankerFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.relevance import RelevanceDataset
@@ -85,6 +91,7 @@ class LightRerankerFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
     kept = "base re-ranker"
     libraries = ("numpy", "scipy")
 
+    @plain_arguments
     def __init__(
         self,
         dataset: RelevanceDataset | RetrievalDataset,

@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.checks import check_nodes
 from llama_index.tuning.errors import ArtifactError
@@ -68,6 +69,7 @@ class LightReranker(CalibratedReranker):
     _statistics: WordStatistics | None = PrivateAttr()
     _codes: CodesMemory = PrivateAttr()
 
+    @plain_arguments
     def __init__(
         self,
         ranker: LinearRanker | None = None,
@@ -180,6 +182,7 @@ class LightReranker(CalibratedReranker):
             save_file(statistics.to_arrays(), folder / STATISTICS)
 
     @classmethod
+    @plain_arguments
     def load(cls, path: PathLike, **arguments: Any) -> LightReranker:
         """Load what `save` wrote.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llama_index.tuning._checks import listed, set_plain, whole_number, whole_numbers
+from llama_index.tuning._checks import listed, plain_fields, set_plain, whole_number, whole_numbers
 from llama_index.tuning.rerankers.light.fit import Loss
 from llama_index.tuning.text.words import ENGLISH, Analyzer
 
@@ -45,6 +45,7 @@ class LightRerankerOptions:
     """Decides the folds and the bootstrap."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name, value, choices in (
             ("loss", self.loss, (None, *get_args(Loss))),
             ("start", self.start, get_args(Start)),

@@ -17,7 +17,7 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import items_of, plain_arguments, whole_number
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.checks import check_nodes
@@ -85,6 +85,7 @@ class TunedRetriever(BaseRetriever):
     _of_index: tuple[BaseRetriever, BaseIndex[Any], Callable[[], BaseRetriever]] | None = None
     """The retriever that `from_index` made, of which index, and how to make it again."""
 
+    @plain_arguments
     def __init__(
         self,
         retriever: BaseRetriever,
@@ -146,6 +147,7 @@ class TunedRetriever(BaseRetriever):
         )
 
     @classmethod
+    @plain_arguments
     def from_index(
         cls, index: BaseIndex[Any], *, similarity_top_k: int = 100, **arguments: Any
     ) -> TunedRetriever:
@@ -360,6 +362,7 @@ class TunedRetriever(BaseRetriever):
             files.write(folder, head, self.index.analyzer, ids, arrays, reranker)
 
     @classmethod
+    @plain_arguments
     def load(
         cls,
         path: PathLike,
@@ -419,7 +422,7 @@ def _checked(nodes: Iterable[BaseNode]) -> list[BaseNode]:
     given: object = nodes
     if isinstance(given, BaseNode):
         raise TypeError(f"nodes must be a list of nodes, got one {type(given).__name__}")
-    found = list(nodes)
+    found = list(items_of("nodes", nodes, "nodes"))
     check_nodes(found)
     return found
 

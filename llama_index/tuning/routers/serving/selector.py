@@ -21,6 +21,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._checks import of_type, plain_arguments
 from llama_index.tuning.artifacts import PathLike, replacing_folder
 from llama_index.tuning.errors import ArtifactError, DatasetError
 from llama_index.tuning.routers.serving.answers import (
@@ -84,6 +85,7 @@ class TunedSelector(BaseSelector):
         2
     """
 
+    @plain_arguments
     def __init__(
         self,
         model: RouterModel,
@@ -94,12 +96,7 @@ class TunedSelector(BaseSelector):
         fallback: str | None = None,
         defer_to: BaseSelector | None = None,
     ) -> None:
-        if not isinstance(embed_model, BaseEmbedding):
-            raise TypeError(
-                f"embed_model must be a BaseEmbedding, got {type(embed_model).__name__}"
-            )
-        if defer_to is not None and not isinstance(defer_to, BaseSelector):
-            raise TypeError(f"defer_to must be a BaseSelector, got {type(defer_to).__name__}")
+        of_type("model", model, RouterModel)
         if fallback is not None and (not isinstance(fallback, str) or not fallback.strip()):
             raise ValueError(
                 f"fallback must be a choice's name, 'all' or 'error', got {fallback!r}"
@@ -268,6 +265,7 @@ class TunedSelector(BaseSelector):
         write_router(self.model, folder, settings)
 
     @classmethod
+    @plain_arguments
     def load(
         cls,
         path: PathLike,

@@ -9,6 +9,7 @@ from llama_index.core.objects import ObjectRetriever, SimpleObjectNodeMapping
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 from llama_index.core.tools.types import BaseTool, ToolMetadata
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.datasets.formats.routing import called
 from llama_index.tuning.routers.serving.answers import Prediction
 from llama_index.tuning.routers.serving.selector import TunedSelector
@@ -28,6 +29,7 @@ class TunedToolRetriever(ObjectRetriever[BaseTool]):
         >>> agent = FunctionAgent(tool_retriever=retriever, llm=llm)  # doctest: +SKIP
     """
 
+    @plain_arguments
     def __init__(
         self,
         selector: TunedSelector,

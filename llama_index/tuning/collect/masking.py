@@ -88,26 +88,8 @@ _SPACED = {prefix for prefix in _PREFIXES if " " in prefix or prefix == "-----BE
 
 _STRONG = {"password", "passwd", "passwort", "passphrase", "passcode", "pwd", "pass", "secret"}
 _STRONG |= {"credential", "credentials", "senha", "contraseña", "kennwort", "wachtwoord", "пароль"}
-_STRONG |= {
-    "密码",
-    "密碼",
-    "パスワード",
-    "비밀번호",
-    "mot de passe",
-    "parola d'ordine",
-    "hasło",
-    "heslo",
-}
-_STRONG |= {
-    "lösenord",
-    "adgangskode",
-    "passord",
-    "salasana",
-    "jelszó",
-    "şifre",
-    "parola",
-    "κωδικός",
-}
+_STRONG |= {"密码", "密碼", "パスワード", "비밀번호", "mot de passe", "parola d'ordine", "hasło", "heslo"}  # fmt: skip
+_STRONG |= {"lösenord", "adgangskode", "passord", "salasana", "jelszó", "şifre", "parola", "κωδικός"}  # fmt: skip
 _STRONG |= {"סיסמה", "كلمة المرور", "كلمة السر", "पासवर्ड", "รหัสผ่าน", "mật khẩu", "kata sandi"}
 _BASE_NAMES = [
     "key",

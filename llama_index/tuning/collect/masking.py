@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
 import re
 from collections import Counter
@@ -400,8 +401,11 @@ def may_hold_secrets(text: bytes) -> bool:
     )
 
 
-_NAMES_WITHIN = {  # bytes know capitals of ASCII alone
-    each.encode().lower() for name in NAMES_WITHIN for each in (name, name.title(), name.upper())
+_NAMES_WITHIN = {  # capitals, which bytes know of ASCII alone; and as JSON escapes them
+    text.encode().lower()
+    for name in NAMES_WITHIN
+    for each in (name, name.title(), name.upper())
+    for text in (each, json.dumps(each)[1:-1])
 }
 _FORMATS_WITHIN = [part.encode() for part in FORMATS_WITHIN]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llama_index.tuning._checks import check_counts, items_of, of_type, plain_arguments
+from llama_index.tuning._checks import check_counts, items_of, plain_arguments
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.calls import Calls, Question
@@ -124,8 +124,7 @@ def generate_synthetic_queries_over_documents(
         True
     """
     count = num_questions_per_chunk
-    for document in items_of("documents", documents, "documents"):
-        of_type("documents", document, BaseNode, "a list of documents")
+    items_of("documents", documents, "documents")
     check_counts(num_questions_per_chunk=count)
     optional = ["num_questions_per_chunk", "qa_topic"]
     check_template("qa_generate_system_msg", qa_generate_system_msg, optional=optional)

@@ -344,8 +344,12 @@ def _kept_note(kept: Mapping[str, Gain], texts: int, what: str) -> str:
             f"Of texts that the map was not fitted to {shares[KEPT_OF_OTHERS]:.1%} "
             f"(n={kept[KEPT_OF_OTHERS].n}): expect that of an index much larger than the sample"
         )
-    if min(shares.values()) < ENOUGH:
+    if shares[KEPT] < ENOUGH:
         told.append(f"More than {1 - ENOUGH:.0%} is lost: re-index soon")
+    elif min(shares.values()) < ENOUGH:
+        told.append(
+            f"There more than {1 - ENOUGH:.0%} would be lost: give more texts, or re-index soon"
+        )
     return ". ".join(told)
 
 

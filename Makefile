@@ -8,7 +8,7 @@ TESTS  ?=
 # What test-matrix runs on: all that are there, the oldest first.
 PYTHONS ?= $(foreach v,3.10 3.11 3.12 3.13 3.14,$(shell command -v python$(v)))
 
-.PHONY: demo docs test test-matrix slow lint security format types check clean
+.PHONY: demo docs test test-matrix slow notebooks lint security format types check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/llama-index-tuning demo --out demo_output
@@ -26,6 +26,9 @@ test-matrix:
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(TESTS)
+
+notebooks: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python examples/notebooks/make.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

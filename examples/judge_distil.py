@@ -1,35 +1,31 @@
-"""Distil a FaithfulnessEvaluator into a judge that needs no LLM: no key, no network.
+"""Distil an LLM-based evaluator into a judge without an LLM
 
-python examples/judge_distil.py
+LlamaIndex's `FaithfulnessEvaluator` asks an LLM about every answer. Here its verdicts on a hundred
+answers teach a judge that needs no LLM, answers in a millisecond, and says which sentence it
+doubts.
 """
 
-from __future__ import annotations
-
-import asyncio
 import random
 import tempfile
 from typing import Any
 
+from llama_index.core.async_utils import asyncio_run
 from llama_index.core.evaluation import BatchEvalRunner, FaithfulnessEvaluator
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
-from llama_index.core.llms.callbacks import llm_completion_callback
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset, TunedJudge
 
-PLANS = ["basic", "family", "student", "business", "travel", "senior"]
-SYLLABLES = ["ka", "ri", "mo", "len", "tor", "sha", "vi", "bel", "dun", "no", "zy", "gar"]
+# The large model follows a script here: an answer is faithful where its price is in the context.
+# Give your own LLM to the evaluator instead.
 
 
 class ScriptedLLM(CustomLLM):
-    """Stands in for the large model: says YES where the price of the answer is in the context."""
-
     calls: int = 0
 
     @property
     def metadata(self) -> LLMMetadata:
         return LLMMetadata(model_name="scripted")
 
-    @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         self.calls += 1
         answer = prompt.rsplit("Information:", 1)[-1].split("Context:")[0]
@@ -37,16 +33,18 @@ class ScriptedLLM(CustomLLM):
         prices = [word for word in answer.replace(".", "").split() if word.isdigit()]
         return CompletionResponse(text="YES" if prices and prices[0] in context else "NO")
 
-    @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
         raise NotImplementedError("the evaluator does not stream")
 
 
-def answers(count: int, seed: int) -> list[dict[str, Any]]:
-    """An app's answers: every other one gets the price wrong, and names some people as well.
+# The app's answers. Every other one gets the price wrong; all name some people as well, and which
+# of them the context knows is chance, so that shared words alone cannot tell right from wrong.
 
-    Which of them the context knows is chance, so overlap alone cannot tell right from wrong.
-    """
+PLANS = ["basic", "family", "student", "business", "travel", "senior"]
+SYLLABLES = ["ka", "ri", "mo", "len", "tor", "sha", "vi", "bel", "dun", "no", "zy", "gar"]
+
+
+def answers(count: int, seed: int) -> list[dict[str, Any]]:
     draw = random.Random(seed)
     rows = []
     for number in range(count):
@@ -55,12 +53,12 @@ def answers(count: int, seed: int) -> list[dict[str, Any]]:
         names = ["".join(draw.sample(SYLLABLES, 3)).title() for _ in range(6)]
         sentence = draw.choice(["The {} plan costs {} euros.", "For the {} plan you pay {} euros."])
         asked = draw.sample(names, draw.randint(1, 5))
+        offer = f"{seed}/{number}"
         rows.append(
             {
-                "query": f"What does the {plan} plan of offer {seed}/{number} cost?",
+                "query": f"What does the {plan} plan of offer {offer} cost?",
                 "contexts": [
-                    f"Offer {seed}/{number}: {plan}, price in EUR: {price}. "
-                    f"Staff: {', '.join(names[:3])}."
+                    f"Offer {offer}: {plan}, price in EUR: {price}. Staff: {', '.join(names[:3])}."
                 ],
                 "response": f"{sentence.format(plan, said)} Ask {', '.join(asked)}.",
             }
@@ -68,10 +66,13 @@ def answers(count: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+# LlamaIndex's own runner asks any evaluator about all of them.
+
+
 def evaluate(evaluator: Any, rows: list[dict[str, Any]]) -> list[Any]:
-    """All answers through LlamaIndex' runner."""
-    found = asyncio.run(
-        BatchEvalRunner({"faithful": evaluator}, workers=4).aevaluate_response_strs(
+    runner = BatchEvalRunner({"faithful": evaluator}, workers=4)
+    found = asyncio_run(
+        runner.aevaluate_response_strs(
             queries=[row["query"] for row in rows],
             response_strs=[row["response"] for row in rows],
             contexts_list=[row["contexts"] for row in rows],
@@ -80,30 +81,33 @@ def evaluate(evaluator: Any, rows: list[dict[str, Any]]) -> list[Any]:
     return found["faithful"]
 
 
-def main() -> float:
-    """Ask the teacher about 100 answers, tune, and judge 100 others without it."""
-    llm = ScriptedLLM()
-    teacher = FaithfulnessEvaluator(llm=llm)
-    rows = answers(100, seed=0)
-    verdicts = [
-        {**row, "passing": result.passing, "source": "scripted", "judge": "FaithfulnessEvaluator"}
-        for row, result in zip(rows, evaluate(teacher, rows), strict=True)
-    ]
-    engine = JudgeFinetuneEngine(JudgmentDataset.from_records(verdicts))
-    print(engine.finetune())
-    with tempfile.TemporaryDirectory() as folder:
-        engine.get_finetuned_model().save(f"{folder}/judge")
-        judge = TunedJudge.load(f"{folder}/judge")
-    asked = llm.calls
-    others = answers(100, seed=1)
-    tuned = evaluate(judge, others)
-    print(f"\nLLM calls by the tuned judge: {llm.calls - asked}")
-    failed = next(result for result in tuned if not result.passing)
-    print(f"{failed.response!r} fails:\n{failed.feedback}")
-    same = [a.passing == b.passing for a, b in zip(tuned, evaluate(teacher, others), strict=True)]
-    print(f"agreement with the teacher: {sum(same)} of {len(same)}")
-    return sum(same) / len(same)
+# The teacher's verdicts on a hundred answers are the training data.
 
+llm = ScriptedLLM()
+teacher = FaithfulnessEvaluator(llm=llm)
+rows = answers(100, seed=0)
+verdicts = [
+    {**row, "passing": result.passing, "source": "scripted", "judge": "FaithfulnessEvaluator"}
+    for row, result in zip(rows, evaluate(teacher, rows), strict=True)
+]
 
-if __name__ == "__main__":
-    main()
+# The report compares the judge with shortcuts – length alone, overlap alone – and the gate keeps
+# it only if it beats them.
+
+engine = JudgeFinetuneEngine(JudgmentDataset.from_records(verdicts))
+print(engine.finetune())
+
+# The judge is an evaluator of LlamaIndex. On a hundred new answers it asks no LLM, and its
+# feedback names what it doubts.
+
+folder = tempfile.mkdtemp()
+engine.get_finetuned_model().save(f"{folder}/judge")
+judge = TunedJudge.load(f"{folder}/judge")
+others = answers(100, seed=1)
+before = llm.calls
+tuned = evaluate(judge, others)
+print("LLM calls by the tuned judge:", llm.calls - before)
+failed = next(result for result in tuned if not result.passing)
+print(f"{failed.response!r} fails:\n{failed.feedback}")
+same = [a.passing == b.passing for a, b in zip(tuned, evaluate(teacher, others), strict=True)]
+print(f"agreement with the teacher: {sum(same)} of {len(same)}")

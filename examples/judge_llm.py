@@ -17,7 +17,6 @@ from typing import Any
 from llama_index.core.evaluation import BatchEvalRunner, FaithfulnessEvaluator
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
-from llm_local import tiny_llama
 
 from llama_index.tuning import (
     HuggingFaceFinetuneEngine,
@@ -26,6 +25,7 @@ from llama_index.tuning import (
     TunedHuggingFaceLLM,
     load_llm_judge,
 )
+from llama_index.tuning.demo import tiny_llama
 from llama_index.tuning.judges import LLMStudent, judge_rows
 from llama_index.tuning.llms import HuggingFaceOptions
 

@@ -1,29 +1,33 @@
-"""Distil a teacher into a small model: filter its answers, tune, compare student and teacher.
+"""Distil a large LLM into a small one
 
-    python examples/llm_distillation.py [MODEL]
-
-MODEL is a chat model's folder or its name on the hub, such as Qwen/Qwen3-0.6B. Without one, a tiny
-Llama with random weights is made. The teacher is a scripted LLM that errs now and then; any LLM of
-LlamaIndex takes its place.
+The large model answers prompts of your app, a filter keeps the answers that are right, and a small
+model learns them. The report has student against base, and against the teacher.
 """
 
-import sys
+import os
 import tempfile
-from pathlib import Path
 
-from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen, LLMMetadata
-from llama_index.core.llms import CustomLLM
-from llm_local import PAIRS, answer, question, tiny_llama
+from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
 
 from llama_index.tuning import HuggingFaceFinetuneEngine, distillation_task
+from llama_index.tuning.demo import tiny_llama
 from llama_index.tuning.llms import HuggingFaceOptions
 
-RIGHT = {question(*pair): answer(*pair) for pair in PAIRS}
+# What the app is asked: the codes of a building's gates.
+
+WORDS = ["north", "south", "east", "west", "red", "blue", "green", "old", "new", "small", "great"]
+RIGHT = {
+    f"Which code has the {a} {b} gate?": f"{a[0].upper()}{b[0].upper()}-{a}"
+    for a in WORDS
+    for b in WORDS
+    if a != b
+}
+
+# The teacher. Any LLM of LlamaIndex takes its place; this one follows a script and gets every
+# sixth answer wrong, as large models do now and then.
 
 
 class Teacher(CustomLLM):
-    """Knows every gate, and gives the code of another one for each sixth question."""
-
     @property
     def metadata(self) -> LLMMetadata:
         return LLMMetadata(model_name="teacher")
@@ -31,7 +35,7 @@ class Teacher(CustomLLM):
     def complete(
         self, prompt: str, formatted: bool = False, **kwargs: object
     ) -> CompletionResponse:
-        asked = list(RIGHT).index(next(q for q in RIGHT if q in prompt))
+        asked = list(RIGHT).index(next(question for question in RIGHT if question in prompt))
         return CompletionResponse(text=list(RIGHT.values())[asked - (asked % 6 == 0)])
 
     def stream_complete(
@@ -40,38 +44,45 @@ class Teacher(CustomLLM):
         raise NotImplementedError
 
 
+# The filter: here the truth is known. Elsewhere it is a test that passes, SQL that runs, or an
+# evaluator of LlamaIndex. What it refuses is kept beside the rest, and is not learnt.
+
+
 def checks_out(prompt: str, text: str) -> bool:
-    """The filter: here the truth, elsewhere SQL that runs, a test that passes, an evaluator."""
     return RIGHT[prompt] == text
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        task = distillation_task(
-            RIGHT,
-            Teacher(),
-            keep=checks_out,
-            output_path=Path(name) / "distilled.jsonl",
-            max_tokens=16,
-        )
-        print(len(task.dataset), "answers to learn,", len(task.dropped), "refused")
-        if len(sys.argv) > 1:
-            model, options = sys.argv[1], HuggingFaceOptions()
-        else:
-            model = str(tiny_llama(Path(name) / "base"))
-            options = HuggingFaceOptions(
-                weights="full", device="cpu", learning_rate=5e-3, epochs=30, batch_size=16
-            )
-        engine = HuggingFaceFinetuneEngine(
-            task.dataset,
-            model,
-            model_output_path=Path(name) / "tuned",
-            options=options,
-            evaluate=task.evaluate,
-            peers=task.peers,
-        )
-        print(engine.finetune())
+folder = tempfile.mkdtemp()
+task = distillation_task(
+    RIGHT, Teacher(), keep=checks_out, output_path=f"{folder}/distilled.jsonl", max_tokens=16
+)
+print(len(task.dataset), "answers to learn,", len(task.dropped), "refused")
 
+# The student. Set `MODEL` to the folder or the hub's name of a chat model, such as
+# `Qwen/Qwen3-0.6B`. Without it a tiny Llama with random weights is made, so that this runs
+# anywhere in seconds.
 
-if __name__ == "__main__":
-    main()
+model, options = os.environ.get("MODEL"), HuggingFaceOptions()
+if model is None:
+    model = tiny_llama(f"{folder}/base", [f"{asked} {said}" for asked, said in RIGHT.items()])
+    options = HuggingFaceOptions(
+        weights="full", device="cpu", learning_rate=5e-3, epochs=30, batch_size=16
+    )
+
+# Tuning and measuring, on prompts whose answers were not learnt. `peers` are the teacher's own
+# scores there.
+
+engine = HuggingFaceFinetuneEngine(
+    task.dataset,
+    model,
+    model_output_path=f"{folder}/student",
+    options=options,
+    evaluate=task.evaluate,
+    peers=task.peers,
+)
+print(engine.finetune())
+
+# The student, ready for the app:
+
+llm = engine.get_finetuned_model(max_new_tokens=16)
+print(llm.complete("Which code has the south green gate?"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from llama_index.core.llms import LLM, ChatMessage
 
 from llama_index.tuning import ChatDataset, HuggingFaceFinetuneEngine
+from llama_index.tuning.demo import tiny_llama
 from llama_index.tuning.llms import HuggingFaceOptions
 
 WORDS = ["north", "south", "east", "west", "red", "blue", "green", "old", "new", "small", "great"]
@@ -54,54 +55,13 @@ def accuracy(llm: LLM) -> Sequence[float]:
     return found
 
 
-def tiny_llama(folder: Path, texts: Sequence[str] | None = None, *, context: int = 128) -> Path:
-    """A random Llama of 0.2 million parameters that knows bytes, in ChatML."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts or [f"{question(*p)} {answer(*p)}" for p in TRAIN], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<|pad|>", eos_token="<|im_end|>"
-    )
-    tokenizer.chat_template = (
-        "{% for m in messages %}"
-        "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
-        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    )
-    tokenizer.save_pretrained(folder)
-    set_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=192,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=context,
-        initializer_range=0.05,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         if len(sys.argv) > 1:
             model, options = sys.argv[1], HuggingFaceOptions()
         else:
-            model = str(tiny_llama(Path(name) / "base"))
+            texts = [f"{question(*pair)} {answer(*pair)}" for pair in TRAIN]
+            model = str(tiny_llama(Path(name) / "base", texts, context=128))
             options = HuggingFaceOptions(
                 weights="full", device="cpu", learning_rate=5e-3, epochs=12, batch_size=16
             )

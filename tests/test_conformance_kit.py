@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from llama_index.core import MockEmbedding
+from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor import SimilarityPostprocessor
 
-from llama_index.tuning.testing import COMPONENT_CHECKS, ENGINE_CHECKS, check_component
+from llama_index.tuning import LightReranker, TunedRetriever, load_app, tune_app
+from llama_index.tuning.testing import COMPONENT_CHECKS, ENGINE_CHECKS, Probe, check_component
+from tests.conftest import TableEmbedding
 
 
 def test_stock_components_pass():
@@ -66,6 +68,25 @@ def test_a_wrong_component_is_told_where(kind, words):
     check_component(Embedding(embed_dim=4))
     with pytest.raises(AssertionError, match=words):
         check_component(kind(embed_dim=4))
+
+
+def test_retrievers_and_apps_of_ours_pass(tmp_path):
+    index = VectorStoreIndex(Probe().nodes(), embed_model=TableEmbedding())
+    retriever = TunedRetriever.from_index(index, top_k=2)
+    retriever.save(tmp_path / "retriever")
+    again = TunedRetriever.load(
+        tmp_path / "retriever", retriever.retriever, docstore=index.docstore
+    )
+    check_component(retriever, loaded=again)
+    app = tune_app(index, run_folder=None)
+    app.save(tmp_path / "app")
+    check_component(app.retriever, loaded=load_app(tmp_path / "app", index).retriever)
+    check_component(LightReranker(top_n=2))
+
+
+def test_another_answer_from_the_folder_is_told():
+    with pytest.raises(AssertionError, match="loaded from where it was saved"):
+        check_component(Embedding(embed_dim=4), loaded=Embedding(embed_dim=5))
 
 
 def test_what_cannot_be_pickled_or_rebuilt_is_said():

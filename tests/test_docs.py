@@ -91,8 +91,12 @@ def test_docstring_examples_run(name, tmp_path, monkeypatch):
     assert failed == 0
 
 
+NOTEBOOKS = {path.stem for path in ROOT.glob("examples/notebooks/*.ipynb")}  # test_notebooks.py
+SCRIPTS = [path for path in sorted(ROOT.glob("examples/*.py")) if path.stem not in NOTEBOOKS]
+
+
 @pytest.mark.slow  # they embed with MiniLM: minutes; CI runs them
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_examples_run(path, tmp_path):
     done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

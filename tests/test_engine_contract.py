@@ -54,8 +54,9 @@ def test_it_goes_to_the_hub_with_a_card_and_loads_from_there(run, hub, tmp_path)
 
 def test_the_component_is_what_an_app_expects(run):
     component = run.accepted.get_finetuned_model()
+    loaded = run.load(run.accepted.model_output_path)
     if hasattr(component, "defer_to"):
-        component.defer_to = None  # it is another evaluator's answer then
+        component.defer_to = loaded.defer_to = None  # it is another evaluator's answer then
     rebuild = None
     if hasattr(component, "encoder_path"):
         component = run.load(run.accepted.model_output_path)
@@ -64,12 +65,12 @@ def test_the_component_is_what_an_app_expects(run):
         )
     elif hasattr(component, "adapter_path"):
         base = run.arguments.get("embed_model") or run.arguments["new_model"]
-        component = run.load(run.accepted.model_output_path)
+        component, loaded = loaded, component  # what was saved can be built anew
         rebuild = lambda data: type(component).from_dict(data, base_embed_model=base)  # noqa: E731
     if isinstance(component, LLM):
-        component.max_new_tokens = 8
+        component.max_new_tokens = loaded.max_new_tokens = 8
     on_torch = run.case.kind is LLM or "model_id" in run.arguments
-    check_component(component, _probe(run), rebuild=rebuild, fork=not on_torch)
+    check_component(component, _probe(run), rebuild=rebuild, fork=not on_torch, loaded=loaded)
 
 
 def _probe(run):

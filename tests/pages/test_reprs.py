@@ -14,6 +14,7 @@ from llama_index.tuning import (
     RouterFinetuneEngine,
     RoutingDataset,
     TunedRetriever,
+    tune_app,
 )
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.saved import Adapter
@@ -97,6 +98,16 @@ def test_a_judge_says_its_threshold():
     engine = JudgeFinetuneEngine(JudgmentDataset.from_records(rows), accept="always")
     engine.finetune()
     assert said(engine.get_finetuned_model()).startswith("TunedJudge(LightJudge, pointwise, thr")
+
+
+def test_an_app_says_what_it_serves_and_shows_its_report():
+    nodes = [TextNode(text=f"The fee of card {n} is due on Monday.") for n in range(6)]
+    index = VectorStoreIndex(nodes, embed_model=KeyedEmbedding(embed_dim=3))
+    app = tune_app(index, run_folder=None)
+    assert said(app).startswith("TunedApp(")
+    assert said(app.report).startswith(f"AppReport({app.report.served!r}, ")
+    assert app._repr_html_() == app.report._repr_html_()
+    assert SECRET not in app._repr_html_()
 
 
 def test_a_report_says_its_verdict():

@@ -60,6 +60,10 @@ class CheckResult:
         """Plain data, ready for JSON."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        gain = self.gains[PRIMARY]
+        return f"CheckResult({self.verdict!r}, {PRIMARY} {gain.mean:+.4f}, n={gain.n})"
+
     def __str__(self) -> str:
         gain, told = self.gains[PRIMARY], self.promised
         lines = [

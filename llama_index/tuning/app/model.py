@@ -85,6 +85,9 @@ class TunedApp:
     def __repr__(self) -> str:
         return f"TunedApp({self.stack}; {len(self.seen.nodes)} nodes)"
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     @property
     def engine(self) -> RetrieverQueryEngine | None:
         """The query engine that was handed over."""

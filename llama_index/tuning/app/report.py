@@ -151,6 +151,11 @@ class AppReport:
         lines += [f"spent: {spent}"] if spent else []
         return "\n".join(lines).rstrip()
 
+    def __repr__(self) -> str:
+        gain = self.gains["ndcg@10"]
+        verdict = "shown" if self.shown else "not shown"
+        return f"AppReport({self.served!r}, {verdict}, ndcg@10 {gain.mean:+.4f}, n={gain.n})"
+
     def _repr_html_(self) -> str:
         return _page(self, whole=False)
 

@@ -50,6 +50,9 @@ class TunedRouter:
     report: RouterReport
     notes: list[str]
 
+    def __repr__(self) -> str:
+        return f"TunedRouter({self.selector!r}, apps: {', '.join(self.apps) or 'none'})"
+
     def as_query_engine(self, **arguments: Any) -> RouterQueryEngine:
         """The router with the tuned selector and tools.
 

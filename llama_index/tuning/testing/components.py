@@ -40,6 +40,7 @@ class Asked:
     probe: Probe
     rebuild: Rebuild | None
     fork: bool
+    loaded: Any
     answers: list[Any]
 
     def again(self, component: Any | None = None) -> list[Any]:
@@ -54,11 +55,12 @@ def check_component(
     *,
     rebuild: Rebuild | None = None,
     fork: bool = True,
+    loaded: Any = None,
 ) -> None:
     """Ask of a component what every app asks, in all the ways and places of LlamaIndex.
 
     It must answer alike when asked again, asynchronously, in batches, from threads, in a forked
-    process, after pickling and after `to_dict()`, and in the places of an app that it is for
+    process, after pickling, saving and `to_dict()`, and in the places of an app that it is for
     (`Settings`, `IngestionPipeline`, `RouterQueryEngine`, `RetrieverQueryEngine`,
     `BatchEvalRunner`, a `Workflow`).
 
@@ -70,6 +72,7 @@ def check_component(
             with what is not written out. By default it is only checked that the dictionary is JSON.
         fork: whether a forked process asks it too. A model on torch may hang there once it has
             worked in several threads: servers fork first and load then.
+        loaded: the same component, opened from where it was saved.
 
     Raises:
         AssertionError: an answer differs; it says whose and which.
@@ -80,7 +83,7 @@ def check_component(
     """
     kind, probe = kind_of(component), probe or Probe()
     first = [kind.ask(component, probe, question) for question in probe.questions]
-    asked = Asked(component, kind, probe, rebuild, fork, first)
+    asked = Asked(component, kind, probe, rebuild, fork, loaded, first)
     for check in COMPONENT_CHECKS:
         check(asked)
 
@@ -151,6 +154,12 @@ def pickling_keeps_it(asked: Asked) -> None:
     _same(asked.again(copy), asked.answers, "pickled")
 
 
+def its_folder_keeps_it(asked: Asked) -> None:
+    """What was saved and opened again answers as before."""
+    if asked.loaded is not None:
+        _same(asked.again(asked.loaded), asked.answers, "loaded from where it was saved")
+
+
 def a_dictionary_keeps_it(asked: Asked) -> None:
     """What `to_dict()` gives is JSON, and makes the same component if there is a way back."""
     if not isinstance(asked.component, BaseComponent):
@@ -206,6 +215,7 @@ COMPONENT_CHECKS: tuple[Callable[[Asked], None], ...] = (
     threads_do_not_mix,
     a_fork_answers,
     pickling_keeps_it,
+    its_folder_keeps_it,
     a_dictionary_keeps_it,
     a_workflow_gets_its_answers,
     it_works_in_its_place,

@@ -16,6 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.base.base_selector import BaseSelector
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.evaluation import BaseEvaluator
+from llama_index.core.llms import LLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+from llama_index.tuning import base
 from llama_index.tuning._files import locked
 from llama_index.tuning.base import FinetuneEngine
 from llama_index.tuning.errors import ArtifactError, NotFinetunedError, TuningError
@@ -83,6 +90,15 @@ class EngineRun:
             yield Path(name)
 
 
+_BASES: dict[type[Any], type[Any]] = {
+    BaseEmbedding: base.BaseEmbeddingFinetuneEngine,
+    BaseSelector: base.BaseSelectorFinetuneEngine,
+    BaseNodePostprocessor: base.BaseRerankerFinetuneEngine,
+    BaseEvaluator: base.BaseEvaluatorFinetuneEngine,
+    LLM: base.BaseLLMFinetuneEngine,
+}
+
+
 def check_engine(case: EngineCase, folder: Path) -> None:
     """Ask of an engine what is asked of every engine, on a small run of it.
 
@@ -104,9 +120,15 @@ def check_engine(case: EngineCase, folder: Path) -> None:
 
 
 def it_is_built_on_the_template(run: EngineRun) -> None:
-    """The order of a run is the same: an engine overrides `finetune` to name its report alone."""
+    """The order of a run is the same: an engine overrides `finetune` to name its report alone.
+
+    It derives from the base class of its kind, too.
+    """
     engine = run.case.engine
     assert issubclass(engine, FinetuneEngine), f"{engine.__name__} is no FinetuneEngine"
+    kind = next((of for part, of in _BASES.items() if issubclass(run.case.kind, part)), None)
+    if kind is not None:
+        assert issubclass(engine, kind), f"{engine.__name__} is no {kind.__name__}"
     if "finetune" in vars(engine):
         assert "super().finetune()" in inspect.getsource(engine.finetune)
 

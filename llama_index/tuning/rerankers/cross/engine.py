@@ -46,6 +46,7 @@ from llama_index.tuning.rerankers.data import (
     split_lists,
 )
 from llama_index.tuning.rerankers.light.model import LightReranker
+from llama_index.tuning.rerankers.loading import load_reranker
 from llama_index.tuning.rerankers.measure import PRIMARY, Comparison, base_lines
 from llama_index.tuning.rerankers.serving import CalibratedReranker
 
@@ -148,7 +149,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         if model_name is None:
             reranker = super().get_finetuned_model(**model_kwargs)
         elif (Path(model_name) / CONFIG).exists():
-            reranker = TunedReranker.load(model_name, **model_kwargs)
+            reranker = load_reranker(model_name, **model_kwargs)  # after a refusal, the base
         else:
             reranker = TunedReranker(model_name, **model_kwargs)
         return reranker

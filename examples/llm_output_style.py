@@ -41,7 +41,7 @@ items = [
 ]
 items.append(StyleItem("My parcel is lost.", "I am sorry. Please wait until day 30."))
 
-task = style_task(items, [two_sentences, says_when, is_plain], held_out=0.25, max_tokens=40)
+task = style_task(items, [two_sentences, says_when, is_plain], held_out=0.35, max_tokens=40)
 print(len(task.dataset), "answers to learn,", len(task.held_out), "requests to measure on")
 for one in task.dropped:
     print("left out:", one.reason)

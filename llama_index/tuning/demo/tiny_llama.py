@@ -78,6 +78,7 @@ def _tokenizer(texts: Iterable[str]) -> Any:
     )
     bpe.train_from_iterator([*texts, "system user assistant\n"], trainer)
     bpe.add_tokens([AddedToken(tag, special=False) for tag in ("<tool_call>", "</tool_call>")])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=_PAD, eos_token=_END)
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer = fast(tokenizer_object=bpe, pad_token=_PAD, eos_token=_END)
     tokenizer.chat_template = CHATML_WITH_TOOLS
     return tokenizer

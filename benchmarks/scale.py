@@ -26,7 +26,7 @@ from _hashed import HashedWords
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 FILE = 100_000  # rows
-WORDS = 40
+WORDS = 12
 
 
 def main() -> None:

@@ -50,9 +50,9 @@ def run_on_ray(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iter
         )
         try:
             for row in done.iter_rows():
+                if error := row.pop("error"):
+                    raise pickle.loads(bytes.fromhex(error))
                 yield Counts(**{name: int(value) for name, value in row.items()})
-        except ray.exceptions.RayTaskError as exc:
-            raise _of_ours(exc) from exc
         except ray.exceptions.ActorDiedError as exc:
             raise GenerationError(f"a worker could not start, or died for good: {exc}") from exc
 
@@ -66,13 +66,20 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         number, path, start, stop = (batch[name][0] for name in _PLACES)
         shard = Shard(int(number), str(path), int(start), int(stop))
+        counts, error = Counts(0, 0, 0), ""
+        try:
+            counts = self._counts(shard)
+        except Exception as exc:  # for the driver to raise: Ray Data would hand over its text alone
+            error = _pickled(exc)
+        return {name: [value] for name, value in {**asdict(counts), "error": error}.items()}
+
+    def _counts(self, shard: Shard) -> Counts:
         if self.worker.job.output.begin_shard(shard.number) > _DEATHS:  # Ray would never give up
             raise GenerationError(
                 f"shard {shard.number} ({shard.path}, {shard.start} to {shard.stop}) was begun "
                 f"{_DEATHS} times and took its worker with it each time"
             )
-        counts = self.worker(shard)
-        return {name: [value] for name, value in asdict(counts).items()}
+        return self.worker(shard)
 
 
 class _Limit:
@@ -158,9 +165,10 @@ def _workers(ray: Any, options: ScaleOptions, shards: int) -> int:
     return max(1, min(int(fit), shards))
 
 
-def _of_ours(error: Any) -> BaseException:
-    """The error that a worker raised, as if it had been raised here."""
-    found: BaseException = error
-    while isinstance(cause := getattr(found, "cause", None) or found.__cause__, BaseException):
-        found = cause
-    return found
+def _pickled(error: Exception) -> str:
+    try:
+        found = pickle.dumps(error)
+        pickle.loads(found)
+    except Exception:  # an error may hold whatever its library likes
+        found = pickle.dumps(GenerationError(f"{type(error).__name__}: {error}"))
+    return found.hex()

@@ -1,0 +1,84 @@
+"""The same jobs on a cluster of two raylets on this machine."""
+
+import os
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from llama_index.core.bridge.pydantic import Field
+
+from llama_index.tuning.errors import GenerationError
+from llama_index.tuning.scale import ScaleOptions, embed_corpus
+from tests.conftest import TableEmbedding
+from tests.scale.test_embed import vectors_in
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+TWO = ScaleOptions(workers=2, cpus_per_worker=1, rows_per_shard=10)
+
+
+class Mortal(TableEmbedding):
+    """Takes its process with it as long as there are lives, each a file, in the folder."""
+
+    lives: str = Field(default="", exclude=True)
+
+    def _get_text_embeddings(self, texts):
+        for life in Path(self.lives).iterdir() if self.lives else ():
+            try:
+                life.unlink()
+            except FileNotFoundError:  # the other worker was faster
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._get_text_embeddings(texts)
+
+
+class Down(TableEmbedding):
+    def _get_text_embeddings(self, texts):
+        raise ValueError("no answer from the server")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    found.add_node(num_cpus=1)
+    ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
+    yield found
+    ray.shutdown()
+    found.shutdown()
+    patch.undo()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    table = pa.table({"id": range(200), "text": [f"text {i}" for i in range(200)]})
+    pq.write_table(table, tmp_path / "docs.parquet", row_group_size=33)
+    return tmp_path / "docs.parquet"
+
+
+def test_a_worker_that_is_killed_five_times_leaves_each_item_once(cluster, folder, tmp_path):
+    lives = tmp_path / "lives"
+    lives.mkdir()
+    for number in range(5):
+        (lives / str(number)).touch()
+    model = Mortal(lives=str(lives), embed_batch_size=10)
+    report = embed_corpus(folder, tmp_path / "ray", model, backend="ray", options=TWO)
+    assert not list(lives.iterdir())
+    assert (report.read, report.written, report.failed) == (200, 200, 0)
+    embed_corpus(folder, tmp_path / "local", Mortal(), options=TWO)
+    assert vectors_in(tmp_path / "ray") == vectors_in(tmp_path / "local")
+    # What was begun on Ray is the same job here.
+    again = embed_corpus(folder, tmp_path / "ray", Mortal(), options=TWO)
+    assert again.resumed == again.shards == 20
+
+
+def test_an_error_of_a_worker_is_the_callers(cluster, folder, tmp_path):
+    with pytest.raises(GenerationError, match="no answer from the server"):
+        embed_corpus(folder, tmp_path / "out", Down(), backend="ray", options=TWO)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from llama_index.core.bridge.pydantic import Field
 
+from llama_index.tuning.asking.options import RunOptions
+from llama_index.tuning.cli.models import language_model
 from llama_index.tuning.errors import GenerationError
-from llama_index.tuning.scale import ScaleOptions, embed_corpus
+from llama_index.tuning.scale import ScaleOptions, embed_corpus, generate_questions
 from tests.conftest import TableEmbedding
 from tests.scale.test_embed import vectors_in
+from tests.servers import ChatServer, Faults
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -82,3 +87,49 @@ def test_a_worker_that_is_killed_five_times_leaves_each_item_once(cluster, folde
 def test_an_error_of_a_worker_is_the_callers(cluster, folder, tmp_path):
     with pytest.raises(GenerationError, match="no answer from the server"):
         embed_corpus(folder, tmp_path / "out", Down(), backend="ray", options=TWO)
+
+
+def passages(tmp_path, count):
+    texts = [f"The price of subject-{i} is {i} euros." for i in range(count)]
+    pq.write_table(pa.table({"id": range(count), "text": texts}), tmp_path / "passages.parquet")
+    return tmp_path / "passages.parquet"
+
+
+def test_questions_from_a_faulty_server_are_each_asked_until_answered_once(cluster, tmp_path):
+    faults = Faults(rate_limit=0.1, error=0.1, garbage=0.1, hang=0.02, hang_seconds=60.0)
+    run = RunOptions(retry_limit=20, retry_wait=0.05, timeout=3.0, verbose=False)
+    with ChatServer(faults=faults) as server:
+        report = generate_questions(
+            passages(tmp_path, 60),
+            tmp_path / "out",
+            partial(language_model, "any", server.base_url),
+            run=run,
+            backend="ray",
+            options=TWO,
+        )
+    assert (report.read, report.written, report.failed) == (60, 120, 0)
+    assert set(server.good.values()) == {1}
+    assert len(server.good) == 60
+    found = pq.read_table(tmp_path / "out").to_pylist()
+    assert sorted(int(row["relevant"][0]) for row in found) == sorted([*range(60)] * 2)
+
+
+def test_two_workers_share_one_rate_limit(cluster, tmp_path):
+    times = []
+
+    def answer(prompt):
+        times.append(time.monotonic())
+        return "What is it?"
+
+    with ChatServer(answer=answer) as server:
+        generate_questions(
+            passages(tmp_path, 70),
+            tmp_path / "out",
+            partial(language_model, "any", server.base_url),
+            run=RunOptions(verbose=False),
+            backend="ray",
+            options=ScaleOptions(workers=2, rows_per_shard=10, requests_per_minute=60),
+        )
+    assert len(times) == 70
+    # 60 may go at once, and then one a second; with a limit each, none would have waited.
+    assert max(times) - min(times) >= 8

@@ -9,13 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from llama_index.core import Settings, VectorStoreIndex
-from llama_index.core.llms import MockLLM
+from llama_index.core import VectorStoreIndex
 
 import llama_index.tuning as tuning
 from tests.conftest import rotated_problem
-from tests.generate.scripted import ScriptedLLM, WordEmbedding
-from tests.rerankers.conftest import shop
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
@@ -53,34 +50,6 @@ def run(page, app, **instead):
             block = block.replace(said, here)
         exec(compile(block, page, "exec"), app)
     return len(blocks)
-
-
-def shop_app(monkeypatch, answer):
-    """What the pages presuppose: an index, its questions, and an LLM."""
-    data = shop()
-    llm = ScriptedLLM(answer=answer)
-    monkeypatch.setattr(Settings, "_llm", llm)
-    index = VectorStoreIndex(data.to_nodes(), embed_model=WordEmbedding())
-    return {"index": index, "questions": data.queries, "answers": data.relevant_docs, "llm": llm}
-
-
-def test_the_collect_pages_python_runs(tmp_path, monkeypatch):
-    app = shop_app(monkeypatch, str)
-    app["query_engine"] = app["index"].as_query_engine(llm=MockLLM(max_tokens=8))
-    monkeypatch.chdir(tmp_path)
-    assert run("docs/data/collect.md", app) == 3
-    assert len(app["chats"]) == 1
-
-
-def test_the_generate_pages_python_runs(tmp_path, monkeypatch):
-    def answer(prompt):
-        return "yes" if "yes" in prompt.lower() else "What do the rules say about loans?"
-
-    app = shop_app(monkeypatch, answer)
-    app["nodes"] = list(app["index"].docstore.docs.values())[:4]
-    monkeypatch.chdir(tmp_path)
-    assert run("docs/data/generate.md", app) == 2
-    assert app["dataset"].queries
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -20,6 +20,7 @@ from tests.tiny_bert import save_tiny_bert
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPED = [
+    "README.md",
     "docs/index.md",
     "docs/app.md",
     "docs/data/collect.md",
@@ -110,7 +111,9 @@ def test_a_page_runs_as_typed_in_a_new_process(page, server, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/**/*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))], ids=lambda page: page.name
+)
 def test_every_page_with_code_is_typed_and_leaves_nothing_out(page):
     name = str(page.relative_to(ROOT))
     assert (name in TYPED) == bool(typed(name))

@@ -24,6 +24,7 @@ ROOMS = {
     "evaluate": ["evaluate"],
     "scale": ["scale"],
     "asking": ["asking"],
+    "scale": ["scale"],
     "testing": ["testing"],
     "parts": ["text", "vectors", "demo"],
 }

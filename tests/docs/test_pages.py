@@ -48,6 +48,7 @@ SLOW = {
     "docs/data/generate.md",
     "docs/data/llm_tasks.md",
     "docs/engines/cross_encoders.md",
+    "docs/engines/embeddings.md",
     "docs/engines/judge_students.md",
     "docs/engines/llms.md",
     "docs/engines/query_side.md",  # its index must be of the model that learns

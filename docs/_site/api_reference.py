@@ -24,7 +24,6 @@ ROOMS = {
     "evaluate": ["evaluate"],
     "scale": ["scale"],
     "asking": ["asking"],
-    "scale": ["scale"],
     "testing": ["testing"],
     "parts": ["text", "vectors", "demo"],
 }

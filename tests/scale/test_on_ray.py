@@ -6,13 +6,18 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from llama_index.core.bridge.pydantic import Field
+from llama_index.core.schema import TextNode
 
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.cli.models import language_model
+from llama_index.tuning.embeddings.adapter.maps import LinearMap
+from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
+from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import GenerationError
 from llama_index.tuning.scale import ScaleOptions, embed_corpus, generate_questions
 from tests.conftest import TableEmbedding
@@ -133,3 +138,20 @@ def test_two_workers_share_one_rate_limit(cluster, tmp_path):
     assert len(times) == 70
     # 60 may go at once, and then one a second; with a limit each, none would have waited.
     assert max(times) - min(times) >= 8
+
+
+def test_llama_index_s_own_ingestion_on_ray_takes_our_embedding_model(cluster, tmp_path):
+    component = pytest.importorskip("llama_index.ingestion.ray").RayTransformComponent
+    utils = pytest.importorskip("llama_index.ingestion.ray.utils")
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0].astype(np.float32)
+    Adapter(LinearMap(turn), side="both").save(tmp_path / "adapter")
+    how = {"base_embed_model": TableEmbedding(), "adapter_path": str(tmp_path / "adapter")}
+    nodes = [TextNode(text=f"text {i}", id_=str(i)) for i in range(20)]
+    asked = ray.data.from_arrow(utils.ray_serialize_node_batch(nodes))
+    found = component(AdapterEmbeddingModel, transform_kwargs=how)(asked)
+    batch = found.take_batch(20, batch_format="pyarrow")
+    back = {node.node_id: node.embedding for node in utils.ray_deserialize_node_batch(batch)}
+    here = AdapterEmbeddingModel(**how)
+    assert back == {
+        n.node_id: pytest.approx(here.get_text_embedding(n.text), abs=1e-5) for n in nodes
+    }

@@ -16,9 +16,9 @@ import numpy as np
 from _data import arguments, model
 from app_quality import MORE, SETS, Place, together
 
-from llama_index.tuning.app import choose
-from llama_index.tuning.app.choose import BEFORE, UNTUNED
-from llama_index.tuning.app.search import Search
+from llama_index.tuning.app.ladder import choose
+from llama_index.tuning.app.ladder.choose import BEFORE, UNTUNED
+from llama_index.tuning.app.ladder.search import Search
 from llama_index.tuning.app.see import language_of, look_at
 from llama_index.tuning.evaluate.retrieval import score_rankings
 from llama_index.tuning.rerankers.light.model import default_ranker

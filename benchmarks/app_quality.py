@@ -27,11 +27,12 @@ from _data import ROOT, arguments, dataset, lyft_and_uber, model
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import RetrievalDataset
-from llama_index.tuning.app import tune
-from llama_index.tuning.app.choose import BEFORE, UNTUNED, Stack
-from llama_index.tuning.app.measure import Ladder
+from llama_index.tuning.app.ladder.adapters import adapters_for
+from llama_index.tuning.app.ladder.choose import BEFORE, TUNED, UNTUNED, Stack
+from llama_index.tuning.app.ladder.measure import Ladder, Measured
+from llama_index.tuning.app.ladder.outcome import decided
+from llama_index.tuning.app.ladder.search import Search
 from llama_index.tuning.app.questions import gather
-from llama_index.tuning.app.search import Search
 from llama_index.tuning.app.see import language_of, look_at
 from llama_index.tuning.demo import questions_about, reference_nodes
 from llama_index.tuning.evaluate.bootstrap import paired_gain
@@ -63,6 +64,7 @@ def main() -> None:
     done = [json.loads(line) for line in args.out.read_text().splitlines()]
     if args.table:
         tables(done)
+        priors(done)
         return
     made = {tuple(row[name] for name in KEY) for row in done}
     mode = "shuffled" if args.shuffled else "pool" if args.pool else "tune"
@@ -120,12 +122,12 @@ class Place:
         language, prose = language_of(node.get_content() for node in seen.nodes.values())
         search = Search(seen, self.embedder, language)
         vectors = self.embedder.queries(asked.texts)
-        adapters = tune._adapters(seen, asked, search, vectors, None, seed)
+        adapters = adapters_for(seen, asked, search, vectors, None, seed)
         ladder = Ladder(
             search, asked, vectors, adapters, prose=prose, seed=seed, ks=(1, 5, 10), tell=str
         )
         measured = ladder.measure()
-        outcome = tune._decided(measured, asked, seed)
+        outcome = decided(measured, asked, seed)
         seconds = time.perf_counter() - started
         values = self.on_test(test, ladder, measured, outcome.stack, language, mode != "tune")
         found = {stack: float(value.mean()) for stack, value in values.items()}
@@ -142,6 +144,7 @@ class Place:
             "promised": [promised.mean, promised.low, promised.high],
             "seconds": round(seconds, 1),
             "stacks": {str(stack): value for stack, value in found.items()},
+            "cross_fitted": gains_over_untuned(measured),
             "steps": [[s.name, str(s.below), s.taken, s.reason] for s in measured.steps],
         }
 
@@ -266,6 +269,39 @@ def tables(rows: Iterable[dict[str, Any]]) -> None:
             f"{np.mean([r['seconds'] for r in runs]):.0f} s",
         )
         print("  ".join(said))
+
+
+def gains_over_untuned(measured: Measured) -> dict[str, tuple[float, float]]:
+    """Mean and variance, over the questions, of what tuned parts gain over the untuned stack."""
+    if UNTUNED not in measured.scores:
+        return {}
+    below = measured.scores[UNTUNED].values["ndcg@10"]
+    gains = {
+        str(stack): measured.scores[stack].values["ndcg@10"] - below
+        for stack in TUNED
+        if stack in measured.scores
+    }
+    return {name: (float(gain.mean()), float(gain.var())) for name, gain in gains.items()}
+
+
+def priors(rows: Iterable[dict[str, Any]]) -> None:
+    """What tuned parts gain on all sets but one, and how many questions that is worth."""
+    found: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    for row in rows:
+        if row["mode"] == "tune" and not row["count"]:
+            for stack, gain in row.get("cross_fitted", {}).items():
+                found[stack].setdefault(row["set"], gain)
+    for stack, sets in found.items():
+        for left_out in sets:
+            others = [gain for name, gain in sets.items() if name != left_out]
+            if len(others) < 2:
+                continue
+            means, variances = np.array(others).T
+            worth = variances.mean() / means.var(ddof=1)
+            print(
+                f"{short(stack):12} without {left_out:17} gain {means.mean():.3f}, "
+                f"worth {worth:.0f} questions; there {sets[left_out][0]:+.3f}"
+            )
 
 
 def shared(runs: list[dict[str, Any]]) -> list[str]:

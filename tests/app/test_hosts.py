@@ -10,12 +10,12 @@ from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.retrievers import AutoMergingRetriever
 from llama_index.core.schema import Document, NodeRelationship, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
-from llama_index.core.tools import QueryEngineTool, RetrieverTool
+from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
-from llama_index.tuning import RetrievalDataset, tune_app
+from llama_index.tuning import RetrievalDataset, load_app, tune_app
 from llama_index.tuning.app import tune_router
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import ArtifactError, DatasetError
 from tests.app.conftest import nodes_of, page
 
 QUESTION = "What does pump number 17 cost?"
@@ -125,7 +125,8 @@ class Asked(BaseSelector):
         pass
 
 
-def test_a_router_and_its_tools_are_tuned_from_the_same_questions(model):
+def router_of(model):
+    """A router over pumps, bells and a tool that cannot be seen; questions about its nodes."""
     pumps = VectorStoreIndex(nodes_of(20, "pump-{}"), embed_model=model)
     rules = [f"The rule {i} of the town is that a bell is rung {i} times." for i in range(20)]
     nodes = [TextNode(id_=f"rule-{i}", text=text) for i, text in enumerate(rules)]
@@ -142,19 +143,44 @@ def test_a_router_and_its_tools_are_tuned_from_the_same_questions(model):
     texts |= {f"r{i}": f"How often is the bell rung by rule {i}?" for i in range(20)}
     docs = {f"p{i}": [f"pump-{i}"] for i in range(20)} | {f"r{i}": [f"rule-{i}"] for i in range(20)}
     questions = RetrievalDataset.from_nodes([*nodes_of(20, "pump-{}"), *nodes], texts, docs)
-    tuned = tune_router(router, questions, run_folder=None)
+    return router, questions
+
+
+def test_a_router_and_its_tools_are_tuned_from_the_same_questions(model, tmp_path):
+    router, questions = router_of(model)
+    tuned = tune_app(router, questions, run_folder=None)
     assert set(tuned.apps) == {"machines", "customs"}
     assert tuned.apps["customs"].report.counts["questions"] == 20
     assert tuned.report.accepted
     assert router._selector.count == 40
     assert any("other stays as it is" in note for note in tuned.notes)
-    served = tuned.as_query_engine()
-    for text, answer in (
-        ("How often is the bell rung by rule 7?", "rule-7"),
-        (QUESTION, "pump-17"),
-    ):
-        assert first(served.query(text).source_nodes) == answer
+    tuned.save(tmp_path / "tuned")
+    loaded = load_app(tmp_path / "tuned", router)
+    assert loaded.report == tuned.report
+    for served in (tuned.as_query_engine(), loaded.as_query_engine()):
+        for text, answer in (
+            ("How often is the bell rung by rule 7?", "rule-7"),
+            (QUESTION, "pump-17"),
+        ):
+            assert first(served.query(text).source_nodes) == answer
+    machines = QueryEngineTool(router._query_engines[0], ToolMetadata("", "machines"))
+    fewer = RouterQueryEngine(Asked(), [machines], llm=MockLLM())
+    with pytest.raises(ArtifactError, match="no 'customs'"):
+        load_app(tmp_path / "tuned", fewer)
+    with pytest.raises(ArtifactError, match="not a 'tuned_app'"):
+        load_app(tmp_path / "tuned", router._query_engines[0])
+
+
+def test_what_cannot_tune_a_router_is_said_before_any_call(model):
+    router, questions = router_of(model)
+    model.texts.clear()
     with pytest.raises(DatasetError, match="none were given"):
         tune_router(router)
-    with pytest.raises(TypeError, match="tune_router"):
-        tune_app(router)
+    with pytest.raises(ValueError, match="write questions"):
+        tune_app(router, llm=MockLLM())
+    with pytest.raises(TypeError, match="judgments must be"):
+        tune_app(router, questions, judgments=7)
+    with pytest.raises(ValueError, match="generate questions for each tool"):
+        tune_app(router, "generate")
+    assert not model.texts
+    assert not router._selector.count

@@ -8,7 +8,9 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import TextNode
 
 from llama_index.tuning import load_app, tune_app
-from llama_index.tuning.app.choose import Stack
+from llama_index.tuning.app import tune
+from llama_index.tuning.app.ladder.choose import Stack
+from llama_index.tuning.app.ladder.outcome import Outcome
 from llama_index.tuning.app.model import TunedApp
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.cli.app import run
@@ -35,16 +37,16 @@ def test_a_loaded_app_finds_the_same(app, index, tmp_path):
 
 
 def test_every_stack_survives_saving(index, questions, tmp_path, monkeypatch):
-    from llama_index.tuning.app import tune
-
     for stack in (Stack("adapted", "tuned"), Stack("adapted", "retriever"), Stack("own", "fusion")):
 
         def decided(measured, asked, seed, stack=stack):
-            return tune._Outcome(stack, True, "for the test")
+            return Outcome(stack, True, "for the test")
 
         with monkeypatch.context() as patch:
-            patch.setattr(tune, "_decided", decided)
-            patch.setattr("llama_index.tuning.app.measure.served_stack", lambda _, s=stack: s)
+            patch.setattr(tune, "decided", decided)
+            patch.setattr(
+                "llama_index.tuning.app.ladder.measure.served_stack", lambda _, s=stack: s
+            )
             app = tune_app(index, questions, run_folder=None)
         folder = tmp_path / str(stack).replace(" ", "")
         app.save(folder)

@@ -16,7 +16,10 @@ from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
 from llama_index.tuning import RetrievalDataset, TunedRetriever, load_app, tune_app
 from llama_index.tuning.app import tune
-from llama_index.tuning.app.search import Adapters
+from llama_index.tuning.app.ladder import measure
+from llama_index.tuning.app.ladder.adapters import Adapters
+from llama_index.tuning.app.ladder.choose import Stack
+from llama_index.tuning.app.ladder.outcome import Outcome
 from llama_index.tuning.app.see import language_of
 from llama_index.tuning.errors import ArtifactError, DatasetError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
@@ -79,6 +82,21 @@ def test_shuffled_answers_accept_no_tuned_part(index, questions):
     shuffled = {id_: docs[row] for id_, row in zip(questions.queries, wrong, strict=True)}
     app = tuned(index, RetrievalDataset(questions.queries, questions.corpus, shuffled))
     assert not app.stack.tuned
+    assert any("paired as they should be" in note for note in app.report.notes)
+    assert not any("paired" in note for note in tuned(index, questions).report.notes)
+
+
+def test_of_many_questions_a_part_is_measured_and_all_are_learnt(index, questions, monkeypatch):
+    stack = Stack("adapted", "tuned")
+    monkeypatch.setattr(tune, "decided", lambda *_: Outcome(stack, True, "for the test"))
+    monkeypatch.setattr(measure, "served_stack", lambda _: stack)
+    whole = tuned(index, questions)
+    monkeypatch.setattr("llama_index.tuning.app.questions.MANY", 50)
+    app = tuned(index, questions)
+    assert whole.report.counts["measured"] == 60
+    assert app.report.counts["measured"] == 12
+    assert app.adapter.fingerprint == whole.adapter.fingerprint
+    assert app.ranker.fingerprint == whole.ranker.fingerprint
 
 
 def test_nothing_is_embedded_twice(index, model, questions):

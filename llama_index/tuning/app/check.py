@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import number
 from llama_index.tuning._running import own_work
-from llama_index.tuning.app.choose import PRIMARY
+from llama_index.tuning.app.ladder.choose import PRIMARY
 from llama_index.tuning.app.questions import check_telling, of_app, read_questions
 from llama_index.tuning.app.report import AppReport, Moved, moved
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
-from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
@@ -83,7 +84,7 @@ def check(
     report: AppReport,
     questions: Any,
     max_loss: float,
-    adapter: Adapter | None = None,
+    vectors_of: Callable[[RetrievalDataset, Float32 | None], Float32 | None],
 ) -> CheckResult:
     """What `served` is worth on new questions; see `TunedApp.check`.
 
@@ -93,14 +94,14 @@ def check(
         report: of the tuning, with what was promised.
         questions: as in `tune_app`.
         max_loss: of nDCG@10 that is no regression yet.
-        adapter: that the served retriever maps questions with.
+        vectors_of: questions' vectors for the served retriever, from the app's own.
     """
     max_loss = number("max_loss", max_loss, 0, 1)
     dataset, notes = read(seen, questions)
     check_telling(dataset)
-    vectors = embedded(seen, dataset)  # each question once, for both
+    vectors = embedded(seen.embed_model, dataset)  # each question once, for both
     before = measured(seen.copied_retriever(DEPTH), dataset, vectors)
-    now = measured(served, dataset, mapped(vectors, adapter))
+    now = measured(served, dataset, vectors_of(dataset, vectors))
     gains = {
         name: paired_gain(before.values[name], now.values[name], seed=report.seed) for name in SHOWN
     }
@@ -132,16 +133,9 @@ def read(seen: SeenApp, questions: Any) -> tuple[RetrievalDataset, list[str]]:
     return dataset.merge_duplicates(), notes
 
 
-def embedded(seen: SeenApp, dataset: RetrievalDataset) -> Float32 | None:
-    """The questions' vectors by the app's model; `None` if it has none."""
-    if seen.embed_model is None:
-        return None
-    return Embedder(seen.embed_model).queries(list(dataset.queries.values()))
-
-
-def mapped(vectors: Float32 | None, adapter: Adapter | None) -> Float32 | None:
-    """The questions' vectors as they go to the store."""
-    return vectors if vectors is None or adapter is None else adapter.map_queries(vectors)
+def embedded(model: BaseEmbedding | None, dataset: RetrievalDataset) -> Float32 | None:
+    """The questions' vectors by a model; `None` without one."""
+    return None if model is None else Embedder(model).queries(list(dataset.queries.values()))
 
 
 def measured(

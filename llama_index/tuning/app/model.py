@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
 
+from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.app import saved
 from llama_index.tuning.app.check import (
@@ -16,11 +17,11 @@ from llama_index.tuning.app.check import (
     CheckResult,
     check,
     embedded,
-    mapped,
     measured,
     read,
 )
-from llama_index.tuning.app.choose import Stack
+from llama_index.tuning.app.ladder.choose import BEFORE, Stack
+from llama_index.tuning.app.parts.served import ServedPart
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.artifacts import PathLike
@@ -34,6 +35,10 @@ from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import Analyzer
 
+if TYPE_CHECKING:
+    from llama_index.tuning.app.router.model import TunedRouter
+    from llama_index.tuning.judges.judge import TunedJudge
+
 
 class TunedApp:
     """An app as it is served after `tune_app`, or loaded by `load_app`.
@@ -43,6 +48,7 @@ class TunedApp:
         retriever: LlamaIndex's, with the app's own top k; the app's own one if nothing is better.
         embed_model: that questions are embedded with; the app's own one without an adapter.
         reranker: the one in the retriever; `None` without one.
+        evaluator: the judge of answers; `None` if no verdicts could teach one.
         written: the questions that an LLM wrote for it, if it did; saved with it.
     """
 
@@ -59,27 +65,35 @@ class TunedApp:
         index: BM25Index | None = None,
         written: RetrievalDataset | None = None,
         given: BaseNodePostprocessor | None = None,
+        evaluator: TunedJudge | None = None,
+        part: ServedPart | None = None,
     ) -> None:
-        self.written = written
+        self.written, self.evaluator, self.part = written, evaluator, part
         self.seen, self.stack, self.report, self.language = seen, stack, report, language
         self.adapter = adapter if stack.vectors == "adapted" else None
         self.ranker = ranker if stack.order == "tuned" else None
         self.embed_model: BaseEmbedding | None = seen.embed_model
         if self.adapter is not None and seen.embed_model is not None:
             self.embed_model = AdapterEmbeddingModel(seen.embed_model, self.adapter)
+        self._base = seen
+        if part is not None and isinstance(part.component, BaseEmbedding):
+            self.embed_model = part.component
+            if part.documents is not None:
+                self._base = seen.with_vectors(part.documents, part.component)
         self.reranker: BaseNodePostprocessor | None = given if stack.given else None
+        if part is not None and isinstance(part.component, BaseNodePostprocessor):
+            self.reranker = part.component
         if stack.order in ("untuned", "tuned"):
             self.reranker = LightReranker(self.ranker, Analyzer(language))
         self.retriever = self._retriever(index)
 
     def _retriever(self, index: BM25Index | None) -> BaseRetriever:
-        adapted = self.embed_model if self.adapter is not None else None
         if self.stack.order == "retriever":
-            if adapted is None:
+            if self.stack == BEFORE:
                 return self.seen.retriever
-            return self.seen.copied_retriever(self.seen.top_k, adapted)
-        return self.seen.fused_retriever(
-            adapted, reranker=self.reranker, language=self.language, index=index
+            return self._base.copied_retriever(self.seen.top_k, self.embed_model)
+        return self._base.fused_retriever(
+            self.embed_model, reranker=self.reranker, language=self.language, index=index
         )
 
     def __repr__(self) -> str:
@@ -101,8 +115,7 @@ class TunedApp:
             other = self.retriever.with_reranker(self.retriever.reranker)
             other.top_k = top_k
             return other
-        adapted = self.embed_model if self.adapter is not None else None
-        return self.seen.copied_retriever(top_k, adapted)
+        return self._base.copied_retriever(top_k, self.embed_model)
 
     def as_query_engine(self, **arguments: Any) -> RetrieverQueryEngine:
         """A query engine over the served retriever.
@@ -133,6 +146,8 @@ class TunedApp:
             adapter=self.adapter,
             ranker=self.ranker,
             written=self.written,
+            evaluator=self.evaluator,
+            part=self.part,
         )
 
     def check(self, questions: Any, *, max_loss: float = 0.01) -> CheckResult:
@@ -143,7 +158,7 @@ class TunedApp:
             max_loss: of nDCG@10, below the app before, that is no regression yet.
         """
         served = self.as_retriever(DEPTH)
-        return check(self.seen, served, self.report, questions, max_loss, self.adapter)
+        return check(self.seen, served, self.report, questions, max_loss, self._vectors)
 
     def scores(self, questions: Any) -> RetrievalScores:
         """What is served on questions, one number for each by metric, for `compare`.
@@ -152,14 +167,32 @@ class TunedApp:
             questions: as in `tune_app`.
         """
         dataset, _ = read(self.seen, questions)
-        vectors = mapped(embedded(self.seen, dataset), self.adapter)
+        vectors = self._vectors(dataset, embedded(self.seen.embed_model, dataset))
         return measured(self.as_retriever(DEPTH), dataset, vectors)
+
+    def _vectors(self, dataset: RetrievalDataset, own: Float32 | None) -> Float32 | None:
+        """Questions' vectors as they go to the store that is served, from the app's own."""
+        if self.part is not None and isinstance(self.part.component, BaseEmbedding):
+            return embedded(self.part.component, dataset)
+        return own if own is None or self.adapter is None else self.adapter.map_queries(own)
+
+
+@overload
+def load_app(
+    path: PathLike, app: RouterQueryEngine, *, reranker: BaseNodePostprocessor | None = None
+) -> TunedRouter: ...
+
+
+@overload
+def load_app(
+    path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
+) -> TunedApp: ...
 
 
 @plain_arguments
 def load_app(
     path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
-) -> TunedApp:
+) -> TunedApp | TunedRouter:
     """The tuned app that `save` wrote, over the app that it was tuned for.
 
     Args:
@@ -176,4 +209,8 @@ def load_app(
         >>> app = load_app("tuned", index)  # doctest: +SKIP
         >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
     """
+    if isinstance(app, RouterQueryEngine):
+        from llama_index.tuning.app.router.saved import load_router_app
+
+        return load_router_app(path, app, reranker)
     return TunedApp(**saved.read(path, app, reranker))

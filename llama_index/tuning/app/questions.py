@@ -31,7 +31,7 @@ Kind = Literal["questions", "generated questions", "stand-ins"]
 FOLDS = 5
 """Parts that the questions are shared out to."""
 MANY = 1000
-"""From so many questions on, a fifth is held out; fewer are all held out in turn."""
+"""From so many questions on, a fifth is measured; fewer are all measured in turn."""
 TOGETHER = 0.25
 """Share of the documents whose questions stay in one fold: for them the document is new."""
 STAND_INS = 200
@@ -217,13 +217,18 @@ def _bodies(seen: SeenApp) -> dict[str, str]:
     return {id_: text for id_, text in texts.items() if text.strip()}
 
 
-def read_traffic(traffic: Any) -> RetrievalDataset:
-    """What users asked and liked, of a recorder's log or of `Traffic`."""
+def read_log(traffic: Any) -> Traffic:
+    """A recorder's log, or `Traffic` as it is."""
     if isinstance(traffic, (str, PathLike)):
-        traffic = Traffic.load(fspath(traffic))
+        return Traffic.load(fspath(traffic))
     if not isinstance(traffic, Traffic):
         raise TypeError(f"traffic must be a recorded log or Traffic, got {type(traffic).__name__}")
-    return traffic.retrieval_dataset()
+    return traffic
+
+
+def read_traffic(traffic: Any) -> RetrievalDataset:
+    """What users asked and liked, of a recorder's log or of `Traffic`."""
+    return read_log(traffic).retrieval_dataset()
 
 
 def _together(parts: list[RetrievalDataset], notes: list[str]) -> RetrievalDataset:

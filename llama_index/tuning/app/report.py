@@ -107,6 +107,7 @@ class AppReport:
         seed: of the run.
         fingerprint: of the questions.
         versions: library → version.
+        reindexed: whether documents are searched by other vectors than the app's index has.
     """
 
     served: str
@@ -128,6 +129,7 @@ class AppReport:
     seed: int = 0
     fingerprint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    reindexed: bool = False
 
     @property
     def milliseconds(self) -> float:
@@ -209,7 +211,8 @@ def _sentence(report: AppReport) -> str:
     known = "" if report.shown else " (not shown by these alone)"
     return (
         f"Answers found in the first 5: {hits.base:.0%} → {hits.tuned:.0%} of {hits.n} "
-        f"{asked}{known}; {report.milliseconds:.1f} ms more a query; index untouched."
+        f"{asked}{known}; {report.milliseconds:.1f} ms more a query; index untouched"
+        f"{', the documents in a second one' if report.reindexed else ''}."
     )
 
 

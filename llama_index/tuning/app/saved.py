@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning import artifacts
-from llama_index.tuning.app.choose import Stack, Vectors
+from llama_index.tuning.app.ladder.choose import Stack, Vectors
+from llama_index.tuning.app.parts.served import NAMES, ServedPart, load_part
 from llama_index.tuning.app.report import AppReport
 from llama_index.tuning.app.see import SeenApp, look_at
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -26,8 +28,12 @@ from llama_index.tuning.vectors.identity import (
     same_name,
 )
 
+if TYPE_CHECKING:
+    from llama_index.tuning.judges.judge import TunedJudge
+
 KIND = "tuned_app"
-_ADAPTER, _RERANKER, _WRITTEN = "adapter", "reranker", "questions.json"
+JUDGE = "judge"
+_ADAPTER, _RERANKER, _WRITTEN, _PART = "adapter", "reranker", "questions.json", "part"
 _TEXTS = 1000
 _HELD = 0.5
 """Share of the nodes' texts that an index must still have to be the one an app was tuned on."""
@@ -43,6 +49,8 @@ def save(
     adapter: Adapter | None,
     ranker: LinearRanker | None,
     written: RetrievalDataset | None = None,
+    evaluator: TunedJudge | None = None,
+    part: ServedPart | None = None,
 ) -> None:
     """Write an app's settings, parts and report to one folder.
 
@@ -55,6 +63,8 @@ def save(
         adapter: if one is served.
         ranker: of the tuned light re-ranker, if that is served.
         written: questions that an LLM wrote.
+        evaluator: judge of its answers.
+        part: the optional part that is served.
     """
     model = seen.embed_model
     config = {
@@ -75,6 +85,10 @@ def save(
             LightReranker(ranker, Analyzer(language)).save(folder / _RERANKER)
         if written is not None:
             written.save_json(folder / _WRITTEN)
+        if evaluator is not None:
+            evaluator.save(folder / JUDGE)
+        if part is not None:
+            part.write(folder / _PART)
         report.save_json(folder / artifacts.REPORT)
         report.save_html(folder / "report.html")
 
@@ -107,6 +121,8 @@ def read(
     file = folder / _WRITTEN
     written = RetrievalDataset.from_json(file) if file.exists() else None
     artifacts.check_intact(path)
+    evaluator = load_judge(folder, seen.embed_model)
+    named = next((each for each in (stack.vectors, stack.order) if each in NAMES), None)
     return {
         "seen": seen,
         "stack": stack,
@@ -116,7 +132,23 @@ def read(
         "ranker": ranker,
         "written": written,
         "given": reranker,
+        "evaluator": evaluator,
+        "part": None if named is None else load_part(named, folder / _PART, seen),
     }
+
+
+def load_judge(folder: Path, model: BaseEmbedding | None) -> TunedJudge | None:
+    """The judge that lies in an app's folder, if it has one."""
+    if not (folder / JUDGE).exists():
+        return None
+    from llama_index.tuning.judges.judge import TunedJudge
+
+    return TunedJudge.load(folder / JUDGE, model)
+
+
+def takes_reranker(path: artifacts.PathLike) -> bool:
+    """Whether what a folder serves is a re-ranker that has to be handed over."""
+    return _stack(path, artifacts.read_config(path, KIND)).given
 
 
 def _stack(path: artifacts.PathLike, config: Mapping[str, Any]) -> Stack:

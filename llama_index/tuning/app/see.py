@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -19,6 +20,7 @@ from llama_index.core.retrievers import AutoMergingRetriever
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
+from llama_index.tuning._arrays import Float32
 from llama_index.tuning.datasets.tuned_parts import walk
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
@@ -104,6 +106,30 @@ class SeenApp:
             top_k=self.top_k,
             language=language,
             index=index,
+        )
+
+    def with_vectors(self, vectors: Float32, embed_model: BaseEmbedding) -> SeenApp:
+        """The same nodes with other vectors, in an index in memory; the app's own stays as it is.
+
+        Args:
+            vectors: the nodes', shape `(len(nodes), dim)`.
+            embed_model: that questions are embedded with.
+        """
+        nodes = []
+        for node, vector in zip(self.nodes.values(), vectors.tolist(), strict=True):
+            other = node.model_copy()
+            other.embedding = vector
+            nodes.append(other)
+        index = VectorStoreIndex(nodes, embed_model=embed_model)
+        retriever = index.as_retriever(similarity_top_k=self.top_k)
+        own = {node.node_id: node for node in nodes}
+        return replace(
+            self,
+            retriever=retriever,
+            nodes=own,
+            stored=own,
+            index=index,
+            embed_model=embed_model,
         )
 
     def _in_docstore(self) -> bool:

@@ -52,6 +52,17 @@ def tune(
     ),
     api_base: str | None = API_BASE,
     max_calls: int | None = typer.Option(None, help="Requests to the LLM; 400 by default."),
+    judgments: Path | None = typer.Option(
+        None, help="Verdicts on answers, which a judge learns from.", exists=True
+    ),
+    also: list[str] = typer.Option(
+        [],
+        help="Tried last: corpus_side, query_encoder, embedding_model, cross_encoder or "
+        "cross_encoder=MODEL.",
+    ),
+    keep_index: bool = typer.Option(
+        False, "--keep-index", help="Leave out what gives the documents other vectors."
+    ),
     max_latency_ms: float | None = typer.Option(None, help="What a query may cost more."),
     max_seconds: float | None = typer.Option(None, help="After which nothing more is learnt."),
     model: str = MODEL,
@@ -75,6 +86,9 @@ def tune(
         traffic=traffic,
         llm=None if llm is None else models.language_model(llm, api_base),
         max_calls=max_calls,
+        judgments=judgments,
+        also=also,
+        keep_index=keep_index,
         max_latency_ms=max_latency_ms,
         max_seconds=max_seconds,
         run_folder=run,

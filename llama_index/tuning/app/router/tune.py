@@ -6,7 +6,7 @@ A question belongs to the tools whose nodes answer it, so that the same question
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,24 @@ from llama_index.core.base.base_selector import BaseSelector
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.selectors import LLMMultiSelector, PydanticMultiSelector
-from llama_index.core.tools import QueryEngineTool
 
 from llama_index.tuning._checks import of_type, plain_arguments
 from llama_index.tuning._running import own_work
 from llama_index.tuning.app.model import TunedApp
-from llama_index.tuning.app.questions import check_telling, of_app, read_questions, read_traffic
+from llama_index.tuning.app.parts.judge import verdicts
+from llama_index.tuning.app.questions import (
+    GENERATE,
+    check_telling,
+    of_app,
+    read_log,
+    read_questions,
+    read_traffic,
+)
+from llama_index.tuning.app.router.model import TunedRouter, tools_of
 from llama_index.tuning.app.see import SeenApp, look_at
 from llama_index.tuning.app.tune import tune_app
+from llama_index.tuning.collect.traffic import Traffic
+from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.datasets.routing import RoutingDataset
 from llama_index.tuning.errors import DatasetError
@@ -31,50 +41,8 @@ from llama_index.tuning.routers.engine import RouterFinetuneEngine, check_datase
 if TYPE_CHECKING:
     from llama_index.tuning.routers.report import RouterReport
 
-
-@dataclass(frozen=True, eq=False)
-class TunedRouter:
-    """A `RouterQueryEngine` as it is served after `tune_router`.
-
-    Attributes:
-        router: as it was.
-        apps: choice → its tuned app; without tools whose nodes cannot be seen, which stay.
-        selector: the tuned one; the router's own, if no gain over it is shown.
-        report: of the selector.
-        notes: what else a reader should know.
-    """
-
-    router: RouterQueryEngine
-    apps: dict[str, TunedApp]
-    selector: BaseSelector
-    report: RouterReport
-    notes: list[str]
-
-    def __repr__(self) -> str:
-        return f"TunedRouter({self.selector!r}, apps: {', '.join(self.apps) or 'none'})"
-
-    def as_query_engine(self, **arguments: Any) -> RouterQueryEngine:
-        """The router with the tuned selector and tools.
-
-        Args:
-            **arguments: of each tool's `TunedApp.as_query_engine`; without any, what the tool
-                answers with is kept.
-        """
-        tools = [
-            QueryEngineTool(
-                self.apps[name].as_query_engine(**arguments) if name in self.apps else engine,
-                metadata,
-            )
-            for name, engine, metadata in _tools(self.router)
-        ]
-        return RouterQueryEngine(
-            self.selector, tools, llm=self.router._llm, summarizer=self.router._summarizer
-        )
-
-    def __str__(self) -> str:
-        lines = [str(self.report)]
-        lines += [f"{name}: {app.report.sentence}" for name, app in self.apps.items()]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+UNRATED = 1.0
+"""Weight of a recorded choice that no user spoke of."""
 
 
 @own_work
@@ -84,6 +52,7 @@ def tune_router(
     questions: Any = None,
     *,
     traffic: Any = None,
+    judgments: Any = None,
     run_folder: str | PathLike[str] | None = "tuned_router.run",
     **arguments: Any,
 ) -> TunedRouter:
@@ -95,7 +64,9 @@ def tune_router(
     Args:
         router: stays as it is.
         questions: with their answers, among the nodes of all tools; as in `tune_app`.
-        traffic: what the recorder saw: its questions, and the choices that the router made.
+        traffic: what the recorder saw: its questions, and the choices that users confirmed or
+            corrected.
+        judgments: verdicts on answers, as in `tune_app`.
         run_folder: each tool's run goes on from a folder in it.
         **arguments: of `tune_app`, for each tool.
 
@@ -107,30 +78,24 @@ def tune_router(
         >>> router.as_query_engine().query("How long do refunds take?")  # doctest: +SKIP
     """
     of_type("router", router, RouterQueryEngine)
+    if isinstance(questions, str) and questions == GENERATE:
+        raise ValueError(
+            f"questions={GENERATE!r} is for an app of its own: generate questions for each tool, "
+            "and hand them over together"
+        )
     notes: list[str] = []
-    seen: dict[str, SeenApp] = {}
-    for name, engine, _ in _tools(router):
-        try:
-            seen[name] = look_at(engine)
-        except (TypeError, DatasetError) as exc:
-            notes.append(f"{name} stays as it is: {exc}")
-    if not seen:
-        raise TypeError(f"no tool of the router can be tuned: {'; '.join(notes)}")
+    seen = _seen(router, notes)
+    model = next((app.embed_model for app in seen.values() if app.embed_model is not None), None)
     dataset = _asked(questions, traffic, seen, notes)
+    judged = verdicts(judgments, traffic, model)
     owners = {
         id_: [name for name, app in seen.items() if any(doc in app.nodes for doc in docs)]
         for id_, docs in dataset.relevant_docs.items()
     }
     pairs = [(text, owners[id_]) for id_, text in dataset.queries.items()]
-    examples = RoutingDataset.from_router(router, pairs)
-    check_datasets(examples, None)
-    engine = RouterFinetuneEngine(examples, _model(seen), base_selector=router._selector)
-    report = engine.finetune()
-    with warnings.catch_warnings():  # that the router's own selector stays is in the report
-        warnings.simplefilter("ignore", UserWarning)
-        several = isinstance(router._selector, (LLMMultiSelector, PydanticMultiSelector))
-        selector = engine.get_finetuned_model(multi=several)
-    engines = {name: engine for name, engine, _ in _tools(router)}
+    examples = _examples(router, pairs, traffic, notes)
+    selector, report = _selector(router, examples, model)
+    engines = {name: engine for name, engine, _ in tools_of(router)}
     apps: dict[str, TunedApp] = {}
     for name, app in seen.items():
         part = _part(dataset, [id_ for id_, names in owners.items() if name in names], app)
@@ -138,13 +103,60 @@ def tune_router(
             notes.append(f"{name} has too few questions of its own: its documents alone")
         folder = None if run_folder is None else Path(run_folder) / str(len(apps))
         apps[name] = tune_app(engines[name], part, run_folder=folder, **arguments)
-    return TunedRouter(router, apps, selector, report, notes)
+    judge = None
+    if judged is not None:
+        judge, note = judged.learn()
+        notes.append(note)
+    return TunedRouter(router, apps, selector, report, notes, judge)
 
 
-def _tools(router: RouterQueryEngine) -> list[tuple[str, Any, Any]]:
-    """Each choice's name, query engine and metadata."""
-    names = RoutingDataset.from_router(router).choices
-    return list(zip(names, router._query_engines, router._metadatas, strict=True))
+def _seen(router: RouterQueryEngine, notes: list[str]) -> dict[str, SeenApp]:
+    """What can be seen of each tool."""
+    seen: dict[str, SeenApp] = {}
+    for name, engine, _ in tools_of(router):
+        try:
+            seen[name] = look_at(engine)
+        except (TypeError, DatasetError) as exc:
+            notes.append(f"{name} stays as it is: {exc}")
+    if not seen:
+        raise TypeError(f"no tool of the router can be tuned: {'; '.join(notes)}")
+    return seen
+
+
+def _examples(
+    router: RouterQueryEngine, pairs: list[tuple[str, list[str]]], traffic: Any, notes: list[str]
+) -> RoutingDataset:
+    """Each question with the tools whose nodes answer it; and choices that users spoke for."""
+    known = {text for text, _ in pairs}
+    names = set(RoutingDataset.from_router(router).choices)
+    more = []
+    for example in [] if traffic is None else _confirmed(read_log(traffic)):
+        if example.query not in known and example.choices and names.issuperset(example.choices):
+            more.append((example.query, list(example.choices)))
+    if more:
+        notes.append(f"{len(more)} choices that users confirmed or corrected teach the selector")
+    examples = RoutingDataset.from_router(router, [*pairs, *more])
+    check_datasets(examples, None)
+    return examples
+
+
+def _confirmed(traffic: Traffic) -> list[RoutingExample]:
+    try:
+        recorded = traffic.routing_dataset()
+    except DatasetError:  # no router was recorded
+        return []
+    return [example for example in recorded.examples if example.weight > UNRATED]
+
+
+def _selector(
+    router: RouterQueryEngine, examples: RoutingDataset, model: BaseEmbedding | None
+) -> tuple[BaseSelector, RouterReport]:
+    engine = RouterFinetuneEngine(examples, model, base_selector=router._selector)
+    report = engine.finetune()
+    with warnings.catch_warnings():  # that the router's own selector stays is in the report
+        warnings.simplefilter("ignore", UserWarning)
+        several = isinstance(router._selector, (LLMMultiSelector, PydanticMultiSelector))
+        return engine.get_finetuned_model(multi=several), report
 
 
 def _asked(
@@ -174,7 +186,3 @@ def _part(dataset: RetrievalDataset, ids: list[str], app: SeenApp) -> RetrievalD
     except DatasetError:
         return None
     return part
-
-
-def _model(seen: dict[str, SeenApp]) -> BaseEmbedding | None:
-    return next((app.embed_model for app in seen.values() if app.embed_model is not None), None)

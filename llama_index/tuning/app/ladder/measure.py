@@ -2,23 +2,24 @@
 
 Each question meets the adapter of a fold that had not seen it. For each fold in turn the re-ranker
 and the choice are made on the other folds, from candidates of those adapters (stacked
-generalisation: Wolpert 1992); the fold's own questions then say what that choice is worth. The
-final parts are those of all questions; of very many questions one fold is held out for good, and
-the parts are those of the rest.
+generalisation: Wolpert 1992); the fold's own questions then say what that choice is worth. Of very
+many questions one fold is measured alone. The final parts are those of all questions.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
-from llama_index.tuning.app.choose import (
+from llama_index.tuning.app.ladder.adapters import LEAST, Adapters, LearntAdapter, OutOfTime
+from llama_index.tuning.app.ladder.choose import (
     PRIMARY,
     Stack,
     Step,
@@ -26,15 +27,11 @@ from llama_index.tuning.app.choose import (
     choose,
     served_stack,
 )
+from llama_index.tuning.app.ladder.doubts import DOUBTFUL, ENOUGH, FEW, by_chance
+from llama_index.tuning.app.ladder.search import Found, Search
+from llama_index.tuning.app.parts.learn import CorpusSide, TrainedPart
+from llama_index.tuning.app.parts.served import CROSS_ENCODER, ServedPart
 from llama_index.tuning.app.questions import Questions
-from llama_index.tuning.app.search import (
-    LEAST,
-    Adapters,
-    Found,
-    LearntAdapter,
-    OutOfTime,
-    Search,
-)
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (
@@ -47,7 +44,6 @@ from llama_index.tuning.rerankers.light.fit import (
     usual_loss,
 )
 from llama_index.tuning.rerankers.light.model import default_ranker
-from llama_index.tuning.vectors.search import unit_rows
 
 Tell = Callable[[str], None]
 
@@ -73,6 +69,7 @@ class Measured:
         adapter: the final one, if one was learnt.
         rankers: the final tuned re-rankers, by the vectors that they are for.
         notes: what a reader should know beside.
+        part: the optional part that is served, if one is.
     """
 
     scores: dict[Stack, RetrievalScores]
@@ -83,6 +80,7 @@ class Measured:
     adapter: LearntAdapter | None
     rankers: dict[str, LinearRanker] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    part: ServedPart | None = None
 
     @property
     def stack(self) -> Stack:
@@ -92,12 +90,11 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """What was measured on the questions of one fold, and the parts of the other folds."""
+    """What was measured on the questions of one fold, and what the other folds chose."""
 
     rows: Ints
     scores: dict[Stack, RetrievalScores]
     chosen: Stack
-    rankers: dict[str, LinearRanker]
 
 
 class Ladder:
@@ -112,9 +109,11 @@ class Ladder:
         seed: of the run.
         ks: cut-offs of the metrics.
         tell: called with what is done.
-        orders: ways to order that may be served; all by default.
+        cost: milliseconds that each way to order costs; a cross-encoder's is noted here.
+        most: milliseconds that may be served; any by default.
         deadline: of `time.perf_counter`, after which nothing more is learnt.
         also: re-rankers to try, by name.
+        parts: optional ones to try, the cheapest first.
     """
 
     def __init__(
@@ -128,16 +127,20 @@ class Ladder:
         seed: int,
         ks: Sequence[int],
         tell: Tell,
-        orders: Collection[str] | None = None,
+        cost: dict[str, float] | None = None,
+        most: float | None = None,
         deadline: float | None = None,
         also: Mapping[str, BaseNodePostprocessor] | None = None,
+        parts: Sequence[CorpusSide | TrainedPart] = (),
     ) -> None:
         self.search, self.questions, self.vectors = search, questions, vectors
         tunable = questions.kind != "stand-ins" and len(questions) >= LEAST
         self.adapters = adapters if tunable else None
         self.tunable, self.prose, self.seed, self.ks, self.tell = tunable, prose, seed, ks, tell
-        self.orders, self.deadline = orders, deadline
-        self.also = dict(also or {})
+        self.cost, self.most, self.deadline = {} if cost is None else cost, most, deadline
+        self.also = {name: each for name, each in (also or {}).items() if self._affordable(name)}
+        self.parts = list(parts)
+        self.trusted = False
         self._given: dict[str, list[list[str]]] = {}
         dataset = questions.dataset
         self.adapter: LearntAdapter | None = None
@@ -153,12 +156,13 @@ class Ladder:
     def _measure(self) -> Measured:
         self.tell(f"searching for {len(self.ids)} questions")
         self._views["own"] = self._find(self.vectors)
+        notes = self._doubts()
         for name, reranker in self.also.items():
             self.tell(f"{name} orders the candidates of {len(self.ids)} questions")
             self._given[name] = self.search.ordered(reranker, self.questions.texts, self.vectors)
         if not self.tunable:
-            return self._untuned()
-        notes = self._adapt()
+            return self._untuned(notes)
+        notes += [*self._adapt(), *self._try_parts()]
         if self._late(0):
             return self._untuned(["max_seconds was over before anything could be learnt"])
         self.tell("re-rankers: learn, choose, measure")
@@ -168,26 +172,65 @@ class Ladder:
         served = _joined([part.scores[part.chosen] for part in parts])
         steps = self._choose(scores, rows)
         chosen = [part.chosen for part in parts]
-        rankers = parts[0].rankers if len(parts) == 1 else self.rankers_of(served_stack(steps))
-        return Measured(scores, served, chosen, steps, rows, self.adapter, rankers, notes)
+        rankers = self.rankers_of(served_stack(steps))
+        part = self._part_of(served_stack(steps))
+        return Measured(scores, served, chosen, steps, rows, self.adapter, rankers, notes, part)
+
+    def _doubts(self) -> list[str]:
+        """Whether the questions are to be trusted; what to say if they are not."""
+        if self.questions.kind == "stand-ins" or len(self.ids) < FEW:
+            return []
+        chance = by_chance(self._views["own"].fused, self.relevant, self.seed)
+        self.trusted = chance <= DOUBTFUL and len(self.ids) >= ENOUGH
+        if chance <= DOUBTFUL:
+            return []
+        return [
+            "the questions find their own answers hardly more often than other questions' "
+            f"(p = {chance:.2f}): are questions and answers paired as they should be?"
+        ]
 
     def _adapt(self) -> list[str]:
         """What each question finds by an adapter that had not seen it; what could not be done."""
         if self.adapters is None or self.vectors is None:
             return []
-        folds = self.questions.held_out_folds
-        held_out = self.questions.fold == folds[0] if len(folds) == 1 else None
-        rows = np.arange(len(self.ids)) if held_out is None else np.flatnonzero(~held_out)
         try:
-            self.adapter = self.adapters.learn(rows, self.questions.fold[rows], self._watch())
+            self.adapter = self.adapters.learn(self.questions.fold, self._watch())
         except OutOfTime:
             return ["max_seconds: no adapter could be learnt in time"]
-        vectors = np.empty_like(self.vectors)
-        vectors[rows] = self.adapter.queries
-        if held_out is not None:
-            vectors[held_out] = self.adapter.map(unit_rows(self.vectors[held_out]))
-        self._views["adapted"] = self._find(vectors)
+        self._views["adapted"] = self._find(self.adapter.queries)
         return []
+
+    def _try_parts(self) -> list[str]:
+        """What optional parts find that had not seen the question; what could not be done."""
+        notes = []
+        for part in self.parts:
+            if self._late(0):
+                notes.append(f"max_seconds was over before {part.name} could be learnt")
+                continue
+            self.tell(f"{part.name}: learns and is measured on what it has not seen")
+            if part.name == CROSS_ENCODER and isinstance(part, TrainedPart):
+                self._given[part.name], self.cost[part.name] = part.rankings()
+                continue
+            places: dict[int, tuple[Found, int]] = {}
+            for held in part.held_out():
+                rows = held.rows.tolist()
+                texts = [self.questions.texts[row] for row in rows]
+                relevant = [self.relevant[row] for row in rows]
+                found = self.search.find(texts, held.queries, relevant, held.documents)
+                places |= {row: (found, place) for place, row in enumerate(rows)}
+            self._views[cast(Vectors, part.name)] = _gathered(places)
+        return notes
+
+    def _part_of(self, stack: Stack) -> ServedPart | None:
+        """The optional part of a stack, learnt from all questions."""
+        for part in self.parts:
+            if part.name in (stack.vectors, stack.order):
+                self.tell(f"{part.name}: learns from all questions")
+                return part.served()
+        return None
+
+    def _affordable(self, order: str) -> bool:
+        return self.most is None or self.cost.get(order, 0.0) <= self.most
 
     def _watch(self) -> Callable[[int, int], None]:
         """Called with how many folds an adapter has and will have; ends what would be too late."""
@@ -223,7 +266,7 @@ class Ladder:
         values = {
             stack: found.values[PRIMARY]
             for stack, found in scores.items()
-            if self.orders is None or stack.order in self.orders
+            if self._affordable(stack.order)
         }
         seen = self.questions.seen[rows]
         return choose(
@@ -231,8 +274,9 @@ class Ladder:
             seen,
             prose=self.prose,
             kind=self.questions.kind,
+            trusted=self.trusted,
             seed=self.seed,
-            also=self.also,
+            also=[*(part.name for part in self.parts), *self.also],
         )
 
     def _fold(self, fold: int) -> _Fold:
@@ -240,11 +284,9 @@ class Ladder:
         others = np.flatnonzero(self.questions.fold != fold)
         held_out = np.flatnonzero(self.questions.fold == fold)
         inner, outer = self._ordered(others), self._ordered(held_out)
-        rankers: dict[str, LinearRanker] = {}
         for vectors, view in self._views.items():
             learnt_from, new = _take(view, others), _take(view, held_out)
             learnt = learn_ranker(learnt_from.lists, self.questions.fold[others], self.seed)
-            rankers[vectors] = learnt.ranker
             inner |= self._plain(vectors, learnt_from, range(len(others)))
             outer |= self._plain(vectors, new, range(len(held_out)))
             tuned = Stack(vectors, "tuned")
@@ -253,7 +295,7 @@ class Ladder:
             ]
             outer[tuned] = [new.ranked(row, learnt.ranker) for row in range(len(held_out))]
         chosen = served_stack(self._choose(self._scores(others, inner), others))
-        return _Fold(held_out, self._scores(held_out, outer), chosen, rankers)
+        return _Fold(held_out, self._scores(held_out, outer), chosen)
 
     def rankers_of(self, stack: Stack) -> dict[str, LinearRanker]:
         """The tuned re-ranker of a stack, if it has one, learnt from all questions."""
@@ -277,7 +319,7 @@ class Ladder:
         }
 
     def _ordered(self, rows: Ints) -> dict[Stack, list[list[str]]]:
-        """The orders of re-rankers that were given, over the app's own vectors."""
+        """The orders of re-rankers beside the light one, over the app's own vectors."""
         return {
             Stack("own", name): [found[row] for row in rows.tolist()]
             for name, found in self._given.items()
@@ -311,6 +353,16 @@ def _take(found: Found, rows: Ints) -> Found:
         [found.retrieved[row] for row in rows],
         [found.fused[row] for row in rows],
         [found.lists[row] for row in rows],
+    )
+
+
+def _gathered(places: Mapping[int, tuple[Found, int]]) -> Found:
+    """One list of questions, each from where it was measured."""
+    order = [places[row] for row in range(len(places))]
+    return Found(
+        [found.retrieved[place] for found, place in order],
+        [found.fused[place] for found, place in order],
+        [found.lists[place] for found, place in order],
     )
 
 

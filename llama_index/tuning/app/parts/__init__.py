@@ -1,0 +1,1 @@
+"""What is tuned besides retrieval: optional parts by name, and a judge."""

@@ -10,6 +10,7 @@ from llama_index.tuning.app import tune
 from llama_index.tuning.app.ladder import measure
 from llama_index.tuning.app.ladder.choose import VECTORS, Stack
 from llama_index.tuning.app.ladder.outcome import Outcome
+from llama_index.tuning.errors import ArtifactError
 from tests.app.conftest import nodes_of, questions_of
 from tests.embeddings.full.conftest import build_model
 from tests.tiny_bert import save_tiny_bert
@@ -75,6 +76,7 @@ def test_names_that_the_app_cannot_follow_are_refused_before_any_cost(index, que
         (index, ["embedding_model"], TypeError, "needs a model of this machine"),
         (index, [7], TypeError, "also must be names and node postprocessors, got a int"),
         (index, "corpus_side", TypeError, "also must be a tuple"),
+        (index, ["cross_encoder=/nowhere"], ArtifactError, "/nowhere does not exist"),
         (words, ["corpus_side"], TypeError, "needs a retriever of vectors"),
     ]:
         with pytest.raises(error, match=fault):

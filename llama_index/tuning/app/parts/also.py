@@ -33,6 +33,8 @@ from llama_index.tuning.app.parts.served import (
 )
 from llama_index.tuning.app.questions import Questions
 from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.embeddings.full.model import check_model_id
+from llama_index.tuning.hf.cross_encoders import cross_encoder_class
 
 Part = CorpusSide | TrainedPart
 
@@ -78,9 +80,13 @@ class Also:
 
         Raises:
             TypeError: it has not.
+            ArtifactError: the folder of the model to start from is not there.
+            MissingExtraError: sentence-transformers is not installed.
         """
         for name in self.names:
             if name == CROSS_ENCODER:
+                cross_encoder_class()  # may not be installed
+                check_model_id(self.names[name] or CROSS_ENCODER_BASE)
                 continue
             retriever, model = seen.retriever, seen.embed_model
             mode = getattr(retriever, "_vector_store_query_mode", None)

@@ -1,5 +1,6 @@
-"""Adapters on sets that nothing was tuned to: defaults, the best setting of each set, NUDGE-N.
+"""Engines on sets that nothing was tuned to: defaults, and the best setting of each set.
 
+Adapters, the default, are compared with NUDGE-N as well.
 Test questions of the corpus that the training questions are about; nDCG@10, and on the test
 questions whose documents had no training question. The settings below are the ones that could have
 become the default. "others" is the setting that is best on average over all sets but that one,
@@ -8,19 +9,26 @@ is below it. Each set is fitted on vectors that were embedded once, and no gate 
 NUDGE-N (Zeighami et al. 2024) moves documents, not questions: `pip install --no-deps nudge-ft`; a
 fifth of the training questions chooses its step.
 
-    python benchmarks/generalisation.py --sentences   # learn from the documents' sentences alone
+    python benchmarks/generalisation.py --beside      # the documents' sentences teach too
+    python benchmarks/generalisation.py --sentences   # they alone
+    python benchmarks/generalisation.py --engine router   # or reranker
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import random
+import re
 import time
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from _code import code_questions
 from _data import arguments, dataset, lyft_and_uber, model
+from _generalisation import ENGINES, SETTINGS as ENGINE_SETTINGS
 
 from llama_index.tuning import RetrievalDataset
 from llama_index.tuning.embeddings import AdapterOptions
@@ -39,9 +47,16 @@ SETTINGS = {
     "start identity": {"start": "identity"},
     "start .1": {"start_strength": 0.1},
     "start .45": {"start_strength": 0.45},
+    "no memory": {"memory": False},
     "both sides": {"side": "both"},
     "gradient": {"solver": "gradient"},
     "gradient 3e-4": {"solver": "gradient", "learning_rate": 3e-4},
+}
+BESIDE = {
+    "default": {},
+    "labels alone": {"unlabelled_weight": 0.0},
+    "weight .25": {"unlabelled_weight": 0.25},
+    "weight .75": {"unlabelled_weight": 0.75},
 }
 OTHERS = {
     "16 steps": SIXTEEN,
@@ -62,10 +77,17 @@ class Task:
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="*", default=None)
+    parser.add_argument("--engine", choices=["adapter", *ENGINES], default="adapter")
     parser.add_argument("--sentences", action="store_true", help="documents alone teach")
-    parser.add_argument("--settings", nargs="*", default=[*SETTINGS, *OTHERS])
+    parser.add_argument("--beside", action="store_true", help="documents' sentences teach too")
+    parser.add_argument("--settings", nargs="*", default=None)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    if args.engine != "adapter":
+        logging.disable(logging.WARNING)
+        return table(dict(ENGINES[args.engine](args)), ENGINE_SETTINGS[args.engine], "served")
+    known = BESIDE if args.beside else {**SETTINGS, **OTHERS}
+    settings = args.settings or list(known)
     embedder = Embedder(model(), cache=args.cache)
     found: dict[str, dict[str, np.ndarray]] = {}
     all_tasks = tasks(args.data)
@@ -75,7 +97,9 @@ def main() -> None:
         if args.sentences:
             sentences_alone(name, task, embedder)
             continue
-        scored, unseen, seconds = labelled(task, embedder, args.settings)
+        scored, unseen, seconds = labelled(
+            task, embedder, {name: known[name] for name in settings}, beside=args.beside
+        )
         found[name] = scored
         print(f"{name}: {len(task.train)} questions, {len(unseen)} test ({unseen.sum()} unseen)")
         for setting, values in scored.items():
@@ -86,14 +110,14 @@ def main() -> None:
                 f"({gain.low:+.3f} to {gain.high:+.3f})  unseen {new}  {seconds[setting]:.1f} s",
                 flush=True,
             )
-    if found:
-        table(found, [name for name in args.settings if name in SETTINGS])
-
-
-def table(found: dict[str, dict[str, np.ndarray]], settings: list[str]) -> None:
-    """Default, what the other sets would choose, the best of the set itself."""
     means = {name: {s: v.mean() for s, v in scored.items()} for name, scored in found.items()}
-    print(f"{'set':<22}{'base':>7}{'default':>9}{'others':>9}{'best':>7}{'regret':>8}  NUDGE-N")
+    if means:
+        table(means, [name for name in settings if name in {**SETTINGS, **BESIDE}], "NUDGE-N")
+
+
+def table(means: dict[str, dict[str, float]], settings: list[str], last: str) -> None:
+    """Default, what the other sets would choose, the best of the set itself."""
+    print(f"{'set':<22}{'base':>7}{'default':>9}{'others':>9}{'best':>7}{'regret':>8}  {last}")
     regrets = []
     for name, scored in means.items():
         rest = [other for other in means if other != name] or [name]
@@ -102,7 +126,7 @@ def table(found: dict[str, dict[str, np.ndarray]], settings: list[str]) -> None:
         regrets.append(scored[best] - scored["default"])
         print(
             f"{name:<22}{scored['base']:>7.3f}{scored['default']:>9.3f}{scored[chosen]:>9.3f}"
-            f"{scored[best]:>7.3f}{regrets[-1]:>8.3f}  {scored['NUDGE-N']:.3f}"
+            f"{scored[best]:>7.3f}{regrets[-1]:>8.3f}  {scored[last]:.3f}"
             f"   others: {chosen}, best: {best}"
         )
     print(f"regret on average {np.mean(regrets):.3f}")
@@ -117,7 +141,28 @@ def tasks(folder) -> dict[str, Task]:
         found[name] = Task(dataset(folder, name, "train", "val"), dataset(folder, name, "test"))
     for name in ("uber", "xquad_en"):
         found[f"{name}, ⅓ unseen"] = a_third_unseen(found[name])
+    found["returning"] = a_third_unseen(returning(folder))
+    found["functions"] = Task(*code_questions())
     return found
+
+
+def returning(folder) -> Task:
+    """Questions that come back in other words: xquad's, each twice with some words left out.
+
+    Words of the passage are left out more often than others, so that words alone find little.
+    """
+    data = dataset(folder, "xquad_en", "train", "val", "test")
+    queries, relevant = {}, {}
+    for id_ in list(data.queries)[:500]:
+        texts = " ".join(data.corpus[doc] for doc in data.relevant_docs[id_])
+        known = set(re.findall(r"[a-z0-9']+", texts.lower()))
+        for number in range(2):
+            rng = random.Random(f"{id_}{number}")
+            words = re.findall(r"[A-Za-z0-9']+", data.queries[id_])
+            kept = [w for w in words if rng.random() > (0.6 if w.lower() in known else 0.25)]
+            queries[f"{id_}-{number}"] = " ".join(kept if len(kept) >= 3 else words[:4])
+            relevant[f"{id_}-{number}"] = data.relevant_docs[id_]
+    return Task(*RetrievalDataset(queries, data.corpus, relevant).split(0.3, seed=0))
 
 
 def a_third_unseen(task: Task) -> Task:
@@ -129,19 +174,20 @@ def a_third_unseen(task: Task) -> Task:
     return Task(task.train.subset(kept), task.test)
 
 
-def labelled(task: Task, embedder: Embedder, settings: list[str]):
+def labelled(task: Task, embedder: Embedder, settings: dict[str, dict], *, beside: bool):
     """nDCG@10 of each test question by setting, which are unseen, and seconds."""
-    data = check_data(task.train, None, None, AdapterOptions())
+    sentences = task.test.corpus if beside else None
+    data = check_data(task.train, sentences, None, AdapterOptions())
     problem = embed_problem(data, None, embedder, None)
-    rows = {id_: row for row, id_ in enumerate(task.train.corpus)}
+    rows = {id_: row for row, id_ in enumerate(data.corpus())}
     queries = unit_rows(embedder.queries(list(task.test.queries.values())))
     wanted = positive_rows(task.test, rows)
     trained = np.unique(problem.labelled.flat()[1])
     unseen = np.array([not np.isin(docs, trained).any() for docs in wanted])
     scored = {"base": ndcg(queries, problem.documents, wanted)}
     seconds = {"base": 0.0}
-    for setting in settings:
-        options = AdapterOptions(**{**SETTINGS, **OTHERS}[setting])
+    for setting, changed in settings.items():
+        options = AdapterOptions(**changed)
         began = time.process_time()
         adapter = fitted(problem, problem.labelled, options)
         seconds[setting] = time.process_time() - began
@@ -185,6 +231,7 @@ def fitted(problem, pairs: Pairs, options: AdapterOptions):
         problem.documents,
         options,
         groups=problem.groups,
+        unlabelled=problem.sentences,
     ).adapter
 
 

@@ -8,16 +8,15 @@ import torch
 from scipy.linalg import expm
 
 from llama_index.tuning.embeddings.adapter import cross_fit as crossfit
-from llama_index.tuning.embeddings.adapter.cross_fit import (
-    assign_folds,
-    cross_fit,
-    inner_split,
-    seen_documents,
-    working_set,
-)
+from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit, working_set
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import make_adapter, map_vectors
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.splits import (
+    assign_folds,
+    inner_split,
+    seen_documents,
+)
 
 DIM, DOCUMENTS, QUERIES = 10, 40, 120
 OPTIONS = AdapterOptions()
@@ -30,6 +29,11 @@ def unit(matrix):
 
 def make(options=OPTIONS):
     return functools.partial(make_adapter, DIM, options)
+
+
+def same_weights(one, two):
+    others = two.state_dict()
+    return all(torch.equal(weight, others[name]) for name, weight in one.state_dict().items())
 
 
 @pytest.fixture
@@ -73,9 +77,12 @@ def test_shuffled_labels_show_no_gain_out_of_fold(planted):
 
 def test_the_labels_of_a_fold_change_neither_its_adapter_nor_its_number_of_passes(planted):
     pairs, documents = planted
-    done = cross_fit(make(), pairs, documents, BY_GRADIENT)
+    groups = [row % 5 for row in range(QUERIES)]  # folds that no label decides
+    done = cross_fit(make(), pairs, documents, BY_GRADIENT, groups=groups)
     held = np.flatnonzero(done.fold == 2)
-    again = cross_fit(make(), relabelled(pairs, held), documents, BY_GRADIENT)
+    changed = relabelled(pairs, held)
+    again = cross_fit(make(), changed, documents, BY_GRADIENT, groups=groups)
+    assert np.array_equal(again.fold, done.fold)
     assert again.epochs[2] == done.epochs[2]
     np.testing.assert_array_equal(again.queries[held], done.queries[held])
 
@@ -139,7 +146,7 @@ def test_other_adapters_are_trained_again_on_all_queries(planted):
 def test_the_same_seed_gives_the_same_weights(planted):
     pairs, documents = planted
     one, two = (cross_fit(make(), pairs, documents, OPTIONS) for _ in range(2))
-    assert torch.equal(one.adapter.linear.weight, two.adapter.linear.weight)
+    assert same_weights(one.adapter, two.adapter)
 
 
 @pytest.mark.parametrize("options", [OPTIONS, BY_GRADIENT], ids=["convex", "gradient"])
@@ -165,19 +172,35 @@ def test_an_interrupted_run_goes_on_from_its_finished_folds(planted, options):
     )
     whole = cross_fit(make(), pairs, documents, options)
     assert trained == [3, 4]
-    assert torch.equal(resumed.adapter.linear.weight, whole.adapter.linear.weight)
+    assert same_weights(resumed.adapter, whole.adapter)
+
+
+def about(documents):
+    vectors = np.zeros((len(documents), 2), np.float32)
+    return Pairs(vectors, [np.array([row]) for row in documents])
 
 
 def test_equal_texts_share_a_fold_and_folds_are_even():
     groups = [f"text {row // 2}" for row in range(50)]
-    fold = assign_folds(groups, 5, seed=3)
+    fold = assign_folds(about(range(50)), groups, 5, seed=3)
     assert all(fold[row] == fold[row + 1] for row in range(0, 50, 2))
+    assert np.bincount(fold).tolist() == [10] * 5
+
+
+def test_folds_hold_out_questions_of_known_and_of_new_documents():
+    pairs = about(np.arange(400) // 4)  # four questions to each document
+    seen = seen_documents(pairs, assign_folds(pairs, range(400), 5, seed=0))
+    assert 0.3 < np.mean(~seen) < 0.45
+
+
+def test_one_document_for_all_questions_still_gives_even_folds():
+    fold = assign_folds(about([0] * 50), range(50), 5, seed=0)
     assert np.bincount(fold).tolist() == [10] * 5
 
 
 def test_a_single_different_query_cannot_be_cross_fitted():
     with pytest.raises(ValueError, match="at least 2 different queries, got 1"):
-        assign_folds(["same", "same"], 5, seed=0)
+        assign_folds(about([0, 1]), ["same", "same"], 5, seed=0)
 
 
 def test_the_inner_split_holds_queries_of_known_and_of_new_documents(planted):

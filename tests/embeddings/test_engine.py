@@ -355,7 +355,7 @@ def die(tmp_path, how):
 
 
 def spy_on_solutions(monkeypatch):
-    from llama_index.tuning.embeddings.adapter.linear import LinearProblem
+    from llama_index.tuning.embeddings.adapter.solved.linear import LinearProblem
 
     solved, solve = [], LinearProblem.solve
     monkeypatch.setattr(

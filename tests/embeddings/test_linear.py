@@ -9,19 +9,16 @@ from torch.nn.functional import cross_entropy
 from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit
 from llama_index.tuning.embeddings.adapter.data import PARTS, Pairs, _parts
 from llama_index.tuning.embeddings.adapter.fit import make_adapter, map_vectors
-from llama_index.tuning.embeddings.adapter.linear import (
-    CHOICES,
-    STRENGTHS,
-    Choice,
-    LinearProblem,
-    choose,
+from llama_index.tuning.embeddings.adapter.maps import LinearForm
+from llama_index.tuning.embeddings.adapter.modules import LowRankLayer, map_of_module
+from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.solved.choice import CHOICES, STRENGTHS, Choice, choose
+from llama_index.tuning.embeddings.adapter.solved.linear import LinearProblem
+from llama_index.tuning.embeddings.adapter.solved.start import (
     softmax_scale,
     whitened_form,
     whitening,
 )
-from llama_index.tuning.embeddings.adapter.maps import LinearForm
-from llama_index.tuning.embeddings.adapter.modules import LowRankLayer, map_of_module
-from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.evaluate.retrieval import evaluate_vectors
 
 OPTIONS = AdapterOptions(scale=20.0)
@@ -160,28 +157,36 @@ def test_a_bias_learns_what_all_questions_share():
 
 
 SEEN = np.ones(100, bool)
+BASE = np.full(100, 0.5)
 
 
 def test_what_seen_documents_gain_is_not_paid_by_unseen_ones():
     seen = np.arange(100) >= 30
     scores = np.full((len(CHOICES), 100), 0.5)
-    scores[7, seen], scores[7, ~seen] = 0.6, 0.3  # +.01 on average, at the cost of the unseen
-    assert choose(scores, seen) == CHOICES[0]
+    scores[7, seen], scores[7, ~seen] = 0.7, 0.45  # better on average, at the cost of the unseen
+    assert choose(scores, BASE, seen) == CHOICES[0]
     scores[7, ~seen] = 0.5
-    assert choose(scores, seen) == CHOICES[7]
+    assert choose(scores, BASE, seen) == CHOICES[7]
+
+
+def test_where_every_map_loses_on_unseen_documents_the_least_loss_is_chosen():
+    seen = np.arange(100) >= 30
+    scores = np.full((len(CHOICES), 100), 0.4)
+    scores[5] = 0.45
+    assert choose(scores, BASE, seen) == CHOICES[5]
 
 
 def test_the_best_candidate_is_chosen_if_it_is_better_by_more_than_chance():
     scores = np.full((len(CHOICES), 100), 0.5)
     scores[7] += 0.1  # of every question
-    assert choose(scores, SEEN) == CHOICES[7]
+    assert choose(scores, BASE, SEEN) == CHOICES[7]
     scores[7] = 0.5
     scores[7, :2] = 1.0, 0.1  # one question won and one lost: no more than chance
-    assert choose(scores, SEEN) == CHOICES[0]
+    assert choose(scores, BASE, SEEN) == CHOICES[0]
 
 
 def test_of_equal_candidates_the_most_careful_is_chosen():
-    assert choose(np.zeros((len(CHOICES), 100)), SEEN) == Choice(0, 1.0)
+    assert choose(np.zeros((len(CHOICES), 100)), BASE, SEEN) == Choice(0, 1.0)
     assert STRENGTHS[0] == max(STRENGTHS)
 
 
@@ -190,12 +195,16 @@ def test_held_out_questions_are_scored_by_ndcg():
     problem = LinearProblem(pairs, documents, OPTIONS, None, bias=False)
     centre = whitened_form(whitening(pairs, documents, OPTIONS))
     rows = np.arange(len(pairs))
-    found = problem.solve(rows, centre)
-    scores = problem.scores(rows, centre, found)
-    for number in (0, 5, 11):
-        mapped = problem.form(centre, found.at(CHOICES[number]))(pairs.vectors)
+    found, memory = problem.solve(rows, centre), problem.memory(rows[:20])
+    scores, base = problem.scores(rows, centre, found, memory, CHOICES)
+    for number in (0, 5, 11, 20):
+        choice = CHOICES[number]
+        mapped = problem.form(centre, found.at(choice))(pairs.vectors)
+        mapped += np.float32(choice.pull) * memory(pairs.vectors)
         wanted = evaluate_vectors(unit(mapped), documents, pairs.positives, ks=(10,))
         np.testing.assert_allclose(scores[number], wanted.values["ndcg@10"], atol=1e-4)
+    wanted = evaluate_vectors(pairs.vectors, documents, pairs.positives, ks=(10,))
+    np.testing.assert_allclose(base, wanted.values["ndcg@10"], atol=1e-4)
 
 
 def test_the_softmax_is_sharper_for_a_model_whose_cosines_lie_close_together():
@@ -211,7 +220,8 @@ def test_the_softmax_is_sharper_for_a_model_whose_cosines_lie_close_together():
 
 def test_few_questions_in_many_dimensions_give_a_small_map():
     pairs, documents = problem_of(dim=300, documents=60, queries=30)
-    done = cross_fit(lambda: make_adapter(300, OPTIONS), pairs, documents, OPTIONS)
+    options = AdapterOptions(scale=20.0, memory=False)
+    done = cross_fit(lambda: make_adapter(300, options), pairs, documents, options)
     assert isinstance(done.adapter, LowRankLayer)
     assert done.adapter.rank <= 60
 

@@ -14,8 +14,8 @@ from llama_index.tuning.embeddings.adapter.fit import (
     map_vectors,
     train_adapter,
 )
-from llama_index.tuning.embeddings.adapter.linear import whitened_form, whitening
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.solved.start import whitened_form, whitening
 
 DIM = 12
 FAST = {"learning_rate": 0.02, "max_epochs": 30, "patience": 30}

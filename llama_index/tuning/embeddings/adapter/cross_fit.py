@@ -20,19 +20,32 @@ from numpy.typing import NDArray
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import Epoch, State, map_vectors, train_adapter
-from llama_index.tuning.embeddings.adapter.linear import (
+from llama_index.tuning.embeddings.adapter.maps import LinearForm
+from llama_index.tuning.embeddings.adapter.modules import (
+    linear_form,
+    linear_module,
+    remembering_module,
+)
+from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.solved.choice import (
     CHOICES,
+    LINEAR,
     STRENGTHS,
-    Departure,
-    LinearProblem,
+    Choice,
     choose,
+)
+from llama_index.tuning.embeddings.adapter.solved.linear import Departure, LinearProblem
+from llama_index.tuning.embeddings.adapter.solved.memory import Memory
+from llama_index.tuning.embeddings.adapter.solved.start import (
     softmax_scale,
     whitened_form,
     whitening,
 )
-from llama_index.tuning.embeddings.adapter.maps import LinearForm
-from llama_index.tuning.embeddings.adapter.modules import linear_form, linear_module
-from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.splits import (
+    assign_folds,
+    inner_split,
+    seen_documents,
+)
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
 FINAL = -1
@@ -114,7 +127,7 @@ def cross_fit(
         on_fold: called with each finished fold, its state and its epochs: what `finished` takes.
     """
     keys = list(range(len(pairs))) if groups is None else list(groups)
-    fold = assign_folds(keys, options.folds, options.seed)
+    fold = assign_folds(pairs, keys, options.folds, options.seed)
     seen = seen_documents(pairs, fold)
     first = make()
     convex = is_convex(first, pairs, documents, options)
@@ -204,11 +217,20 @@ def fit(
 def is_convex(
     module: BaseAdapter, pairs: Pairs, documents: Float32, options: AdapterOptions
 ) -> bool:
-    """Whether the module is a linear map that `linear.py` solves: not too many cosines for it."""
+    """Whether the module is a linear map that `solved/` solves: not too many cosines for it."""
     if type(module) is not LinearLayer or options.solver != "convex":
         return False
     among = min(len(documents), options.max_documents, options.documents_per_step)
     return len(pairs) * max(among, len(np.unique(pairs.flat()[1]))) <= CONVEX
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """What one part of the queries teaches."""
+
+    centre: LinearForm
+    found: Departure
+    memory: Memory | None
 
 
 class _LinearFolds:
@@ -238,42 +260,39 @@ class _LinearFolds:
         keep: Callable[[int, State, int], None],
     ) -> CrossFit:
         count = int(self.fold.max()) + 1
-        centres: list[LinearForm] = []
-        departures: list[Departure] = []
-        scores = np.zeros((len(CHOICES), len(self.fold)))
+        parts: list[_Fold] = []
+        base = np.zeros(len(self.fold))
+        memory = self.problem.memory(np.flatnonzero(self.fold != 0))
+        choices = LINEAR if memory is None else CHOICES
+        scores = np.zeros((len(choices), len(self.fold)))
         for number in range(count):
-            taught, held = (
-                np.flatnonzero(self.fold != number),
-                np.flatnonzero(self.fold == number),
+            held = np.flatnonzero(self.fold == number)
+            part = self._solved(np.flatnonzero(self.fold != number), finished.get(number))
+            if number not in finished:
+                keep(number, _state(part.found), part.found.steps)
+            scores[:, held], base[held] = self.problem.scores(
+                held, part.centre, part.found, part.memory, choices
             )
-            centre = self._centre(taught)
-            if number in finished:
-                found = _departure(*finished[number])
-            else:
-                found = self.problem.solve(taught, centre)
-                keep(number, _state(found), found.steps)
-            scores[:, held] = self.problem.scores(held, centre, found)
             means = scores[:, held].mean(1)
-            made = functools.partial(self._module, centre, found.at(CHOICES[int(means.argmax())]))
-            score = float(means.max())
-            watch(number, Epoch(found.steps, found.steps, score, made, "ndcg@10"))
-            centres.append(centre)
-            departures.append(found)
+            made = functools.partial(self._module, part, choices[int(means.argmax())])
+            steps = part.found.steps
+            watch(number, Epoch(steps, steps, float(means.max()), made, "ndcg@10"))
+            parts.append(part)
         adapters, queries = [], np.empty_like(self.pairs.vectors)
-        for number in range(count):
+        for number, part in enumerate(parts):
             held, others = np.flatnonzero(self.fold == number), self.fold != number
-            choice = choose(scores[:, others], self.seen[others])
-            form = self.problem.form(centres[number], departures[number].at(choice))
-            queries[held] = form(self.pairs.vectors[held])
-            adapters.append(linear_module(form, bias=self.bias))
-        choice = choose(scores, self.seen)
+            choice = choose(scores[:, others], base[others], self.seen[others], choices)
+            adapters.append(self._module(part, choice))
+            queries[held] = map_vectors(adapters[-1], self.pairs.vectors[held])
+        choice = choose(scores, base, self.seen, choices)
         every = np.arange(len(self.pairs))
         centre = self._centre(every)
-        start = np.mean([found.at(choice) for found in departures], axis=0)
+        start = np.mean([part.found.at(choice) for part in parts], axis=0)
         found = self.problem.solve(every, centre, choice, start)
+        whole = _Fold(centre, found, self.problem.memory(every) if choice.pull else None)
         return CrossFit(
-            self._module(centre, found.at(choice)),
-            [found.steps for found in departures],
+            self._module(whole, choice),
+            [part.found.steps for part in parts],
             self.fold,
             adapters,
             queries,
@@ -281,8 +300,15 @@ class _LinearFolds:
             {
                 "prior strength": STRENGTHS[choice.strength],
                 "share of the cautious map": choice.cautious,
+                "pull of the memory": choice.pull,
             },
         )
+
+    def _solved(self, rows: Ints, finished: tuple[State, int] | None) -> _Fold:
+        """What these queries teach; of an interrupted run, if it had got so far."""
+        centre = self._centre(rows)
+        found = self.problem.solve(rows, centre) if finished is None else _departure(*finished)
+        return _Fold(centre, found, self.problem.memory(rows))
 
     def _centre(self, rows: Ints) -> LinearForm:
         """The whitened start of these queries; what was given, if that is no identity."""
@@ -293,8 +319,11 @@ class _LinearFolds:
         start = whitening(taught, self.documents, self.options, self.problem.sentences)
         return replace(whitened_form(start), bias=self.given.bias)
 
-    def _module(self, centre: LinearForm, departure: Float32) -> BaseAdapter:
-        return linear_module(self.problem.form(centre, departure).compressed(), bias=self.bias)
+    def _module(self, part: _Fold, choice: Choice) -> BaseAdapter:
+        form = self.problem.form(part.centre, part.found.at(choice)).compressed()
+        if part.memory is None or not choice.pull:
+            return linear_module(form, bias=self.bias)
+        return remembering_module(form, part.memory, choice.pull)
 
 
 def _state(found: Departure) -> State:
@@ -345,51 +374,6 @@ def _fit_by_gradient(
     return Fitted(adapter, done.epochs, scores)
 
 
-def assign_folds(groups: Sequence[Hashable], folds: int, seed: int) -> Ints:
-    """A fold from 0 on for each item; equal keys share one, and sizes are nearly even."""
-    order = list(dict.fromkeys(groups))
-    folds = min(folds, len(order))
-    if folds < 2:
-        raise ValueError(f"cross-fitting needs at least 2 different queries, got {len(order)}")
-    shuffled = np.random.default_rng(seed).permutation(len(order))
-    of_key = {order[position]: place % folds for place, position in enumerate(shuffled)}
-    return np.array([of_key[key] for key in groups], dtype=np.int64)
-
-
-def inner_split(
-    pairs: Pairs, groups: Sequence[Hashable], options: AdapterOptions
-) -> NDArray[np.bool_]:
-    """The queries that decide when to stop, as a mask.
-
-    Half are drawn by query, so that most of their documents have other queries; half together
-    with all queries of their documents, so that their documents are new: both have to gain.
-    """
-    owner, documents = pairs.flat()
-    count = len(pairs)
-    keys = {key: number for number, key in enumerate(dict.fromkeys(groups))}
-    by_query = np.array([keys[key] for key in groups], dtype=np.int64)
-    by_document = _components(owner, documents, by_query)
-    rng = np.random.default_rng([options.seed, 1])
-    quota = options.inner_share * count
-    chosen = _draw(by_document, np.zeros(count, dtype=bool), quota / 2, rng)
-    return _draw(by_query, chosen, quota, rng)
-
-
-def seen_documents(pairs: Pairs, fold: Ints) -> NDArray[np.bool_]:
-    """Whether a relevant document of each query also has queries of other folds."""
-    folds_of: dict[int, set[int]] = {}
-    for number, rows in zip(fold.tolist(), pairs.positives, strict=True):
-        for row in rows.tolist():
-            folds_of.setdefault(row, set()).add(number)
-    return np.array(
-        [
-            any(folds_of[row] - {number} for row in rows.tolist())
-            for number, rows in zip(fold.tolist(), pairs.positives, strict=True)
-        ],
-        dtype=bool,
-    )
-
-
 def working_set(
     pairs: Pairs,
     documents: Float32,
@@ -421,37 +405,6 @@ def working_set(
     kept = unit_rows(documents[chosen])
     sentences = unlabelled.renumbered(chosen) if unlabelled is not None else None
     return pairs.renumbered(chosen), kept, sentences
-
-
-def _components(owner: Ints, documents: Ints, by_query: Ints) -> Ints:
-    """Number of each query's group: queries that share a document or a key are in one."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    keys = int(by_query.max()) + 1
-    _, rows = np.unique(documents, return_inverse=True)
-    size = keys + int(rows.max()) + 1
-    links = coo_matrix((np.ones(len(owner)), (by_query[owner], keys + rows)), (size, size))
-    _, labels = connected_components(links, directed=False)
-    return np.asarray(labels[by_query], dtype=np.int64)
-
-
-def _draw(
-    groups: Ints, chosen: NDArray[np.bool_], quota: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Add whole groups in random order, none that would exceed the quota."""
-    chosen = chosen.copy()
-    count = int(chosen.sum())
-    members: dict[int, list[int]] = {}
-    for row in np.flatnonzero(~chosen).tolist():
-        members.setdefault(int(groups[row]), []).append(row)
-    names = list(members)
-    for position in rng.permutation(len(names)):
-        rows = members[names[position]]
-        if count + len(rows) <= quota:
-            chosen[rows] = True
-            count += len(rows)
-    return chosen
 
 
 def _filled(chosen: Ints, more: Ints, limit: int) -> Ints:

@@ -28,7 +28,7 @@ from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, Finetune
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
-from llama_index.tuning.embeddings.adapter.maps import LowRankMap
+from llama_index.tuning.embeddings.adapter.maps import LowRankMap, RememberingMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter, identity_adapter, run_details
@@ -172,7 +172,8 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
 
         If the adapter has learnt questions that are measured, training begins anew from the same
         class, and a warning is logged: on those nothing could be said of what went on from it.
-        With a `val_dataset` of other questions it goes on.
+        With a `val_dataset` of other questions it goes on, from its map: single questions are
+        remembered only if they are learnt again.
         """
         from llama_index.tuning.embeddings.adapter.modules import module_of_map
 
@@ -180,8 +181,10 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
         adapter = Adapter.load(model_path, adapter_cls=model_cls)
         start = adapter.map
         tuned_as = adapter.details.get("options", {}).get("adapter")
-        if isinstance(start, LowRankMap) and tuned_as == "linear":
-            start = start.merged()  # a linear map is saved in the smaller form
+        if isinstance(start, RememberingMap) or (
+            isinstance(start, LowRankMap) and tuned_as == "linear"
+        ):
+            start = start.merged()  # the linear map, which is saved in the smaller form
         module = module_of_map(start)
         engine = cls(dataset, embed_model, adapter_model=module, **kwargs)
         measured = dataset if engine.val_dataset is None else engine.val_dataset

@@ -1,7 +1,7 @@
 """Training an adapter by gradient, on matrices of vectors that were embedded once.
 
 For maps whose loss is not convex: low-rank, two-layer, a user's own. The linear map is solved in
-`linear.py`; its start is theirs too.
+`solved/`; its start is theirs too.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch.nn.functional import normalize
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.embeddings.adapter.data import Pairs
-from llama_index.tuning.embeddings.adapter.linear import (
+from llama_index.tuning.embeddings.adapter.modules import LowRankLayer, linear_layer, two_layer
+from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.solved.start import (
     LEAST_SCALE,
     Whitening,
     whitened_form,
     whitening,
 )
-from llama_index.tuning.embeddings.adapter.modules import LowRankLayer, linear_layer, two_layer
-from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
 State = dict[str, Tensor]
 MAP_BLOCK = 8192

@@ -35,6 +35,11 @@ class VectorMap(ABC):
     def dim(self) -> int:
         """Dimension of the vectors it takes."""
 
+    @property
+    def of_unit_vectors(self) -> bool:
+        """Whether the length of a vector matters to where it is mapped."""
+        return True
+
     @abstractmethod
     def __call__(self, vectors: Float32) -> Float32:
         """Map them."""
@@ -59,6 +64,10 @@ class LinearMap(VectorMap):
     @property
     def dim(self) -> int:
         return int(self.weight.shape[1])
+
+    @property
+    def of_unit_vectors(self) -> bool:
+        return self.bias is not None
 
     def __call__(self, vectors: Float32) -> Float32:
         mapped: Float32 = vectors @ self.weight.T
@@ -89,6 +98,10 @@ class LowRankMap(VectorMap):
     def dim(self) -> int:
         return int(self.down.shape[1])
 
+    @property
+    def of_unit_vectors(self) -> bool:
+        return False
+
     def __call__(self, vectors: Float32) -> Float32:
         mapped: Float32 = vectors + (vectors @ self.down.T) @ self.up.T
         return mapped
@@ -106,6 +119,48 @@ class LowRankMap(VectorMap):
     @classmethod
     def from_state(cls, config: Mapping[str, Any], state: State) -> LowRankMap:
         return cls(state["down.weight"], state["up.weight"])
+
+
+@dataclass(frozen=True, eq=False)
+class RememberingMap(VectorMap):
+    """`x + up (down x) + answersᵀ relu(questions x - near) + bias`: a linear map and a memory.
+
+    Of unit vectors: `questions` and `answers` have shape `(n, dim)`, `near` is a cosine, `(1,)`.
+    """
+
+    kind: ClassVar[str] = "remembering"
+    weights: State
+
+    @property
+    def dim(self) -> int:
+        return int(self.weights["down"].shape[1])
+
+    def __call__(self, vectors: Float32) -> Float32:
+        w = self.weights
+        near = np.maximum(vectors @ w["questions"].T - w["near"], 0)
+        mapped: Float32 = vectors + (vectors @ w["down"].T) @ w["up"].T + near @ w["answers"]
+        return mapped + w["bias"] if "bias" in w else mapped
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "in_features": self.dim,
+            "rank": self.weights["down"].shape[0],
+            "questions": self.weights["questions"].shape[0],
+            "bias": "bias" in self.weights,
+        }
+
+    def state(self) -> State:
+        return self.weights
+
+    def merged(self) -> LinearMap:
+        """The linear part as one matrix: what there is for questions that are near to none."""
+        product = self.weights["up"] @ self.weights["down"]
+        return LinearMap(np.eye(self.dim, dtype=np.float32) + product, self.weights.get("bias"))
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: State) -> RememberingMap:
+        names = ["up", "down", "questions", "answers", "near"]
+        return cls({name: state[name] for name in names + ["bias"] * bool(config.get("bias"))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,4 +290,5 @@ MAPS: dict[str, Callable[[Mapping[str, Any], State], VectorMap]] = {
     "linear": LinearMap.from_state,
     "low_rank": LowRankMap.from_state,
     "two_layer": TwoLayerMap.from_state,
+    "remembering": RememberingMap.from_state,
 }

@@ -10,6 +10,7 @@ from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer, TwoLa
 from torch import Tensor, nn
 
 from llama_index.tuning.embeddings.adapter.maps import MAPS, LinearForm, TorchMap, VectorMap
+from llama_index.tuning.embeddings.adapter.solved.memory import Memory
 
 
 class LowRankLayer(BaseAdapter):
@@ -36,6 +37,41 @@ class LowRankLayer(BaseAdapter):
         return {"in_features": self.in_features, "rank": self.rank}
 
 
+class RememberingLayer(BaseAdapter):
+    """The trained form of `RememberingMap`; it is solved, not trained.
+
+    Args:
+        in_features: dimension of the vectors.
+        rank: of the linear part.
+        questions: how many are remembered.
+        bias: whether it adds a constant vector.
+    """
+
+    def __init__(self, in_features: int, rank: int, questions: int, bias: bool = False) -> None:
+        super().__init__()
+        self.in_features, self.rank = in_features, rank
+        self.down = nn.Parameter(torch.zeros(rank, in_features))
+        self.up = nn.Parameter(torch.zeros(in_features, rank))
+        self.questions = nn.Parameter(torch.zeros(questions, in_features))
+        self.answers = nn.Parameter(torch.zeros(questions, in_features))
+        self.near = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(in_features)) if bias else None
+
+    def forward(self, embed: Tensor) -> Tensor:
+        """*Shape:* `(batch, dim)` → `(batch, dim)`."""
+        near = torch.relu(embed @ self.questions.T - self.near)
+        mapped: Tensor = embed + (embed @ self.down.T) @ self.up.T + near @ self.answers
+        return mapped if self.bias is None else mapped + self.bias
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {
+            "in_features": self.in_features,
+            "rank": self.rank,
+            "questions": len(self.questions),
+            "bias": self.bias is not None,
+        }
+
+
 def linear_layer(dim: int, *, bias: bool = False) -> LinearLayer:
     """The stock linear layer; it starts as the identity by itself."""
     return LinearLayer(dim, dim, bias=bias)
@@ -58,6 +94,23 @@ def linear_module(form: LinearForm, *, bias: bool) -> BaseAdapter:
         if form.bias is not None:
             full.linear.bias.copy_(torch.from_numpy(form.bias))
         return full.eval()
+
+
+def remembering_module(form: LinearForm, memory: Memory, pull: float) -> RememberingLayer:
+    """A linear map and a memory in one; vectors keep their direction, not their length."""
+    dim, rank = form.up.shape
+    module = RememberingLayer(dim, rank, len(memory.questions), form.bias is not None)
+    weights = {
+        "up": form.up,
+        "down": form.down,
+        "questions": memory.questions,
+        "answers": memory.answers * (pull / form.factor / (1 - memory.near)),
+        "near": np.array([memory.near]),
+    }
+    if form.bias is not None:
+        weights["bias"] = form.bias / form.factor
+    module.load_state_dict({n: torch.from_numpy(w.astype(np.float32)) for n, w in weights.items()})
+    return module.eval()
 
 
 def linear_form(module: LinearLayer) -> LinearForm:
@@ -91,7 +144,7 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
     if isinstance(served, TorchMap):
         custom: BaseAdapter = served.module
         return custom
-    classes = {"linear": LinearLayer, "low_rank": LowRankLayer, "two_layer": TwoLayerNN}
+    classes = {kind: layer for layer, kind in _KINDS.items()}
     module: BaseAdapter = classes[served.kind](**served.config())
     module.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in served.state().items()})
     return module
@@ -99,7 +152,14 @@ def module_of_map(served: VectorMap) -> BaseAdapter:
 
 def map_of_module(module: Any, device: str = "cpu", dim: int = 0) -> VectorMap:
     """The served form of a trained torch module: NumPy if its class is known."""
-    kinds = {LinearLayer: "linear", TwoLayerNN: "two_layer", LowRankLayer: "low_rank"}
     custom = TorchMap(module.eval().to(device), device, dim)
-    kind = kinds.get(type(module))  # a subclass may do anything: it stays a torch module
+    kind = _KINDS.get(type(module))  # a subclass may do anything: it stays a torch module
     return custom if kind is None else MAPS[kind](module.get_config_dict(), custom.state())
+
+
+_KINDS: dict[type[BaseAdapter], str] = {
+    LinearLayer: "linear",
+    TwoLayerNN: "two_layer",
+    LowRankLayer: "low_rank",
+    RememberingLayer: "remembering",
+}

@@ -38,11 +38,14 @@ class AdapterOptions:
     """Whether queries alone are mapped, or documents by the same map too."""
     start: Start = "whitened"
     """Where training starts, and what a convex solution's prior is centred at: the closed-form map
-    of `linear.py`, or the identity."""
+    of `solved/start.py`, or the identity."""
     start_strength: float = 0.3
     """Largest weight, from 0 to below 0.5, of each measured covariance in the whitened start."""
     prior_pairs: float = 0.75
     """Pairs for each dimension at which a measured covariance gets half that weight."""
+    memory: bool = True
+    """Whether a solved query-side map may come with a memory of single questions (their vectors are
+    then in the adapter's folder), if held-out queries choose it."""
     scale: float | None = None
     """Factor on the cosines in the softmax, the inverse of the temperature; by default 20, or more
     if the model's cosines lie close together."""
@@ -82,8 +85,9 @@ class AdapterOptions:
         _one_of("side", self.side, get_args(Side))
         _one_of("start", self.start, get_args(Start))
         _one_of("solver", self.solver, get_args(Solver))
-        if not isinstance(self.bias, bool):
-            raise TypeError(f"bias must be True or False, got {self.bias!r}")
+        for name in ("bias", "memory"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name in ("rank", "hidden", "batch_size", "max_steps", "patience"):
             _whole(name, getattr(self, name), 1)
         if self.max_epochs is not None:

@@ -20,6 +20,7 @@ from llama_index.tuning.embeddings.adapter.maps import (
     MAPS,
     LinearMap,
     LowRankMap,
+    RememberingMap,
     State,
     TorchMap,
     VectorMap,
@@ -97,6 +98,8 @@ class Adapter:
         given = np.fromiter(vector, dtype=np.float32, count=len(vector))
         if len(vector) != self.dim:
             return self.map_queries(given[None])[0].tolist()  # type: ignore[no-any-return]
+        if self.normalise and self.map.of_unit_vectors:
+            given = unit_rows(given[None])[0]
         mapped = self.map(given)
         if self.normalise:
             length = math.sqrt(mapped @ mapped)
@@ -119,6 +122,8 @@ class Adapter:
                 f"the adapter maps vectors of dimension {self.dim}, got {vectors.shape[-1]}; "
                 f"it was tuned for the embedding model {self.base_model or '(unknown)'!r}"
             )
+        if self.normalise and self.map.of_unit_vectors:
+            vectors = unit_rows(vectors)  # as they were in training
         mapped = self.map(vectors)
         return unit_rows(mapped) if self.normalise else mapped
 
@@ -127,7 +132,8 @@ class Adapter:
 
         `tuning.json`, `model.safetensors` and `README.md` are what `load` reads. `config.json`
         and `pytorch_model.bin` are written for the stock
-        `llama_index.embeddings.adapter.AdapterEmbeddingModel`, which loads the folder too.
+        `llama_index.embeddings.adapter.AdapterEmbeddingModel`, which loads the folder too: of a
+        map that remembers questions the linear part alone.
         """
         with artifacts.replacing_folder(path) as folder:
             self.write(folder)
@@ -322,7 +328,7 @@ def _load_stock_map(path: Path, adapter_cls: type[Any] | None, device: str) -> V
 def _write_stock_files(folder: Path, saved: VectorMap) -> None:
     import torch
 
-    stock = saved.merged() if isinstance(saved, LowRankMap) else saved
+    stock = saved.merged() if isinstance(saved, (LowRankMap, RememberingMap)) else saved
     (folder / "config.json").write_text(json.dumps(stock.config()), encoding="utf-8")
     tensors = {name: torch.from_numpy(array.copy()) for name, array in stock.state().items()}
     torch.save(tensors, folder / "pytorch_model.bin")

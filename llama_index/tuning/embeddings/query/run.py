@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.base import Clock
 from llama_index.tuning.datasets.passages import copies_in, copies_notes
-from llama_index.tuning.embeddings.adapter.cross_fit import (
+from llama_index.tuning.embeddings.adapter.cross_fit import working_set
+from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data, EmbeddedDataset, Pairs
+from llama_index.tuning.embeddings.adapter.measure import gains
+from llama_index.tuning.embeddings.adapter.run import PRIMARY, REPORTED, SEEN, UNSEEN
+from llama_index.tuning.embeddings.adapter.solved.start import softmax_scale
+from llama_index.tuning.embeddings.adapter.splits import (
     assign_folds,
     inner_split,
     seen_documents,
-    working_set,
 )
-from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data, EmbeddedDataset, Pairs
-from llama_index.tuning.embeddings.adapter.linear import softmax_scale
-from llama_index.tuning.embeddings.adapter.measure import gains
-from llama_index.tuning.embeddings.adapter.run import PRIMARY, REPORTED, SEEN, UNSEEN
 from llama_index.tuning.embeddings.full.model import base_name, encode
 from llama_index.tuning.embeddings.full.settings import Prompts, Settings
 from llama_index.tuning.embeddings.query.options import QueryEncoderOptions
@@ -115,7 +115,7 @@ class Tuning:
 
     def _cross_fit(self, everything: Ints) -> None:
         pairs, groups = self.problem.labelled, self.problem.groups
-        self.fold = assign_folds(groups, self.options.folds, self.options.seed)
+        self.fold = assign_folds(pairs, groups, self.options.folds, self.options.seed)
         found = np.zeros((len(pairs), self.problem.dim), dtype=np.float32)
         for number in range(self._folds()):
             held = np.flatnonzero(self.fold == number)

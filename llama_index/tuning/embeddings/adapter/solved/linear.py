@@ -5,53 +5,33 @@ logistic regression, whose classes are the documents. The prior on `scale · W` 
 whitened start, and its strength decides how much evidence a departure needs. Two maps are solved at
 each strength. The *strong* one ranks against all documents. The *cautious* one ranks only documents
 with training questions against each other, so that the others are not pushed away for having none.
-Candidates are means of the two. Held-out questions choose by nDCG@10, the most careful one that
-is near the best (see `choose`).
+Candidates are means of the two, with or without a memory of single questions (`memory.py`).
+Held-out questions choose by nDCG@10, the most careful one that is near the best (`choice.py`).
 
 The optimum departs from the start only in the span of the training questions and of the documents,
 so it is solved there: a map of 3,072 dimensions from 60 questions has 60 columns. In the principal
 axes of both the Hessian is nearly diagonal, so that L-BFGS (Liu and Nocedal 1989) needs 10 to 20
 steps. If documents are mapped too (`side="both"`), the same is solved by the same means, but is
 no longer convex.
-
-The start dampens the directions in which pairs disagree. If queries scatter around their documents
-with covariance `S`, the best ranking is by `-(q - d)ᵀ S⁻¹ (q - d)`, whose part that a query-side
-map can carry is `q S⁻¹ d`. In speaker recognition this is within-class covariance normalisation
-(Hatch et al. 2006), in metric learning the similar-pairs half of KISSME (Köstinger et al. 2012).
-`S` is shrunk towards the identity, as with an inverse-Wishart prior: few pairs change little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.maps import LinearForm
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
+from llama_index.tuning.embeddings.adapter.solved.choice import STRENGTHS, Choice, K
+from llama_index.tuning.embeddings.adapter.solved.memory import MOST, Memory
+from llama_index.tuning.embeddings.adapter.solved.start import DIRECTIONS, SPAN, principal
 from llama_index.tuning.evaluate.retrieval import score_hits
 
-STRENGTHS = (0.8, 0.4, 0.2, 0.1)
-"""Of the prior, the most careful first: each is solved from the one before."""
-CAUTIOUS = (1.0, 0.5, 0.0)
-"""Shares of the cautious map in the mean."""
-NEAR = 0.5
-"""Standard errors below the best that a more careful candidate may be."""
-LEAST_UNSEEN, UNSEEN_PRIOR = 0.6, 20
-"""Least weight in the choice of questions on unseen documents, and how many earn half of it."""
-K = 10
-"""Held-out questions choose by nDCG@10."""
-LEAST_SCALE, SPREAD = 20.0, 2.1
-"""The softmax's factor: 20 would not tell apart the cosines of some models, so close they lie."""
-DIRECTIONS = 512
-"""Principal directions of the documents, and of as many pairs in the start."""
-SPAN = 1024
-"""Principal directions of the questions."""
 FOLD_COSINES, SENTENCE_COSINES = 3_000_000, 1_000_000
 """A fold's solutions learn from as many questions, drawn at random, as make so many cosines with
 the documents, and from as many sentences beside them; start and final map from all questions."""
@@ -59,95 +39,6 @@ TOLERANCE = 1e-5
 
 Score = Callable[[Float32], tuple[Float32, Callable[[Float32], Float32]]]
 """Departure → logits `(queries, documents)`, and what turns their gradient into its gradient."""
-
-
-class Whitening(NamedTuple):
-    """A symmetric map `rest · I + (directions · (gains - rest)) @ directionsᵀ`."""
-
-    directions: Float32
-    """Orthonormal columns, the most dampened first, shape `(dim, m)`."""
-    gains: Float32
-    """Positive factors in these directions, shape `(m,)`."""
-    rest: float
-    """The factor in all other directions."""
-
-    def low_rank(self, rank: int) -> tuple[Float32, Float32]:
-        """`up`, `(dim, rank)`, and `down`, `(rank, dim)`: a multiple of about `I + up @ down`."""
-        rank = min(rank, len(self.gains))
-        rest = self.rest
-        if len(self.gains) == len(self.directions):
-            rest = float(self.gains[rank:].mean() if rank < len(self.gains) else self.gains[-1])
-        down = self.directions[:, :rank].T
-        up = self.directions[:, :rank] * (self.gains[:rank] / rest - 1)
-        return up.astype(np.float32), np.ascontiguousarray(down, dtype=np.float32)
-
-
-def softmax_scale(options: AdapterOptions, pairs: Pairs, documents: Float32) -> AdapterOptions:
-    """The options with their `scale`, by the spread of the cosines if none is given."""
-    if options.scale is not None:
-        return options
-    rng = np.random.default_rng([options.seed, 6])
-    rows = rng.permutation(len(documents))[:2000]
-    spread = float((pairs.vectors[:500] @ np.asarray(documents[rows]).T).std())
-    return replace(options, scale=max(LEAST_SCALE, SPREAD / max(spread, 1e-3)))
-
-
-def whitening(
-    pairs: Pairs, documents: Float32, options: AdapterOptions, unlabelled: Pairs | None = None
-) -> Whitening:
-    """The start estimated from labelled pairs and, in equal parts, from unlabelled ones."""
-    dim = documents.shape[1]
-    strength, scattered = 0.0, []
-    for source in (pairs, unlabelled):
-        if source is None or not len(source):
-            continue
-        part = options.start_strength * len(source) / (len(source) + options.prior_pairs * dim)
-        apart = (source.vectors - source.mean_positive(documents)) * np.sqrt(source.weight_column())
-        trace = float((apart * apart).sum())
-        if trace > 0:
-            strength += part
-            scattered.append(apart * np.float32(np.sqrt(part * dim / trace)))
-    if not scattered:
-        return Whitening(np.eye(dim, 1, dtype=np.float32), np.ones(1, np.float32), 1.0)
-    directions, moments = principal(np.concatenate(scattered), DIRECTIONS)
-    power = -1.0 if options.side == "query" else -0.5
-    gains = (1 - strength + moments) ** power
-    rest = (1 - strength) ** power
-    inside = pairs.vectors @ directions
-    outside = (pairs.vectors**2).sum(1) - (inside**2).sum(1)
-    squares = ((inside * gains) ** 2).sum(1) + rest**2 * np.maximum(outside, 0)
-    length = float(np.sqrt(squares).mean())
-    return Whitening(directions, (gains / length).astype(np.float32), rest / length)
-
-
-def whitened_form(start: Whitening) -> LinearForm:
-    """A whitening as the centre of the prior."""
-    up, down = start.directions * (start.gains / start.rest - 1), start.directions.T
-    return LinearForm(start.rest, up.astype(np.float32), np.ascontiguousarray(down))
-
-
-def principal(matrix: Float32, most: int) -> tuple[Float32, Float64]:
-    """Directions of the rows' largest second moments, `(dim, m)`, and these, largest first.
-
-    All of them if there are at most `SPAN`; of more rows and columns than that, `most`, by
-    random projection (Halko et al. 2011).
-    """
-    rows, dim = matrix.shape
-    if min(rows, dim) > SPAN:
-        rng = np.random.default_rng(0)
-        found = rng.standard_normal((dim, most + 16), dtype=np.float32)
-        for _ in range(3):
-            found, _ = np.linalg.qr(matrix.T @ (matrix @ found))
-        inner, moments = principal(matrix @ found, most)
-        return found @ inner[:, :most], moments[:most]
-    if rows < dim:
-        moments, vectors = np.linalg.eigh((matrix @ matrix.T).astype(np.float64))
-        kept = moments > max(moments[-1], 1e-12) * 1e-6
-        moments = moments[kept]
-        directions = matrix.T @ (vectors[:, kept] / np.sqrt(moments))
-    else:
-        moments, directions = np.linalg.eigh((matrix.T @ matrix).astype(np.float64))
-    return directions[:, ::-1].astype(np.float32), np.maximum(moments[::-1], 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,40 +61,6 @@ class Departure:
         mean = (1 - share) * self.strong[choice.strength]
         found: Float32 = mean + share * self.cautious[choice.strength]
         return found
-
-
-class Choice(NamedTuple):
-    """One of the candidates."""
-
-    strength: int
-    """Which of `STRENGTHS`."""
-    cautious: float
-    """Share of the cautious map in the mean."""
-
-
-CHOICES = [Choice(strength, share) for strength in range(len(STRENGTHS)) for share in CAUTIOUS]
-
-
-def choose(scores: Float64, seen: NDArray[np.bool_]) -> Choice:
-    """The most careful candidate that is within half a standard error of the best one.
-
-    After the one-standard-error rule (Breiman et al. 1984): with few questions the best is mostly
-    luck. Half of it, since what is learnt should carry over to other documents too. Questions on
-    unseen documents weigh more than their share: those must not pay for the others.
-
-    Args:
-        scores: nDCG@10 of each held-out question under each of `CHOICES`, shape `(choices, n)`.
-        seen: whether a relevant document of the question has training questions, shape `(n,)`.
-    """
-    count = int((~seen).sum())
-    weights = np.full(len(seen), 1 / len(seen))
-    if 0 < count < len(seen):
-        unseen = max(LEAST_UNSEEN * count / (count + UNSEEN_PRIOR), count / len(seen))
-        weights = np.where(seen, (1 - unseen) / (len(seen) - count), unseen / count)
-    apart = scores[(scores @ weights).argmax()] - scores
-    means = apart @ weights
-    errors = np.sqrt((apart - means[:, None]) ** 2 @ weights**2)
-    return CHOICES[int((means <= NEAR * errors).argmax())]
 
 
 class LinearProblem:
@@ -277,25 +134,38 @@ class LinearProblem:
                 steps += made
         return Departure(steps, strong, cautious)
 
-    def scores(self, rows: Ints, centre: LinearForm, found: Departure) -> Float64:
-        """nDCG@10 of queries under each candidate, shape `(choices, rows)`."""
+    def scores(
+        self,
+        rows: Ints,
+        centre: LinearForm,
+        found: Departure,
+        memory: Memory | None,
+        choices: Sequence[Choice],
+    ) -> tuple[Float64, Float64]:
+        """nDCG@10 of queries under each of the choices, `(choices, rows)`, and without a map."""
         pairs = self.pairs.take(rows)
         score = self._score(centre, pairs.vectors, np.arange(len(self.documents)))
-        owners, relevant = pairs.flat()
-        counts = np.bincount(owners, minlength=len(rows))
-        parts = []
-        for choice in CHOICES:
-            logits, _ = score(found.at(choice))
-            ranks = np.array(
-                [
-                    np.count_nonzero(logits[owner] > logits[owner, row])
-                    for owner, row in zip(owners, relevant, strict=True)
-                ]
+        pulled = np.zeros((1, len(self.documents)), np.float32)
+        if memory is not None:
+            pulled = np.float32(self.options.scale or 1) * (
+                memory(pairs.vectors) @ self.documents.T
             )
-            hits = np.zeros((len(rows), K), dtype=bool)
-            hits[owners[ranks < K], ranks[ranks < K]] = True
-            parts.append(score_hits(hits, counts, [K])[f"ndcg@{K}"])
-        return np.array(parts)
+        parts = [
+            self._ndcg(score(found.at(choice))[0] + np.float32(choice.pull) * pulled, pairs)
+            for choice in choices
+        ]
+        return np.array(parts), self._ndcg(pairs.vectors @ self.documents.T, pairs)
+
+    def _ndcg(self, logits: Float32, pairs: Pairs) -> Float64:
+        owners, relevant = pairs.flat()
+        wanted = logits[owners, relevant]
+        ranks = np.array(
+            [np.count_nonzero(logits[o] > least) for o, least in zip(owners, wanted, strict=True)]
+        )
+        hits = np.zeros((len(pairs), K), dtype=bool)
+        hits[owners[ranks < K], ranks[ranks < K]] = True
+        counts = np.bincount(owners, minlength=len(pairs))
+        return score_hits(hits, counts, [K])[f"ndcg@{K}"]
 
     def form(self, centre: LinearForm, departure: Float32) -> LinearForm:
         """The whole map."""
@@ -303,6 +173,13 @@ class LinearProblem:
         if not self.bias:
             return centre.plus(up, self.basis.T, None)
         return centre.plus(up[:, :-1], self.basis.T, up[:, -1])
+
+    def memory(self, rows: Ints) -> Memory | None:
+        """Of some of the labelled queries; `None` if documents are mapped as well."""
+        wanted = self.options.memory and self.options.side == "query"
+        if not wanted or len(self.pairs) > MOST:
+            return None
+        return Memory.of(self.pairs.take(rows), self.documents)
 
     def _drawn(self, rows: Ints, most: int) -> Ints:
         if len(rows) <= most:

@@ -161,8 +161,10 @@ class FinetuneReport:
 
     @property
     def verdict(self) -> str:
-        """`"accepted"`, `"base kept"`, or either with `"not measured"`."""
+        """`"accepted"` or `"base kept"`; what it was not measured on is said with it."""
         word = "accepted" if self.accepted else "base kept"
+        if self.measured_on:
+            return f"{word} on stand-in questions"
         return word if self.gains else f"{word}, not measured"
 
     def guard(self, name: str) -> Gain:

@@ -267,6 +267,7 @@ def test_documents_alone_teach_without_labels(tmp_path, kind):
     report = engine_for((None, model), tmp_path, unlabelled=unlabelled).finetune()
     assert report.accepted
     assert "stand in for questions" in report.reason
+    assert report.verdict.endswith("on stand-in questions")
     assert report.data["sentences"]["queries"] == 320
 
 
@@ -371,7 +372,7 @@ def test_a_killed_run_goes_on_where_it_was(rotated, tmp_path, monkeypatch):
     dataset, model = rotated
     engine = engine_for((dataset, model), tmp_path)
     engine.finetune()
-    assert len(solved) == 2  # the third of three folds, and the final map
+    assert len(solved) == 3  # the third of three folds, new documents, and the final map
     assert model.calls == []  # and no text again
     fresh = engine_for(rotated_problem(), tmp_path / "fresh")
     fresh.finetune()

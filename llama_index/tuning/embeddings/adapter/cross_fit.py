@@ -11,13 +11,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer
 from numpy.typing import NDArray
 
-from llama_index.tuning._arrays import Float32, Ints
+from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import Epoch, State, map_vectors, train_adapter
 from llama_index.tuning.embeddings.adapter.maps import LinearForm
@@ -45,6 +46,7 @@ from llama_index.tuning.embeddings.adapter.splits import (
     assign_folds,
     inner_split,
     seen_documents,
+    whole_documents,
 )
 from llama_index.tuning.vectors.search import top_k, unit_rows
 
@@ -127,7 +129,7 @@ def cross_fit(
         on_fold: called with each finished fold, its state and its epochs: what `finished` takes.
     """
     keys = list(range(len(pairs))) if groups is None else list(groups)
-    fold = assign_folds(pairs, keys, options.folds, options.seed)
+    fold = assign_folds(keys, options.folds, options.seed)
     seen = seen_documents(pairs, fold)
     first = make()
     convex = is_convex(first, pairs, documents, options)
@@ -140,7 +142,8 @@ def cross_fit(
     watch = on_epoch or (lambda number, epoch: None)
     done = dict(finished or {})
     if convex:
-        folds = _LinearFolds(first, pairs, documents, options, unlabelled, fold, seen)
+        new = whole_documents(pairs, keys, options.seed)
+        folds = _LinearFolds(first, pairs, documents, options, unlabelled, fold, seen, new)
         return folds.fit(done, watch, keep)
     fits: list[Fitted] = []
     for number in range(int(fold.max()) + 1):
@@ -233,6 +236,20 @@ class _Fold:
     memory: Memory | None
 
 
+class _Tried(NamedTuple):
+    """What is known of the candidates on queries that they have not learnt; as `choose` has it."""
+
+    scores: Float64
+    base: Float64
+    seen: NDArray[np.bool_]
+    fold: Ints
+
+    def without(self, number: int) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Of other folds' queries."""
+        others = self.fold != number
+        return self.scores[:, others], self.base[others], self.seen[others]
+
+
 class _LinearFolds:
     """The convex solutions of all folds, and the choice among them."""
 
@@ -245,9 +262,10 @@ class _LinearFolds:
         unlabelled: Pairs | None,
         fold: Ints,
         seen: NDArray[np.bool_],
+        new: Ints,
     ) -> None:
         assert isinstance(module, LinearLayer)
-        self.fold, self.seen = fold, seen
+        self.fold, self.seen, self.new = fold, seen, new
         self.pairs, self.documents, self.options = pairs, documents, options
         self.given = linear_form(module)
         self.bias = self.given.bias is not None
@@ -262,8 +280,7 @@ class _LinearFolds:
         count = int(self.fold.max()) + 1
         parts: list[_Fold] = []
         base = np.zeros(len(self.fold))
-        memory = self.problem.memory(np.flatnonzero(self.fold != 0))
-        choices = LINEAR if memory is None else CHOICES
+        choices = CHOICES if self.problem.remembers else LINEAR
         scores = np.zeros((len(choices), len(self.fold)))
         for number in range(count):
             held = np.flatnonzero(self.fold == number)
@@ -278,13 +295,14 @@ class _LinearFolds:
             steps = part.found.steps
             watch(number, Epoch(steps, steps, float(means.max()), made, "ndcg@10"))
             parts.append(part)
+        tried = self._with_new_documents(scores, base, choices)
         adapters, queries = [], np.empty_like(self.pairs.vectors)
         for number, part in enumerate(parts):
-            held, others = np.flatnonzero(self.fold == number), self.fold != number
-            choice = choose(scores[:, others], base[others], self.seen[others], choices)
+            held = np.flatnonzero(self.fold == number)
+            choice = choose(*tried.without(number), choices)
             adapters.append(self._module(part, choice))
             queries[held] = map_vectors(adapters[-1], self.pairs.vectors[held])
-        choice = choose(scores, base, self.seen, choices)
+        choice = choose(tried.scores, tried.base, tried.seen, choices)
         every = np.arange(len(self.pairs))
         centre = self._centre(every)
         start = np.mean([part.found.at(choice) for part in parts], axis=0)
@@ -302,6 +320,19 @@ class _LinearFolds:
                 "share of the cautious map": choice.cautious,
                 "pull of the memory": choice.pull,
             },
+        )
+
+    def _with_new_documents(self, scores: Float64, base: Float64, choices: list[Choice]) -> _Tried:
+        """Beside the folds' scores, those of queries all of whose documents are new."""
+        if not self.new.size:
+            return _Tried(scores, base, self.seen, self.fold)
+        part = self._solved(np.setdiff1d(np.arange(len(self.pairs)), self.new), None)
+        more, plain = self.problem.scores(self.new, part.centre, part.found, part.memory, choices)
+        return _Tried(
+            np.concatenate([scores, more], axis=1),
+            np.concatenate([base, plain]),
+            np.concatenate([self.seen, np.zeros(len(self.new), dtype=bool)]),
+            np.concatenate([self.fold, self.fold[self.new]]),
         )
 
     def _solved(self, rows: Ints, finished: tuple[State, int] | None) -> _Fold:

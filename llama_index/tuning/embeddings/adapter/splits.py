@@ -8,33 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Ints
-from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 
 
-def assign_folds(pairs: Pairs, groups: Sequence[Hashable], folds: int, seed: int) -> Ints:
-    """A fold from 0 on for each query, of nearly even sizes; equal keys share one.
+def assign_folds(groups: Sequence[Hashable], folds: int, seed: int) -> Ints:
+    """A fold from 0 on for each item; equal keys share one, and sizes are nearly even."""
+    order = list(dict.fromkeys(groups))
+    folds = min(folds, len(order))
+    if folds < 2:
+        raise ValueError(f"cross-fitting needs at least 2 different queries, got {len(order)}")
+    shuffled = np.random.default_rng(seed).permutation(len(order))
+    of_key = {order[position]: place % folds for place, position in enumerate(shuffled)}
+    return np.array([of_key[key] for key in groups], dtype=np.int64)
 
-    A third of the queries share their fold with all queries of their documents, as far as these are
-    few, so that what a map does to documents without training queries is always measured.
+
+def whole_documents(pairs: Pairs, groups: Sequence[Hashable], seed: int) -> Ints:
+    """Rows of about a third of the queries: all those of their documents, so that these are new.
+
+    None, if the queries hang together too much through their documents. These rows serve choices
+    alone. In a measurement they would make documents without training queries likelier to be right
+    than they are.
     """
-    by_key = _numbered(groups)
-    together = _components(*pairs.flat(), by_key)
-    count = int(by_key.max()) + 1
-    if count < 2:
-        raise ValueError(f"cross-fitting needs at least 2 different queries, got {count}")
-    whole = np.zeros(len(pairs), dtype=bool)
-    few = len(pairs) / (2 * folds)
-    rng = np.random.default_rng([seed, 3])
-    for part in rng.permutation(int(together.max()) + 1):
-        members = together == part
-        if members.sum() <= few and whole.sum() < len(pairs) / 3:
-            whole |= members
-    _, units = np.unique(np.where(whole, together, by_key + len(pairs)), return_inverse=True)
-    order = np.argsort(units, kind="stable")
-    ends = np.cumsum(np.bincount(units))[:-1]
-    return fold_numbers([rows.tolist() for rows in np.split(order, ends)], folds, seed)
+    together = _components(*pairs.flat(), _numbered(groups))
+    chosen = np.zeros(len(pairs), dtype=bool)
+    found: Ints = np.flatnonzero(
+        _draw(together, chosen, len(pairs) / 3, np.random.default_rng([seed, 3]))
+    )
+    return found
 
 
 def inner_split(

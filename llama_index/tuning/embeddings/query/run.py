@@ -115,7 +115,7 @@ class Tuning:
 
     def _cross_fit(self, everything: Ints) -> None:
         pairs, groups = self.problem.labelled, self.problem.groups
-        self.fold = assign_folds(pairs, groups, self.options.folds, self.options.seed)
+        self.fold = assign_folds(groups, self.options.folds, self.options.seed)
         found = np.zeros((len(pairs), self.problem.dim), dtype=np.float32)
         for number in range(self._folds()):
             held = np.flatnonzero(self.fold == number)

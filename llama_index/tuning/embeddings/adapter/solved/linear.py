@@ -96,6 +96,7 @@ class LinearProblem:
         self.directions = principal(searched, DIRECTIONS)[0][:, :DIRECTIONS]
         self.basis = self.directions if both else principal(asked, SPAN)[0]
         self.bias = bias
+        self.remembers = options.memory and not both and len(pairs) <= MOST
         self.y = documents @ self.directions
 
     def solve(
@@ -175,11 +176,8 @@ class LinearProblem:
         return centre.plus(up[:, :-1], self.basis.T, up[:, -1])
 
     def memory(self, rows: Ints) -> Memory | None:
-        """Of some of the labelled queries; `None` if documents are mapped as well."""
-        wanted = self.options.memory and self.options.side == "query"
-        if not wanted or len(self.pairs) > MOST:
-            return None
-        return Memory.of(self.pairs.take(rows), self.documents)
+        """Of some of the labelled queries, if there is one."""
+        return Memory.of(self.pairs.take(rows), self.documents) if self.remembers else None
 
     def _drawn(self, rows: Ints, most: int) -> Ints:
         if len(rows) <= most:

@@ -17,7 +17,7 @@ from llama_index.tuning.embeddings.adapter.data import Pairs
 
 MOST = 4096
 """Questions that are remembered; of more, none: then there are enough to learn from."""
-FOREIGN = 0.9
+FOREIGN = 0.75
 """Share of the questions that no question about other documents is too near to."""
 LEAST, UTMOST = 0.05, 0.98
 """Bounds of the cosine from which on a question is near."""

@@ -10,7 +10,9 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import torch
 from _data import arguments, dataset, lyft_and_uber, model
+from llama_index.embeddings.adapter.utils import TwoLayerNN
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine
 from llama_index.tuning.embeddings import AdapterOptions
@@ -70,6 +72,17 @@ def main() -> None:
     run("Lyft → Uber, + sentences, both sides", train, test, options=both, unlabelled=test.corpus)
     run("Uber's sentences alone, both sides", None, test, options=both, unlabelled=test.corpus)
     run("Uber's sentences alone, query side", None, test, unlabelled=test.corpus)
+    torch.manual_seed(0)
+    for name, (taught, measured) in {
+        "Lyft → Uber": (train, test),
+        "chunking_eval": [
+            dataset(args.data, "chunking_eval", *s) for s in (("train", "val"), ("test",))
+        ],
+    }.items():
+        run(f"{name}, two-layer", taught, measured, options={"adapter": "two_layer"})
+        run(f"{name}, low-rank", taught, measured, options={"adapter": "low_rank"})
+        own = TwoLayerNN(384, 1024, 384, bias=True, add_residual=True)
+        run(f"{name}, the old notebook's network", taught, measured, adapter_model=own)
     for name in ("cranfield", "chunking_eval", "williams_family"):
         taught = dataset(args.data, name, "train", "val")
         measured = dataset(args.data, name, "test")

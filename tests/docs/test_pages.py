@@ -1,7 +1,7 @@
 """A page's Python runs from top to bottom as it is typed, with nothing set up before.
 
 By default small models stand in for the embedded ones, so that a page takes seconds; the slow
-tests type each page into a process of its own, with the models that it names.
+tests type the first pages, and those that train, into a process with the models that they name.
 """
 
 import functools
@@ -105,7 +105,7 @@ def test_a_page_runs_from_top_to_bottom(page, small_models, server, tmp_path, mo
 
 
 @pytest.mark.slow  # with the models that the pages name: minutes
-@pytest.mark.parametrize("page", TYPED)
+@pytest.mark.parametrize("page", sorted({"README.md", "docs/index.md", "docs/app.md", *SLOW}))
 def test_a_page_runs_as_typed_in_a_new_process(page, server, tmp_path):
     (tmp_path / "page.py").write_text(typed(page), encoding="utf-8")
     done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True)

@@ -1,8 +1,6 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -182,16 +180,6 @@ def test_most_changed_keeps_the_ends_and_short_texts():
     for text in (found[0].query, *found[0].documents):
         assert len(text) <= 300
         text.encode("utf-8")
-
-
-def test_the_docs_python_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"```python\n(.*?)```", page, re.S)
-    exec(block, {"engine": SimpleNamespace(finetune=lambda: ADAPTER)})
-    assert "ACCEPTED" in capsys.readouterr().out
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == report_page(ADAPTER)
-    assert FinetuneReport.from_json("report.json") == ADAPTER
 
 
 def test_an_engine_names_model_date_and_queries():

@@ -364,7 +364,7 @@ def test_an_apps_docstore_is_not_saved_but_asked_for(tmp_path, index):
     TunedRetriever(base, docstore=index.docstore, reranker=None).save(tmp_path / "r")
     with pytest.raises(ValueError, match=f"^{tmp_path}/r holds no nodes: pass docstore="):
         TunedRetriever.load(tmp_path / "r", base)
-    with pytest.raises(TypeError, match=r"^retriever must be a BaseRetriever, got str"):
+    with pytest.raises(TypeError, match=r"^retriever must be a retriever of LlamaIndex, got str"):
         TunedRetriever.load(tmp_path / "r", "base", docstore=index.docstore)
     again = TunedRetriever.load(tmp_path / "r", base, docstore=index.docstore)
     assert again.reranker is None

@@ -146,12 +146,12 @@ def compare_chunkings(
     Example:
         >>> from llama_index.core import Document, MockEmbedding
         >>> from llama_index.core.node_parser import SentenceSplitter
-        >>> documents = [Document(text="The fee is 5 euros. " * 9 + "Cards are free. " * 9)]
-        >>> splitters = [SentenceSplitter(chunk_size=n, chunk_overlap=0) for n in (64, 32)]
+        >>> documents = [Document(text="The fee is 5 euros. " * 30 + "Cards are free. " * 30)]
+        >>> splitters = [SentenceSplitter(chunk_size=n, chunk_overlap=0) for n in (128, 64)]
         >>> asked = [{"question": "Is a card free?", "passage": "Cards are free. Cards are free."}]
         >>> found = compare_chunkings(documents, splitters, asked, embed_model=MockEmbedding(4))
         >>> [(one.name, one.nodes) for one in found.chunkings]
-        [('SentenceSplitter 64/0', 2), ('SentenceSplitter 32/0', 4)]
+        [('SentenceSplitter 128/0', 4), ('SentenceSplitter 64/0', 7)]
     """
     given = listed_nodes(documents)
     named = _named(splitters)

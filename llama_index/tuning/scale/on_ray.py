@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from llama_index.core.rate_limiter import BaseRateLimiter, TokenBucketRateLimiter
-
 from llama_index.tuning.errors import GenerationError, MissingExtraError
 from llama_index.tuning.scale.options import ScaleOptions
 from llama_index.tuning.scale.run import Counts, Job
@@ -38,7 +36,7 @@ def run_on_ray(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iter
     with _cluster(ray, options), _quiet(ray):
         if options.requests_per_minute is not None:
             limit = ray.remote(num_cpus=0)(_Limit).remote(options.requests_per_minute)
-            job = replace(job, limiter=SharedLimiter(limit))
+            job = replace(job, limiter=_shared_limiter(limit))
         places = [asdict(shard) for shard in shards]
         done = ray.data.from_items(places, override_num_blocks=len(places)).map_batches(
             _Actor,
@@ -86,25 +84,26 @@ class _Limit:
     """LlamaIndex's limiter, in an actor of its own."""
 
     def __init__(self, requests_per_minute: float) -> None:
+        from llama_index.core.rate_limiter import TokenBucketRateLimiter
+
         self.limiter = TokenBucketRateLimiter(requests_per_minute=requests_per_minute)
 
     async def wait(self, num_tokens: int) -> None:
         await self.limiter.async_acquire(num_tokens)
 
 
-class SharedLimiter(BaseRateLimiter):
+def _shared_limiter(actor: Any) -> Any:
     """A rate limit that all workers share: each request waits for the actor's leave."""
+    from llama_index.core.rate_limiter import BaseRateLimiter  # not in the oldest core allowed
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    class SharedLimiter(BaseRateLimiter):
+        def acquire(self, num_tokens: int = 0) -> None:
+            _ray().get(actor.wait.remote(num_tokens))
 
-    def acquire(self, num_tokens: int = 0) -> None:
-        """Wait until one request is allowed."""
-        _ray().get(self.actor.wait.remote(num_tokens))
+        async def async_acquire(self, num_tokens: int = 0) -> None:
+            await actor.wait.remote(num_tokens)
 
-    async def async_acquire(self, num_tokens: int = 0) -> None:
-        """Wait until one request is allowed."""
-        await self.actor.wait.remote(num_tokens)
+    return SharedLimiter()
 
 
 def _ray() -> Any:

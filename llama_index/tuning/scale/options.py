@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,8 @@ class ScaleOptions:
         number("gpus_per_worker", self.gpus_per_worker, 0)
         if self.requests_per_minute is not None:
             positive("requests_per_minute", self.requests_per_minute)
+            if importlib.util.find_spec("llama_index.core.rate_limiter") is None:
+                raise ValueError("requests_per_minute needs a newer llama-index-core")
         flag("retry_failed", self.retry_failed)
         flag("show_progress", self.show_progress)
 

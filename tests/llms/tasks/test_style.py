@@ -158,7 +158,7 @@ def test_a_check_must_be_a_function_that_says_what_is_wrong():
 
 
 def test_a_teacher_must_be_an_llm():
-    with pytest.raises(TypeError, match="teacher must be an LLM of LlamaIndex, got str"):
+    with pytest.raises(TypeError, match="teacher must be an LLM of LlamaIndex, got 'gpt'"):
         style_dataset([StyleItem("a")], POLITE, teacher="gpt", rules="Be polite.")
 
 

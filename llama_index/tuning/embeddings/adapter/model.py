@@ -106,7 +106,8 @@ class AdapterEmbeddingModel(BaseEmbedding):
         )
         # The base's public methods would emit every event twice; they are only gone through
         # if they hold a cache or a rate limit of the user's.
-        direct = base_embed_model.embeddings_cache is None and base_embed_model.rate_limiter is None
+        limit = getattr(base_embed_model, "rate_limiter", None)  # not in the oldest core
+        direct = base_embed_model.embeddings_cache is None and limit is None
         self._parts = base_embed_model, adapter, direct, Answers()
         if adapter.details.get("accepted") is False:
             kept = "; the folder serves its vectors" if adapter.details.get("kept_base") else ""

@@ -240,7 +240,7 @@ def _loaded(path: str, prompt: str, device: str | None) -> Any:
 
 def _direct(base: BaseEmbedding) -> bool:
     """Its public methods would emit every event twice; a cache or rate limit needs them."""
-    return base.embeddings_cache is None and base.rate_limiter is None
+    return base.embeddings_cache is None and getattr(base, "rate_limiter", None) is None
 
 
 def _card(config: Mapping[str, Any]) -> str:

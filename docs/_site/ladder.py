@@ -13,7 +13,7 @@ from typing import Any
 from llama_index.tuning.pages.figures import Scale
 
 PICTURE = Path(__file__).resolve().parents[1] / "pictures" / "ladder.svg"
-LEFT, RIGHT, ROW, TOP = 300, 120, 30, 34
+LEFT, RIGHT, ROW, TOP = 330, 120, 30, 34
 WIDTH = 760
 
 

@@ -91,6 +91,7 @@ def texts():
     return [node.text for node in nodes_of()] + list(questions_of(each=2).queries.values())
 
 
+@pytest.mark.slow
 def test_a_cross_encoder_is_trained_on_halves_and_served_whole(
     index, questions, texts, serving, tmp_path
 ):
@@ -106,6 +107,7 @@ def test_a_cross_encoder_is_trained_on_halves_and_served_whole(
     assert found(load_app(tmp_path / "tuned", index)) == found(app)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's, about transformers 6
 @pytest.mark.parametrize("name", ["embedding_model", "query_encoder"])
 def test_a_tuned_model_is_measured_on_halves_served_and_saved(

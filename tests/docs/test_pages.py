@@ -45,6 +45,11 @@ TYPED = [
     "docs/scale.md",
 ]
 SLOW = {
+    "README.md",
+    "docs/app.md",
+    "docs/engines/hosted.md",
+    "docs/engines/rerankers.md",
+    "docs/index.md",
     "docs/data/generate.md",
     "docs/data/llm_tasks.md",
     "docs/engines/cross_encoders.md",
@@ -105,7 +110,7 @@ def test_a_page_runs_from_top_to_bottom(page, small_models, server, tmp_path, mo
 
 
 @pytest.mark.slow  # with the models that the pages name: minutes
-@pytest.mark.parametrize("page", sorted({"README.md", "docs/index.md", "docs/app.md", *SLOW}))
+@pytest.mark.parametrize("page", sorted(SLOW))
 def test_a_page_runs_as_typed_in_a_new_process(page, server, tmp_path):
     (tmp_path / "page.py").write_text(typed(page), encoding="utf-8")
     done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True)

@@ -151,11 +151,16 @@ class LinearProblem:
             pulled = np.float32(self.options.scale or 1) * (
                 memory(pairs.vectors) @ self.documents.T
             )
-        parts = [
-            self._ndcg(score(found.at(choice))[0] + np.float32(choice.pull) * pulled, pairs)
-            for choice in choices
-        ]
-        return np.array(parts), self._ndcg(pairs.vectors @ self.documents.T, pairs)
+        parts = np.empty((len(choices), len(rows)))
+        places: dict[Choice, list[int]] = {}
+        for place, choice in enumerate(choices):
+            places.setdefault(choice._replace(pull=0.0), []).append(place)
+        for linear, same in places.items():
+            logits = score(found.at(linear))[0]
+            for place in same:
+                moved = logits + np.float32(choices[place].pull) * pulled
+                parts[place] = self._ndcg(moved, pairs)
+        return parts, self._ndcg(pairs.vectors @ self.documents.T, pairs)
 
     def _ndcg(self, logits: Float32, pairs: Pairs) -> Float64:
         owners, relevant = pairs.flat()

@@ -30,8 +30,9 @@ from llama_index.tuning.generate.relevance import Pair, Scale, label_pairs, rele
 from llama_index.tuning.judges.label import content_id, label_judgments
 from llama_index.tuning.judges.teacher import FIELDS, check_samples
 from llama_index.tuning.scale.components import Given, built, check_component, identity_of
+from llama_index.tuning.scale.job import Batch
 from llama_index.tuning.scale.options import Backend, ScaleOptions
-from llama_index.tuning.scale.run import Batch, FolderReport, read_columns, row_faults, run_folder
+from llama_index.tuning.scale.run import FolderReport, read_columns, row_faults, run_folder
 from llama_index.tuning.scale.shards import Columns, typed_table
 
 if TYPE_CHECKING:

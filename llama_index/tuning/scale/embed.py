@@ -17,8 +17,9 @@ from llama_index.tuning.asking.calls import hopeless
 from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.errors import GenerationError, VectorError
 from llama_index.tuning.scale.components import Given, built, check_component, identity_of
+from llama_index.tuning.scale.job import Batch
 from llama_index.tuning.scale.options import Backend, ScaleOptions
-from llama_index.tuning.scale.run import Batch, FolderReport, read_columns, row_faults, run_folder
+from llama_index.tuning.scale.run import FolderReport, read_columns, row_faults, run_folder
 from llama_index.tuning.scale.shards import Columns, arrow, file_system, source_files
 from llama_index.tuning.vectors.embedder import Embedder
 

@@ -18,8 +18,9 @@ from llama_index.tuning.errors import DatasetError, VectorError
 from llama_index.tuning.generate.negatives import close_to, highest_score
 from llama_index.tuning.generate.reranker_labels import check_rank_range, nearest
 from llama_index.tuning.scale.embed import matrix_of
+from llama_index.tuning.scale.job import Batch
 from llama_index.tuning.scale.options import Backend, ScaleOptions
-from llama_index.tuning.scale.run import Batch, FolderReport, read_columns, run_folder
+from llama_index.tuning.scale.run import FolderReport, read_columns, run_folder
 from llama_index.tuning.scale.shards import Columns, arrow, typed_table
 from llama_index.tuning.text.sentences import check_threshold
 from llama_index.tuning.vectors.search import unit_rows

@@ -15,8 +15,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from llama_index.tuning.errors import GenerationError, MissingExtraError
+from llama_index.tuning.scale.job import Counts, Job
 from llama_index.tuning.scale.options import ScaleOptions
-from llama_index.tuning.scale.run import Counts, Job
 from llama_index.tuning.scale.shards import Shard
 
 _DEATHS = 20

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_index.tuning._checks import check_counts, flag, number, positive, text_or_none
+from llama_index.tuning._checks import check_counts, number, plain_fields, positive
 
 Backend = Literal["local", "ray"]
 
@@ -39,7 +39,7 @@ class ScaleOptions:
     """Show a bar."""
 
     def __post_init__(self) -> None:
-        text_or_none("address", self.address)
+        plain_fields(self)
         for name in ("workers", "rows_per_shard"):
             if getattr(self, name) is not None:
                 check_counts(**{name: getattr(self, name)})
@@ -49,8 +49,6 @@ class ScaleOptions:
             positive("requests_per_minute", self.requests_per_minute)
             if importlib.util.find_spec("llama_index.core.rate_limiter") is None:
                 raise ValueError("requests_per_minute needs a newer llama-index-core")
-        flag("retry_failed", self.retry_failed)
-        flag("show_progress", self.show_progress)
 
 
 def check_backend(backend: object) -> None:

@@ -16,11 +16,10 @@ from llama_index.tuning.embeddings.adapter.modules import (
     RememberingLayer,
     map_of_module,
     module_of_map,
-    remembering_module,
 )
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.saved import Adapter
-from llama_index.tuning.embeddings.adapter.solved.memory import Memory
+from llama_index.tuning.embeddings.adapter.solved.memory import Memory, remembering_module
 
 DIM = 24
 

@@ -22,11 +22,7 @@ from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning.embeddings.adapter.data import Pairs
 from llama_index.tuning.embeddings.adapter.fit import Epoch, State, map_vectors, train_adapter
 from llama_index.tuning.embeddings.adapter.maps import LinearForm
-from llama_index.tuning.embeddings.adapter.modules import (
-    linear_form,
-    linear_module,
-    remembering_module,
-)
+from llama_index.tuning.embeddings.adapter.modules import linear_form, linear_module
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
 from llama_index.tuning.embeddings.adapter.solved.choice import (
     CHOICES,
@@ -36,7 +32,7 @@ from llama_index.tuning.embeddings.adapter.solved.choice import (
     choose,
 )
 from llama_index.tuning.embeddings.adapter.solved.linear import Departure, LinearProblem
-from llama_index.tuning.embeddings.adapter.solved.memory import Memory
+from llama_index.tuning.embeddings.adapter.solved.memory import Memory, remembering_module
 from llama_index.tuning.embeddings.adapter.solved.start import (
     softmax_scale,
     whitened_form,

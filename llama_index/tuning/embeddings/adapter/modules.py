@@ -10,7 +10,6 @@ from llama_index.embeddings.adapter.utils import BaseAdapter, LinearLayer, TwoLa
 from torch import Tensor, nn
 
 from llama_index.tuning.embeddings.adapter.maps import MAPS, LinearForm, TorchMap, VectorMap
-from llama_index.tuning.embeddings.adapter.solved.memory import Memory
 
 
 class LowRankLayer(BaseAdapter):
@@ -94,23 +93,6 @@ def linear_module(form: LinearForm, *, bias: bool) -> BaseAdapter:
         if form.bias is not None:
             full.linear.bias.copy_(torch.from_numpy(form.bias))
         return full.eval()
-
-
-def remembering_module(form: LinearForm, memory: Memory, pull: float) -> RememberingLayer:
-    """A linear map and a memory in one; vectors keep their direction, not their length."""
-    dim, rank = form.up.shape
-    module = RememberingLayer(dim, rank, len(memory.questions), form.bias is not None)
-    weights = {
-        "up": form.up,
-        "down": form.down,
-        "questions": memory.questions,
-        "answers": memory.answers * (pull / form.factor / (1 - memory.near)),
-        "near": np.array([memory.near]),
-    }
-    if form.bias is not None:
-        weights["bias"] = form.bias / form.factor
-    module.load_state_dict({n: torch.from_numpy(w.astype(np.float32)) for n, w in weights.items()})
-    return module.eval()
 
 
 def linear_form(module: LinearLayer) -> LinearForm:

@@ -11,9 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.embeddings.adapter.data import Pairs
+from llama_index.tuning.embeddings.adapter.maps import LinearForm
+from llama_index.tuning.embeddings.adapter.modules import RememberingLayer
 
 MOST = 4096
 """Questions that are remembered; of more, none: then there are enough to learn from."""
@@ -57,3 +60,20 @@ class Memory:
         shares = np.maximum(vectors @ self.questions.T - np.float32(self.near), 0)
         pulled: Float32 = (shares / np.float32(1 - self.near)) @ self.answers
         return pulled
+
+
+def remembering_module(form: LinearForm, memory: Memory, pull: float) -> RememberingLayer:
+    """A linear map and a memory in one; vectors keep their direction, not their length."""
+    dim, rank = form.up.shape
+    module = RememberingLayer(dim, rank, len(memory.questions), form.bias is not None)
+    weights = {
+        "up": form.up,
+        "down": form.down,
+        "questions": memory.questions,
+        "answers": memory.answers * (pull / form.factor / (1 - memory.near)),
+        "near": np.array([memory.near]),
+    }
+    if form.bias is not None:
+        weights["bias"] = form.bias / form.factor
+    module.load_state_dict({n: torch.from_numpy(w.astype(np.float32)) for n, w in weights.items()})
+    return module.eval()

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,21 @@ RUN = "run.json"
 
 
 COMPLETE = "complete.json"
+
+
+@contextlib.contextmanager
+def beside(output: Path | None, prefix: str) -> Iterator[Path]:
+    """A run's folder of checkpoints: beside its output, or without one a place for this run alone.
+
+    Args:
+        output: `model_output_path` of an engine.
+        prefix: of the temporary place's name.
+    """
+    if output is not None:
+        yield Path(f"{output}.checkpoints")
+        return
+    with tempfile.TemporaryDirectory(prefix=prefix) as place:
+        yield Path(place) / "checkpoints"
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import folder_path, plain_arguments
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.embeddings.adapter.saved import Adapter, Side
+from llama_index.tuning.embeddings.over_base import answering, direct, given_base, without_spans
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 from llama_index.tuning.vectors.learned import Answers, Learned
@@ -80,10 +80,6 @@ class AdapterEmbeddingModel(BaseEmbedding):
         *,
         num_workers: int | None = None,
     ) -> None:
-        if not isinstance(base_embed_model, BaseEmbedding):
-            raise TypeError(
-                f"base_embed_model must be a BaseEmbedding, got {type(base_embed_model).__name__}"
-            )
         if isinstance(adapter_path, Adapter):
             adapter, path = adapter_path, ""
         else:
@@ -104,11 +100,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
             base_model_name=base_embed_model.model_name,
             transform_query=transform_query,
         )
-        # The base's public methods would emit every event twice; they are only gone through
-        # if they hold a cache or a rate limit of the user's.
-        limit = getattr(base_embed_model, "rate_limiter", None)  # not in the oldest core
-        direct = base_embed_model.embeddings_cache is None and limit is None
-        self._parts = base_embed_model, adapter, direct, Answers()
+        self._parts = base_embed_model, adapter, direct(base_embed_model), Answers()
         if adapter.details.get("accepted") is False:
             kept = "; the folder serves its vectors" if adapter.details.get("kept_base") else ""
             logger.warning(
@@ -142,13 +134,7 @@ class AdapterEmbeddingModel(BaseEmbedding):
         Raises:
             ArtifactError: the folder holds another adapter by now, or there is none.
         """
-        base = kwargs.pop("base_embed_model", None)
-        adapter_cls = kwargs.pop("adapter_cls", None)
-        if base is None or kwargs:
-            raise TypeError(
-                "from_dict takes base_embed_model (the base model is not written out, it may "
-                f"hold keys) and adapter_cls; got {sorted(kwargs) or 'no base_embed_model'}"
-            )
+        base, adapter_cls = given_base(kwargs, "adapter_cls")
         if not data.get("adapter_path"):
             raise ArtifactError("the model was never saved: its adapter has no folder")
         model = cls(
@@ -202,13 +188,8 @@ class AdapterEmbeddingModel(BaseEmbedding):
         Yields:
             The questions that were asked so far.
         """
-        # The cache holds the vectors that the adapter gives by itself.
-        cache, self.embeddings_cache = self.embeddings_cache, None
-        try:
-            with self._parts[3].of(vectors) as asked:
-                yield asked
-        finally:
-            self.embeddings_cache = cache
+        with answering(self, self._parts[3], vectors) as asked:
+            yield asked
 
     def save(self, path: PathLike) -> None:
         """Save the adapter's folder; load it with `AdapterEmbeddingModel(base, path)`."""
@@ -218,17 +199,17 @@ class AdapterEmbeddingModel(BaseEmbedding):
         return adapter.map_query(vector) if self.transform_query else vector
 
     def _get_query_embedding(self, query: str) -> Vector:
-        base, adapter, direct, answers = self._parts
+        base, adapter, plain, answers = self._parts
         if answers and query in answers:
             return answers.to(query)
-        embed = base._get_query_embedding if direct else base.get_query_embedding
+        embed = base._get_query_embedding if plain else base.get_query_embedding
         return self._query(embed(query), adapter)
 
     async def _aget_query_embedding(self, query: str) -> Vector:
-        base, adapter, direct, answers = self._parts
+        base, adapter, plain, answers = self._parts
         if answers and query in answers:
             return answers.to(query)
-        embed = base._aget_query_embedding if direct else base.aget_query_embedding
+        embed = base._aget_query_embedding if plain else base.aget_query_embedding
         return self._query(await embed(query), adapter)
 
     def _get_text_embedding(self, text: str) -> Vector:
@@ -238,13 +219,13 @@ class AdapterEmbeddingModel(BaseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        base, adapter, direct, _ = self._parts
-        embed = base._get_text_embeddings if direct else base.get_text_embedding_batch
+        base, adapter, plain, _ = self._parts
+        embed = base._get_text_embeddings if plain else base.get_text_embedding_batch
         return _map_texts(embed(texts), adapter)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        base, adapter, direct, _ = self._parts
-        embed = base._aget_text_embeddings if direct else base.aget_text_embedding_batch
+        base, adapter, plain, _ = self._parts
+        embed = base._aget_text_embeddings if plain else base.aget_text_embedding_batch
         return _map_texts(await embed(texts), adapter)
 
 
@@ -265,7 +246,4 @@ def _check_base(adapter: Adapter, base: BaseEmbedding, path: str) -> None:
         )
 
 
-# LlamaIndex puts a span around each of these, as it does around the base model's, which is called
-# inside: one would be a copy of the other, for 100 µs a query.
-for _name in ("_get_query_embedding", "_aget_query_embedding", "_get_text_embedding"):
-    setattr(AdapterEmbeddingModel, _name, inspect.unwrap(AdapterEmbeddingModel.__dict__[_name]))
+without_spans(AdapterEmbeddingModel)

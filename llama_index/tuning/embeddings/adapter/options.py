@@ -85,9 +85,6 @@ class AdapterOptions:
         _one_of("side", self.side, get_args(Side))
         _one_of("start", self.start, get_args(Start))
         _one_of("solver", self.solver, get_args(Solver))
-        for name in ("bias", "memory"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name in ("rank", "hidden", "batch_size", "max_steps", "patience"):
             _whole(name, getattr(self, name), 1)
         if self.max_epochs is not None:

@@ -45,7 +45,7 @@ from llama_index.tuning.embeddings.full.settings import (
     set_prompts,
 )
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.hf.checkpoints import held
+from llama_index.tuning.hf.checkpoints import beside, held
 from llama_index.tuning.hf.processes import wait_for_all
 from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
@@ -194,7 +194,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
         """Checkpoints stay until the output is written; then the model in memory may go."""
         with (
             super()._output_held(),
-            self._checkpoint_folder() as self._checkpoints,
+            beside(self.model_output_path, "tuned_embedding_model.") as self._checkpoints,
             held(self._checkpoints, keep=self.save_checkpoints),
             loading_bars(self.show_progress),
         ):
@@ -203,14 +203,6 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
         if self.model_output_path is not None:
             del self._tuning
             self._in_memory = False
-
-    @contextlib.contextmanager
-    def _checkpoint_folder(self) -> Iterator[Path]:
-        if self.model_output_path is not None:
-            yield Path(f"{self.model_output_path}.checkpoints")
-        else:
-            with tempfile.TemporaryDirectory(prefix="tuned_embedding_model.") as place:
-                yield Path(place) / "checkpoints"
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         from llama_index.tuning.embeddings.full.run import Tuning

@@ -83,8 +83,6 @@ class SentenceTransformersOptions:
             _whole("max_length", self.max_length, 8)
         if self.max_steps != -1:
             _whole("max_steps", self.max_steps, 1)
-        if self.refit is not None and not isinstance(self.refit, bool):
-            raise TypeError(f"refit must be True, False or None, got {self.refit!r}")
         for name in ("matryoshka_dims", "freeze", "merge"):
             _sequence(name, getattr(self, name))
         for size in self.matryoshka_dims:

@@ -10,7 +10,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_options, output_path, path_or_none, whole_number
+from llama_index.tuning._checks import (
+    check_options,
+    items_of,
+    output_path,
+    path_or_none,
+    plain_arguments,
+    whole_number,
+)
 from llama_index.tuning._running import process_count
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
@@ -28,7 +35,7 @@ from llama_index.tuning.embeddings.query.data import embed_questions
 from llama_index.tuning.embeddings.query.model import QueryEncoderEmbeddingModel, write_encoder
 from llama_index.tuning.embeddings.query.options import QueryEncoderOptions
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.hf.checkpoints import held
+from llama_index.tuning.hf.checkpoints import beside, held
 from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.vectors.embedder import Embedder
@@ -93,6 +100,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
     libraries = ("sentence-transformers", "transformers", "torch", "peft", "numpy")
     reopens = True
 
+    @plain_arguments
     def __init__(
         self,
         dataset: RetrievalDataset | Any | None,
@@ -126,7 +134,8 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         self.resume_from_checkpoint = resume_from_checkpoint
         if self.model_output_path is None and resume_from_checkpoint:
             raise ValueError("checkpoints lie beside model_output_path, which is None")
-        self.callbacks, self.report_to = list(callbacks), named_trackers(report_to)
+        self.callbacks = list(items_of("callbacks", callbacks, "callbacks"))
+        self.report_to = named_trackers(report_to)
         self.accept, self.show_progress = accept, show_progress
         self._callbacks: list[Any] = []
         self._checkpoints = Path()  # each run says where
@@ -151,7 +160,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         """Checkpoints stay until the output is written; then the model in memory may go."""
         with (
             super()._output_held(),
-            self._checkpoint_folder() as self._checkpoints,
+            beside(self.model_output_path, "tuned_query_encoder.") as self._checkpoints,
             held(self._checkpoints, keep=False),
             loading_bars(self.show_progress),
         ):
@@ -159,14 +168,6 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         if self.model_output_path is not None:
             del self._tuning
             self._in_memory = False
-
-    @contextlib.contextmanager
-    def _checkpoint_folder(self) -> Iterator[Path]:
-        if self.model_output_path is not None:
-            yield Path(f"{self.model_output_path}.checkpoints")
-        else:
-            with tempfile.TemporaryDirectory(prefix="tuned_query_encoder.") as place:
-                yield Path(place) / "checkpoints"
 
     def _tune(self, clock: Clock) -> FinetuneReport:
         from llama_index.tuning.embeddings.query.run import Tuning

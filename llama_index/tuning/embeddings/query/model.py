@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from llama_index.core.callbacks import CallbackManager
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._checks import of_type
+from llama_index.tuning.embeddings.over_base import answering, direct, given_base, without_spans
 from llama_index.tuning.errors import ArtifactError, MissingExtraError
 from llama_index.tuning.vectors.identity import base_name, check_signature
 from llama_index.tuning.vectors.learned import Answers, Learned
@@ -120,12 +120,7 @@ class QueryEncoderEmbeddingModel(BaseEmbedding):
         Raises:
             ArtifactError: the folder holds another query encoder by now, or there is none.
         """
-        base, device = kwargs.pop("base_embed_model", None), kwargs.pop("device", None)
-        if base is None or kwargs:
-            raise TypeError(
-                "from_dict takes base_embed_model (the base model is not written out, it may "
-                f"hold keys) and device; got {sorted(kwargs) or 'no base_embed_model'}"
-            )
+        base, device = given_base(kwargs, "device")
         if not data.get("encoder_path"):
             raise ArtifactError("the model was never saved: its query encoder has no folder")
         model = cls(
@@ -164,12 +159,8 @@ class QueryEncoderEmbeddingModel(BaseEmbedding):
         Yields:
             The questions that were asked so far.
         """
-        cache, self.embeddings_cache = self.embeddings_cache, None
-        try:
-            with self._answers.of(vectors) as asked:
-                yield asked
-        finally:
-            self.embeddings_cache = cache
+        with answering(self, self._answers, vectors) as asked:
+            yield asked
 
     def save(self, path: artifacts.PathLike) -> None:
         """Save the query encoder; load it with `QueryEncoderEmbeddingModel(base, path)`."""
@@ -194,12 +185,12 @@ class QueryEncoderEmbeddingModel(BaseEmbedding):
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
         base = self._base
-        embed = base._get_text_embeddings if _direct(base) else base.get_text_embedding_batch
+        embed = base._get_text_embeddings if direct(base) else base.get_text_embedding_batch
         return embed(texts)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
         base = self._base
-        embed = base._aget_text_embeddings if _direct(base) else base.aget_text_embedding_batch
+        embed = base._aget_text_embeddings if direct(base) else base.aget_text_embedding_batch
         return await embed(texts)
 
 
@@ -238,11 +229,6 @@ def _loaded(path: str, prompt: str, device: str | None) -> Any:
         raise ArtifactError(f"{path} holds no query encoder that can be loaded: {exc}") from exc
 
 
-def _direct(base: BaseEmbedding) -> bool:
-    """Its public methods would emit every event twice; a cache or rate limit needs them."""
-    return base.embeddings_cache is None and getattr(base, "rate_limiter", None) is None
-
-
 def _card(config: Mapping[str, Any]) -> str:
     base = config.get("base_model", "?")
     return f"""# Query encoder
@@ -261,11 +247,4 @@ Written by llama-index-tuning; `tuning.json` holds options, data fingerprint and
 """
 
 
-# LlamaIndex puts a span around each of these, as it does around those that are called inside: one
-# would be a copy of the other.
-for _name in ("_get_query_embedding", "_aget_query_embedding", "_get_text_embedding"):
-    setattr(
-        QueryEncoderEmbeddingModel,
-        _name,
-        inspect.unwrap(QueryEncoderEmbeddingModel.__dict__[_name]),
-    )
+without_spans(QueryEncoderEmbeddingModel)

@@ -112,15 +112,6 @@ def callable_or_none(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a function or None, got {value!r:.100}")
 
 
-def flag(name: str, value: object) -> bool:
-    """The value, if it is true or false.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    return bool(of_type(name, value, bool, "True or False"))
-
-
 def text_or_none(name: str, value: object) -> None:
     """A text, or `None`.
 

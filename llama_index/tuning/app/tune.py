@@ -18,7 +18,6 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RouterQueryEngine
 
 from llama_index.tuning._checks import (
-    flag,
     folder_path,
     number,
     plain_arguments,
@@ -181,13 +180,13 @@ def tune_app(
             show_progress=show_progress,
         )
     run = _Run(
-        also=Also.of(also, keep_index=flag("keep_index", keep_index)),
+        also=Also.of(also, keep_index=keep_index),
         milliseconds=max_latency_ms,
         seconds=max_seconds,
         folder=None if run_folder is None else folder_path("run_folder", run_folder),
         num_workers=whole_number("num_workers", num_workers, 1),
         seed=whole_number("seed", seed, 0),
-        show_progress=flag("show_progress", show_progress),
+        show_progress=show_progress,
     )
     writing = None
     if isinstance(questions, str) and questions == GENERATE:

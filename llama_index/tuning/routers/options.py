@@ -44,9 +44,6 @@ class RouterOptions:
             _positive("tau", self.tau)
         if self.words != "auto" and not isinstance(self.words, bool):
             raise ValueError(f"words must be True, False or 'auto', got {self.words!r}")
-        for name, flag in (("balanced", self.balanced), ("robust", self.robust)):
-            if not isinstance(flag, bool):
-                raise ValueError(f"{name} must be True or False, got {flag!r}")
         whole_number("folds", self.folds, 2)
         whole_number("keep_examples", self.keep_examples, 0)
         whole_number("seed", self.seed, 0)

@@ -27,7 +27,6 @@ _WHOLE = {
     "save_steps": 1,
     "seed": 0,
 }
-_SWITCHES = ("packing", "gradient_checkpointing", "resume", "merge", "trust_remote_code")
 _LEARNING_RATES = {
     ("sft", "lora"): 2e-4,
     ("sft", "full"): 2e-5,
@@ -172,13 +171,6 @@ class HuggingFaceOptions:
                 raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
 
     def _check_kinds(self) -> None:
-        for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if not (self.device is None or isinstance(self.device, str)):
-            raise TypeError(f"device must be a device's name, or None, got {self.device!r}")
-        if not (self.revision is None or isinstance(self.revision, str)):
-            raise TypeError(f"revision must be a text, got {self.revision!r}")
         check_template_arguments(self.template_arguments)
         targets = self.target_modules
         named = isinstance(targets, tuple | list) and all(isinstance(t, str) for t in targets)

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from llama_index.tuning._checks import (
-    flag,
     number,
     plain_fields,
     positive,
     set_plain,
-    text_or_none,
     whole_number,
     whole_numbers,
 )
@@ -86,9 +84,6 @@ class CrossEncoderOptions:
                 value, known = getattr(self, name), ", ".join(choices)
                 raise ValueError(f"unknown {name} {value!r}; choose one of: {known}")
         number("held_out", self.held_out, 0.01, 0.4)
-        for name in ("bf16", "resume", "trust_remote_code"):
-            flag(name, getattr(self, name))
-        text_or_none("device", self.device)
         positive("learning_rate", self.learning_rate)
         for name, least in (
             ("hard_negatives", 0),

@@ -101,10 +101,6 @@ class TunedRetriever(BaseRetriever):
         index: BM25Index | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        given: object = retriever
-        if not isinstance(given, BaseRetriever):
-            hint = "; from_index() takes an index" if isinstance(given, BaseIndex) else ""
-            raise TypeError(f"retriever must be a BaseRetriever, got {type(given).__name__}{hint}")
         if (nodes is None) == (docstore is None):
             raise ValueError("pass nodes or docstore, one of the two")
         if docstore is not None and not isinstance(docstore, BaseDocumentStore):

@@ -117,7 +117,8 @@ class Tuning:
         base, tuned = (scores.only(REPORTED) for scores in self._scores(data))
         overall = gains(base, tuned, self.options.seed)
         slices: dict[str, Gains] = {}
-        for name, rows in self._slices():
+        seen = self.fitted.seen if isinstance(self.fitted, CrossFit) else None
+        for name, rows in slices_of(self.problem, seen):
             if rows.size:
                 slices[name] = gains(base.take(rows), tuned.take(rows), self.options.seed)
         assert self.fitted is not None
@@ -133,7 +134,7 @@ class Tuning:
             options=asdict(self.options),
             seed=self.options.seed,
             history=self.history,
-            notes=[*_chosen(self.fitted), *_notes(data)],
+            notes=[*_chosen(self.fitted), *notes_on(data)],
             queries=base.changed(tuned, PRIMARY, data.measured),
         )
 
@@ -220,22 +221,26 @@ class Tuning:
                 values.setdefault(name, np.zeros(len(ids)))[rows] = found
         return RetrievalScores(ids, values)
 
-    def _slices(self) -> list[tuple[str, Ints]]:
-        if isinstance(self.fitted, CrossFit):
-            seen = self.fitted.seen
-        else:
-            trained = np.unique(self.problem.labelled.flat()[1])
-            seen = np.array(
-                [bool(np.isin(rows, trained).any()) for rows in self.problem.measured.positives]
-            )
-        if seen.all() or not seen.any():
-            return []
-        return [(SEEN, np.flatnonzero(seen)), (UNSEEN, np.flatnonzero(~seen))]
-
     def _method(self) -> str:
         if isinstance(self.fitted, CrossFit):
             return f"{len(self.fitted.adapters)}-fold cross-fitting"
         return "validation set"
+
+
+def slices_of(problem: EmbeddedDataset, seen: NDArray[np.bool_] | None) -> list[tuple[str, Ints]]:
+    """Measured queries on documents with training queries, and on others; none if all are alike.
+
+    Args:
+        problem: the vectors.
+        seen: whether a document of each query has training queries; `None`: as a validation set's
+            documents have them.
+    """
+    if seen is None:
+        trained = np.unique(problem.labelled.flat()[1])
+        seen = np.array([bool(np.isin(rows, trained).any()) for rows in problem.measured.positives])
+    if seen.all() or not seen.any():
+        return []
+    return [(SEEN, np.flatnonzero(seen)), (UNSEEN, np.flatnonzero(~seen))]
 
 
 class _Watch:
@@ -307,7 +312,8 @@ def _chosen(fitted: Fitted | CrossFit) -> list[str]:
     return [f"chosen on held-out queries: {said}"]
 
 
-def _notes(data: Data) -> list[str]:
+def notes_on(data: Data) -> list[str]:
+    """What a report says of the data."""
     notes = [*data.notes, *copies_notes(copies_in(data.measured.corpus))]
     if data.measured_on:
         notes.append(

@@ -7,15 +7,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.base import Clock
-from llama_index.tuning.datasets.passages import copies_in, copies_notes
 from llama_index.tuning.embeddings.adapter.cross_fit import working_set
-from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data, EmbeddedDataset, Pairs
+from llama_index.tuning.embeddings.adapter.data import Data, EmbeddedDataset, Pairs
 from llama_index.tuning.embeddings.adapter.measure import gains
-from llama_index.tuning.embeddings.adapter.run import PRIMARY, REPORTED, SEEN, UNSEEN
+from llama_index.tuning.embeddings.adapter.run import PRIMARY, REPORTED, notes_on, slices_of
 from llama_index.tuning.embeddings.adapter.solved.start import softmax_scale
 from llama_index.tuning.embeddings.adapter.splits import (
     assign_folds,
@@ -93,7 +91,8 @@ class Tuning:
             base, tuned = self._scores()
         seed = self.options.seed
         slices: dict[str, Gains] = {}
-        for name, rows in self._slices():
+        seen = None if self.fold is None else seen_documents(self.problem.labelled, self.fold)
+        for name, rows in slices_of(self.problem, seen):
             slices[name] = gains(base.take(rows), tuned.take(rows), seed)
         settings = self.trainings.settings
         return FinetuneReport(
@@ -168,18 +167,6 @@ class Tuning:
             evaluate_vectors(self.queries, documents, positives, query_ids=ids).only(REPORTED),
         )
 
-    def _slices(self) -> list[tuple[str, Ints]]:
-        seen: NDArray[np.bool_]
-        if self.fold is not None:
-            seen = seen_documents(self.problem.labelled, self.fold)
-        else:
-            trained = np.unique(self.problem.labelled.flat()[1])
-            measured = self.problem.measured.positives
-            seen = np.array([bool(np.isin(rows, trained).any()) for rows in measured])
-        if seen.all() or not seen.any():
-            return []
-        return [(SEEN, np.flatnonzero(seen)), (UNSEEN, np.flatnonzero(~seen))]
-
     def _folds(self) -> int:
         assert self.fold is not None
         return int(self.fold.max()) + 1
@@ -238,8 +225,6 @@ class Tuning:
             f"{self._costs()['megabytes']:.0f} MB beside the one for documents",
             f"chosen on held-out questions: learning rate {chosen.learning_rate:g}, "
             f"{chosen.share:.0%} of the schedule, {chosen.merge:.0%} of the tuned weights",
-            *self.data.notes,
-            *copies_notes(copies_in(self.data.measured.corpus)),
         ]
         if len(self.problem.documents) > self.options.max_documents:
             notes.append(
@@ -247,12 +232,7 @@ class Tuning:
                 f"{len(self.problem.documents):,} stored vectors (the relevant, the nearest and "
                 "random ones), measured against all"
             )
-        if self.data.measured_on:
-            notes.append(
-                f"measured on {STAND_INS}: pass a few real questions as val_dataset to know the "
-                "gain on questions"
-            )
-        return notes
+        return [*notes, *notes_on(self.data)]
 
 
 def _typical(courses: Sequence[Course]) -> Course:

@@ -230,7 +230,7 @@ def prepared() -> CodeType:
 def main() -> None:
     """Run the answer and its tests; only if all has run is it said that they passed."""
     audit = sys.audit
-    exec(prepared(), {"__name__": "answer"})
+    exec(prepared(), {"__name__": "answer"})  # nosec B102
     audit("python-check.passed")
 
 

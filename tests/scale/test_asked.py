@@ -7,10 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from llama_index.core.evaluation import FaithfulnessEvaluator
+from llama_index.core.postprocessor import LLMRerank
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, TextNode
 
-from llama_index.tuning import RetrievalDataset
+from llama_index.tuning import LightReranker, RetrievalDataset, TunedReranker
 from llama_index.tuning.asking.options import RunOptions
-from llama_index.tuning.errors import GenerationError
+from llama_index.tuning.errors import GenerationError, RunFileError
 from llama_index.tuning.generate import mine_hard_negatives as mine_in_memory
 from llama_index.tuning.scale import (
     ScaleOptions,
@@ -19,6 +22,7 @@ from llama_index.tuning.scale import (
     judge_answers,
     label_relevance,
     mine_hard_negatives,
+    rerank,
     vectors_to_array,
 )
 from tests.conftest import rotated_problem
@@ -186,3 +190,104 @@ def test_a_query_without_a_known_document_or_vector_is_a_failure(tmp_path):
     mine_hard_negatives(tmp_path / "q.jsonl", tmp_path / "out", tmp_path / "d.npy")
     assert [(row["id"], row["negatives"]) for row in rows_in(tmp_path / "out")] == [("fine", ["b"])]
     assert set(failed_in(tmp_path / "out")) == {"unknown", "none", "short"}
+
+
+def found_lists():
+    """Three queries, each with the passage that answers it last."""
+    topics = ["refund", "delivery", "invoice"]
+    texts = [f"The {topic} takes a week." for topic in topics]
+    for place, topic in enumerate(topics):
+        others = [(f"d{n}", text) for n, text in enumerate(texts) if n != place]
+        names, passages = zip(*others, (f"d{place}", texts[place]), strict=True)
+        query = f"How long does a {topic} take?"
+        yield {"id": topic, "query": query, "candidates": names, "texts": passages}
+
+
+def test_candidates_come_in_the_order_of_the_reranker(tmp_path):
+    rows = [{**row, "scores": [0.5, 0.5, 0.5]} for row in found_lists()]
+    rows += [
+        {**rows[0], "id": "no candidates", "candidates": [], "texts": []},
+        {**rows[0], "id": "a text short", "texts": ["one"]},
+        {**rows[0], "id": "a score short", "scores": [1.0]},
+        {**rows[0], "id": "one twice", "candidates": ["d1", "d1", "d2"]},
+        {**rows[0], "query": "The id was there before"},
+        {**rows[0], "id": "no query", "query": " "},
+    ]
+    (tmp_path / "found.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out, reranker = tmp_path / "out", LightReranker(top_n=2)
+    report = rerank(tmp_path / "found.jsonl", out, reranker)
+    assert (report.read, report.written, report.failed) == (9, 3, 6)
+    found = {row["id"]: row for row in rows_in(out)}
+    for row in rows[:3]:
+        nodes = [
+            NodeWithScore(node=TextNode(id_=id_, text=text), score=score)
+            for id_, text, score in zip(row["candidates"], row["texts"], row["scores"], strict=True)
+        ]
+        wanted = reranker.postprocess_nodes(nodes, query_str=row["query"])
+        assert found[row["id"]]["candidates"] == [item.node.node_id for item in wanted]
+        assert found[row["id"]]["candidates"][0] == row["candidates"][-1]
+        np.testing.assert_allclose(
+            found[row["id"]]["scores"], [item.score for item in wanted], rtol=1e-6
+        )
+    assert set(failed_in(out)) == {
+        *("no candidates", "a text short", "a score short", "one twice", "refund", "no query")
+    }
+
+
+def test_a_reranker_by_an_llm_is_asked_for_what_is_missing_alone(tmp_path):
+    (tmp_path / "found.jsonl").write_text("\n".join(map(json.dumps, found_lists())))
+    asked = []
+
+    def answer(prompt):
+        asked.append(prompt)
+        if len(asked) == 3:
+            raise NoCredit
+        return "Doc: 3, Relevance: 9\nDoc: 1, Relevance: 2"
+
+    llm, out, one = ScriptedLLM(answer=answer), tmp_path / "out", RunOptions(num_workers=1)
+    with pytest.raises(GenerationError, match="no call to the LLM can succeed"):
+        rerank(tmp_path / "found.jsonl", out, LLMRerank(llm=llm, top_n=2), run=one)
+    report = rerank(tmp_path / "found.jsonl", out, LLMRerank(llm=llm, top_n=2), run=one)
+    assert (report.written, len(asked)) == (3, 4)
+    for given, row in zip(found_lists(), rows_in(out), strict=True):
+        assert row["candidates"] == [given["candidates"][2], given["candidates"][0]]
+        assert row["scores"] == [9.0, 2.0]
+
+
+def test_a_list_with_other_scores_is_another_list(tmp_path):
+    class ByScore(BaseNodePostprocessor):
+        def _postprocess_nodes(self, nodes, query_bundle=None):
+            return sorted(nodes, key=lambda item: -item.score)
+
+    (row, *_) = found_lists()
+    rows = [
+        {**row, "id": str(n), "scores": scores} for n, scores in enumerate([[1, 2, 3], [3, 2, 1]])
+    ]
+    (tmp_path / "found.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rerank(tmp_path / "found.jsonl", tmp_path / "out", ByScore(), run=RunOptions(num_workers=1))
+    one, other = (found["candidates"] for found in rows_in(tmp_path / "out"))
+    assert one == other[::-1]
+
+
+def test_another_reranker_does_not_go_on_in_the_folder(tmp_path):
+    (tmp_path / "found.jsonl").write_text("\n".join(map(json.dumps, found_lists())))
+
+    class Length:
+        def __init__(self, sign):
+            self.sign = sign
+
+        def predict(self, pairs, **_):
+            return [self.sign * len(text) for _, text in pairs]
+
+    rerank(tmp_path / "found.jsonl", tmp_path / "out", TunedReranker(Length(1)))
+    again = rerank(tmp_path / "found.jsonl", tmp_path / "out", TunedReranker(Length(1)))
+    assert again.resumed == again.shards
+    with pytest.raises(RunFileError, match="settings"):
+        rerank(tmp_path / "found.jsonl", tmp_path / "out", TunedReranker(Length(-1)))
+
+
+def test_a_rate_limit_for_a_component_that_asks_nobody_is_refused(tmp_path):
+    (tmp_path / "found.jsonl").write_text("\n".join(map(json.dumps, found_lists())))
+    limited = ScaleOptions(requests_per_minute=60)
+    with pytest.raises(ValueError, match="requests_per_minute: LightReranker sends no requests"):
+        rerank(tmp_path / "found.jsonl", tmp_path / "out", LightReranker(), options=limited)

@@ -81,9 +81,7 @@ def evaluate_adapter(
 @reranker_app.command("evaluate")
 def evaluate_reranker(
     data: Path = RETRIEVAL_DATA,
-    reranker: Path | None = typer.Option(
-        None, help="Folder of a tuned re-ranker; the package's own light one without.", exists=True
-    ),
+    reranker: Path | None = typer.Option(None, help=models.RERANKER_HELP, exists=True),
     model: str = MODEL,
     corpus: Path | None = CORPUS,
     split: str = TEST_SPLIT,
@@ -93,13 +91,11 @@ def evaluate_reranker(
 ) -> None:
     """Measure retriever, fusion with BM25, and the re-ranker over it, on a dataset."""
     from llama_index.tuning.evaluate import evaluate_retriever, paired_gain
-    from llama_index.tuning.rerankers.light.model import LightReranker
-    from llama_index.tuning.rerankers.loading import load_reranker
     from llama_index.tuning.rerankers.measure import SHOWN
     from llama_index.tuning.text.words import Analyzer
 
     dataset = RetrievalDataset.load(data, corpus=corpus, split=split)
-    tuned = load_reranker(reranker) if reranker else LightReranker()
+    tuned = models.reranker(reranker)
     fused = exact_retriever(dataset, model, depth, vector_cache, tuned.analyzer or Analyzer())
     ways = {
         "retriever": fused.retriever,

@@ -169,7 +169,7 @@ def evaluate(
 
     dataset = JudgmentDataset.from_jsonl(data)
     verdicts = judge_data_of(dataset, JudgeOptions(passing_score=passing_score), "DATA")
-    tuned = _load(judge, model)
+    tuned = tuned_judge(judge, model)
     seen = len(set(verdicts.keys) & set(tuned.training_keys))
     values, counts = np.unique(verdicts.labels, return_counts=True)
     gains = agreement_gains(
@@ -201,7 +201,7 @@ def estimate(
     from llama_index.tuning.judges.pass_rates.estimate import estimate_pass_rate
 
     found = estimate_pass_rate(
-        _load(judge, model),
+        tuned_judge(judge, model),
         samples_of(row for _, row in read_json_lines(unlabelled)),
         JudgmentDataset.from_jsonl(labelled),
         confidence=confidence,
@@ -231,7 +231,8 @@ def _teacher(name: str, llm: Any, guidelines: str | None, both_orders: bool) -> 
     return teacher
 
 
-def _load(folder: Path, model: str) -> TunedJudge:
+def tuned_judge(folder: Path, model: str) -> TunedJudge:
+    """The judge in a folder, over the embedding model that `--model` names."""
     from llama_index.tuning.judges.judge import TunedJudge
 
     return TunedJudge.load(folder, models.embedding_model_or_none(model))

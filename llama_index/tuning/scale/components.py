@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from llama_index.tuning._checks import settings_hash
-from llama_index.tuning.vectors.identity import base_name, vector_space
+from llama_index.tuning.generate.reranker_labels import reranker_identity
+from llama_index.tuning.vectors.identity import PROBES, base_name, vector_space
 
 T = TypeVar("T")
 
@@ -29,7 +30,11 @@ def check_component(name: str, component: object, kind: type[Any]) -> None:
 
 
 def built(component: Given[T], limiter: Any = None) -> T:
-    """The component, which waits for `limiter` before each request; the one given is unchanged."""
+    """The component, which waits for `limiter` before each request; the one given is unchanged.
+
+    Raises:
+        ValueError: there is a limiter, and the component asks nobody.
+    """
     found: T = component() if isinstance(component, partial) else copy.copy(component)
     if limiter is None:
         return found
@@ -40,7 +45,12 @@ def built(component: Given[T], limiter: Any = None) -> T:
             asked.rate_limiter = limiter
             setattr(found, name, asked)
             return found
-    found.rate_limiter = limiter  # type: ignore[attr-defined]
+    if not hasattr(found, "rate_limiter"):
+        raise ValueError(
+            f"requests_per_minute: {type(found).__name__} sends no requests that LlamaIndex can "
+            "limit; leave it out"
+        )
+    found.rate_limiter = limiter
     return found
 
 
@@ -48,6 +58,7 @@ def identity_of(component: Any) -> dict[str, str]:
     """What decides a component's answers, without secrets: names and settings."""
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import LLM
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
     if isinstance(component, partial):
         keywords = {k: v for k, v in component.keywords.items() if "key" not in k}
@@ -59,5 +70,21 @@ def identity_of(component: Any) -> dict[str, str]:
         return {"model": f"{component.class_name()}/{component.metadata.model_name}"}
     asked = getattr(component, "_llm", None) or getattr(component, "llm", None)
     llm = identity_of(asked)["model"] if asked is not None else ""
+    if isinstance(component, BaseNodePostprocessor):
+        known = reranker_identity(component)
+        settings = known["settings"] + _answers(component)
+        return {"model": known["teacher"], "llm": llm, "settings": settings}
     settings = settings_hash(vars(component))
     return {"model": type(component).__name__, "llm": llm, "settings": settings}
+
+
+def _answers(reranker: Any) -> str:
+    """What one of our own re-rankers, which asks nobody, makes of the probes: its weights."""
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from llama_index.tuning.rerankers.serving import CalibratedReranker
+
+    if not isinstance(reranker, CalibratedReranker):
+        return ""
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in PROBES]
+    return "".join(f" {score:.2f}" for score in reranker.raw_scores(PROBES[0], nodes))

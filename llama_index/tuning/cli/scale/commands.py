@@ -10,7 +10,16 @@ import typer
 
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.cli import models
-from llama_index.tuning.cli.common import API_BASE, JSON, LLM_HELP, MODEL, keep, show
+from llama_index.tuning.cli.common import (
+    API_BASE,
+    JSON,
+    JUDGE_MODEL,
+    LLM_HELP,
+    MODEL,
+    keep,
+    show,
+)
+from llama_index.tuning.cli.judge import tuned_judge
 from llama_index.tuning.scale import FolderReport, ScaleOptions
 
 app = typer.Typer(
@@ -176,6 +185,61 @@ def relevance(
         columns=_pairs("--column", column),
         run=RunOptions(num_workers=num_workers, verbose=False),
         **where,
+    )
+    _show(report, json)
+
+
+@app.command("rerank")
+def rerank(
+    source: str = _SOURCE,
+    out: str = _OUT,
+    reranker: Path | None = typer.Option(None, help=models.RERANKER_HELP, exists=True),
+    top_n: int | None = typer.Option(None, help="Candidates to keep of each query."),
+    column: list[str] = _RENAME,
+    backend: str = _BACKEND,
+    address: str | None = _ADDRESS,
+    workers: int | None = _WORKERS,
+    rows_per_shard: int | None = _ROWS,
+    retry_failed: bool = _RETRY,
+    json: bool = JSON,
+) -> None:
+    """Put candidates in order (columns id, query, candidates, texts and perhaps scores)."""
+    from llama_index.tuning.scale import rerank as rerank_folder
+
+    report = rerank_folder(
+        source,
+        out,
+        partial(models.reranker, reranker, top_n),
+        columns=_pairs("--column", column),
+        **_where(out, json, backend, address, workers, rows_per_shard, None, retry_failed),
+    )
+    _show(report, json)
+
+
+@app.command("judge")
+def judge(
+    source: str = _SOURCE,
+    out: str = _OUT,
+    folder: Path = typer.Option(..., "--judge", help="Folder of a tuned judge.", exists=True),
+    model: str = JUDGE_MODEL,
+    column: list[str] = _RENAME,
+    backend: str = _BACKEND,
+    address: str | None = _ADDRESS,
+    workers: int | None = _WORKERS,
+    rows_per_shard: int | None = _ROWS,
+    retry_failed: bool = _RETRY,
+    json: bool = JSON,
+) -> None:
+    """Judge answers by a tuned judge (columns id and query, response, contexts, …)."""
+    from llama_index.tuning.scale import judge_answers
+
+    report = judge_answers(
+        source,
+        out,
+        partial(tuned_judge, folder, model),
+        columns=_pairs("--column", column),
+        run=RunOptions(verbose=False),
+        **_where(out, json, backend, address, workers, rows_per_shard, None, retry_failed),
     )
     _show(report, json)
 

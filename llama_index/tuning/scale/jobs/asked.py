@@ -97,7 +97,7 @@ def generate_questions(
         "verify": verify,
         "question_styles": styles_of(question_styles) or None,
     }
-    work = _Questions(llm, settings, dict(columns or {}), _options(run))
+    work = _Questions(llm, settings, dict(columns or {}), folder_run(run))
     return run_folder(work, source, output, backend=backend, options=options, rows_per_shard=_ROWS)
 
 
@@ -134,7 +134,7 @@ def label_relevance(
 
     check_component("llm", llm, BaseLLM)
     template = relevance_prompt(scale, prompt)
-    work = _Relevance(llm, scale, template, dict(columns or {}), _options(run))
+    work = _Relevance(llm, scale, template, dict(columns or {}), folder_run(run))
     return run_folder(work, source, output, backend=backend, options=options, rows_per_shard=_ROWS)
 
 
@@ -167,11 +167,16 @@ def judge_answers(
     from llama_index.core.evaluation import BaseEvaluator
 
     check_component("teacher", teacher, BaseEvaluator)
-    work = _Judgments(teacher, dict(columns or {}), _options(run))
+    work = _Judgments(teacher, dict(columns or {}), folder_run(run))
     return run_folder(work, source, output, backend=backend, options=options, rows_per_shard=_ROWS)
 
 
-def _options(run: RunOptions | None) -> RunOptions:
+def folder_run(run: RunOptions | None) -> RunOptions:
+    """How the calls of a shard are made.
+
+    Raises:
+        ValueError: `max_calls`, which each shard would have anew.
+    """
     run = run_options(run)
     if run.max_calls is not None:
         raise ValueError(

@@ -17,8 +17,8 @@ from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.errors import DatasetError, VectorError
 from llama_index.tuning.generate.negatives import close_to, highest_score
 from llama_index.tuning.generate.reranker_labels import check_rank_range, nearest
-from llama_index.tuning.scale.embed import matrix_of
 from llama_index.tuning.scale.job import Batch
+from llama_index.tuning.scale.jobs.embed import matrix_of
 from llama_index.tuning.scale.options import Backend, ScaleOptions
 from llama_index.tuning.scale.run import FolderReport, read_columns, run_folder
 from llama_index.tuning.scale.shards import Columns, arrow, typed_table

@@ -1,13 +1,11 @@
-"""Folders of many rows: time, and the driver's memory, here and on Ray.
+"""Folders of many rows: time, CPU seconds and the driver's memory, here and on Ray.
 
-Each size runs in a process of its own, with a cheap embedding (hashed words, 64 numbers) or MiniLM.
-`steady` is the time of a shard once workers run: from the first part's writing to the last's,
-divided by the parts between; `start` is what is before the first part. The driver's memory is its
-peak (`ru_maxrss`), above what it had before the job.
+Each line comes from a process of its own, with a cheap embedding (hashed words) or MiniLM. CPU
+seconds are those of all processes of the job, Ray's among them, and hold on a busy machine too.
 
-    python benchmarks/scale.py --sizes 10000 100000 1000000
-    python benchmarks/scale.py --sizes 10000 100000 1000000 --backend ray --workers 1
-    python benchmarks/scale.py --sizes 4096 --rows 256 --model minilm --backend local ray
+    python benchmarks/scale.py --items 10000 100000 1000000 --backend local ray
+    python benchmarks/scale.py --overhead
+    python benchmarks/scale.py --mining 200000
 """
 
 from __future__ import annotations
@@ -16,14 +14,18 @@ import argparse
 import json
 import multiprocessing
 import os
+import random
 import resource
 import tempfile
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import psutil
+from _cluster import Watch, two_raylets
 from _hashed import HashedWords
-from llama_index.core.base.embeddings.base import BaseEmbedding
 
 FILE = 100_000  # rows
 WORDS = 12
@@ -31,24 +33,34 @@ WORDS = 12
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--items", type=int, nargs="+", default=[], help="passages to embed")
     parser.add_argument("--backend", nargs="+", default=["local"])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--workers", type=int, default=1, help="on Ray")
     parser.add_argument("--rows", type=int, default=4096, help="of a shard")
-    parser.add_argument("--model", default="hashed", choices=["hashed", "minilm"])
-    parser.add_argument("--queries", type=int, default=0, help="to mine negatives for")
+    parser.add_argument("--dim", type=int, default=64, help="of the hashed words")
+    parser.add_argument("--overhead", action="store_true", help="Ray's, over MiniLM's embedding")
+    parser.add_argument("--texts", type=int, default=8192, help="for --overhead")
+    parser.add_argument("--mining", type=int, help="queries to mine negatives for, on Ray")
+    parser.add_argument("--kills", type=int, default=5, help="for --mining")
     args = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    for size in args.sizes:
+    for size in args.items:
         with tempfile.TemporaryDirectory() as folder:
-            call(context, write_corpus, Path(folder), size)
+            call(write_corpus, Path(folder), size)
             for backend in args.backend:
-                for workers in args.workers if backend == "ray" else [1]:
-                    call(context, embed, Path(folder), size, backend, workers, args)
+                call(embed, Path(folder), size, backend, args.workers, args.rows, args.dim)
+    if args.overhead:
+        with tempfile.TemporaryDirectory() as folder:
+            call(write_corpus, Path(folder), args.texts)
+            for rows in (256, 1024):
+                for backend, workers in (("local", 1), ("ray", 1), ("ray", 2)):
+                    call(embed, Path(folder), args.texts, backend, workers, rows, None)
+    if args.mining:
+        with tempfile.TemporaryDirectory() as folder:
+            call(mine, Path(folder), args.mining, args.kills, args.dim)
 
 
-def call(context, function, *given: object):
-    process = context.Process(target=function, args=given)
+def call(function, *given: object):
+    process = multiprocessing.get_context("spawn").Process(target=function, args=given)
     process.start()
     process.join()
     if process.exitcode:
@@ -70,86 +82,118 @@ def write_corpus(folder: Path, size: int) -> None:
         pq.write_table(table, path, row_group_size=20_000)
 
 
-def embed(folder: Path, size: int, backend: str, workers: int, args) -> None:
+def embed(folder: Path, size: int, backend: str, workers: int, rows: int, dim: int | None) -> None:
+    """Embed a corpus, by hashed words of that size or, if it is `None`, by MiniLM."""
+    from llama_index.tuning.demo import minilm
     from llama_index.tuning.scale import ScaleOptions, embed_corpus, vectors_to_array
 
-    if args.model == "minilm":
-        from llama_index.tuning.demo import minilm
-
-        model: BaseEmbedding = minilm()
-    else:
-        model = HashedWords(embed_batch_size=512)
+    model = HashedWords(embed_batch_size=512, dim=dim) if dim else minilm()
     model.get_text_embedding_batch(["warm up"] * 8)
-    if backend == "ray":
-        import ray
-
-        here = str(Path(__file__).resolve().parent)  # where workers find the embedding
-        os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-        ray.init(num_cpus=max(2, workers), log_to_driver=False, logging_level="ERROR")
-    out = folder / f"{backend}-{workers}"
-    options = ScaleOptions(workers=workers, rows_per_shard=args.rows)
-    before, began = peak(), time.time()
-    report = embed_corpus(folder / "corpus", out, model, backend=backend, options=options)
-    took, after = time.time() - began, peak()
-    if backend == "ray":
-        ray.shutdown()
-    written = sorted(part.stat().st_mtime for part in out.glob("part-*"))
-    began_array = time.time()
-    vectors_to_array(out, folder / f"{out.name}.npy")
+    out = folder / f"{backend}-{workers}-{rows}"
+    options = ScaleOptions(workers=workers, rows_per_shard=rows)
+    before, started = peak(), time.monotonic()
+    with two_raylets() if backend == "ray" else nullcontext():
+        cluster = time.monotonic() - started
+        watch = Watch(out)
+        report = embed_corpus(folder / "corpus", out, model, backend=backend, options=options)
+        watch.stop()
+    after = peak()
+    first, last = watch.first, watch.last
+    between = max(1, last.parts - first.parts)
+    shard = (last.cpu - first.cpu) / between
     found = {
-        "size": size,
+        "items": size,
         "backend": backend,
         "workers": workers,
-        "rows_per_shard": args.rows,
-        "model": args.model,
+        "rows_per_shard": rows,
+        "embedding": f"hashed words, {dim} numbers" if dim else "MiniLM",
         "written": report.written,
         "failed": report.failed,
-        "seconds": round(took, 1),
-        "start": round(written[0] - began, 1),
-        "steady": round((written[-1] - written[0]) / max(1, len(written) - 1), 3),
+        "seconds": round(report.seconds, 1),
+        "cpu_seconds": round(watch.seen[-1].cpu - watch.begun().cpu, 1),
+        "cpu_ms_of_a_row_once_it_runs": round(1000 * shard / min(rows, size), 4),
+        "seconds_of_a_shard_once_it_runs": round((last.time - first.time) / between, 3),
+        "cpu_seconds_until_the_first_part": round(first.cpu - watch.begun().cpu, 1),
+        "seconds_until_the_first_part": round(first.time - watch.begun().time, 1),
+        "seconds_of_the_clusters_start": round(cluster, 1),
         "driver_mb": round(after),
         "driver_mb_more": round(after - before),
-        "array_seconds": round(time.time() - began_array, 1),
-        "driver_mb_after_array": round(peak()),
-        "load": round(os.getloadavg()[0], 1),
     }
-    print(json.dumps(found), flush=True)
-    if args.queries and backend == "local":
-        mine(folder, out, args)
+    if dim:
+        began = time.process_time()
+        vectors_to_array(out, folder / f"{out.name}.npy")
+        found["array_cpu_seconds"] = round(time.process_time() - began, 1)
+        found["driver_mb_after_array"] = round(peak())
+    print(json.dumps({**found, "load": round(os.getloadavg()[0], 1)}), flush=True)
 
 
-def mine(folder: Path, out: Path, args) -> None:
-    """Negatives of texts that were made of documents by leaving out half of their words."""
+def mine(folder: Path, size: int, kills: int, dim: int) -> None:
+    """Negatives of `size` queries over a tenth as many documents, on two workers that die.
+
+    Each query is a document's vector with noise; that document is the relevant one.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from llama_index.tuning.scale import ScaleOptions, mine_hard_negatives
 
-    documents = np.load(folder / f"{out.name}.npy", mmap_mode="r")
     rng = np.random.default_rng(1)
-    rows = np.sort(rng.choice(len(documents), args.queries, replace=False))
-    noisy = documents[rows] + 0.1 * rng.standard_normal((len(rows), documents.shape[1]))
-    table = pa.table(
-        {
-            "id": [f"q{row}" for row in rows],
-            "vector": list(noisy.astype(np.float32)),
-            "relevant": [[f"d{row}"] for row in rows],
-        }
-    )
-    pq.write_table(table, folder / "queries.parquet")
-    options = ScaleOptions(rows_per_shard=args.rows)
-    began = time.time()
-    report = mine_hard_negatives(
-        folder / "queries.parquet", folder / "n", folder / f"{out.name}.npy", options=options
-    )
-    found = pq.read_table(folder / "n").column("negatives").to_pylist()
+    documents = rng.standard_normal((size // 10, dim)).astype(np.float32)
+    np.save(folder / "d.npy", documents)
+    names = [f"d{i}" for i in range(len(documents))]
+    pq.write_table(pa.table({"id": names}), folder / "d.npy.ids.parquet")
+    rows = rng.integers(len(documents), size=size)
+    noisy = documents[rows] + 0.3 * rng.standard_normal((size, dim)).astype(np.float32)
+    queries = {
+        "id": [f"q{i}" for i in range(size)],
+        "vector": list(noisy.astype(np.float32)),
+        "relevant": [[names[row]] for row in rows],
+    }
+    pq.write_table(pa.table(queries), folder / "queries.parquet", row_group_size=20_000)
+    out, killed = folder / "negatives", []
+    with two_raylets():
+        over = threading.Event()
+        killer = threading.Thread(target=kill_workers, args=(out, kills, killed, over))
+        killer.start()
+        report = mine_hard_negatives(
+            folder / "queries.parquet",
+            out,
+            folder / "d.npy",
+            backend="ray",
+            options=ScaleOptions(workers=2),
+        )
+        over.set()
+        killer.join()
+    found = pq.read_table(out)
+    ids = found.column("id").to_pylist()
     line = {
-        "mined_over": len(documents),
-        "queries": report.written,
-        "negatives": sum(map(len, found)),
-        "seconds": round(time.time() - began, 1),
+        "queries": size,
+        "documents": len(documents),
+        "workers_killed": len(killed),
+        "shards_done_at_each": killed,
+        "results": len(ids),
+        "each_once": sorted(ids) == sorted(queries["id"]),
+        "failed": report.failed,
+        "negatives_each": round(sum(map(len, found.column("negatives").to_pylist())) / size, 2),
+        "seconds": round(report.seconds, 1),
+        "load": round(os.getloadavg()[0], 1),
     }
     print(json.dumps(line), flush=True)
+
+
+def kill_workers(out: Path, kills: int, killed: list[int], over: threading.Event) -> None:
+    """Kill one worker that is at work, by SIGKILL, whenever a few parts more are there."""
+    draw = random.Random(0)
+    while len(killed) < kills and not over.wait(0.2):
+        done = len(list(out.glob("part-*"))) if out.exists() else 0
+        if done < 4 * (len(killed) + 1):
+            continue
+        titles = {p: p.cmdline() for p in psutil.Process().children(recursive=True)}
+        busy = [p for p, words in titles.items() if any("MapWorker" in word for word in words)]
+        if busy:
+            draw.choice(busy).kill()
+            killed.append(done)
+            over.wait(2.0)
 
 
 def peak() -> float:

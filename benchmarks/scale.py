@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4096, help="of a shard")
     parser.add_argument("--dim", type=int, default=64, help="of the hashed words")
     parser.add_argument("--overhead", action="store_true", help="Ray's, over MiniLM's embedding")
-    parser.add_argument("--texts", type=int, default=8192, help="for --overhead")
+    parser.add_argument("--texts", type=int, default=3072, help="for --overhead")
     parser.add_argument("--mining", type=int, help="queries to mine negatives for, on Ray")
     parser.add_argument("--kills", type=int, default=5, help="for --mining")
     args = parser.parse_args()
@@ -51,9 +51,8 @@ def main() -> None:
     if args.overhead:
         with tempfile.TemporaryDirectory() as folder:
             call(write_corpus, Path(folder), args.texts)
-            for rows in (256, 1024):
-                for backend, workers in (("local", 1), ("ray", 1), ("ray", 2)):
-                    call(embed, Path(folder), args.texts, backend, workers, rows, None)
+            for backend, workers in (("local", 1), ("ray", 1), ("ray", 2)):
+                call(embed, Path(folder), args.texts, backend, workers, 256, None)
     if args.mining:
         with tempfile.TemporaryDirectory() as folder:
             call(mine, Path(folder), args.mining, args.kills, args.dim)

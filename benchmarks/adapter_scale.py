@@ -1,7 +1,11 @@
 """A million stored vectors: time, and peak memory beside the vectors' own size.
 
-Vectors lie in a memory-mapped `.npy` file; each of 10,000 queries is its document's vector,
-turned by a hidden map, plus noise. Each size runs in a process of its own.
+Vectors lie in Parquet shards, as `embed_corpus` writes them, of which `vectors_to_array` makes a
+memory-mapped `.npy` file; each of 10,000 queries is its document's vector, turned by a hidden map,
+plus noise. Each size runs in a process of its own.
+
+    python benchmarks/adapter_scale.py --sizes 1000000 --queries 1000 --epochs 2 --both
+    python benchmarks/adapter_scale.py --sizes 50000 --queries 1000 --full
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import argparse
 import hashlib
 import multiprocessing
 import resource
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -19,13 +24,16 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--epochs", type=int, help="at most; fewer show what the size costs")
     parser.add_argument(
         "--both", action="store_true", help="also from an array in memory, and compare the weights"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="also trained against all documents: full softmax"
     )
     args = parser.parse_args()
     for size in args.sizes:
@@ -35,8 +43,9 @@ def main() -> None:
             )
             make.start()
             make.join()
-            for mapped in (True, False) if args.both else (True,):
-                given = (Path(folder), size, args.queries, args.dim, args.epochs, mapped)
+            ways = [(False, True)] + [(False, False)] * args.both + [(True, True)] * args.full
+            for full, mapped in ways:
+                given = (Path(folder), size, args.queries, args.dim, args.epochs, full, mapped)
                 run = multiprocessing.get_context("spawn").Process(target=tune, args=given)
                 run.start()
                 run.join()
@@ -45,11 +54,30 @@ def main() -> None:
 
 
 def write_vectors(folder: Path, size: int, queries: int, dim: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from llama_index.tuning.scale import vectors_to_array
+
     rng = np.random.default_rng(0)
-    documents = np.lib.format.open_memmap(folder / "d.npy", "w+", np.float32, (size, dim))
-    for start in range(0, size, 50_000):
+    (folder / "shards").mkdir()
+    written = hashlib.sha256()
+    for number, start in enumerate(range(0, size, 50_000)):
         block = rng.standard_normal((min(50_000, size - start), dim), dtype=np.float32)
-        documents[start : start + 50_000] = block
+        written.update(block.tobytes())
+        ids = [f"d{i}" for i in range(start, start + len(block))]
+        ends = np.arange(len(block) + 1, dtype=np.int32) * dim
+        vectors = pa.ListArray.from_arrays(ends, pa.array(block.ravel()))
+        table = pa.table({"id": ids, "vector": vectors})
+        pq.write_table(table, folder / "shards" / f"part-{number:05d}.parquet")
+    vectors_to_array(folder / "shards", folder / "d.npy")
+    shutil.rmtree(folder / "shards")
+    documents = np.load(folder / "d.npy", mmap_mode="r")
+    read = hashlib.sha256()
+    for start in range(0, size, 50_000):
+        read.update(documents[start : start + 50_000].tobytes())
+    if read.digest() != written.digest():
+        raise SystemExit("the array is not what the shards hold")
     rows = rng.choice(size, queries, replace=False)
     turn = np.eye(dim) + 0.04 * rng.standard_normal((dim, dim))
     noise = 3.5 * rng.standard_normal((queries, dim))
@@ -75,8 +103,17 @@ class Stored(BaseEmbedding):
         return self._get_query_embedding(text)
 
 
-def tune(folder: Path, size: int, queries: int, dim: int, epochs: int | None, mapped: bool) -> None:
+def tune(
+    folder: Path,
+    size: int,
+    queries: int,
+    dim: int,
+    epochs: int | None,
+    full: bool,
+    mapped: bool,
+) -> None:
     from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
+    from llama_index.tuning.embeddings import AdapterOptions
 
     rows = np.load(folder / "rows.npy")
     dataset = RetrievalDataset(
@@ -89,6 +126,7 @@ def tune(folder: Path, size: int, queries: int, dim: int, epochs: int | None, ma
         dataset,
         Stored(matrix=np.load(folder / "q.npy")),
         epochs=epochs,
+        options=AdapterOptions(max_documents=size, documents_per_step=size) if full else None,
         vectors=folder / "d.npy" if mapped else np.load(folder / "d.npy"),
         model_output_path=folder / "adapter",
     )
@@ -104,6 +142,7 @@ def tune(folder: Path, size: int, queries: int, dim: int, epochs: int | None, ma
     weights = hashlib.sha256((folder / "adapter" / "model.safetensors").read_bytes()).hexdigest()
     where = "memory-mapped" if mapped else "in memory"
     gains = {name: (gain.mean, gain.low, gain.high) for name, gain in report.gains.items()}
+    where += ", trained against all documents" if full else ""
     print(f"{where}: weights {weights[:16]}, gains {gains}", flush=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from llama_index.core.bridge.pydantic import Field
 
-from llama_index.tuning import EmbeddingAdapterFinetuneEngine
+from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
 from llama_index.tuning.errors import (
     DatasetError,
     GenerationError,
@@ -224,6 +224,11 @@ def test_the_array_of_a_folder_is_its_vectors_in_order_and_trains_an_adapter_ali
         for given in (whole, tmp_path / "v.npy")
     ]
     assert reports[0].gains == reports[1].gains
+    turned = RetrievalDataset(
+        dataset.queries, dict(reversed(dataset.corpus.items())), dataset.relevant_docs
+    )
+    with pytest.raises(VectorError, match=f"row 0 is the vector of '{ids[0]}'.* is '{ids[-1]}'"):
+        EmbeddingAdapterFinetuneEngine(turned, model, vectors=tmp_path / "v.npy").finetune()
 
 
 def test_an_array_needs_vectors_of_one_size(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,7 +13,7 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._running import progress, run_async
-from llama_index.tuning.errors import VectorError
+from llama_index.tuning.errors import MissingExtraError, VectorError
 from llama_index.tuning.vectors.identity import PROBES, Signature, signature_of, vector_space
 from llama_index.tuning.vectors.memory import Known, VectorCache
 
@@ -213,6 +213,8 @@ def document_vectors(corpus: Mapping[str, str], source: Any, embedder: Embedder)
         Shape `(len(corpus), dim)`; a memory-mapped source is returned as it is.
     """
     array = _whole_array(source, len(corpus))
+    if array is not None and isinstance(source, (str, Path)):
+        _check_order(corpus, Path(f"{source}.ids.parquet"))
     if array is not None:
         return array
     found = known_vectors(list(corpus), source)
@@ -273,6 +275,24 @@ def _whole_array(source: Any, rows: int) -> Float32 | None:
         raise VectorError(f"vectors must hold floating-point numbers, got {source.dtype}")
     check_matrix(source)
     return source
+
+
+def _check_order(corpus: Iterable[str], names: Path) -> None:
+    """The ids beside an array of `scale.vectors_to_array` are the corpus', in its order."""
+    if not names.is_file():
+        return
+    try:
+        from pyarrow import parquet
+    except ImportError as exc:
+        raise MissingExtraError(f"vectors whose ids are in {names}", "pyarrow", "tables") from exc
+    batches = parquet.ParquetFile(names).iter_batches(columns=["id"])
+    written = (id_ for batch in batches for id_ in batch.column(0).to_pylist())
+    for row, (ours, theirs) in enumerate(zip(corpus, written, strict=False)):
+        if ours != theirs:
+            raise VectorError(
+                f"vectors: row {row} is the vector of {theirs!r} ({names}), but document {row} of "
+                f"the dataset is {ours!r}; give the dataset its documents in the array's order"
+            )
 
 
 def _stacked(corpus: Mapping[str, str], found: Mapping[str, Float32]) -> Float32:

@@ -13,13 +13,14 @@ import pytest
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import TextNode
 
+from llama_index.tuning import LightReranker
 from llama_index.tuning.asking.options import RunOptions
 from llama_index.tuning.cli.models import language_model
 from llama_index.tuning.embeddings.adapter.maps import LinearMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import GenerationError
-from llama_index.tuning.scale import ScaleOptions, embed_corpus, generate_questions
+from llama_index.tuning.scale import ScaleOptions, embed_corpus, generate_questions, rerank
 from tests.conftest import TableEmbedding
 from tests.scale.test_embed import vectors_in
 from tests.servers import ChatServer, Faults
@@ -87,6 +88,22 @@ def test_a_worker_that_is_killed_five_times_leaves_each_item_once(cluster, folde
     # What was begun on Ray is the same job here.
     again = embed_corpus(folder, tmp_path / "ray", Mortal(), options=TWO)
     assert again.resumed == again.shards == 20
+
+
+def test_candidates_come_in_the_same_order_as_here(cluster, tmp_path):
+    texts = [f"The price of subject-{i} is {i} euros." for i in range(5)]
+    rows = [
+        {"id": f"q{i}", "query": f"What is subject-{i % 5}?", "candidates": [*"abcde"]}
+        for i in range(40)
+    ]
+    found = pa.Table.from_pylist([{**row, "texts": texts} for row in rows])
+    pq.write_table(found, tmp_path / "found.parquet")
+    for backend in ("local", "ray"):
+        out, how = tmp_path / backend, {"backend": backend, "options": TWO}
+        report = rerank(tmp_path / "found.parquet", out, LightReranker(top_n=3), **how)
+        assert (report.shards, report.written, report.failed) == (4, 40, 0)
+    here, there = (pq.read_table(tmp_path / name).to_pylist() for name in ("local", "ray"))
+    assert here == there
 
 
 def test_an_error_of_a_worker_is_the_callers(cluster, folder, tmp_path):

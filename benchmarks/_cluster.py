@@ -36,11 +36,24 @@ def two_raylets() -> Iterator[None]:
 
 
 class Seen(NamedTuple):
-    """What was there at one moment."""
+    """What was there at one moment: parts, and CPU seconds of three kinds of processes.
+
+    `own` are those of this process, `workers` those of processes that work on shards, `rays` those
+    of Ray's own: they run whether or not there is work, on each node.
+    """
 
     time: float
     parts: int
-    cpu: float
+    own: float
+    workers: float
+    rays: float
+
+    def since(self, before: Seen) -> dict[str, float]:
+        """What was used in between."""
+        return {name: getattr(self, name) - getattr(before, name) for name in KINDS}
+
+
+KINDS = ("own", "workers", "rays")
 
 
 class Watch:
@@ -52,7 +65,7 @@ class Watch:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self._used: dict[tuple[int, float], float] = {}
+        self._used: dict[tuple[int, float], tuple[str, float]] = {}
         self._stopped = threading.Event()
         self.seen: list[Seen] = []
         self._look()
@@ -88,9 +101,12 @@ class Watch:
         for process in (me, *me.children(recursive=True)):
             try:
                 used = process.cpu_times()
+                title = " ".join(process.cmdline())
                 key = (process.pid, process.create_time())
             except psutil.Error:  # it ended just now
                 continue
-            self._used[key] = used.user + used.system
+            kind = "own" if process == me else "workers" if "MapWorker" in title else "rays"
+            self._used[key] = (kind, used.user + used.system)
+        sums = {kind: sum(cpu for k, cpu in self._used.values() if k == kind) for kind in KINDS}
         parts = len(list(self.output.glob("part-*"))) if self.output.exists() else 0
-        self.seen.append(Seen(time.monotonic(), parts, sum(self._used.values())))
+        self.seen.append(Seen(time.monotonic(), parts, **sums))

@@ -51,7 +51,7 @@ def main() -> None:
     if args.overhead:
         with tempfile.TemporaryDirectory() as folder:
             call(write_corpus, Path(folder), args.texts)
-            for backend, workers in (("local", 1), ("ray", 1), ("ray", 2)):
+            for backend, workers in (("local", 1), ("ray", 1), ("local", 1), ("ray", 2)):
                 call(embed, Path(folder), args.texts, backend, workers, 256, None)
     if args.mining:
         with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def embed(folder: Path, size: int, backend: str, workers: int, rows: int, dim: i
 
     model = HashedWords(embed_batch_size=512, dim=dim) if dim else minilm()
     model.get_text_embedding_batch(["warm up"] * 8)
-    out = folder / f"{backend}-{workers}-{rows}"
+    out = Path(tempfile.mkdtemp(dir=folder)) / f"{backend}-{workers}"
     options = ScaleOptions(workers=workers, rows_per_shard=rows)
     before, started = peak(), time.monotonic()
     with two_raylets() if backend == "ray" else nullcontext():
@@ -98,8 +98,8 @@ def embed(folder: Path, size: int, backend: str, workers: int, rows: int, dim: i
         watch.stop()
     after = peak()
     first, last = watch.first, watch.last
-    between = max(1, last.parts - first.parts)
-    shard = (last.cpu - first.cpu) / between
+    between, seconds = max(1, last.parts - first.parts), last.time - first.time
+    used, start = last.since(first), first.since(watch.begun())
     found = {
         "items": size,
         "backend": backend,
@@ -109,18 +109,26 @@ def embed(folder: Path, size: int, backend: str, workers: int, rows: int, dim: i
         "written": report.written,
         "failed": report.failed,
         "seconds": round(report.seconds, 1),
-        "cpu_seconds": round(watch.seen[-1].cpu - watch.begun().cpu, 1),
-        "cpu_ms_of_a_row_once_it_runs": round(1000 * shard / min(rows, size), 4),
-        "seconds_of_a_shard_once_it_runs": round((last.time - first.time) / between, 3),
-        "cpu_seconds_until_the_first_part": round(first.cpu - watch.begun().cpu, 1),
-        "seconds_until_the_first_part": round(first.time - watch.begun().time, 1),
+        "cpu_seconds": round(sum(watch.seen[-1].since(watch.begun()).values()), 1),
+        "once_it_runs": {
+            "ms_of_a_row": round(1000 * seconds / between / min(rows, size), 4),
+            "cpu_ms_of_a_row": round(
+                1000 * (used["own"] + used["workers"]) / between / min(rows, size), 4
+            ),
+            "of_which_the_driver": round(1000 * used["own"] / between / min(rows, size), 4),
+            "rays_own_cpus": round(used["rays"] / seconds, 3) if seconds else None,
+        },
+        "until_the_first_part": {
+            "seconds": round(first.time - watch.begun().time, 1),
+            **{f"cpu_seconds_{name}": round(value, 1) for name, value in start.items()},
+        },
         "seconds_of_the_clusters_start": round(cluster, 1),
         "driver_mb": round(after),
         "driver_mb_more": round(after - before),
     }
     if dim:
         began = time.process_time()
-        vectors_to_array(out, folder / f"{out.name}.npy")
+        vectors_to_array(out, out.parent / "vectors.npy")
         found["array_cpu_seconds"] = round(time.process_time() - began, 1)
         found["driver_mb_after_array"] = round(peak())
     print(json.dumps({**found, "load": round(os.getloadavg()[0], 1)}), flush=True)

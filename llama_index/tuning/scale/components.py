@@ -12,7 +12,7 @@ from llama_index.tuning.vectors.identity import PROBES, base_name, vector_space
 
 T = TypeVar("T")
 
-Given: TypeAlias = T | partial[T]
+Given: TypeAlias = T | partial[Any]
 """A component, or `functools.partial(Class, …)` that builds it in each worker."""
 
 

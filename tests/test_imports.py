@@ -1,9 +1,11 @@
+import ast
 import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pytest
 
 import llama_index.tuning as tuning
@@ -108,3 +110,23 @@ Adapter(LinearMap(np.eye(4, dtype=np.float32))).save({str(tmp_path / "a")!r})
 """
     run(make)
     assert run(code).split() == ["4", "2", "False"]
+
+
+def test_no_files_import_one_another_in_a_circle():
+    graph = networkx.DiGraph()
+    root = Path(tuning.__file__).parent
+    for file in root.rglob("*.py"):
+        name = ".".join((tuning.__name__, *file.relative_to(root).with_suffix("").parts))
+        if file.name != "__init__.py":  # hands out what lies in its folder, on demand
+            graph.add_edges_from((name, other) for other in imported(file))
+    circles = [set(files) for files in networkx.strongly_connected_components(graph)]
+    views = {f"{tuning.__name__}.report", f"{tuning.__name__}.pages.report"}
+    assert [files for files in circles if len(files) > 1 and files != views] == []
+
+
+def imported(file):
+    """Every import in a file: in functions and for types too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

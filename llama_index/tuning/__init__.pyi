@@ -1,6 +1,7 @@
 __version__: str
 
-from .app.model import TunedApp as TunedApp, load_app as load_app
+from .app.load import load_app as load_app
+from .app.model import TunedApp as TunedApp
 from .app.tune import tune_app as tune_app
 from .collect.callbacks import OpenAIFineTuningHandler as OpenAIFineTuningHandler
 from .collect.recorder import FinetuningRecorder as FinetuningRecorder

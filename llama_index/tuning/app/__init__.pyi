@@ -1,5 +1,6 @@
 from .check import CheckResult as CheckResult
-from .model import TunedApp as TunedApp, load_app as load_app
+from .load import load_app as load_app
+from .model import TunedApp as TunedApp
 from .report import AppReport as AppReport
 from .router.model import TunedRouter as TunedRouter
 from .router.tune import tune_router as tune_router

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.query_engine import RetrieverQueryEngine
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import plain_arguments
@@ -36,7 +36,6 @@ from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import Analyzer
 
 if TYPE_CHECKING:
-    from llama_index.tuning.app.router.model import TunedRouter
     from llama_index.tuning.judges.judge import TunedJudge
 
 
@@ -175,42 +174,3 @@ class TunedApp:
         if self.part is not None and isinstance(self.part.component, BaseEmbedding):
             return embedded(self.part.component, dataset)
         return own if own is None or self.adapter is None else self.adapter.map_queries(own)
-
-
-@overload
-def load_app(
-    path: PathLike, app: RouterQueryEngine, *, reranker: BaseNodePostprocessor | None = None
-) -> TunedRouter: ...
-
-
-@overload
-def load_app(
-    path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
-) -> TunedApp: ...
-
-
-@plain_arguments
-def load_app(
-    path: PathLike, app: Any, *, reranker: BaseNodePostprocessor | None = None
-) -> TunedApp | TunedRouter:
-    """The tuned app that `save` wrote, over the app that it was tuned for.
-
-    Args:
-        path: the folder.
-        app: the index, retriever or query engine, as `tune_app` took it. Nodes may have come and
-            gone since.
-        reranker: the one of `tune_app(also=[…])`, if it is what is served; it is not saved.
-
-    Raises:
-        ArtifactError: no tuned app, a damaged one, another index, or another embedding model.
-        TypeError: `app` is none of those.
-
-    Example:
-        >>> app = load_app("tuned", index)  # doctest: +SKIP
-        >>> app.as_query_engine(llm=llm).query("How long do refunds take?")  # doctest: +SKIP
-    """
-    if isinstance(app, RouterQueryEngine):
-        from llama_index.tuning.app.router.saved import load_router_app
-
-        return load_router_app(path, app, reranker)
-    return TunedApp(**saved.read(path, app, reranker))

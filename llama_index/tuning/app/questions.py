@@ -16,12 +16,13 @@ from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
 from llama_index.tuning.datasets.folds import fold_numbers
-from llama_index.tuning.datasets.passages import copies_in, copies_notes, over_nodes, with_copies
+from llama_index.tuning.datasets.moved import over_nodes
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.generate.questions import generate_qa_embedding_pairs
 from llama_index.tuning.generate.sentences import generate_sentence_queries
+from llama_index.tuning.text.passages import copies_in, copies_notes, with_copies
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM

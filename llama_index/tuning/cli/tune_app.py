@@ -185,7 +185,7 @@ def compare_on(one: Path, other: Path, questions: Path, model: str, *, json: boo
 
 
 def _loaded(tuned: Path, model: str) -> TunedApp:
-    from llama_index.tuning.app.model import load_app
+    from llama_index.tuning.app.load import load_app
 
     return load_app(tuned, _index(tuned / STORAGE, model))
 

@@ -24,16 +24,11 @@ from llama_index.tuning.datasets.formats.relevance import (
     from_samples,
     list_of,
 )
-from llama_index.tuning.datasets.passages import (
-    copies_in,
-    first_copies,
-    moved_note,
-    retrieved_places,
-    with_copies,
-)
+from llama_index.tuning.datasets.moved import moved_note, retrieved_places
 from llama_index.tuning.datasets.records import Candidate, RelevanceList, RelevancePair
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.text.passages import copies_in, first_copies, with_copies
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:

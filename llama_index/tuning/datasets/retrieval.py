@@ -29,8 +29,8 @@ from llama_index.tuning.datasets.formats.shapes import (
     rows_of_ragas,
 )
 from llama_index.tuning.datasets.formats.tables import retrieval_of_table
-from llama_index.tuning.datasets.passages import Place, find_passages
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.text.passages import Place, find_passages
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import numpy as np
 from llama_index.tuning._checks import path_or_none, share, whole_number
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets.checks import corpus_of, listed_nodes
-from llama_index.tuning.datasets.passages import Place
 from llama_index.tuning.datasets.retrieval import Remapped, RetrievalDataset
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, score_rankings
 from llama_index.tuning.report import Gain
+from llama_index.tuning.text.passages import Place
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.search import top_k
 

@@ -20,16 +20,10 @@ from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.candidates import check_retriever
 from llama_index.tuning.datasets.checks import check_node_ids
-from llama_index.tuning.datasets.passages import (
-    copies_in,
-    copies_notes,
-    credited,
-    first_copies,
-    moved_note,
-    retrieved_places,
-)
+from llama_index.tuning.datasets.moved import moved_note, retrieved_places
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.report import QueryGain, most_changed
+from llama_index.tuning.text.passages import copies_in, copies_notes, credited, first_copies
 from llama_index.tuning.vectors.search import top_k
 
 if TYPE_CHECKING:

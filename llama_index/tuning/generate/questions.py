@@ -24,7 +24,7 @@ from llama_index.tuning.asking.run import default_llm, run_items, turn
 from llama_index.tuning.asking.verdicts import parse_yes_no
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import nodes_with_text
-from llama_index.tuning.datasets.passages import copies_in, copies_notes, first_copies, with_copies
+from llama_index.tuning.text.passages import copies_in, copies_notes, first_copies, with_copies
 from llama_index.tuning.text.sentences import check_threshold, question_key
 from llama_index.tuning.vectors.search import near_duplicates
 

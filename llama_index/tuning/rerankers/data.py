@@ -15,7 +15,7 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.datasets.checks import check_held_out
-from llama_index.tuning.datasets.passages import copies_in, copies_notes, over_nodes
+from llama_index.tuning.datasets.moved import over_nodes
 from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.datasets.relevance import RelevanceDataset, found_lists
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -26,6 +26,7 @@ from llama_index.tuning.rerankers.light.fit import FeatureList
 from llama_index.tuning.rerankers.scope import Scope
 from llama_index.tuning.rerankers.serving import metadata_text, most_rise
 from llama_index.tuning.text.bm25 import BM25Index
+from llama_index.tuning.text.passages import copies_in, copies_notes
 from llama_index.tuning.text.statistics import CodesMemory, Statistics, WordStatistics
 from llama_index.tuning.text.words import ENGLISH, Analyzer, normalise
 from llama_index.tuning.vectors.indexed import index_node_ids, own_nodes

@@ -10,6 +10,7 @@ from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.tools import QueryEngineTool
 
 from llama_index.tuning.app.model import TunedApp
+from llama_index.tuning.app.router import saved
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.routing import RoutingDataset
 
@@ -61,9 +62,7 @@ class TunedRouter:
 
     def save(self, path: PathLike) -> None:
         """Write the tools' apps, the selector, the judge and the report, for `load_app`."""
-        from llama_index.tuning.app.router import saved
-
-        saved.save(path, self)
+        saved.save(path, self.apps, self.selector, self.report, self.notes, self.evaluator)
 
     def __str__(self) -> str:
         lines = [str(self.report)]

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.query_engine import RouterQueryEngine
+from llama_index.core.base.base_selector import BaseSelector
+from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from llama_index.tuning import artifacts
-from llama_index.tuning.app.model import load_app
-from llama_index.tuning.app.router.model import TunedRouter, tools_of
-from llama_index.tuning.app.saved import JUDGE, load_judge, takes_reranker
+from llama_index.tuning.app.model import TunedApp
+from llama_index.tuning.app.saved import JUDGE, load_judge
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.routers.serving.selector import TunedSelector
+
+if TYPE_CHECKING:
+    from llama_index.tuning.judges.judge import TunedJudge
+    from llama_index.tuning.routers.report import RouterReport
 
 KIND = "tuned_router_app"
 _APPS, _SELECTOR = "apps", "selector"
 
 
-def save(path: artifacts.PathLike, tuned: TunedRouter) -> None:
+def save(
+    path: artifacts.PathLike,
+    apps: Mapping[str, TunedApp],
+    selector: BaseSelector,
+    report: RouterReport,
+    notes: Sequence[str],
+    evaluator: TunedJudge | None,
+) -> None:
     """Write a router's tuned parts; what stayed as it was is the app's own."""
     artifacts.check_writable(path)
-    selects = isinstance(tuned.selector, TunedSelector)
+    selects = isinstance(selector, TunedSelector)
     with artifacts.replacing_folder(path) as folder:
-        config = {"apps": list(tuned.apps), "selects": selects, "notes": tuned.notes}
+        config = {"apps": list(apps), "selects": selects, "notes": list(notes)}
         artifacts.write_component(folder, KIND, config, {}, _CARD)
-        for number, app in enumerate(tuned.apps.values()):
+        for number, app in enumerate(apps.values()):
             app.save(folder / _APPS / str(number))
-        if isinstance(tuned.selector, TunedSelector):
-            tuned.selector.save(folder / _SELECTOR)
-        if tuned.evaluator is not None:
-            tuned.evaluator.save(folder / JUDGE)
-        tuned.report.save_json(folder / artifacts.REPORT)
+        if isinstance(selector, TunedSelector):
+            selector.save(folder / _SELECTOR)
+        if evaluator is not None:
+            evaluator.save(folder / JUDGE)
+        report.save_json(folder / artifacts.REPORT)
 
 
-def load_router_app(
-    path: artifacts.PathLike,
-    router: RouterQueryEngine,
-    reranker: BaseNodePostprocessor | None = None,
-) -> TunedRouter:
-    """What `save` wrote, over the router that it was tuned for; see `load_app`.
+@dataclass(frozen=True)
+class Read:
+    """What a folder says of a router: its tools' folders, the report, and whether it selects."""
 
-    Args:
-        path: the folder.
-        router: whose tools have the names that they had.
-        reranker: for the tools that are served with one that was given.
+    apps: dict[str, Path]
+    selects: bool
+    report: RouterReport
+    notes: list[str]
+
+
+def read(path: artifacts.PathLike, tools: Sequence[str]) -> Read:
+    """What `save` wrote of a router with these tools, but for its parts.
 
     Raises:
         ArtifactError: no tuned router, a damaged one, or one of other tools.
@@ -55,27 +69,27 @@ def load_router_app(
     names, selects, notes = (config.get(name) for name in ("apps", "selects", "notes"))
     if not isinstance(names, list) or not isinstance(notes, list) or not isinstance(selects, bool):
         raise ArtifactError(f"{path} is damaged: it does not say which tools it was tuned for")
-    folder = Path(path)
-    engines = {name: engine for name, engine, _ in tools_of(router)}
-    if missing := [name for name in names if name not in engines]:
+    if missing := [name for name in names if name not in tools]:
         raise ArtifactError(
             f"{path} was tuned for the tools {', '.join(names)}; the router has no {missing[0]!r}"
         )
-    apps = {}
-    for number, name in enumerate(names):
-        part = folder / _APPS / str(number)
-        given = reranker if takes_reranker(part) else None
-        apps[name] = load_app(part, engines[name], reranker=given)
-    model = next((app.seen.embed_model for app in apps.values() if app.seen.embed_model), None)
+    folder = Path(path)
     try:
         report = RouterReport.from_json(folder / artifacts.REPORT)
     except OSError as exc:
         raise ArtifactError(f"{path} is damaged: {exc}") from exc
     assert isinstance(report, RouterReport)
-    selector = TunedSelector.load(folder / _SELECTOR, model) if selects else router._selector
+    apps = {name: folder / _APPS / str(number) for number, name in enumerate(names)}
+    return Read(apps, selects, report, [*map(str, notes)])
+
+
+def read_parts(
+    path: artifacts.PathLike, model: BaseEmbedding | None, *, selects: bool
+) -> tuple[TunedSelector | None, TunedJudge | None]:
+    """The tuned selector and the judge, if there are any, of an intact folder."""
+    selector = TunedSelector.load(Path(path) / _SELECTOR, model) if selects else None
     artifacts.check_intact(path)
-    judge = load_judge(folder, model)
-    return TunedRouter(router, apps, selector, report, [*map(str, notes)], judge)
+    return selector, load_judge(Path(path), model)
 
 
 _CARD = """# A tuned router

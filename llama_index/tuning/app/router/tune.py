@@ -29,8 +29,8 @@ from llama_index.tuning.app.questions import (
     read_traffic,
 )
 from llama_index.tuning.app.router.model import TunedRouter, tools_of
+from llama_index.tuning.app.run import run_of, tune_one
 from llama_index.tuning.app.see import SeenApp, look_at
-from llama_index.tuning.app.tune import tune_app
 from llama_index.tuning.collect.traffic import Traffic
 from llama_index.tuning.datasets.records import RoutingExample
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
@@ -83,6 +83,7 @@ def tune_router(
             f"questions={GENERATE!r} is for an app of its own: generate questions for each tool, "
             "and hand them over together"
         )
+    run_of(**arguments)  # what is wrong is said before anything is learnt
     notes: list[str] = []
     seen = _seen(router, notes)
     model = next((app.embed_model for app in seen.values() if app.embed_model is not None), None)
@@ -102,7 +103,7 @@ def tune_router(
         if part is None:
             notes.append(f"{name} has too few questions of its own: its documents alone")
         folder = None if run_folder is None else Path(run_folder) / str(len(apps))
-        apps[name] = tune_app(engines[name], part, run_folder=folder, **arguments)
+        apps[name] = tune_one(engines[name], part, run_of(run_folder=folder, **arguments))
     judge = None
     if judged is not None:
         judge, note = judged.learn()

@@ -21,9 +21,9 @@ from llama_index.tuning._files import (
     read_text,
 )
 from llama_index.tuning.datasets.checks import corpus_of, listed_nodes
-from llama_index.tuning.datasets.passages import find_passages
 from llama_index.tuning.datasets.records import Parts
 from llama_index.tuning.errors import DatasetError, MissingExtraError
+from llama_index.tuning.text.passages import find_passages
 from llama_index.tuning.text.words import normalise
 
 if TYPE_CHECKING:

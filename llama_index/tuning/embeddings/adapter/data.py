@@ -14,10 +14,11 @@ from llama_index.core.indices.base import BaseIndex
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.checks import check_held_out
-from llama_index.tuning.datasets.passages import over_nodes, same_text
+from llama_index.tuning.datasets.moved import over_nodes
 from llama_index.tuning.embeddings.adapter.measure import positive_rows
 from llama_index.tuning.errors import DatasetError, StoreError, VectorError
 from llama_index.tuning.generate.sentences import generate_sentence_queries
+from llama_index.tuning.text.passages import same_text
 from llama_index.tuning.text.words import normalise
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 from llama_index.tuning.vectors.indexed import index_node_ids, own_nodes

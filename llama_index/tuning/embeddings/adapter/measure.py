@@ -10,11 +10,11 @@ import numpy as np
 
 from llama_index.tuning._arrays import Ints
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.passages import copies_in, with_copies
 from llama_index.tuning.datasets.tuned_parts import warn_of_learnt
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.evaluate.retrieval import DEFAULT_KS, RetrievalScores, evaluate_vectors
 from llama_index.tuning.report import Gain
+from llama_index.tuning.text.passages import copies_in, with_copies
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 
 if TYPE_CHECKING:

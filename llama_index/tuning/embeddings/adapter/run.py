@@ -26,7 +26,6 @@ from torch import Tensor
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning._files import locked, remove_locked_folder
-from llama_index.tuning.datasets.passages import copies_in, copies_notes
 from llama_index.tuning.embeddings.adapter.cross_fit import (
     FINAL,
     CrossFit,
@@ -43,6 +42,7 @@ from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import TuningError
 from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
 from llama_index.tuning.report import FinetuneReport, Gains
+from llama_index.tuning.text.passages import copies_in, copies_notes
 from llama_index.tuning.vectors.learned import Learned, question_codes
 from llama_index.tuning.vectors.search import unit_rows
 

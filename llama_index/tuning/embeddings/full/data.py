@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llama_index.tuning.datasets import RetrievalDataset
-from llama_index.tuning.datasets.passages import copies_in, copies_notes, first_copies
 from llama_index.tuning.datasets.records import RelevanceList
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.embeddings.adapter.data import STAND_INS, Data
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Settings, loss_name
 from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.text.passages import copies_in, copies_notes, first_copies
 from llama_index.tuning.text.words import normalise
 
 DECIDING_DOCUMENTS = 250

@@ -6,7 +6,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from llama_index.tuning import load_app, tune_app
-from llama_index.tuning.app import run
+from llama_index.tuning.app import run as app_run
 from llama_index.tuning.app.ladder import measure
 from llama_index.tuning.app.ladder.choose import VECTORS, Stack
 from llama_index.tuning.app.ladder.outcome import Outcome
@@ -27,7 +27,7 @@ def serving(monkeypatch):
     """Lets a stack win, whatever was measured."""
 
     def win(stack):
-        monkeypatch.setattr(run, "decided", lambda *_: Outcome(stack, True, "for the test"))
+        monkeypatch.setattr(app_run, "decided", lambda *_: Outcome(stack, True, "for the test"))
         monkeypatch.setattr(measure, "served_stack", lambda _: stack)
 
     return win

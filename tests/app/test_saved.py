@@ -8,7 +8,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import TextNode
 
 from llama_index.tuning import load_app, tune_app
-from llama_index.tuning.app import run
+from llama_index.tuning.app import run as app_run
 from llama_index.tuning.app.ladder.choose import Stack
 from llama_index.tuning.app.ladder.outcome import Outcome
 from llama_index.tuning.app.model import TunedApp
@@ -43,7 +43,7 @@ def test_every_stack_survives_saving(index, questions, tmp_path, monkeypatch):
             return Outcome(stack, True, "for the test")
 
         with monkeypatch.context() as patch:
-            patch.setattr(run, "decided", decided)
+            patch.setattr(app_run, "decided", decided)
             patch.setattr(
                 "llama_index.tuning.app.ladder.measure.served_stack", lambda _, s=stack: s
             )

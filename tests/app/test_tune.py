@@ -15,7 +15,7 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
 from llama_index.tuning import RetrievalDataset, TunedRetriever, load_app, tune_app
-from llama_index.tuning.app import run
+from llama_index.tuning.app import run as app_run
 from llama_index.tuning.app.ladder import measure
 from llama_index.tuning.app.ladder.adapters import Adapters
 from llama_index.tuning.app.ladder.choose import Stack
@@ -88,7 +88,7 @@ def test_shuffled_answers_accept_no_tuned_part(index, questions):
 
 def test_of_many_questions_a_part_is_measured_and_all_are_learnt(index, questions, monkeypatch):
     stack = Stack("adapted", "tuned")
-    monkeypatch.setattr(run, "decided", lambda *_: Outcome(stack, True, "for the test"))
+    monkeypatch.setattr(app_run, "decided", lambda *_: Outcome(stack, True, "for the test"))
     monkeypatch.setattr(measure, "served_stack", lambda _: stack)
     whole = tuned(index, questions)
     monkeypatch.setattr("llama_index.tuning.app.questions.MANY", 50)
@@ -299,7 +299,7 @@ def test_written_questions_outlive_a_run_that_fails(index, tmp_path, monkeypatch
 
     run = {"max_calls": 40, "run_folder": tmp_path / "run"}
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_tuned", fails)
+        patch.setattr(app_run, "_tuned", fails)
         with pytest.raises(OSError, match="no space"):
             tune_app(index, "generate", llm=ScriptedLLM(answer=asks), **run)
     again = ScriptedLLM(answer=asks)

@@ -1,9 +1,6 @@
 """Answers that a program checks: Python in a process with limits, or a check of the caller's."""
 
-import ctypes
 import os
-import platform
-import sys
 from pathlib import Path
 
 import pytest
@@ -76,60 +73,6 @@ def test_the_token_is_in_no_frame():
         "import re\nFOUND = re.findall(r'\\b[0-9a-f]{32}\\b', ' '.join(seen))"
     )
     assert PythonCheck(time_limit=60)({"answer": answer, "tests": "assert FOUND == []"}) is None
-
-
-# Code that was written to get round the audit hooks: it blinds them, and then does what it wants.
-BLINDED = """
-import os
-try:
-    open('/etc/passwd')
-except PermissionError as exc:
-    trace = exc.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    for cell in trace.tb_frame.f_locals['inside'].__closure__:
-        if getattr(cell.cell_contents, '__name__', '') == 'startswith':
-            cell.cell_contents = lambda *_: False
-os.path.realpath.__code__ = eval(f"lambda filename, *, strict=False: {os.getcwd()!r}").__code__
-"""
-WRITES = {
-    "plainly": "open(PLACE, 'w')",
-    "beside a folder": "os.makedirs('a/b/c/d/e')\nfd = os.open('.', 0)\nos.chdir('a/b/c/d/e')\n"
-    "os.open('../../..' + PLACE, os.O_CREAT | os.O_WRONLY, dir_fd=fd)",
-    "in shared memory": "import _posixshmem\n_posixshmem.shm_open('/x', os.O_CREAT | os.O_RDWR)",
-}
-STARTS = {
-    "a process": "os.fork()",
-    "a program": "os.system('true')\nos.posix_spawn('/bin/true', ['true'], {})",
-    "a connection": "import socket\nsocket.socket()",
-    "a signal": "os.kill(os.getppid(), 0)",
-    "other limits": "import resource\nresource.prlimit(os.getppid(), resource.RLIMIT_CORE)",
-}
-
-
-def has_landlock():
-    linux = sys.platform == "linux"
-    return linux and ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0
-
-
-def has_seccomp():
-    return sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
-
-
-@pytest.mark.skipif(not has_landlock(), reason="a kernel without Landlock")
-@pytest.mark.parametrize("how", WRITES)
-def test_the_kernel_refuses_files_to_code_that_blinds_the_hooks(tmp_path, how):
-    place = tmp_path / "written"
-    answer = f"{BLINDED}PLACE = {str(place)!r}\n{WRITES[how]}"
-    assert "Permission" in PythonCheck(time_limit=60)({"answer": answer, "tests": TESTS})
-    assert not place.exists()
-
-
-@pytest.mark.skipif(not has_seccomp(), reason="no Linux on x86-64 or ARM")
-@pytest.mark.parametrize("what", STARTS)
-def test_the_kernel_refuses_processes_to_code_that_blinds_the_hooks(what):
-    answer = f"{BLINDED}{STARTS[what]}"
-    assert "PermissionError" in PythonCheck(time_limit=60)({"answer": answer, "tests": TESTS})
 
 
 @posix

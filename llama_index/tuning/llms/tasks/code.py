@@ -183,13 +183,10 @@ class PythonCheck:
     The code runs in a process of its own with limits of time and memory, an empty environment
     and an empty folder that is deleted. There it may start no other process, open no connection,
     read nothing but Python's own files and its folder, and write in its folder alone; it passes
-    if all of it has run, and not by ending early. On Linux the kernel sees to the first part
-    (seccomp, on x86-64 and ARM; Landlock from 5.13 on), elsewhere Python's audit hooks do, which
-    code can get round that was written to. POSIX only.
-
-    Two things are not promised. An answer and its tests share one process: an answer that was
-    written to deceive tests can, such as by objects that equal everything. And this is no
-    virtual machine: run code of strangers in one.
+    if all of it has run, and not by ending early. Python's audit hooks see to this: they bound
+    what faulty code does, and code that cheats in ordinary ways. They are no sandbox: code that was
+    written to get round them can, and an answer can deceive tests that share its process. Run code
+    of strangers in a container or virtual machine. POSIX only.
 
     Args:
         time_limit: seconds, of CPU and of the clock.

@@ -393,6 +393,24 @@ BAD = {
 }
 
 
+USABLE = {
+    "max_steps": (-1,),  # no limit
+    "scale": (5,), "tau": (5,), "passing_score": (-1.0,), "min_feedback": (-1.0,),
+    "max_feedback": (-1.0,), "min_score": (-1.0,), "least": (-1.0,), "most": (-1.0,),
+    "score": (-1.0, True),  # a thumb, down or up
+}  # fmt: skip
+"""Values that are odd and right."""
+
+
+def wrong_for(kind: str, name: str) -> list[object]:
+    """Wrong values of a kind of argument."""
+    usable = USABLE.get(name, ())
+    wrong = BAD[kind][: 4 if kind == "other" else 7]
+    return [
+        value for value in wrong if not any(type(value) is type(u) and value == u for u in usable)
+    ]
+
+
 def kind_of(name: str, annotation: str) -> str:
     if "Path" in annotation or name.endswith(("path", "folder", "cache")):
         return "path"
@@ -427,12 +445,14 @@ MORE: dict[tuple[str, str], Callable[[], object]] = {
     ("label_by_reranker", "teacher"): lambda: tuning.LightReranker(),
     ("label_by_reranker", "retriever"): lambda: index().as_retriever(),
     ("label_judgments", "teacher"): lambda: FaithfulnessEvaluator(llm=LLM),
+    ("DriftAdapterFinetuneEngine", "old_model"): lambda: MODEL,
+    ("DriftAdapterFinetuneEngine", "new_model"): lambda: MODEL,
     ("top_k", "queries"): lambda: np.eye(3, dtype=np.float32),
     ("top_k", "documents"): lambda: np.eye(3, dtype=np.float32),
 }
 
 
-OF_FINETUNE = ("dataset", "val_dataset", "unlabelled", "vectors", "scores", "texts")
+OF_FINETUNE = ("dataset", "val_dataset", "unlabelled", "vectors", "scores", "texts", "device")
 """What engines look at in `finetune()`, before any cost."""
 
 
@@ -476,7 +496,7 @@ def calls() -> Iterator[tuple[str, Callable[[], object], str]]:
             if p.name.startswith("_") or p.name in ("callback_manager", "metadata_mode"):
                 continue
             kind = kind_of(p.name, str(p.annotation))
-            for value in BAD[kind][: 4 if kind == "other" else 7]:
+            for value in wrong_for(kind, p.name):
                 if value is None and (p.default is None or "None" in str(p.annotation)):
                     continue
                 if kind == "other" and isinstance(value, str) and "str" in str(p.annotation):
@@ -526,7 +546,7 @@ def methods() -> Iterator[tuple[str, Callable[..., object], dict[str, object]]]:
         ("RetrievalDataset.remap", RETRIEVAL.remap, {"nodes": NODES}),
         ("RoutingDataset.split", ROUTING.split, split),
         ("RoutingDataset.save_json", ROUTING.save_json, {"path": "d.json"}),
-        ("RoutingDataset.extend", ROUTING.extend, {"examples": ROUTING.examples}),
+        ("RoutingDataset.extend", ROUTING.extend, {"other": ROUTING}),
         ("JudgmentDataset.split", JUDGMENTS.split, split),
         ("JudgmentDataset.save_jsonl", JUDGMENTS.save_jsonl, {"path": "d.jsonl"}),
         ("ChatDataset.split", CHAT.split, split),
@@ -542,7 +562,7 @@ def method_calls() -> Iterator[tuple[str, Callable[[], object], str]]:
             if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.name == "query_bundle":
                 continue
             kind = kind_of(p.name, str(p.annotation))
-            for value in BAD[kind][: 4 if kind == "other" else 7]:
+            for value in wrong_for(kind, p.name):
                 if value is None and (p.default is None or "None" in str(p.annotation)):
                     continue
                 text = kind == "other" and isinstance(value, str)
@@ -629,6 +649,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     Settings.llm, Settings.embed_model = LLM, MODEL
+    for name in ("torch", "transformers", "sentence_transformers", "datasets", "peft", "faiss"):
+        import_module(name)  # or the first call that needs it is too slow
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))  # a reader of a device takes it all
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

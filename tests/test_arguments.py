@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import pytest
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms import LLM, MockLLM
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index.tuning import (
     CrossEncoderFinetuneEngine,
@@ -28,19 +29,26 @@ from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import plain_arguments, plain_fields
 from llama_index.tuning.asking import RunOptions
 from llama_index.tuning.datasets import (
+    ChatDataset,
     Judgment,
     JudgmentDataset,
     RelevanceDataset,
     RetrievalDataset,
     RoutingDataset,
 )
+from llama_index.tuning.evaluate import score_grades, score_rankings
 from llama_index.tuning.generate import (
+    compare_queries,
+    generate_ce_fine_tuning_dataset,
     generate_multi_hop_queries,
     generate_routing_examples,
     label_relevance,
     mine_hard_negatives,
 )
-from llama_index.tuning.rerankers import CrossEncoderOptions
+from llama_index.tuning.rerankers import (
+    CrossEncoderOptions,
+    generate_cohere_reranker_finetuning_dataset,
+)
 
 
 @plain_arguments
@@ -54,6 +62,9 @@ def tune(
     either: Sequence[str] | Mapping[str, str] | None = None,
     model: BaseEmbedding | None = None,
     llm: LLM | None = None,
+    texts: Sequence[str] = (),
+    rows: Iterable[Mapping[str, Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
     return name
 
@@ -68,6 +79,9 @@ def tune(
         ("vectors", [5, "text", np.ones(3), object()]),
         ("model", [5, "text", MockLLM()]),
         ("llm", [5, "text", MockEmbedding(embed_dim=2)]),
+        ("texts", [5, "text", b"text", None, {"a": "text"}, TextNode(text="a")]),
+        ("rows", [5, "rows", {"a": 1}]),
+        ("settings", [5, "text", [("a", 1)]]),
     ],
 )
 def test_the_annotation_tells_what_an_argument_must_be(argument, wrong):
@@ -80,6 +94,7 @@ def test_what_fits_passes_as_it_is():
     fits = {
         "flag": True, "path": "a", "either": 5, "seed": np.int64(7), "vectors": np.eye(2),
         "model": MockEmbedding(embed_dim=2), "llm": MockLLM(),
+        "texts": np.array(["a"]), "rows": iter([{}]), "settings": {},
     }  # fmt: skip
     assert tune("b", **fits) == "b"
     assert tune.__name__ == "tune"
@@ -107,7 +122,45 @@ def retriever():
     return VectorStoreIndex(NODES, embed_model=MODEL).as_retriever()
 
 
+RERANKER = LightReranker()
+CHATS = ChatDataset.from_messages(
+    [[{"role": "user", "content": "Fee?"}, {"role": "assistant", "content": "5"}]]
+)
 WRONG = {
+    "rankings": (lambda: score_rankings(["q"], 5, [["a"]]), "rankings"),
+    "one ranking": (lambda: score_rankings(["q"], ["a"], [["a"]]), r"rankings\[0\]"),
+    "fewer rankings": (lambda: score_rankings(["q", "r"], [["a"]], [["a"], ["b"]]), "rankings"),
+    "nothing relevant": (lambda: score_rankings(["q"], [["a"]], [[]]), r"relevant\[0\]"),
+    "one list of grades": (lambda: score_grades(["q"], ["a"], [[]]), r"found\[0\]"),
+    "grades": (lambda: score_grades(["q"], [["a"]], [[]]), r"found\[0\]"),
+    "re-ranked": (lambda: RERANKER.postprocess_nodes("text", query_str="Fee?"), "nodes"),
+    "re-ranked, no node": (lambda: RERANKER.postprocess_nodes([5], query_str="Fee?"), "nodes"),
+    "re-ranked, query": (
+        lambda: RERANKER.postprocess_nodes([NodeWithScore(node=NODES[0])], query_str=5),
+        "query_str",
+    ),
+    "deleted": (lambda: TunedRetriever(retriever(), NODES).delete_nodes(b"a"), "node_ids"),
+    "candidates": (lambda: TunedRetriever(retriever(), NODES).candidates(b"a"), "query"),
+    "split, seed": (lambda: ROUTING.split(seed="3"), "seed"),
+    "saved chats": (lambda: CHATS.save_jsonl("a.jsonl", min_examples="3"), "min_examples"),
+    "Cohere, method": (
+        lambda: generate_cohere_reranker_finetuning_dataset(
+            RETRIEVAL, hard_negatives_gen_method="odd"
+        ),
+        "hard_negatives_gen_method",
+    ),
+    "Cohere, seed": (
+        lambda: generate_cohere_reranker_finetuning_dataset(RETRIEVAL, seed=-1),
+        "seed",
+    ),
+    "test set": (lambda: RetrievalDataset.from_ragas(5), "testset"),
+    "documents": (lambda: generate_ce_fine_tuning_dataset(5, ["Fee?"]), "documents"),
+    "compared": (lambda: compare_queries(5, ["Fee?"] * 10, MODEL), "generated"),
+    "model, device": (
+        lambda: SentenceTransformersFinetuneEngine(RETRIEVAL, device=b"cpu"),
+        "device",
+    ),
+    "cross-encoder, loss": (lambda: CrossEncoderFinetuneEngine(RELEVANCE, loss="bce"), "loss"),
     "adapter, device": (
         lambda: EmbeddingAdapterFinetuneEngine(RETRIEVAL, MODEL, device=5),
         "device",

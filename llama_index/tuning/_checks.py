@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -122,6 +123,18 @@ def text_or_none(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a text or None, got {value!r:.100}")
 
 
+def device_or_none(name: str, value: Any) -> Any:
+    """PyTorch's device or its name, as it was given, or `None`; whether it is there, PyTorch says.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    torch = type(value).__module__ == "torch"  # which is not imported for this
+    if value is not None and not torch and not (isinstance(value, str) and value):
+        raise TypeError(f"{name} must be a device of PyTorch or its name, got {_shown(value)}")
+    return value
+
+
 def path_or_none(name: str, value: Any) -> Any:
     """A path as it was given, or `None`; see `folder_path`."""
     return value if value is None or folder_path(name, value) else None
@@ -196,8 +209,9 @@ def metadata_mode(given: Any) -> MetadataMode:
 def plain_arguments(function: Callable[P, T]) -> Callable[P, T]:
     """Refuse what is of another type than the annotation says, before any work of the function.
 
-    Flags, texts, paths, seeds and LlamaIndex's parts are looked at; whatever else an argument has
-    to be is the function's own to check. A default passes as it is.
+    Flags, texts, paths, seeds, lists and LlamaIndex's parts are looked at; whatever else an
+    argument has to be, and what a list holds, is the function's own to check. A default passes as
+    it is.
     """
     parameters = inspect.signature(function).parameters
     names = list(parameters)
@@ -237,6 +251,8 @@ def _rule_of(name: str, annotation: str) -> Rule | None:
         rule = functools.partial(whole_number, least=0)  # NumPy's generators take no others
     if rule is None and kind in _PARTS:
         rule = functools.partial(_part, kind=kind)
+    if rule is None and (found := _LIST.fullmatch(kind)) and found[1] in _ITEMS:
+        rule = functools.partial(_list, what=_ITEMS[found[1]])
     if rule is None or kind == annotation:
         return rule
     if kind == "bool":
@@ -259,6 +275,17 @@ def _text(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a text, got {_shown(value)}")
 
 
+def _mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dictionary, got {_shown(value)}")
+
+
+def _list(name: str, value: Any, what: str) -> None:
+    record = isinstance(value, Mapping) or hasattr(type(value), "model_fields")  # one node, say
+    if record or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, got {type(value).__name__}")
+
+
 def _shown(value: Any) -> str:
     """A plain value; of anything else, which may hold a key, the class."""
     plain = value is None or isinstance(value, (str, bytes, int, float))
@@ -277,10 +304,29 @@ _RULES: dict[str, Rule] = {
     "bool": _flag,
     "str": _text,
     "Float32": _matrix,
+    "Mapping[str, Any]": _mapping,
     "str | PathLike[str]": folder_path,
     "PathLike": folder_path,
     "Path": folder_path,
 }
+_LIST = re.compile(r"(?:Iterable|Sequence)\[(.*)\]")
+_ITEMS = {
+    "str": "texts",
+    "BaseNode": "nodes",
+    "Document": "documents",
+    "Mapping[str, Any]": "mappings",
+    "Iterable[object]": "lists",
+    "Sequence[object]": "lists",
+    "NDArray[np.float64]": "arrays",
+    "QuestionAnswer": "rows",
+    "CallItem": "items",
+    "StyleItem": "items",
+    "AnyTool": "tools",
+    "Check": "checks",
+    "StyleCheck": "checks",
+    "TrainerCallback": "callbacks",
+}
+"""What a list is annotated to hold → what messages call it."""
 _PARTS = {
     "BaseEmbedding": ("base.embeddings.base", "a BaseEmbedding"),
     "BaseEvaluator": ("evaluation", "a BaseEvaluator"),

@@ -106,7 +106,7 @@ def test_a_selector_is_recalibrated_and_saved(tuned_world, selector, tmp_path):
         ((queries, {"in_scope": [True]}), "one entry for each"),
         ((queries, {"in_scope": ["x"] * len(queries)}), "must hold True, False and None"),
         (([], {}), "queries is empty"),
-        (("one", {}), "got a string"),
+        (("one", {}), "queries must be a list of texts, got str"),
     ):
         with pytest.raises((ValueError, TypeError), match=error):
             selector.recalibrate(arguments[0], **arguments[1])

@@ -21,6 +21,7 @@ from llama_index.tuning._checks import (
     metadata_mode as checked_mode,
     number,
     plain_arguments,
+    text_or_none,
 )
 from llama_index.tuning.collect.events import Events, EventTap
 from llama_index.tuning.collect.log import PathLike, TrafficLog
@@ -217,6 +218,8 @@ class FinetuningRecorder:
         given = {"relevant": relevant, "irrelevant": irrelevant}
         named = {name: _ids(name, nodes) for name, nodes in given.items() if nodes is not None}
         body = {"comment": comment, "choice": choice, "answer": answer}
+        for name, said in body.items():
+            text_or_none(name, said)
         if score is None and not named and all(said is None for said in body.values()):
             raise ValueError("score must be a number, got None, and nothing else is said")
         if score is not None:
@@ -310,6 +313,8 @@ def _ids(name: str, given: object) -> list[str]:
 
 
 def _finite(score: object) -> float:
+    if isinstance(score, (str, bytes)):
+        raise ValueError(f"score must be a number, got {score!r}")
     try:
         number = float(score)  # type: ignore[arg-type]
     except (TypeError, ValueError):

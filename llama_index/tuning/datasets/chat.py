@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llama_index.tuning._checks import items_of, plain_arguments, share
+from llama_index.tuning._checks import items_of, plain_arguments, share, whole_number
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.chat_faults import example_faults
 from llama_index.tuning.datasets.checks import listed_records
@@ -95,6 +95,7 @@ class ChatDataset:
         """The same conversations without the model's thoughts, beside its answers or in them."""
         return ChatDataset([_without_thinking(example) for example in self.examples])
 
+    @plain_arguments
     def split(self, test_size: float = 0.2, *, seed: int = 0) -> tuple[ChatDataset, ChatDataset]:
         """Two datasets, with conversations that open alike on the same side.
 
@@ -109,7 +110,7 @@ class ChatDataset:
         if len(groups) < 2:
             raise DatasetError(f"cannot split: all {len(self)} conversations open alike")
         shuffled = list(groups.values())
-        random.Random(seed).shuffle(shuffled)
+        random.Random(int(seed)).shuffle(shuffled)
         test: list[int] = []
         while len(shuffled) > 1 and len(test) < test_size * len(self):
             test += shuffled.pop()
@@ -158,6 +159,9 @@ class ChatDataset:
         Raises:
             DatasetError: naming each faulty line and field; nothing is written.
         """
+        min_examples = whole_number("min_examples", min_examples, 0)
+        if max_characters is not None:
+            max_characters = whole_number("max_characters", max_characters, 1)
         if len(self) < min_examples:
             raise DatasetError(
                 f"{path}: {len(self)} examples, at least {min_examples} are needed; "

@@ -216,6 +216,7 @@ class JudgmentDataset:
             )
         return JudgmentDataset(found)
 
+    @plain_arguments
     def split(
         self, test_size: float = 0.25, seed: int = 0
     ) -> tuple[JudgmentDataset, JudgmentDataset]:
@@ -232,7 +233,7 @@ class JudgmentDataset:
         names = sorted({query_key(judgment) for judgment in self.judgments})
         if len(names) < 2:
             raise DatasetError(f"a split needs at least 2 queries, the dataset has {len(names)}")
-        random.Random(seed).shuffle(names)
+        random.Random(int(seed)).shuffle(names)
         chosen = set(names[: min(len(names) - 1, max(1, round(test_size * len(names))))])
         parts: tuple[list[Judgment], list[Judgment]] = ([], [])
         for judgment in self.judgments:

@@ -135,6 +135,7 @@ class RetrievalDataset:
             self.mode,
         )
 
+    @plain_arguments
     def split(
         self,
         test_size: float = 0.2,
@@ -159,7 +160,7 @@ class RetrievalDataset:
                 f"cannot split by {by}: all {len(self)} queries hang together "
                 f"({'one text' if by == 'query' else 'through shared relevant documents'})"
             )
-        random.Random(seed).shuffle(groups)
+        random.Random(int(seed)).shuffle(groups)
         test: set[str] = set()
         for group in groups[:-1]:
             if len(test) >= test_size * len(self):
@@ -402,6 +403,7 @@ class RetrievalDataset:
         return [TextNode(id_=id_, text=text) for id_, text in self.corpus.items()]
 
     @classmethod
+    @plain_arguments
     def coerce(cls, data: Any, name: str = "dataset") -> RetrievalDataset:
         """Take this class, or anything of the same shape (the old package's dataset)."""
         if isinstance(data, cls):

@@ -111,6 +111,7 @@ class RoutingDataset:
             found.setdefault(normalise(example.query), []).append(row)
         return list(found.values())
 
+    @plain_arguments
     def split(
         self, test_size: float = 0.2, *, seed: int = 0
     ) -> tuple[RoutingDataset, RoutingDataset]:
@@ -124,7 +125,7 @@ class RoutingDataset:
         strata: dict[tuple[str, ...], list[list[int]]] = {}
         for group in self.groups():
             strata.setdefault(tuple(sorted(self.examples[group[0]].choices)), []).append(group)
-        draw = random.Random(seed)
+        draw = random.Random(int(seed))
         test: set[int] = set()
         for groups in strata.values():
             draw.shuffle(groups)
@@ -143,7 +144,8 @@ class RoutingDataset:
             return RoutingDataset(
                 {**self.choices, **other.choices}, [*self.examples, *other.examples]
             )
-        return RoutingDataset(dict(self.choices), [*self.examples, *other])
+        more = items_of("other", other, "examples")
+        return RoutingDataset(dict(self.choices), [*self.examples, *more])
 
     def fingerprint(self) -> str:
         """A short hash of the content, written into reports and artifacts."""
@@ -325,6 +327,7 @@ class RoutingDataset:
         )
 
     @classmethod
+    @plain_arguments
     def coerce(cls, data: Any, name: str = "dataset") -> RoutingDataset:
         """This class, or an error that says what was given."""
         if not isinstance(data, cls):

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,10 +103,13 @@ def score_rankings(
     """
     check_ks(ks)
     depth = max(ks)
+    both = _by_query(query_ids, rankings=rankings, relevant=relevant)
     hits = np.zeros((len(query_ids), depth), dtype=bool)
     counts = np.zeros(len(query_ids), dtype=np.int64)
-    for row, (ranking, answers) in enumerate(zip(rankings, relevant, strict=True)):
+    for row, (ranking, answers) in enumerate(both):
         wanted = set(answers)
+        if not wanted:
+            raise ValueError(f"relevant[{row}] must hold at least one document, got none")
         counts[row] = len(wanted)
         found = [document in wanted for document in ranking[:depth]]
         hits[row, : len(found)] = found
@@ -161,10 +164,14 @@ def score_grades(
     """
     check_ks(ks)
     depth = max(ks)
+    both = _by_query(query_ids, found=found, missed=missed)
     gains, ideal = np.zeros((len(query_ids), depth)), np.zeros((len(query_ids), depth))
     counts = np.zeros(len(query_ids), dtype=np.int64)
-    for row, (here, elsewhere) in enumerate(zip(found, missed, strict=True)):
-        every = np.concatenate([here, elsewhere])
+    for row, (given, elsewhere) in enumerate(both):
+        here = _grades(f"found[{row}]", given)
+        every = np.concatenate([here, _grades(f"missed[{row}]", elsewhere)])
+        if not np.any(every > 0):
+            raise ValueError(f"found and missed of query {row} hold no grade above 0")
         best = np.sort(every)[::-1][:depth]
         gains[row, : len(here)] = here[:depth]
         ideal[row, : len(best)] = best
@@ -175,6 +182,30 @@ def score_grades(
     for k in ks:
         values[f"ndcg@{k}"] = np.asarray(gains[:, :k] @ discounts[:k] / most[:, k - 1])
     return RetrievalScores(list(query_ids), values)
+
+
+def _by_query(query_ids: Sequence[str], **given: Iterable[Any]) -> Iterable[tuple[Any, ...]]:
+    """What belongs to each query, in their order: as much of each as there are queries."""
+    listed = {name: list(values) for name, values in given.items()}
+    for name, values in listed.items():
+        if len(values) != len(query_ids):
+            raise ValueError(
+                f"{name} must have one entry for each of {len(query_ids)} queries, "
+                f"got {len(values)}"
+            )
+        for row, value in enumerate(values):
+            items_of(f"{name}[{row}]", value, "items")
+    return zip(*listed.values(), strict=True)
+
+
+def _grades(name: str, given: Any) -> NDArray[np.float64]:
+    try:
+        grades = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must hold numbers, got {given!r:.100}") from None
+    if grades.ndim != 1 or not np.all(grades >= 0):
+        raise ValueError(f"{name} must be a list of numbers >= 0, got {given!r:.100}")
+    return grades
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -87,7 +87,7 @@ def generate_multi_hop_queries(
     nodes = nodes_with_text(nodes, metadata_mode)
     corpus = RetrievalDataset.from_nodes(nodes, {}, {}, metadata_mode=metadata_mode).corpus
     if groups is None:
-        chosen = _draw(nodes, num_groups, nodes_per_group, embed_model, random.Random(seed))
+        chosen = _draw(nodes, num_groups, nodes_per_group, embed_model, random.Random(int(seed)))
     else:
         chosen = _checked(groups, corpus)
     writer = _Writer({node.node_id: node for node in nodes}, num_questions_per_group, verify)

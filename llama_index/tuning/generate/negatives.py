@@ -303,7 +303,7 @@ class _Rules:
         """Query id → candidates, the best-ranked first, or shuffled if there is a seed."""
         pools = {one.query_id: list(self.pool(one)) for one in found}
         if seed is not None:
-            draw = random.Random(seed)
+            draw = random.Random(int(seed))
             for pool in pools.values():
                 draw.shuffle(pool)
         return pools

@@ -209,7 +209,7 @@ def generate_qa_embedding_pairs(
     output_path: PathLike | None = None,
     verbose: bool = True,
     *,
-    num_workers: int = 8,
+    num_workers: int | None = 8,
     with_answers: bool = False,
     verify: bool = False,
     question_styles: Sequence[str] | Mapping[str, str] | None = None,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from llama_index.tuning._checks import items_of, plain_arguments
+from llama_index.tuning._checks import items_of, of_type, plain_arguments, whole_number
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning._running import own_work, progress
 from llama_index.tuning.asking.calls import Calls, Question
@@ -74,8 +74,10 @@ class RelevanceLabels(list[CrossEncoderFinetuningDatasetSample]):
     ) -> None:
         super().__init__(items_of("samples", samples, "samples"))
         self.failures = list(items_of("failures", failures, "failures"))
-        self.not_asked = not_asked
-        self.requests = requests
+        self.not_asked = whole_number("not_asked", not_asked, 0)
+        self.requests = whole_number("requests", requests, 0)
+        if estimate is not None:
+            of_type("estimate", estimate, CallEstimate)
         self.estimate = estimate
 
     def save_jsonl(self, path: PathLike) -> None:

@@ -58,7 +58,7 @@ def generate_sentence_queries(
         per_document = whole_number("per_document", per_document, 1)
     if whole_number("min_words", min_words, 1) > MAX_WORDS:
         raise ValueError(f"min_words must be from 1 to {MAX_WORDS}, got {min_words}")
-    draw = random.Random(seed)
+    draw = random.Random(int(seed))
     texts: dict[str, str] = {}
     sources: dict[str, dict[str, None]] = {}
     without: list[str] = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
-from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.bridge.pydantic import BaseModel, Field
 
-from llama_index.tuning._checks import whole_number
+from llama_index.tuning._checks import folder_path, plain_arguments, whole_number
 from llama_index.tuning._files import PathLike, write_text_atomic
 from llama_index.tuning.datasets import RelevanceDataset, RetrievalDataset
 from llama_index.tuning.errors import DatasetError
@@ -26,7 +26,7 @@ Method = Literal["random", "cosine_similarity"]
 class CohereRerankerFinetuneDataset(BaseModel):
     """One line of the format: a query, its passages, and hard negatives."""
 
-    query: str
+    query: Annotated[str, Field(strict=True)]
     relevant_passages: list[str]
     hard_negatives: list[str]
 
@@ -35,9 +35,10 @@ class CohereRerankerFinetuneDataset(BaseModel):
         return self.model_dump_json() + "\n"
 
 
+@plain_arguments
 def generate_hard_negatives(
-    queries: list[str],
-    relevant_contexts: list[str],
+    queries: Sequence[str],
+    relevant_contexts: Sequence[str],
     embed_model: BaseEmbedding | None = None,
     num_negatives: int = 5,
     method: Method = "random",
@@ -69,10 +70,12 @@ def generate_hard_negatives(
             f"{len(relevant_contexts)} relevant_contexts"
         )
     wanted = whole_number("num_negatives", num_negatives, 0)
+    _check_method(method, "method")
     own = [[passage] for passage in relevant_contexts]
     return _negatives(queries, own, embed_model, wanted, method, seed)
 
 
+@plain_arguments
 def generate_cohere_reranker_finetuning_dataset(
     query_context_pairs: RetrievalDataset | RelevanceDataset | Any,
     num_negatives: int | None = None,
@@ -112,6 +115,10 @@ def generate_cohere_reranker_finetuning_dataset(
         ... )
         1
     """
+    file = folder_path("finetune_dataset_file_name", finetune_dataset_file_name)
+    if file.is_dir():
+        raise IsADirectoryError(f"finetune_dataset_file_name: {file} is a folder")
+    _check_method(hard_negatives_gen_method, "hard_negatives_gen_method")
     if num_negatives is not None:
         num_negatives = whole_number("num_negatives", num_negatives, 0)
     if isinstance(query_context_pairs, RelevanceDataset):
@@ -130,8 +137,14 @@ def generate_cohere_reranker_finetuning_dataset(
     if not lines:
         raise DatasetError("there is nothing to write: no query has a relevant candidate")
     text = "".join(line.to_jsonl() for line in lines)
-    write_text_atomic(Path(finetune_dataset_file_name), text)
+    write_text_atomic(file, text)
     return len(lines)
+
+
+def _check_method(method: str, name: str) -> None:
+    if method not in get_args(Method):
+        known = ", ".join(get_args(Method))
+        raise ValueError(f"unknown {name} {method!r} of hard negatives; choose one of: {known}")
 
 
 def _of_lists(
@@ -149,7 +162,7 @@ def _of_lists(
 
 
 def _negatives(
-    queries: list[str],
+    queries: Sequence[str],
     own: list[list[str]],
     embed_model: BaseEmbedding | None,
     wanted: int,
@@ -157,9 +170,6 @@ def _negatives(
     seed: int,
 ) -> list[list[str]]:
     """For each query, passages of the others that are none of its own."""
-    if method not in get_args(Method):
-        known = ", ".join(get_args(Method))
-        raise ValueError(f"unknown method {method!r} of hard negatives; choose one of: {known}")
     if not wanted:
         return [[] for _ in queries]
     passages = list(dict.fromkeys(passage for texts in own for passage in texts))

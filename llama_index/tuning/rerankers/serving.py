@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
-from llama_index.tuning._checks import of_type, whole_number
+from llama_index.tuning._checks import items_of, of_type, whole_number
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.text.statistics import Statistics
@@ -198,7 +198,7 @@ def query_text(query_bundle: QueryBundle | None) -> str:
         raise ValueError(
             "a re-ranker needs the query: pass query_bundle= or query_str= to postprocess_nodes()"
         )
-    return query_bundle.query_str
+    return of_type("query_str", query_bundle.query_str, str, "a text")
 
 
 def node_text(item: NodeWithScore) -> str:
@@ -209,7 +209,8 @@ def node_text(item: NodeWithScore) -> str:
 def each_once(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
     """Each node where it stands first: two retrievers may have found it."""
     first: dict[str, NodeWithScore] = {}
-    for item in nodes:
+    for item in items_of("nodes", nodes, "nodes with scores"):
+        of_type("each of nodes", item, NodeWithScore)
         first.setdefault(item.node.node_id, item)
     return list(first.values())
 

@@ -170,7 +170,7 @@ def test_rows_without_tests_or_with_broken_ones_are_an_error():
 def test_bad_scorer_options_are_named():
     with pytest.raises(ValueError, match="workers must be a whole number >= 1"):
         check_scorer([ROW], check=lambda row: None, workers=0)
-    with pytest.raises(ValueError, match="max_tokens must be >= 1"):
+    with pytest.raises(ValueError, match="max_tokens must be a whole number >= 1"):
         check_scorer([ROW], check=lambda row: None, max_tokens=0)
     with pytest.raises(ValueError, match="1 are asked for, got 2"):
         check_scorer([ROW], check=lambda row: None).score(["a", "b"])

@@ -249,7 +249,7 @@ def test_bad_rows_and_options_are_named(cities, build, given, options, error, me
     ("options", "message"),
     [
         ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
-        ({"max_tokens": 0}, "max_tokens must be >= 1, got 0"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number >= 1, got 0"),
     ],
 )
 def test_bad_scorer_options_are_named(cities, options, message):

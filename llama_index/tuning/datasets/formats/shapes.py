@@ -62,7 +62,7 @@ def _of(example: Any, name: str) -> Any:
 def rows_of_ragas(testset: Table) -> list[Row]:
     """Question and contexts of a ragas test set, whichever names its version gives them."""
     to_frame = getattr(testset, "to_pandas", None)
-    rows = read_table(testset if to_frame is None else to_frame())
+    rows = read_table(testset if to_frame is None else to_frame(), "testset")
     there = {key for row in rows for key in row}
     for question, contexts in _RAGAS:
         if {question, contexts} <= there:

@@ -38,18 +38,18 @@ MOST_NODES = 5
 _WITH_PANDAS = {".xlsx": "read_excel", ".xls": "read_excel", ".parquet": "read_parquet"}
 
 
-def read_table(table: Table) -> list[Row]:
+def read_table(table: Table, name: str = "table") -> list[Row]:
     """The rows of a file, a DataFrame or a list of objects; an empty cell is `None`."""
     if isinstance(table, str | PurePath):
         return [_cleaned(row) for row in _rows_of_file(Path(table))]
     if hasattr(table, "to_dict") and hasattr(table, "columns"):
         return [_cleaned(row) for row in table.to_dict("records")]
     if not isinstance(table, Iterable) or isinstance(table, Mapping | bytes):
-        raise TypeError(f"table must be a file, a DataFrame or rows, got {type(table).__name__}")
+        raise TypeError(f"{name} must be a file, a DataFrame or rows, got {type(table).__name__}")
     rows = list(table)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise TypeError(f"table must hold rows by column, row {number} is {row!r}")
+            raise TypeError(f"{name} must hold rows by column, row {number} is {row!r}")
     return [_cleaned(row) for row in rows]
 
 

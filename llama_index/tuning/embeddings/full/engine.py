@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._checks import (
     check_options,
+    device_or_none,
     items_of,
     output_path,
     plain_arguments,
@@ -155,7 +156,7 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
         self.loss = loss
         self.evaluation_steps = whole_number("evaluation_steps", evaluation_steps, 1)
         self.use_all_docs, self.trust_remote_code = use_all_docs, trust_remote_code
-        self.device = device
+        self.device = device_or_none("device", device)
         self.save_checkpoints = save_checkpoints
         self.resume_from_checkpoint = resume_from_checkpoint
         if self.model_output_path is None and (save_checkpoints or resume_from_checkpoint):

@@ -92,5 +92,5 @@ class SentenceTransformersOptions:
 
 
 def _sequence(name: str, value: object) -> None:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a tuple, got {value!r}")

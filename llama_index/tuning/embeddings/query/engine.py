@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._checks import (
     check_options,
+    device_or_none,
     items_of,
     output_path,
     path_or_none,
@@ -130,7 +131,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         self.epochs = whole_number("epochs", epochs, 1)
         self.options = check_options(options, QueryEncoderOptions)
         self.vector_cache = path_or_none("vector_cache", vector_cache)
-        self.trust_remote_code, self.device = trust_remote_code, device
+        self.trust_remote_code, self.device = trust_remote_code, device_or_none("device", device)
         self.resume_from_checkpoint = resume_from_checkpoint
         if self.model_output_path is None and resume_from_checkpoint:
             raise ValueError("checkpoints lie beside model_output_path, which is None")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning._checks import folder_path
 from llama_index.tuning._files import PathLike
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.formats import chat as formats
@@ -89,7 +90,9 @@ def read_files(
 def check_data(**given: Any) -> None:
     """Each is a path or a dataset, or None."""
     for name, data in given.items():
-        if data is not None and not isinstance(data, str | os.PathLike | ChatDataset):
+        if isinstance(data, str | os.PathLike):
+            folder_path(name, data)
+        elif data is not None and not isinstance(data, ChatDataset):
             kind = type(data).__name__
             raise TypeError(f"{name} must be a path or a ChatDataset, got {kind}")
 

@@ -11,7 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import check_options, of_type, output_path, plain_arguments
+from llama_index.tuning._checks import (
+    check_options,
+    folder_path,
+    items_of,
+    of_type,
+    output_path,
+    plain_arguments,
+)
 from llama_index.tuning._running import process_count
 from llama_index.tuning.artifacts import CANDIDATE, CONFIG, REPORT
 from llama_index.tuning.base import BaseLLMFinetuneEngine, Clock, FinetuneEngine
@@ -125,8 +132,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         of_type("dataset", dataset, ChatDataset, "a ChatDataset")
         if val_dataset is not None:
             of_type("val_dataset", val_dataset, ChatDataset, "a ChatDataset")
-        if not isinstance(model_id, str | os.PathLike) or not os.fspath(model_id):
-            raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
+        folder_path("model_id", model_id)
         if not isinstance(tool_parser, ToolParser | None):
             raise TypeError(f"tool_parser must be a ToolParser, got {tool_parser!r}")
         check_callables(evaluate, {} if protect is None else protect)
@@ -136,7 +142,11 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         self.options = check_options(options, HuggingFaceOptions)
         self.evaluate, self.protect = evaluate, dict(protect or {})
         self.peers, self.tool_parser = dict(peers or {}), tool_parser
-        self.accept, self.show_progress, self.callbacks = accept, show_progress, list(callbacks)
+        self.accept, self.show_progress, self.callbacks = (
+            accept,
+            show_progress,
+            list(items_of("callbacks", callbacks, "callbacks")),
+        )
         self.report_to = named_trackers(report_to)
         self._trained: Trained | None = None
 

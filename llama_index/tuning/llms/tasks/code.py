@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._checks import plain_arguments
+from llama_index.tuning._checks import plain_arguments, whole_number
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import DatasetError
@@ -130,11 +130,10 @@ def check_scorer(
         DatasetError: a row without a prompt, or no rows.
     """
     _check_callable(check)
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise ValueError(f"workers must be a whole number >= 1, got {workers!r}")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens must be >= 1, got {max_tokens}")
-    settings = {} if max_tokens is None else {"max_tokens": max_tokens}
+    workers = whole_number("workers", workers, 1)
+    settings = {}
+    if max_tokens is not None:
+        settings["max_tokens"] = whole_number("max_tokens", max_tokens, 1)
     return CheckScorer(_read(rows, "prompt"), check, workers, settings)
 
 
@@ -151,8 +150,6 @@ def _verdict(check: Check, row: Mapping[str, Any]) -> str | None:
 
 
 def _read(rows: Iterable[Any], *keys: str) -> list[Mapping[str, Any]]:
-    if isinstance(rows, str | Mapping):
-        raise TypeError(f"rows must be a list of mappings, got {type(rows).__name__}")
     items, faults = list(rows), []
     for number, row in enumerate(items):
         if not isinstance(row, Mapping):

@@ -309,8 +309,6 @@ def _judge(keep: Any) -> _Judge:
 
 def texts_to_ask(prompts: Iterable[str]) -> list[str]:
     """The prompts as a list, or what is wrong with them."""
-    if isinstance(prompts, str):
-        raise TypeError("prompts must be a list of texts, got one text")
     given = list(prompts)
     faults = [
         f"prompt {n} must be a text that is not blank, got {p!r}"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._checks import plain_arguments
+from llama_index.tuning._checks import plain_arguments, whole_number
 from llama_index.tuning.asking.results import Dropped
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.formats.thoughts import without_thoughts
@@ -359,10 +359,9 @@ def execution_scorer(
     Raises:
         DatasetError: a row without a question or a query, a gold query that fails, or no row left.
     """
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
-        raise ValueError(f"workers must be a whole number >= 1, got {workers!r}")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens must be >= 1, got {max_tokens}")
+    workers = whole_number("workers", workers, 1)
+    if max_tokens is not None:
+        max_tokens = whole_number("max_tokens", max_tokens, 1)
     items = _items(rows)
     runner = Database(database, time_limit)
     ask = _asker(database, prompt, tables)
@@ -409,8 +408,6 @@ def sql_of(reply: str) -> str:
 
 def _items(rows: Iterable[Any]) -> list[tuple[str, str]]:
     items, faults = [], []
-    if isinstance(rows, str | Mapping):
-        raise TypeError(f"rows must be a list of mappings, got {type(rows).__name__}")
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             faults.append(f"row {number} must be a mapping with question and sql, got {row!r}")

@@ -94,6 +94,7 @@ def has_words(least: int = 1, most: int | None = None) -> Check:
     return check
 
 
+@plain_arguments
 def is_json(schema: Mapping[str, Any] | None = None) -> Check:
     """A check that the output is JSON, nothing around it, and keeps to a JSON schema.
 

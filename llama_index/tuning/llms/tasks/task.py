@@ -137,7 +137,7 @@ def split(
                 "the rows to measure on"
             )
         shuffled = list(groups.values())
-        random.Random(seed).shuffle(shuffled)
+        random.Random(int(seed)).shuffle(shuffled)
         test: list[int] = []
         while len(shuffled) > 1 and len(test) < held_out * len(rows):
             test += shuffled.pop()
@@ -165,8 +165,6 @@ def check_share(held_out: Any) -> None:
 
 def rows_of(rows: Any) -> list[Any]:
     """The rows as a list, to go over more than once."""
-    if isinstance(rows, str) or not isinstance(rows, Iterable):
-        raise TypeError(f"rows must be a list, got {type(rows).__name__}")
     return list(rows)
 
 

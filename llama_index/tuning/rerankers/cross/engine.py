@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning._checks import (
+    callable_or_none,
     check_options,
+    folder_path,
     items_of,
     of_type,
     output_path,
@@ -117,6 +119,8 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         if not isinstance(named, str | Path):
             kind = type(named).__name__
             raise TypeError(f"model_id must be a name or a folder, got {kind}; retriever= by name")
+        folder_path("model_id", model_id)
+        callable_or_none("loss", loss)
         self.dataset, self.val_dataset, self.retriever = dataset, val_dataset, retriever
         self.model_id, self.loss = str(model_id), loss
         self.model_output_path = output_path(model_output_path)

@@ -17,7 +17,7 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index.tuning import artifacts
-from llama_index.tuning._checks import items_of, plain_arguments, whole_number
+from llama_index.tuning._checks import items_of, of_type, plain_arguments, whole_number
 from llama_index.tuning._running import ThreadLock
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.checks import check_nodes
@@ -231,10 +231,9 @@ class TunedRetriever(BaseRetriever):
             self.docstore.add_documents(_plain(nodes), allow_update=True)
             self.index.add({node.node_id: _text(node) for node in nodes})
 
+    @plain_arguments
     def delete_nodes(self, node_ids: Iterable[str]) -> None:
         """Remove nodes from the docstore and from BM25, without a rebuild."""
-        if isinstance(node_ids, str):
-            raise TypeError(f"node_ids must be a list of ids, got {node_ids!r}")
         ids = list(node_ids)
         with self._writing:
             for id_ in ids:
@@ -278,13 +277,13 @@ class TunedRetriever(BaseRetriever):
 
         The score is `None` where only BM25 found the node; a distance has its sign turned.
         """
-        bundle = QueryBundle(query) if isinstance(query, str) else query
+        bundle = _bundle(query)
         found = self.retriever.retrieve(bundle)
         return self._fuse(found, self._search(bundle.query_str))
 
     async def acandidates(self, query: QueryType) -> list[NodeWithScore]:
         """`candidates`, with BM25's search in a thread beside the app's retriever."""
-        bundle = QueryBundle(query) if isinstance(query, str) else query
+        bundle = _bundle(query)
         found, words = await asyncio.gather(
             self.retriever.aretrieve(bundle),
             asyncio.to_thread(self._search, bundle.query_str),
@@ -404,6 +403,11 @@ def _reranker(
     if given is not None and not isinstance(given, BaseNodePostprocessor):
         raise TypeError(f"reranker must be a node postprocessor, 'default' or None, got {given!r}")
     return given
+
+
+def _bundle(query: QueryType) -> QueryBundle:
+    bundle = QueryBundle(query) if isinstance(query, str) else query
+    return of_type("query", bundle, QueryBundle, "a text or a QueryBundle")
 
 
 def _check_within(index: BM25Index, own: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import of_type, plain_arguments
+from llama_index.tuning._checks import items_of, of_type, plain_arguments
 from llama_index.tuning.artifacts import PathLike, replacing_folder
 from llama_index.tuning.errors import ArtifactError, DatasetError
 from llama_index.tuning.routers.serving.answers import (
@@ -201,6 +201,7 @@ class TunedSelector(BaseSelector):
             raise ValueError(f"{name!r} is the only choice; a router needs at least one")
         self._matcher = ChoiceMatcher(model.removed(name))
 
+    @plain_arguments
     def recalibrate(
         self,
         queries: Sequence[str],
@@ -228,11 +229,10 @@ class TunedSelector(BaseSelector):
         from llama_index.tuning.routers.serving.recalibrate import fit_scope
         from llama_index.tuning.vectors.embedder import Embedder
 
-        if isinstance(queries, str):
-            raise TypeError("queries must be a list of queries, got a string")
         texts = [_checked(query) for query in queries]
         if not texts:
             raise DatasetError("queries is empty")
+        in_scope = None if in_scope is None else [*items_of("in_scope", in_scope, "True or False")]
         if in_scope is not None and len(in_scope) != len(texts):
             raise ValueError(
                 f"in_scope must have one entry for each of {len(texts)} queries, "

@@ -132,6 +132,8 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         of_type("dataset", dataset, ChatDataset, "a ChatDataset")
         if val_dataset is not None:
             of_type("val_dataset", val_dataset, ChatDataset, "a ChatDataset")
+        if not isinstance(model_id, str | os.PathLike) or not os.fspath(model_id):
+            raise TypeError(f"model_id must be a folder or a name of the hub, got {model_id!r}")
         folder_path("model_id", model_id)
         if not isinstance(tool_parser, ToolParser | None):
             raise TypeError(f"tool_parser must be a ToolParser, got {tool_parser!r}")

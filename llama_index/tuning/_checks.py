@@ -277,7 +277,7 @@ def _text(name: str, value: Any) -> None:
 
 def _mapping(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dictionary, got {_shown(value)}")
+        raise TypeError(f"{name} must map names to values, got {type(value).__name__}")
 
 
 def _list(name: str, value: Any, what: str) -> None:

@@ -86,7 +86,7 @@ def tune(
 )
 def test_the_annotation_tells_what_an_argument_must_be(argument, wrong):
     for value in wrong:
-        with pytest.raises((TypeError, ValueError), match=f"^{argument} must be .*, got "):
+        with pytest.raises((TypeError, ValueError), match=f"^{argument} must .*, got "):
             tune(**{argument: value})
 
 

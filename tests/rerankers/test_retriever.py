@@ -122,6 +122,20 @@ def test_refresh_takes_over_what_others_did_to_the_docstore(index):
     assert retriever.refresh() == (0, 0)
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_refresh_takes_a_text_that_changed_under_its_id(index, tmp_path, saved):
+    base = index.as_retriever(similarity_top_k=1)
+    retriever = TunedRetriever(base, docstore=index.docstore)
+    if saved:
+        retriever.save(tmp_path / "r")
+        retriever = TunedRetriever.load(tmp_path / "r", base, docstore=index.docstore)
+    changed = TextNode(id_="1", text="Vouchers expire.")
+    index.docstore.add_documents([changed], allow_update=True)
+    assert retriever.refresh() == (1, 0)
+    assert ids(retriever.retrieve("When do vouchers expire?"))[0] == "1"
+    assert retriever.refresh() == (0, 0)
+
+
 def test_refresh_lets_the_indexs_retriever_see_what_came(index):
     retriever = TunedRetriever.from_index(index)
     index.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])

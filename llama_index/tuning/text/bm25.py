@@ -9,6 +9,7 @@ BM25 finds only what the app's retriever may find.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,7 @@ class BM25Index:
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
         self._lengths = np.zeros(0, dtype=np.int64)
+        self._marks = np.zeros(0, dtype=np.int64)
         self._alive = np.zeros(0, dtype=bool)
         self._segments: list[Segment] = []
         self._gone = _NOTHING
@@ -146,9 +148,15 @@ class BM25Index:
                 # Before anything is removed: a text that is none must not cost the old one.
                 words = self.analyzer.codes([texts[id_] for id_ in batch])
                 self.delete([id_ for id_ in batch if id_ in self._row_of])
-                self._append(batch, words)
+                self._append(batch, words, [_mark(texts[id_]) for id_ in batch])
                 self._merge()
             self._refresh()
+
+    def changed(self, texts: Mapping[str, str]) -> list[str]:
+        """Of these documents those that were added with another text, or that nobody marked."""
+        with self._lock:
+            rows = {id_: self._row_of[id_] for id_ in texts if id_ in self._row_of}
+            return [id_ for id_, row in rows.items() if self._marks[row] != _mark(texts[id_])]
 
     def delete(self, doc_ids: Iterable[str]) -> None:
         """Remove documents; ids that are not there are passed over."""
@@ -201,7 +209,7 @@ class BM25Index:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         whole = Segment.merge(self._segments) if self._segments else Segment.of(0, [])
         arrays = {name: getattr(whole, name) for name in ("codes", "starts", "rows", "counts")}
-        return {**arrays, "lengths": self._lengths}
+        return {**arrays, "lengths": self._lengths, "marks": self._marks}
 
     @classmethod
     def from_arrays(
@@ -214,10 +222,11 @@ class BM25Index:
             *parts, lengths = (arrays[name] for name in names)
         except KeyError as exc:
             raise ArtifactError(f"the BM25 index is damaged: {exc} is missing") from None
+        marks = arrays.get("marks", np.full(len(ids), -1))  # an index of before has none
         segment = Segment(*parts)
         sound = (
-            all(array.ndim == 1 and array.dtype.kind in "iu" for array in (*parts, lengths))
-            and len(ids) == len(lengths) == len(set(ids))
+            all(array.ndim == 1 and array.dtype.kind in "iu" for array in (*parts, lengths, marks))
+            and len(ids) == len(lengths) == len(marks) == len(set(ids))
             and len(segment.starts) == len(segment.codes) + 1
             and len(segment.rows) == len(segment.counts) == segment.starts[-1]
             and (np.diff(segment.starts) > 0).all()
@@ -229,19 +238,20 @@ class BM25Index:
         if not sound:
             raise ArtifactError("the BM25 index is damaged: its parts do not fit each other")
         index._segments = [segment] if len(ids) else []
-        index._lengths = lengths.astype(np.int64)
+        index._lengths, index._marks = lengths.astype(np.int64), marks.astype(np.int64)
         index._ids = list(ids)
         index._row_of = {id_: row for row, id_ in enumerate(ids)}
         index._alive = np.ones(len(ids), dtype=bool)
         index._refresh()
         return index
 
-    def _append(self, ids: Sequence[str], words: Sequence[Codes]) -> None:
+    def _append(self, ids: Sequence[str], words: Sequence[Codes], marks: Sequence[int]) -> None:
         first = len(self._ids)
         self._segments.append(Segment.of(first, words))
         self._ids.extend(ids)
         self._row_of.update(zip(ids, range(first, first + len(ids)), strict=True))
         self._lengths = np.append(self._lengths, [len(w) for w in words]).astype(np.int64)
+        self._marks = np.append(self._marks, marks).astype(np.int64)
         self._alive = np.append(self._alive, np.ones(len(ids), dtype=bool))
 
     def _merge(self) -> None:
@@ -263,7 +273,7 @@ class BM25Index:
         self._segments = [Segment._grouped(words, rows, whole.counts[kept])]
         self._ids = [id_ for id_, alive in zip(self._ids, self._alive, strict=True) if alive]
         self._row_of = {id_: row for row, id_ in enumerate(self._ids)}
-        self._lengths = self._lengths[self._alive]
+        self._lengths, self._marks = self._lengths[self._alive], self._marks[self._alive]
         self._alive = np.ones(len(self._ids), dtype=bool)
         self._gone = _NOTHING
 
@@ -283,6 +293,10 @@ class BM25Index:
         words += [np.repeat(s.codes, np.diff(s.starts))[leaving[s.rows]] for s in self._segments]
         codes, counts = np.unique(np.concatenate(words), return_counts=True)
         self._gone = codes, counts.astype(np.int64)
+
+
+def _mark(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:

@@ -241,14 +241,15 @@ class TunedRetriever(BaseRetriever):
             self.index.delete(ids)
 
     def refresh(self) -> tuple[int, int]:
-        """Take over what came to the app's index, or left it.
+        """Take over what came to the app's index, left it, or has another text there.
 
-        A text that changed under its old id is not noticed: `insert_nodes` takes that.
+        Where a vector store keeps the texts, they are read once: `insert_nodes` takes one that
+        changed under its old id.
         LlamaIndex's retrievers know the nodes that their index had when they were made: the one
         of `from_index` is made anew; if you gave one, set `retriever.retriever` again.
 
         Returns:
-            How many nodes came, and how many went.
+            How many nodes came or changed, and how many went.
         """
         with self._writing:
             if self._of_index is not None and self.retriever is self._of_index[0]:
@@ -259,7 +260,9 @@ class TunedRetriever(BaseRetriever):
                     self._copy_nodes(index)
             there = self._present(None if self._owns_nodes else self._scope.node_ids())
             gone = [id_ for id_ in self.index.ids if id_ not in there]
-            new = {id_: _text(node) for id_, node in there.items() if id_ not in self.index}
+            texts = {id_: _text(node) for id_, node in there.items()}
+            changed = set(self.index.changed(texts))
+            new = {id_: texts[id_] for id_ in texts if id_ in changed or id_ not in self.index}
             self.index.delete(gone)
             self.index.add(new)
         return len(new), len(gone)

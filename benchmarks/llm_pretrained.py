@@ -6,8 +6,8 @@
 Each task: the model as it comes, the same asked with the two nearest training examples before the
 question (TF-IDF), tuned by the engine, and tuned by plain TRL with the same rows, LoRA and steps.
 Test items are never trained on. Prints one JSON line a task: mean score of each, the paired gain
-of the engine's over the base's and over TRL's with its 90 % interval, CPU seconds of both
-trainings, and the largest memory before TRL began.
+of the engine's over each of the others with its 90 % interval, CPU seconds of both trainings and
+of all together, and the largest memory before TRL began.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from _llm_rows import TASKS, Task  # noqa: E402
-from llama_index.core.llms import ChatMessage  # noqa: E402
 from pydantic import PrivateAttr  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
 
@@ -38,6 +37,7 @@ from llama_index.tuning import (  # noqa: E402
 from llama_index.tuning.demo import smollm2_folder  # noqa: E402
 from llama_index.tuning.evaluate import paired_gain  # noqa: E402
 from llama_index.tuning.llms import HuggingFaceOptions  # noqa: E402
+from llama_index.tuning.llms.tasks.knowledge import chat_message  # noqa: E402
 
 RATE = 1e-3
 
@@ -52,25 +52,15 @@ class WithExamples(TunedHuggingFaceLLM):
     def learn(self, dataset: ChatDataset) -> WithExamples:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self._known = [
-            (str(e.messages[-2]["content"]), str(e.messages[-1]["content"]))
-            for e in dataset.examples
-        ]
+        self._known = [[chat_message(m) for m in e.messages[-2:]] for e in dataset.examples]
         self._words = TfidfVectorizer(ngram_range=(1, 2))
-        self._vectors = self._words.fit_transform([asked for asked, _ in self._known])
+        self._vectors = self._words.fit_transform([str(pair[0].content) for pair in self._known])
         return self
 
     def chat_batch(self, conversations: Any, **kwargs: Any) -> Any:
         asked = [str(messages[-1].content) for messages in conversations]
         nearest = (self._words.transform(asked) @ self._vectors.T).toarray().argsort(1)[:, -2:]
-        shown = [
-            [
-                ChatMessage(role=role, content=text)
-                for place in places
-                for role, text in zip(("user", "assistant"), self._known[place], strict=True)
-            ]
-            for places in nearest
-        ]
+        shown = [[m for place in places for m in self._known[place]] for places in nearest]
         full = [[*more, *given] for more, given in zip(shown, conversations, strict=True)]
         return super().chat_batch(full, **kwargs)
 
@@ -100,7 +90,9 @@ def plain_trl(task: Task, folder: Path, out: Path, steps: int, seed: int, clock:
 
     model, tokenizer = loaded(folder)
     rows = [
-        {"prompt": e.messages[:-1], "completion": e.messages[-1:]} for e in task.dataset.examples
+        {"prompt": e.messages[:-1], "completion": e.messages[-1:]}
+        | ({"tools": json.dumps(e.tools)} if task.tools else {})
+        for e in task.dataset.examples
     ]
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": task.batch_size,
@@ -133,6 +125,7 @@ def plain_trl(task: Task, folder: Path, out: Path, steps: int, seed: int, clock:
 
 def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
     """A task's line."""
+    began = time.process_time()
     task = TASKS[name](given.data, given.train, given.test, random.Random(given.seed))
     folder = smollm2_folder(tools=task.tools)
     ours, theirs = Clock(), Clock()
@@ -165,19 +158,23 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
         "cpu_seconds": round(ours.seconds),
         "peak_gib": round(memory, 1),
     }
-    if not task.tools:  # examples with calls are no plain texts
-        prompted = WithExamples(*loaded(folder), model_name="smollm2").learn(task.dataset)
-        line["nearest_examples"] = float(task.evaluate(prompted).mean())
-        del prompted
-    if not task.tools and not given.without_trl:
-        tuned = task.evaluate(engine.get_finetuned_model())
-        del engine
+    print(json.dumps(line), file=sys.stderr, flush=True)  # the rest may be stopped
+    tuned = task.evaluate(engine.get_finetuned_model())
+    del engine
+
+    def beside(other: str, llm: Any) -> None:
+        over = paired_gain(task.evaluate(llm), tuned)
+        line[other] = over.base
+        line[f"over_{other}"] = [over.mean, over.low, over.high]
+
+    prompted = WithExamples(*loaded(folder), model_name="smollm2").learn(task.dataset)
+    beside("nearest_examples", prompted)
+    del prompted
+    if not given.without_trl:
         model = plain_trl(task, folder, here / "trl", given.steps, given.seed, theirs)
-        plain = task.evaluate(TunedHuggingFaceLLM(*model, model_name="smollm2"))
-        over = paired_gain(plain, tuned)
-        line["trl"] = over.base
-        line["over_trl"] = [over.mean, over.low, over.high]
+        beside("trl", TunedHuggingFaceLLM(*model, model_name="smollm2"))
         line["trl_cpu_seconds"] = round(theirs.seconds)
+    line["all_cpu_seconds"] = round(time.process_time() - began)
     return line
 
 

@@ -129,6 +129,12 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
     task = TASKS[name](given.data, given.train, given.test, random.Random(given.seed))
     folder = smollm2_folder(tools=task.tools)
     ours, theirs = Clock(), Clock()
+    scored: list[Any] = []  # of the base, then of the tuned one
+
+    def evaluate(llm: Any) -> Any:
+        scored.append(task.evaluate(llm))
+        return scored[-1]
+
     options = HuggingFaceOptions(
         device="cpu",
         batch_size=task.batch_size,
@@ -141,7 +147,7 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
         folder,
         model_output_path=here / "tuned",
         options=options,
-        evaluate=task.evaluate,
+        evaluate=evaluate,
         accept="always",
         callbacks=[ours],
     )
@@ -159,11 +165,10 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
         "peak_gib": round(memory, 1),
     }
     print(json.dumps(line), file=sys.stderr, flush=True)  # the rest may be stopped
-    tuned = task.evaluate(engine.get_finetuned_model())
     del engine
 
     def beside(other: str, llm: Any) -> None:
-        over = paired_gain(task.evaluate(llm), tuned)
+        over = paired_gain(task.evaluate(llm), scored[-1])
         line[other] = over.base
         line[f"over_{other}"] = [over.mean, over.low, over.high]
 

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from llama_index.tuning import _running
 from llama_index.tuning._running import ThreadLock, run_async
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -83,6 +84,25 @@ def test_a_fork_waits_for_what_is_being_written():
     finally:
         stop.set()
         thread.join()
+
+
+def test_threads_may_fork_at_once():
+    lock, forking, forked = ThreadLock(), threading.Event(), threading.Event()
+
+    def slow_fork():  # what os.fork() calls, with another thread's whole fork in between
+        _running._locks_before_fork()
+        forking.set()
+        forked.wait()
+        _running._locks_after_fork_in_parent()
+
+    thread = threading.Thread(target=slow_fork)
+    thread.start()
+    forking.wait()
+    status = in_child(lambda: taken(lock))
+    forked.set()
+    thread.join()
+    assert status == 0
+    assert lock._taken_until(time.monotonic() + 1)
 
 
 def test_copies_have_locks_of_their_own():

@@ -56,29 +56,27 @@ class ThreadLock:
 
 
 _LOCKS: weakref.WeakValueDictionary[int, ThreadLock] = weakref.WeakValueDictionary()
-_AT_FORK: list[tuple[ThreadLock, bool]] = []
+_AT_FORK = threading.local()  # .locks, each with whether it was taken: threads may fork at once
 
 
 def _locks_before_fork() -> None:
     deadline = time.monotonic() + _FORK_WAITS
     locks = [lock for reference in _LOCKS.valuerefs() if (lock := reference()) is not None]
-    _AT_FORK[:] = [(lock, lock._taken_until(deadline)) for lock in locks]
+    _AT_FORK.locks = [(lock, lock._taken_until(deadline)) for lock in locks]
 
 
 def _locks_after_fork_in_parent() -> None:
-    for lock, taken in _AT_FORK:
+    for lock, taken in _AT_FORK.__dict__.pop("locks", []):
         if taken:
             lock._lock.release()
-    _AT_FORK.clear()
 
 
 def _locks_after_fork_in_child() -> None:
-    for lock, taken in _AT_FORK:
+    for lock, taken in _AT_FORK.__dict__.pop("locks", []):
         if taken:
             lock._lock.release()
         else:
             lock._renew()
-    _AT_FORK.clear()
     _leave_parents_loop()
 
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import copy
+import gc
 import os
 import pickle
+import sqlite3
 import threading
 import time
 import warnings
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
 
 from llama_index.tuning import _running
-from llama_index.tuning._running import ThreadLock, run_async
+from llama_index.tuning._running import ThreadLock, cached_property, run_async
+from llama_index.tuning.llms.tasks.sql import Database, QueryFailed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
@@ -76,6 +81,7 @@ def test_a_fork_waits_for_what_is_being_written():
                 state[0] += 1
                 time.sleep(0.002)
                 state[1] += 1
+            time.sleep(0.001)  # a thread that never lets go may keep the fork waiting too long
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -145,3 +151,65 @@ def test_a_busy_retriever_answers_in_every_child():
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_property_that_another_thread_works_out_is_no_hindrance():
+    inside, leave = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, waits):
+            self.waits = waits
+
+        @cached_property
+        def value(self):
+            if self.waits:
+                inside.set()
+                leave.wait()
+            return 5
+
+    thread = threading.Thread(target=lambda: Slow(waits=True).value)
+    thread.start()
+    inside.wait()
+    try:
+        assert in_child(lambda: Slow(waits=False).value == 5) == 0
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_a_query_that_another_thread_runs_is_no_hindrance(tmp_path):
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS a")
+    database = Database(tmp_path / "a.db", 60.0)
+    assert database.run("SELECT a FROM t") == [(1,)]
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+    failed = []
+
+    def ask():
+        try:
+            database.run(endless)
+        except QueryFailed as exc:
+            failed.append(exc)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    time.sleep(0.2)  # until it is at it
+    try:
+        assert in_child(lambda: database.run("SELECT a FROM t") == [(1,)]) == 0
+    finally:
+        database._worker._process.kill()
+        thread.join()
+    assert len(failed) == 1
+
+
+def test_a_child_that_ends_leaves_its_parents_copies_of_databases():
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    database = Database(engine, 5.0)
+    files = database._files()
+    child = os.fork()
+    if child == 0:
+        del database  # as at the end of a process, where os._exit() would leave it
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert all(os.path.exists(file) for _, file in files)

@@ -9,13 +9,14 @@ import asyncio
 import functools
 import inspect
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -24,6 +25,22 @@ at_own_work: ContextVar[bool] = ContextVar("at_own_work", default=False)
 """Whether this package itself asks, for training or measuring: no traffic of the app's users."""
 
 _FORK_WAITS = 0.2  # seconds, for all locks together
+
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property as cached_property
+else:
+
+    class cached_property(functools.cached_property):  # noqa: N801 # the name of what it is
+        """Without the lock that Python has there until 3.11, which no forked child can take."""
+
+        def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+            if instance is None:
+                return self
+            kept = instance.__dict__
+            if self.attrname not in kept:
+                kept[self.attrname] = self.func(instance)
+            return kept[self.attrname]
 
 
 class ThreadLock:

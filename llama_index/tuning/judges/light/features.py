@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_index.tuning._arrays import Float32, Float64
+from llama_index.tuning._running import cached_property
 from llama_index.tuning.text.segmentation import sentences
 from llama_index.tuning.text.statistics import Codes, WordStatistics
 from llama_index.tuning.text.words import Analyzer, is_number

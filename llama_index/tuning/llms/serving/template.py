@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
+from llama_index.tuning._running import cached_property
 from llama_index.tuning.datasets.checks import is_utf8
 from llama_index.tuning.datasets.formats.chat import trl_message
 from llama_index.tuning.errors import DatasetError, TemplateError

@@ -6,9 +6,12 @@ Running SQL that nobody has read: on SQLite, read-only, with limits of time and 
 from __future__ import annotations
 
 import math
+import os
 import re
+import shutil
 import sqlite3
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -150,7 +153,8 @@ class _EngineFiles:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self._folder = tempfile.TemporaryDirectory(prefix="sql-copy-")
+        self._folder = Path(tempfile.mkdtemp(prefix="sql-copy-"))
+        weakref.finalize(self, _remove_own, self._folder, os.getpid())
         self._copies: dict[str, tuple[Any, str]] = {}
 
     def __call__(self) -> Files:
@@ -168,13 +172,17 @@ class _EngineFiles:
         seen = (id(connection), connection.total_changes, version)
         known, file = self._copies.get(name, (None, ""))
         if known != seen:
-            file = str(
-                Path(self._folder.name) / f"{name}-{len(list(Path(self._folder.name).iterdir()))}"
-            )
+            number = len(list(self._folder.iterdir()))
+            file = str(self._folder / f"{name}-{os.getpid()}-{number}")
             with closing(sqlite3.connect(file)) as copy:
                 connection.backup(copy, name=name)
             self._copies[name] = (seen, file)
         return file
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # a forked child that ends leaves its parent's copies
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 WITH_SCHEMA = "Write one {dialect} query that answers the question.\n\n{schema}\n\n{query_str}"

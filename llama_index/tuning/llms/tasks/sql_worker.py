@@ -12,6 +12,8 @@ import threading
 import weakref
 from typing import IO, Any
 
+from llama_index.tuning._running import ThreadLock
+
 Files = tuple[tuple[str, str], ...]
 """(name of a schema, its file), the main one first."""
 
@@ -104,7 +106,7 @@ class SQLWorker:
 
     def __init__(self, time_limit: float) -> None:
         self.time_limit = time_limit
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+SCRIPT = ("--module", "tests.torchrun_engines")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -39,7 +40,7 @@ def models(tmp_path_factory):
 
 
 def two_processes(kind, model, out, *step):
-    script = (str(ROOT / "tests" / "torchrun_engines.py"), kind, model, str(out), *map(str, step))
+    script = (*SCRIPT, kind, model, str(out), *map(str, step))
     return subprocess.run(
         [*TORCHRUN, "--nproc-per-node", "2", *script],
         capture_output=True,
@@ -59,20 +60,26 @@ def same(one, other):
         np.testing.assert_array_equal(array, other[name])
 
 
-@pytest.mark.parametrize("kind", ENGINES)
-def test_one_process_killed_ends_both_and_resumed_they_end_as_if_undisturbed(
-    models, tmp_path, kind
-):
-    whole = two_processes(kind, models[kind], tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    killed = two_processes(kind, models[kind], tmp_path / "cut", 3)
+@pytest.fixture(scope="module", params=ENGINES)
+def undisturbed(request, models, tmp_path_factory):
+    """A kind of engine, its model, and what two processes made of it."""
+    kind, out = request.param, tmp_path_factory.mktemp("undisturbed") / "out"
+    done = two_processes(kind, models[kind], out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return kind, models[kind], weights(out)
+
+
+def test_one_process_killed_ends_both_and_resumed_they_end_as_if_undisturbed(undisturbed, tmp_path):
+    kind, model, whole = undisturbed
+    killed = two_processes(kind, model, tmp_path / "cut", 3)
     assert killed.returncode != 0
     assert re.search(r"rank\s*:\s*1\b.*Signal 9 \(SIGKILL\)", killed.stderr, re.DOTALL)
     assert not (tmp_path / "cut").exists()
     assert (tmp_path / "cut.checkpoints").is_dir()
-    resumed = two_processes(kind, models[kind], tmp_path / "cut")
+    resumed = two_processes(kind, model, tmp_path / "cut")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
-    same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert "the first step is 2" in resumed.stdout
+    same(weights(tmp_path / "cut"), whole)
 
 
 @contextmanager
@@ -99,11 +106,8 @@ def hosts():
 
 
 @pytest.mark.skipif(os.getuid() != 0 or which("ip") is None, reason="needs root and iproute2")
-@pytest.mark.parametrize("kind", ENGINES)
-def test_two_hosts_train_as_two_processes_of_one_do(models, tmp_path, kind):
-    here = two_processes(kind, models[kind], tmp_path / "here")
-    assert here.returncode == 0, here.stderr[-3000:]
-    script = (str(ROOT / "tests" / "torchrun_engines.py"), kind, models[kind])
+def test_two_hosts_train_as_two_processes_of_one_do(undisturbed, tmp_path):
+    kind, model, whole = undisturbed
     with hosts() as names:
         (first, *_) = names.values()
         started = [
@@ -112,7 +116,9 @@ def test_two_hosts_train_as_two_processes_of_one_do(models, tmp_path, kind):
                     *("ip", "netns", "exec", name, *TORCHRUN, "--nnodes", "2"),
                     *("--nproc-per-node", "1", "--rdzv-backend", "c10d"),
                     *("--rdzv-endpoint", f"{first}:29500", "--local-addr", address),
-                    *(*script, str(tmp_path / "two")),
+                    # Hosts know themselves by their names, which these two have not.
+                    *("--rdzv-conf", f"is_host={address == first}"),
+                    *(*SCRIPT, kind, model, str(tmp_path / "two")),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -127,4 +133,4 @@ def test_two_hosts_train_as_two_processes_of_one_do(models, tmp_path, kind):
             for process in started:
                 process.kill()
     assert [process.returncode for process in started] == [0, 0], "\n".join(said)[-4000:]
-    same(weights(tmp_path / "two"), weights(tmp_path / "here"))
+    same(weights(tmp_path / "two"), whole)

@@ -1,6 +1,6 @@
 """One engine of each kind that trains in several processes, on tiny data; `torchrun` starts this.
 
-    torchrun … tests/torchrun_engines.py KIND MODEL OUTPUT [STEP]
+    torchrun … -m tests.torchrun_engines KIND MODEL OUTPUT [STEP]
 
 With STEP, the second process kills itself at the start of that step.
 """
@@ -71,14 +71,18 @@ ENGINES = {"embedding model": embedding_model, "cross-encoder": cross_encoder, "
 
 def main() -> None:
     kind, model, out, *step = sys.argv[1:]
+    begun: list[bool] = []
 
-    def die(self, args, state, control, **_):
+    def begin(self, args, state, control, **_):
+        if not begun:
+            sys.stdout.write(f"the first step is {state.global_step}\n")
+            begun.append(True)
         if step and state.global_step == int(step[0]) and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    DefaultFlowCallback.on_step_begin = die
-    begun = Path(f"{out}.checkpoints").exists()
-    ENGINES[kind](model, Path(out), begun).finetune()
+    DefaultFlowCallback.on_step_begin = begin
+    resume = Path(f"{out}.checkpoints").exists()
+    ENGINES[kind](model, Path(out), resume).finetune()
 
 
 if __name__ == "__main__":

@@ -450,37 +450,3 @@ def test_killed_while_training_and_saving_it_ends_as_if_nothing_had_been(tmp_pat
     (result,) = json.loads(done.stdout)
     assert result["identical"]
     assert sum(result["killed_during"].values()) == 4
-
-
-@pytest.mark.slow
-def test_two_processes_train_together_and_resume(tiny, tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from tests.llms.test_engine import Interrupt, engine\n"
-        "stop = [Interrupt(5)] if sys.argv[3] == 'stop' else []\n"
-        "report = engine(Path(sys.argv[1]), Path(sys.argv[2]), callbacks=stop).finetune()\n"
-        "print(report.notes)\n"
-    )
-
-    def launch(out, how):
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-                *(str(script), str(tiny), str(out), how),
-            ],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        )
-
-    done = launch(tmp_path / "whole", "go")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert launch(tmp_path / "cut", "stop").returncode != 0
-    assert not (tmp_path / "cut").exists()
-    done = launch(tmp_path / "cut", "go")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "resumed at step 4" in done.stdout
-    same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))

@@ -1,7 +1,6 @@
 """A cross-encoder of one tiny layer and a vocabulary of the corpus' words."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import textwrap
@@ -221,34 +220,6 @@ def test_resuming_equals_never_having_stopped(data, tiny, tmp_path):
     one, other = (load_file(tmp_path / name / where) for name in ("whole", "killed"))
     for name, weights in one.items():
         np.testing.assert_array_equal(weights, other[name])
-
-
-@pytest.mark.slow
-def test_two_processes_train_together(data, tiny, tmp_path):
-    data.save_jsonl(tmp_path / "data.jsonl")
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import sys\n"
-        "from llama_index.tuning import CrossEncoderFinetuneEngine, RelevanceDataset\n"
-        "from llama_index.tuning.rerankers import CrossEncoderOptions\n"
-        "data = RelevanceDataset.from_jsonl(sys.argv[1])\n"
-        "options = CrossEncoderOptions(device='cpu', max_steps=4)\n"
-        "CrossEncoderFinetuneEngine(\n"
-        "    data, sys.argv[2], sys.argv[3], evaluation_steps=2, options=options\n"
-        ").finetune()\n"
-    )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *(str(script), str(tmp_path / "data.jsonl"), tiny, str(tmp_path / "out")),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = TunedReranker.load(tmp_path / "out" / "candidate", device="cpu")
-    assert found.details["model_id"]
 
 
 def test_rows_hold_hard_and_random_negatives_and_their_weight(data):

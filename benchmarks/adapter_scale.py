@@ -5,7 +5,7 @@ memory-mapped `.npy` file; each of 10,000 queries is its document's vector, turn
 plus noise. Each size runs in a process of its own.
 
     python benchmarks/adapter_scale.py --sizes 1000000 --queries 1000 --epochs 2 --both
-    python benchmarks/adapter_scale.py --sizes 50000 --queries 1000 --full
+    python benchmarks/adapter_scale.py --sizes 20000 --queries 500 --noise 6 --full
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--noise", type=float, default=3.5, help="of a query, in its vector's size")
     parser.add_argument("--epochs", type=int, help="at most; fewer show what the size costs")
     parser.add_argument(
         "--both", action="store_true", help="also from an array in memory, and compare the weights"
@@ -39,7 +40,7 @@ def main() -> None:
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
             make = multiprocessing.get_context("spawn").Process(
-                target=write_vectors, args=(Path(folder), size, args.queries, args.dim)
+                target=write_vectors, args=(Path(folder), size, args.queries, args.dim, args.noise)
             )
             make.start()
             make.join()
@@ -53,7 +54,7 @@ def main() -> None:
                     raise SystemExit(f"{size} documents: exit code {run.exitcode}")
 
 
-def write_vectors(folder: Path, size: int, queries: int, dim: int) -> None:
+def write_vectors(folder: Path, size: int, queries: int, dim: int, noise: float) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -80,8 +81,7 @@ def write_vectors(folder: Path, size: int, queries: int, dim: int) -> None:
         raise SystemExit("the array is not what the shards hold")
     rows = rng.choice(size, queries, replace=False)
     turn = np.eye(dim) + 0.04 * rng.standard_normal((dim, dim))
-    noise = 3.5 * rng.standard_normal((queries, dim))
-    asked = documents[np.sort(rows)] @ turn + noise
+    asked = documents[np.sort(rows)] @ turn + noise * rng.standard_normal((queries, dim))
     np.save(folder / "q.npy", asked.astype(np.float32))
     np.save(folder / "rows.npy", np.sort(rows))
 

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--dim", type=int, default=384)
-    parser.add_argument("--noise", type=float, default=3.5, help="of a query, in its vector's size")
+    parser.add_argument("--noise", type=float, default=3.5, help="of a query; its vector has 1")
     parser.add_argument("--epochs", type=int, help="at most; fewer show what the size costs")
     parser.add_argument(
         "--both", action="store_true", help="also from an array in memory, and compare the weights"

@@ -21,6 +21,8 @@ from llama_index.tuning.scale.shards import Shard
 
 _DEATHS = 20
 """How often one shard may take its worker with it; then the job ends."""
+_LEVELS = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
+"""The second one warns that there are no bars."""
 _PLACES = ("number", "path", "start", "stop")
 
 
@@ -143,15 +145,16 @@ def _quiet(ray: Any) -> Iterator[None]:
     """Without Ray Data's own bars and plans; the caller's settings come back."""
     context = ray.data.DataContext.get_current()
     bars, said = context.enable_progress_bars, context.print_on_execution_start
-    logger = logging.getLogger("ray.data")
-    level = logger.level
+    levels = {name: logging.getLogger(name).level for name in _LEVELS}
     context.enable_progress_bars = context.print_on_execution_start = False
-    logger.setLevel(logging.WARNING)
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:
         context.enable_progress_bars, context.print_on_execution_start = bars, said
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _workers(ray: Any, options: ScaleOptions, shards: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,13 @@ UNKNOWN = "The text does not say."
 
 @dataclass(frozen=True)
 class Task:
-    """Conversations to learn from, and an LLM's score on each held-out item."""
+    """Conversations to learn from, an LLM's score on each held-out item, and kinds of items."""
 
     dataset: ChatDataset
     evaluate: Callable[[Any], Any]
     tools: bool = False
     batch_size: int = 8
+    kinds: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 def style(data: Path, train: int, test: int, draw: random.Random) -> Task:
@@ -229,7 +230,11 @@ def contexts(data: Path, train: int, test: int, draw: random.Random) -> Task:
     shared: dict[str, Any] = {"irrelevant": 1, "prompt": prompt}
     dataset, _ = knowledge_dataset(rows[:train], **shared)
     score = knowledge_scorer(rows[train:], metric="exact", max_tokens=16, **shared)
-    return Task(dataset, score)
+    kinds = {
+        "said": list(range(train % 2, test, 2)),
+        "not said": list(range(1 - train % 2, test, 2)),
+    }
+    return Task(dataset, score, kinds=kinds)
 
 
 TASKS: dict[str, Callable[..., Task]] = {

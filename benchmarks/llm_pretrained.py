@@ -164,6 +164,8 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
         "cpu_seconds": round(ours.seconds),
         "peak_gib": round(memory, 1),
     }
+    for kind, places in task.kinds.items():
+        line[f"tuned, {kind}"] = float(scored[-1][places].mean())
     print(json.dumps(line), file=sys.stderr, flush=True)  # the rest may be stopped
     del engine
 

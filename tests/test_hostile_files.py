@@ -1,13 +1,25 @@
 """What is no file of ours ends in an error that names it: every reader, every kind of damage."""
 
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
+from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core.llms import MockLLM
+from llama_index.core.schema import TextNode
 
-from llama_index.tuning import TunedJudge, TunedSelector, load_app, load_reranker
+from llama_index.tuning import (
+    TunedJudge,
+    TunedSelector,
+    generate_qa_embedding_pairs,
+    load_app,
+    load_reranker,
+    tune_app,
+)
 from llama_index.tuning.app import AppReport
 from llama_index.tuning.artifacts import CONFIG, WEIGHTS, read_arrays
-from llama_index.tuning.collect import Traffic
+from llama_index.tuning.collect import FinetuningRecorder, Traffic
 from llama_index.tuning.datasets import (
     ChatDataset,
     JudgmentDataset,
@@ -15,9 +27,10 @@ from llama_index.tuning.datasets import (
     RetrievalDataset,
     RoutingDataset,
 )
-from llama_index.tuning.errors import ArtifactError, TuningError
+from llama_index.tuning.errors import ArtifactError, DatasetError, TuningError, VectorError
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.rerankers import LightReranker
+from llama_index.tuning.vectors.embedder import Embedder
 
 READERS = {
     "retrieval.json": RetrievalDataset.load,
@@ -89,3 +102,70 @@ def test_a_report_without_numbers_is_none():
     report = {"title": "t", "method": "m", "primary": "x", "gains": {"x": gain}, "slices": {}}
     with pytest.raises(ArtifactError, match="tuned must be a number"):
         FinetuneReport.from_dict(report)
+
+
+DATA = RetrievalDataset({"q": "Fee?"}, {"a": "5 euros"}, {"q": ["a"]})
+ROUTES = RoutingDataset.from_pairs([("Fee?", "a"), ("Loan?", "b")], choices={"a": "x", "b": "y"})
+NODES = [TextNode(id_=id_, text=f"The fee of {id_} is 5 euros.") for id_ in "ab"]
+MODEL = MockEmbedding(embed_dim=2)
+WRITERS = {
+    "dataset": DATA.save_json,
+    "routes": lambda place: ROUTES.save_jsonl(place, place.with_name("labels.json")),
+    "labels": lambda place: ROUTES.save_jsonl(place.with_name("routes.jsonl"), place),
+    "questions": lambda place: generate_qa_embedding_pairs(
+        NODES, MockLLM(max_tokens=8), output_path=place
+    ),
+    "re-ranker": LightReranker().save,
+    "vectors": lambda place: Embedder(MODEL, cache=place).queries(["Fee?"]),
+    "traffic": FinetuningRecorder,
+    "app": lambda place: tune_app(index(), DATA, run_folder=place),
+}
+OTHERS = {
+    "a pipe": os.mkfifo,
+    "a circle of links": lambda place: place.symlink_to(place.name),
+    "a folder of files": lambda place: (place.mkdir(), (place / "diary.txt").write_text("mine")),
+}
+
+
+def index():
+    return VectorStoreIndex(NODES, embed_model=MODEL)
+
+
+def contents(folder):
+    return {file: (file.lstat().st_mode, file.lstat().st_mtime_ns) for file in folder.rglob("*")}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links")
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("name", WRITERS)
+def test_nothing_of_others_is_written_over(tmp_path, name, other):
+    OTHERS[other](tmp_path / "place")
+    before = contents(tmp_path)
+    with pytest.raises((TuningError, OSError, ValueError), match="place"):
+        WRITERS[name](tmp_path / "place")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_is_written_where_its_link_points(tmp_path, there):
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    if there:
+        real.write_text("{}")
+    link.symlink_to(real)
+    DATA.save_json(link)
+    assert link.is_symlink()
+    assert RetrievalDataset.load(real).queries == DATA.queries
+
+
+def test_a_log_and_a_cache_are_not_added_to_what_others_wrote(tmp_path):
+    diary, accounts = tmp_path / "diary", tmp_path / "accounts"
+    diary.write_text("mine\n")
+    with closing(sqlite3.connect(accounts)) as database:
+        database.execute("CREATE TABLE account (id)")
+    before = diary.read_bytes(), accounts.read_bytes()
+    with pytest.raises(DatasetError, match="diary holds something else than recorded traffic"):
+        FinetuningRecorder(diary)
+    with pytest.raises(VectorError, match="accounts is a database of something else"):
+        Embedder(MODEL, cache=accounts).queries(["Fee?"])
+    assert (diary.read_bytes(), accounts.read_bytes()) == before

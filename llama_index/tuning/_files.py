@@ -99,9 +99,7 @@ def ordinary_file(path: Any, error: type[Exception] = DatasetError) -> Path:
 
 def write_text_atomic(path: PathLike, text: str) -> None:
     """Write a whole file or nothing: to a temporary file beside it, then rename."""
-    target = folder_path("path", path)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; a file is to be written there")
+    target = place_of_file(path)
     with naming(target), draft_beside(target, folder=False) as draft:
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -109,6 +107,22 @@ def write_text_atomic(path: PathLike, text: str) -> None:
             os.fsync(file.fileno())
         draft.chmod(0o644)
         os.replace(draft, target)
+
+
+def place_of_file(path: PathLike) -> Path:
+    """Where a file may be written: nothing is there, or an ordinary file; a link is followed.
+
+    Raises:
+        IsADirectoryError: a folder is there.
+        OSError: a pipe, a device or a circle of links is.
+    """
+    named = folder_path("path", path)
+    target = Path(os.path.realpath(named)) if named.is_symlink() else named
+    if target.is_dir():
+        raise IsADirectoryError(f"{named} is a folder; a file is to be written there")
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise OSError(f"{named} is no ordinary file; a file is to be written there")
+    return target
 
 
 @contextlib.contextmanager
@@ -217,6 +231,18 @@ def lies_there(handle: IO[str], file: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle.fileno()), file.stat())
     return False
+
+
+def check_run_folder(folder: Path, error: type[Exception]) -> None:
+    """Refuse a folder that would be removed after a run, and holds what no run of ours put there.
+
+    The lock file comes first into such a folder, and goes last.
+    """
+    if not folder.is_dir():
+        return
+    names = sorted(entry.name for entry in folder.iterdir())
+    if names and "lock" not in names:
+        raise error(f"{folder} holds {names[0]!r}, which is of no run: choose another folder")
 
 
 def remove_locked_folder(lock: Path) -> None:

@@ -20,7 +20,7 @@ from llama_index.tuning._checks import (
     positive,
     whole_number,
 )
-from llama_index.tuning._files import locked, remove_locked_folder
+from llama_index.tuning._files import check_run_folder, locked, remove_locked_folder
 from llama_index.tuning.app.ladder.adapters import adapters_for
 from llama_index.tuning.app.ladder.choose import Stack
 from llama_index.tuning.app.ladder.cost import milliseconds
@@ -154,6 +154,7 @@ class Run:
         if self.folder is None:
             yield
             return
+        check_run_folder(self.folder, TuningError)
         lock = self.folder / "lock"
         busy = TuningError(f"another run is at work on {self.folder}; give each its own run_folder")
         with locked(lock, busy):

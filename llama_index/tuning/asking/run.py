@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.tuning._checks import folder_path, of_type
-from llama_index.tuning._files import PathLike
+from llama_index.tuning._files import PathLike, place_of_file
 from llama_index.tuning._running import run_async
 from llama_index.tuning.asking.calls import Calls
 from llama_index.tuning.asking.options import RunOptions
@@ -99,4 +99,5 @@ def run_file_of(output_path: PathLike | None) -> Path | None:
             f"output_path: {output_path} exists and no run file lies beside it; choose another "
             "path, it would be overwritten"
         )
+    place_of_file(output_path)
     return path

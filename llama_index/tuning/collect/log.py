@@ -37,6 +37,7 @@ if sys.platform != "win32":  # there, a process starts a segment of its own inst
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_BEGUN, _HEADER = b'{"kind":"header"', re.compile(rb'\s*\{\s*"kind"\s*:\s*"header"')
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape of half a surrogate pair, or of a whole one
 PathLike = str | os.PathLike[str]
 
@@ -94,6 +95,7 @@ class TrafficLog:
         if redact is not None and not callable(redact):
             raise TypeError(f"redact must be a function of a text or None, got {redact!r}")
         self.path = folder_path("path", path)
+        _check_own(self.path)
         self.lost = 0
         self._flush_every, self._flush_seconds = flush_every, flush_seconds
         self._fsync, self._max_bytes, self._redact = fsync, max_bytes, redact
@@ -105,7 +107,7 @@ class TrafficLog:
         self._redacting = False
         self._fd: int | None = None
         self._segment = self.path
-        self._size, self._torn = 0, False
+        self._size, self._torn, self._headed = 0, False, False
         self._known: dict[str, str] = {}
         self._held: list[bytes] = []
         self._waiting = 0
@@ -264,6 +266,7 @@ class TrafficLog:
         self._fd, self._size, self._segment = _take_segment(self.path, self._max_bytes)
         self._known.clear()
         self._torn = self._size > 0 and _last_byte(self._fd) != b"\n"
+        self._headed = _HEADER.match(_first_line(self._fd)) is not None
 
     def _write(self) -> None:
         if not self._held or self._fd is None:
@@ -271,14 +274,14 @@ class TrafficLog:
         lines, self._held = self._held, []
         records, self._waiting = self._waiting, 0
         torn = [b"\n"] if self._torn else []
-        header = [] if self._size else [self._encode({"kind": "header", "format": FORMAT})]
+        header = [] if self._headed else [self._encode({"kind": "header", "format": FORMAT})]
         data = b"".join([*torn, *header, *lines])
         try:
             written = 0
             while written < len(data):
                 written += os.write(self._fd, data[written:])
                 self._torn = data[written - 1 : written] != b"\n"
-            self._size += written
+            self._size, self._headed = self._size + written, True
             if self._fsync:
                 os.fsync(self._fd)
         except OSError:
@@ -417,10 +420,30 @@ def _take_segment(path: Path, max_bytes: int) -> tuple[int, int, Path]:
             fd = os.open(file, flags, 0o600)
         except FileExistsError:
             continue
-        if _lock(fd) and (size := os.fstat(fd).st_size) < max_bytes:
+        if _lock(fd) and (size := os.fstat(fd).st_size) < max_bytes and _is_own(fd):
             return fd, size, file
         os.close(fd)
     raise AssertionError("unreachable")
+
+
+def _check_own(path: Path) -> None:
+    """Refuse a file that holds something else: what is appended to it, nobody could read."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if not _is_own(file.fileno()):
+            raise DatasetError(f"path: {path} holds something else than recorded traffic")
+
+
+def _is_own(fd: int) -> bool:
+    """Whether a file is empty, or begins with a header, or with what a full disk left of one."""
+    first = _first_line(fd)
+    return _BEGUN.startswith(first) or _HEADER.match(first) is not None
+
+
+def _first_line(fd: int) -> bytes:
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.read(fd, 400).partition(b"\n")[0]
 
 
 def _last_byte(fd: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -97,8 +98,11 @@ class FinetuningRecorder:
     ) -> None:
         sample = number("sample", sample, 0, 1)
         self.path = folder_path("path", path)
-        if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"path must be a file, but {path} is a folder, a pipe or a device")
+        circle = os.path.islink(os.path.realpath(self.path))
+        if circle or (self.path.exists() and not self.path.is_file()):
+            raise ValueError(
+                f"path must be a file, but {path} is a folder, a pipe, a device or a circle of links"
+            )
         self._log = TrafficLog(
             path,
             flush_every=flush_every,

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share
-from llama_index.tuning._files import PathLike, read_json, read_json_lines, write_text_atomic
+from llama_index.tuning._files import (
+    PathLike,
+    place_of_file,
+    read_json,
+    read_json_lines,
+    write_text_atomic,
+)
 from llama_index.tuning.datasets.checks import (
     choice_faults,
     listed_records,
@@ -180,6 +186,8 @@ class RoutingDataset:
 
     def save_jsonl(self, path: PathLike, labels: PathLike) -> None:
         """Write the examples as JSON Lines and the choices as JSON, each atomically."""
+        for place in (path, labels):  # neither is written if the other cannot be
+            place_of_file(place)
         write_text_atomic(labels, json.dumps(self.choices, ensure_ascii=False, indent=1))
         rows = (json.dumps(_row(example), ensure_ascii=False) for example in self.examples)
         write_text_atomic(path, "".join(row + "\n" for row in rows))

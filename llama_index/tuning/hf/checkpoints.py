@@ -17,7 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llama_index.tuning._files import locked, read_json, remove_locked_folder, write_text_atomic
+from llama_index.tuning._files import (
+    check_run_folder,
+    locked,
+    read_json,
+    remove_locked_folder,
+    write_text_atomic,
+)
 from llama_index.tuning._running import is_main_process
 from llama_index.tuning.errors import TuningError
 
@@ -65,6 +71,7 @@ def held(folder: Path, *, keep: bool) -> Iterator[None]:
         yield
         return
     busy = TuningError(f"another run is at work on {folder}; give each run its own output")
+    check_run_folder(folder, TuningError)
     lock = folder / "lock"
     with locked(lock, busy):
         try:

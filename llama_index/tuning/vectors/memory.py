@@ -72,6 +72,9 @@ class LatestVectors(Known):
         return len(self._vectors)
 
 
+_OWN_TABLES = {"vectors", "models"}
+
+
 class VectorCache:
     """A SQLite file of text hash → vector; several processes may use it at once.
 
@@ -105,6 +108,7 @@ class VectorCache:
             except sqlite3.Error as exc:
                 raise VectorError(f"vector_cache: {path} cannot be opened: {exc}") from exc
             try:
+                self._check_own(self._file)
                 self._file.execute("PRAGMA journal_mode=WAL")
                 self._file.execute(
                     "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) "
@@ -122,6 +126,13 @@ class VectorCache:
                     f"vector_cache: {self.path} is not a vector cache, or cannot be used: {exc}"
                 ) from exc
         return self
+
+    def _check_own(self, file: sqlite3.Connection) -> None:
+        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+        if others := tables.difference(_OWN_TABLES):
+            raise VectorError(
+                f"vector_cache: {self.path} is a database of something else: it has {min(others)!r}"
+            )
 
     def _enter_model(self, file: sqlite3.Connection, signature: Signature) -> None:
         """Take the space of the model with this signature; a new one if there is none yet."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llama_index.tuning._arrays import Float32, Ints
-from llama_index.tuning._files import locked, remove_locked_folder
+from llama_index.tuning._files import check_run_folder, locked, remove_locked_folder
 from llama_index.tuning.embeddings.adapter.cross_fit import (
     FINAL,
     CrossFit,
@@ -345,6 +345,8 @@ class RunFolder:
     def held(self) -> Iterator[RunFolder]:
         """Hold the lock; after success the folder goes, unless it is to be kept."""
         busy = TuningError(f"another run is at work on {self.path}; give each run its own output")
+        if not self.keep:
+            check_run_folder(self.path, TuningError)
         lock = self.path / "lock"
         with locked(lock, busy):
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -273,7 +275,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
         if self.model_output_path is None:
             return
         self._trained = None
-        on_main(lambda: shutil.rmtree(self._checkpoints_beside(), ignore_errors=True))
+        on_main(lambda: _remove_runs(self._checkpoints_beside()))
 
     def _plan(self) -> Plan:
         check_libraries(self.options)
@@ -393,3 +395,14 @@ def _check_in_place(given: dict[str, Any], how: Mapping[str, Any]) -> None:
                 f"{name} must be the one of the run, {value!r}: with model_output_path=None the "
                 "tuned LLM is not loaded anew"
             )
+
+
+def _remove_runs(folder: Path) -> None:
+    """Remove the folders of runs, each of which a fingerprint names, and nothing else."""
+    if not folder.is_dir():
+        return
+    for run in folder.iterdir():
+        if run.is_dir() and re.fullmatch("[0-9a-f]{12,}", run.name):
+            shutil.rmtree(run, ignore_errors=True)
+    with contextlib.suppress(OSError):  # something else lies there too
+        folder.rmdir()

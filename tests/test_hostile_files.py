@@ -104,7 +104,11 @@ def test_a_report_without_numbers_is_none():
         FinetuneReport.from_dict(report)
 
 
-DATA = RetrievalDataset({"q": "Fee?"}, {"a": "5 euros"}, {"q": ["a"]})
+DATA = RetrievalDataset(
+    {f"q{i}": f"Fee {i}?" for i in range(10)},
+    {"a": "The fee of a is 5 euros."},
+    {f"q{i}": ["a"] for i in range(10)},
+)
 ROUTES = RoutingDataset.from_pairs([("Fee?", "a"), ("Loan?", "b")], choices={"a": "x", "b": "y"})
 NODES = [TextNode(id_=id_, text=f"The fee of {id_} is 5 euros.") for id_ in "ab"]
 MODEL = MockEmbedding(embed_dim=2)

@@ -101,7 +101,7 @@ class FinetuningRecorder:
         circle = os.path.islink(os.path.realpath(self.path))
         if circle or (self.path.exists() and not self.path.is_file()):
             raise ValueError(
-                f"path must be a file, but {path} is a folder, a pipe, a device or a circle of links"
+                f"path must be a file, but {path} is a folder, a pipe, a device or a circle"
             )
         self._log = TrafficLog(
             path,

@@ -104,13 +104,13 @@ def test_a_report_without_numbers_is_none():
         FinetuneReport.from_dict(report)
 
 
+NODES = [TextNode(id_=id_, text=f"The fee of {id_} is 5 euros.") for id_ in "ab"]
 DATA = RetrievalDataset(
     {f"q{i}": f"Fee {i}?" for i in range(10)},
-    {"a": "The fee of a is 5 euros."},
-    {f"q{i}": ["a"] for i in range(10)},
+    {node.node_id: node.text for node in NODES},
+    {f"q{i}": ["ab"[i % 2]] for i in range(10)},
 )
 ROUTES = RoutingDataset.from_pairs([("Fee?", "a"), ("Loan?", "b")], choices={"a": "x", "b": "y"})
-NODES = [TextNode(id_=id_, text=f"The fee of {id_} is 5 euros.") for id_ in "ab"]
 MODEL = MockEmbedding(embed_dim=2)
 WRITERS = {
     "dataset": DATA.save_json,

@@ -176,8 +176,10 @@ def test_nodes_round_trip():
     dataset = RetrievalDataset.from_nodes(nodes, {"q": "what?"}, {"q": ["n1"]})
     assert dataset.corpus == {"n1": "title: T\n\nbody"}
     assert [(n.node_id, n.text) for n in dataset.to_nodes()] == [("n1", "title: T\n\nbody")]
-    with pytest.raises(DatasetError, match="node id 'n1' occurs 2 times"):
-        RetrievalDataset.from_nodes(nodes * 2, {"q": "what?"}, {"q": ["n1"]})
+    assert RetrievalDataset.from_nodes(nodes * 2, {"q": "what?"}, {"q": ["n1"]}) == dataset
+    other = TextNode(id_="n1", text="another body")
+    with pytest.raises(DatasetError, match="node id 'n1' has 2 different texts"):
+        RetrievalDataset.from_nodes([*nodes, other], {"q": "what?"}, {"q": ["n1"]})
     with pytest.raises(DatasetError, match=r"\['q'\] must be a list of document ids, got str"):
         RetrievalDataset.from_nodes(nodes, {"q": "what?"}, {"q": "n1"})
 

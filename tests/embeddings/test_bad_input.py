@@ -5,11 +5,12 @@ import os
 import numpy as np
 import pytest
 import torch
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import ImageNode, TextNode
 from llama_index.embeddings.adapter import LinearLayer
 
 from llama_index.tuning import EmbeddingAdapterFinetuneEngine, RetrievalDataset
 from llama_index.tuning.embeddings import AdapterOptions
+from llama_index.tuning.embeddings.adapter.data import documents_of
 from llama_index.tuning.errors import ArtifactError, DatasetError, VectorError
 from tests.conftest import TableEmbedding, rotated_problem
 
@@ -115,19 +116,16 @@ CASES = {
     "a negative dim": ({"dim": -1}, ValueError, "dim must be a whole number >= 1, got -1"),
     "unlabelled as one text": ({"unlabelled": "a text"}, TypeError, "unlabelled must be a dict"),
     "unlabelled numbers": ({"unlabelled": [1, 2]}, TypeError, r"unlabelled\[0\] must be a node"),
-    "unlabelled, empty": ({"unlabelled": {}}, DatasetError, "it is empty"),
-    "an empty unlabelled text": (
-        {"unlabelled": {"u": " "}},
-        DatasetError,
-        "'u' of unlabelled must be a non-empty",
-    ),
+    "unlabelled, empty": ({"unlabelled": {}}, DatasetError, "it holds no text"),
+    "unlabelled without a text": ({"unlabelled": {"u": " "}}, DatasetError, "it holds no text"),
+    "an unlabelled number": ({"unlabelled": {"u": 5}}, DatasetError, "'u' of unlabelled must be a"),
     "unlabelled without a sentence": (
         {"unlabelled": {"u": "Hm."}},
         DatasetError,
         "no sentence of 5",
     ),
     "a node id twice": (
-        {"unlabelled": [TextNode(id_="n", text="one two three four five six.")] * 2},
+        {"unlabelled": [TextNode(id_="n", text=f"one two {n} four five six.") for n in "ab"]},
         DatasetError,
         "two nodes with one id",
     ),
@@ -245,3 +243,10 @@ def test_a_module_of_another_dimension_is_refused(tmp_path, shape):
     with pytest.raises(ValueError, match="does not take vectors of dimension 6"):
         engine.finetune()
     assert not (tmp_path / "a").exists()
+
+
+def test_chunks_of_nothing_and_images_are_left_out_with_their_number(caplog):
+    text = TextNode(id_="n", text="one two three four five six.")
+    nodes = [text, TextNode(id_="e", text=" \n"), ImageNode(id_="i", image_path="a.png"), text]
+    assert documents_of(nodes) == {"n": "one two three four five six."}
+    assert "2 of 3 documents of unlabelled have no text, such as 'e'" in caplog.text

@@ -244,6 +244,12 @@ def test_near_duplicates_are_dropped_with_an_embedding_model():
     assert dataset.counts["near_duplicates"] == 1
 
 
+def test_a_node_that_comes_twice_is_asked_about_once():
+    llm = ScriptedLLM(answer=two_questions)
+    assert len(generate_qa_embedding_pairs(subjects(2) * 2, llm)) == 4
+    assert len(llm.prompts) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -256,7 +262,11 @@ def test_near_duplicates_are_dropped_with_an_embedding_model():
         ({"save_every": 0}, ValueError, "save_every must be"),
         ({"on_failure": "skip"}, ValueError, "unknown on_failure 'skip'; choose one of"),
         ({"near_duplicate": 2}, ValueError, "near_duplicate must be a number from 0 to 1"),
-        ({"nodes": subjects(1) * 2}, DatasetError, "'n0' occurs 2 times"),
+        (
+            {"nodes": [*subjects(1), TextNode(id_="n0", text="Another")]},
+            DatasetError,
+            "'n0' has 2 different texts",
+        ),
         ({"nodes": [TextNode(id_="e", text=" ")]}, DatasetError, "has a text, such as 'e'"),
     ],
 )

@@ -181,24 +181,30 @@ def nodes_with_text(
 ) -> list[BaseNode]:
     """The nodes that have a text in this mode; others, such as images, are counted in the log.
 
+    A node that is there twice, with the same text, comes once.
+
     Raises:
         TypeError: naming the first that is no node.
         DatasetError: there are nodes, and none has a text.
     """
     check_nodes(nodes)
-    kept = [node for node in nodes if node.get_content(checked_mode(mode)).strip()]
-    if len(kept) < len(nodes):
-        texts = set(map(id, kept))
-        example = next(node.node_id for node in nodes if id(node) not in texts)
+    mode = checked_mode(mode)
+    read = [(node, node.get_content(mode)) for node in nodes]
+    kept = [(node, text) for node, text in read if text.strip()]
+    if len(kept) < len(read):
+        example = next(node.node_id for node, text in read if not text.strip())
         if not kept:
             raise DatasetError(f"none of the {len(nodes)} nodes has a text, such as {example!r}")
         logger.warning(
             "%d of %d nodes have no text, such as %r, and are left out",
-            len(nodes) - len(kept),
-            len(nodes),
+            len(read) - len(kept),
+            len(read),
             example,
         )
-    return kept
+    first: dict[tuple[str, str], BaseNode] = {}
+    for node, text in kept:
+        first.setdefault((node.node_id, text), node)
+    return list(first.values())
 
 
 def retrieval_faults(queries: Any, corpus: Any, relevant_docs: Any, mode: Any) -> list[str]:

@@ -125,12 +125,12 @@ def labelled_nodes(
         if not isinstance(given, Mapping):
             raise TypeError(f"{name} must be a dictionary, got {type(given).__name__}")
     kept = nodes_with_text(nodes, mode)
-    counts = Counter(node.node_id for node in nodes)
-    twice = [f"node id {id_!r} occurs {n} times" for id_, n in counts.items() if n > 1]
+    counts = Counter(node.node_id for node in kept)
+    twice = [f"node id {id_!r} has {n} different texts" for id_, n in counts.items() if n > 1]
     if twice:
         raise DatasetError("the nodes have faults:", twice)
     corpus = {node.node_id: node.get_content(mode) for node in kept}
-    textless = counts.keys() - corpus.keys()
+    textless = {node.node_id for node in nodes}.difference(corpus)
     asked, relevant = dict(queries), dict[str, Any]()
     for id_, docs in relevant_docs.items():
         if isinstance(docs, str) or not isinstance(docs, Iterable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from llama_index.tuning.text.words import normalise
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 from llama_index.tuning.vectors.indexed import index_node_ids, own_nodes
 from llama_index.tuning.vectors.search import unit_rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,22 +238,31 @@ def documents_of(given: Any, name: str = "unlabelled") -> dict[str, str]:
     if isinstance(given, Mapping):
         texts = dict(given)
     elif isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
-        texts = dict(_id_and_text(item, name, i) for i, item in enumerate(given))
-        if len(texts) < len(given):
-            raise DatasetError(f"{name} holds two nodes with one id")
+        pairs = dict.fromkeys(_id_and_text(item, name, i) for i, item in enumerate(given))
+        texts = dict(pairs)  # a node that is there twice counts once
+        if len(texts) < len(pairs):
+            raise DatasetError(f"{name} holds two nodes with one id and different texts")
     else:
         raise TypeError(
             f"{name} must be a dictionary id → text, or a list of nodes or texts; "
             f"got {type(given).__name__}"
         )
     faults = [
-        f"document {id_!r} of {name} must be a non-empty string"
+        f"document {id_!r} of {name} must be a text"
         for id_, text in texts.items()
-        if not isinstance(text, str) or not text.strip()
+        if not isinstance(text, str)
     ]
-    if faults or not texts:
-        raise DatasetError(f"{name} has faults:", faults or ["it is empty"])
-    return texts
+    kept = {} if faults else {id_: text for id_, text in texts.items() if text.strip()}
+    if faults or not kept:
+        raise DatasetError(f"{name} has faults:", faults or ["it holds no text"])
+    if len(kept) < len(texts):  # chunks of nothing, and images
+        blank = next(id_ for id_ in texts if id_ not in kept)
+        left_out = len(texts) - len(kept)
+        logger.warning(
+            "%d of %d documents of %s have no text, such as %r, and are left out",
+            left_out, len(texts), name, blank,
+        )  # fmt: skip
+    return kept
 
 
 def embed_problem(data: Data, vectors: Any, embedder: Embedder, dim: int | None) -> EmbeddedDataset:

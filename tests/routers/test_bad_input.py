@@ -47,7 +47,7 @@ def dataset(pairs=PAIRS, choices=TWO):
             lambda: RoutingDataset(TWO, [RoutingExample("a", ("x",), float("nan"))]),
             "weight must be a number above 0",
         ),
-        (lambda: dataset().extend("a"), "example 4 must be a RoutingExample, got str"),
+        (lambda: dataset().extend(["a"]), "example 4 must be a RoutingExample, got str"),
         (lambda: RoutingDataset.from_dict({"choices": TWO}), "choices and examples"),
         (
             lambda: RoutingDataset.from_selections([{"query": "a", "choices": ["x"]}]),

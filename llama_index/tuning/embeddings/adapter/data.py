@@ -239,7 +239,7 @@ def documents_of(given: Any, name: str = "unlabelled") -> dict[str, str]:
         texts = dict(given)
     elif isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
         pairs = dict.fromkeys(_id_and_text(item, name, i) for i, item in enumerate(given))
-        texts = dict(pairs)  # a node that is there twice counts once
+        texts = dict(list(pairs))  # a node that is there twice counts once
         if len(texts) < len(pairs):
             raise DatasetError(f"{name} holds two nodes with one id and different texts")
     else:

@@ -145,7 +145,7 @@ class AppReport:
         lines = [self.sentence, "", f"served: {self.served}", f"why: {self.reason}", ""]
         lines += _table(self)
         if self.worse:
-            lines += ["", f"Where it got worse ({len(self.worse)} questions that lost most):"]
+            lines += ["", "Where it got worse, the answer's place before → after:"]
             for loss in self.worse:
                 lines += [f"  {_place(loss)}  {loss.question}", f"{'':13}{loss.document[:90]}"]
         lines += ["", *(f"note: {note}" for note in self.notes)]

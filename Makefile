@@ -25,7 +25,7 @@ test-matrix:
 	for python in $(PYTHONS); do .ci/versions newest $$python || exit 1; done
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(TESTS)
 
 notebooks: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python examples/notebooks/make.py

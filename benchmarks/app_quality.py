@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from _code import code_questions
 from _data import ROOT, arguments, dataset, lyft_and_uber, model
+from generalisation import tasks
 from llama_index.core import VectorStoreIndex
 
 from llama_index.tuning import RetrievalDataset
@@ -42,7 +43,7 @@ from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 from llama_index.tuning.vectors.search import unit_rows
 
 SETS = ("lyft to uber", "chunking_eval", "williams_family", "xquad_en", "cranfield")
-MORE = ("python reference", "python functions")
+MORE = ("python reference", "python functions", "returning")
 SINGLE = (Stack("own", "fusion"), UNTUNED, Stack("own", "tuned"), Stack("adapted", "retriever"))
 
 
@@ -186,6 +187,9 @@ def data_of(folder: Path, name: str) -> tuple[RetrievalDataset, RetrievalDataset
         return lyft_and_uber(folder)
     if name == "python functions":
         return code_questions()
+    if name == "returning":
+        task = tasks(folder)["returning"]()
+        return task.train, task.test
     if name == "python reference":
         nodes = reference_nodes()
         return questions_about(nodes, "train"), questions_about(nodes, "held_out")

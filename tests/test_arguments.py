@@ -28,6 +28,7 @@ from llama_index.tuning import (
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import plain_arguments, plain_fields
 from llama_index.tuning.asking import RunOptions
+from llama_index.tuning.collect import Traffic
 from llama_index.tuning.datasets import (
     ChatDataset,
     Judgment,
@@ -123,6 +124,7 @@ def retriever():
 
 
 RERANKER = LightReranker()
+SCORES = score_rankings(["q"], [["a"]], [["a"]])
 CHATS = ChatDataset.from_messages(
     [[{"role": "user", "content": "Fee?"}, {"role": "assistant", "content": "5"}]]
 )
@@ -141,6 +143,13 @@ WRONG = {
     ),
     "deleted": (lambda: TunedRetriever(retriever(), NODES).delete_nodes(b"a"), "node_ids"),
     "candidates": (lambda: TunedRetriever(retriever(), NODES).candidates(b"a"), "query"),
+    "subset": (lambda: RETRIEVAL.subset(5), "query_ids"),
+    "routing subset": (lambda: ROUTING.subset("text"), "rows"),
+    "tied groups": (lambda: RETRIEVAL.groups(by="node"), "by"),
+    "some metrics": (lambda: SCORES.only(5), "metrics"),
+    "traffic, where": (lambda: Traffic([]).chat_dataset(where="liked"), "where"),
+    "traffic, teacher": (lambda: Traffic([]).chat_dataset(teacher=5), "teacher"),
+    "traffic, nodes": (lambda: Traffic([]).add_nodes(5), "nodes"),
     "split, seed": (lambda: ROUTING.split(seed="3"), "seed"),
     "saved chats": (lambda: CHATS.save_jsonl("a.jsonl", min_examples="3"), "min_examples"),
     "Cohere, method": (

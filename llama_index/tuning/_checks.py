@@ -252,7 +252,12 @@ def _rule_of(name: str, annotation: str) -> Rule | None:
     if rule is None and kind in _PARTS:
         rule = functools.partial(_part, kind=kind)
     if rule is None and (found := _LIST.fullmatch(kind)) and found[1] in _ITEMS:
-        rule = functools.partial(_list, what=_ITEMS[found[1]])
+        ids = name.endswith("_ids")  # a dictionary's keys may be meant
+        rule = (
+            functools.partial(items_of, what="ids")
+            if ids
+            else functools.partial(_list, what=_ITEMS[found[1]])
+        )
     if rule is None or kind == annotation:
         return rule
     if kind == "bool":
@@ -286,6 +291,11 @@ def _list(name: str, value: Any, what: str) -> None:
         raise TypeError(f"{name} must be a list of {what}, got {type(value).__name__}")
 
 
+def _function(name: str, value: Any) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {_shown(value)}")
+
+
 def _shown(value: Any) -> str:
     """A plain value; of anything else, which may hold a key, the class."""
     plain = value is None or isinstance(value, (str, bytes, int, float))
@@ -305,6 +315,8 @@ _RULES: dict[str, Rule] = {
     "str": _text,
     "Float32": _matrix,
     "Mapping[str, Any]": _mapping,
+    "Where": _function,
+    "Teacher": _text,
     "str | PathLike[str]": folder_path,
     "PathLike": folder_path,
     "Path": folder_path,
@@ -322,6 +334,7 @@ _ITEMS = {
     "CallItem": "items",
     "StyleItem": "items",
     "AnyTool": "tools",
+    "MetadataType": "choices",
     "Check": "checks",
     "StyleCheck": "checks",
     "TrainerCallback": "callbacks",

@@ -10,7 +10,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import plain_arguments
+from llama_index.tuning._checks import plain_arguments, whole_number
 from llama_index.tuning.app import saved
 from llama_index.tuning.app.check import (
     DEPTH,
@@ -110,6 +110,7 @@ class TunedApp:
         """The served retriever with another number of nodes."""
         if top_k is None:
             return self.retriever
+        top_k = whole_number("top_k", top_k, 1)
         if isinstance(self.retriever, TunedRetriever):
             other = self.retriever.with_reranker(self.retriever.reranker)
             other.top_k = top_k

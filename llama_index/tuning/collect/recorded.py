@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.tuning._checks import metadata_mode as checked_mode, text_or_none
 from llama_index.tuning.collect.log import PathLike, read_log
-from llama_index.tuning.datasets.checks import check_nodes, is_number
+from llama_index.tuning.datasets.checks import is_number, listed_nodes
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, MetadataMode
@@ -270,8 +270,7 @@ class Recorded:
             nodes: those of the index, such as `index.docstore.docs.values()`.
             metadata_mode: as of the recorder; what an index embeds by default.
         """
-        nodes = list(nodes)
-        check_nodes(nodes)
+        nodes = listed_nodes(nodes)
         mode = checked_mode(metadata_mode)
         self.texts.update({node.node_id: node.get_content(mode) for node in nodes})
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning.collect import to_chats, to_datasets
 from llama_index.tuning.collect.imports.rows import rows_of_spans
 from llama_index.tuning.collect.recorded import (
@@ -71,6 +72,7 @@ class Traffic(Recorded):
         say_left_out("the spans", faults)
         return traffic
 
+    @plain_arguments
     def chat_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None
     ) -> ChatDataset:
@@ -82,6 +84,7 @@ class Traffic(Recorded):
         """
         return to_chats.chat_dataset(self, where, teacher)
 
+    @plain_arguments
     def preference_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None
     ) -> ChatDataset:
@@ -92,6 +95,7 @@ class Traffic(Recorded):
         """
         return to_chats.preference_dataset(self, where, teacher)
 
+    @plain_arguments
     def retrieval_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None, top_n: int = 1
     ) -> RetrievalDataset:
@@ -106,6 +110,7 @@ class Traffic(Recorded):
         """
         return to_datasets.retrieval_dataset(self, where, teacher, top_n)
 
+    @plain_arguments
     def routing_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None
     ) -> RoutingDataset:
@@ -116,6 +121,7 @@ class Traffic(Recorded):
         """
         return to_datasets.routing_dataset(self, where, teacher)
 
+    @plain_arguments
     def relevance_dataset(
         self,
         *,
@@ -139,6 +145,7 @@ class Traffic(Recorded):
             raise ValueError(f"unknown source {source!r}; choose one of: rerankers, users")
         return to_datasets.relevance_dataset(self, where, teacher)
 
+    @plain_arguments
     def judgment_dataset(
         self, *, where: Where | None = None, teacher: Teacher | None = None
     ) -> JudgmentDataset:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import plain_arguments
+from llama_index.tuning._checks import items_of, plain_arguments
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.candidates import as_found, find_nodes
 from llama_index.tuning.datasets.checks import check_node_ids, list_faults, listed_records
@@ -112,7 +112,7 @@ class RelevanceDataset:
     def subset(self, query_ids: Iterable[str]) -> RelevanceDataset:
         """The lists of these queries."""
         by_id = {item.query_id: item for item in self.lists}
-        ids = list(query_ids)
+        ids = list(items_of("query_ids", query_ids, "ids"))
         unknown = [f"unknown query id {id_!r}" for id_ in ids if id_ not in by_id]
         if unknown:
             raise DatasetError("cannot take a subset:", unknown)

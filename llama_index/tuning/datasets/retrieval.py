@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.tuning._checks import folder_path, plain_arguments, share
+from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share
 from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     conflicting_queries,
@@ -124,7 +124,7 @@ class RetrievalDataset:
 
     def subset(self, query_ids: Iterable[str]) -> RetrievalDataset:
         """The same corpus with these queries only."""
-        ids = list(query_ids)
+        ids = list(items_of("query_ids", query_ids, "ids"))
         unknown = [f"unknown query id {id_!r}" for id_ in ids if id_ not in self.queries]
         if unknown:
             raise DatasetError("cannot take a subset:", unknown)
@@ -171,6 +171,8 @@ class RetrievalDataset:
 
     def groups(self, *, by: Literal["query", "document"] = "query") -> list[list[str]]:
         """Query ids that must stay together: the same text, or linked by shared documents."""
+        if by not in ("query", "document"):
+            raise ValueError(f"unknown by {by!r}; choose one of: query, document")
         holders: dict[tuple[str, str], list[str]] = defaultdict(list)
         for id_, text in self.queries.items():
             holders["text", normalise(text)].append(id_)

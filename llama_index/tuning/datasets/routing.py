@@ -108,7 +108,9 @@ class RoutingDataset:
 
     def subset(self, rows: Iterable[int]) -> RoutingDataset:
         """The same choices with these examples only, by position."""
-        return _unchecked(self.choices, [self.examples[row] for row in rows])
+        return _unchecked(
+            self.choices, [self.examples[row] for row in items_of("rows", rows, "positions")]
+        )
 
     def groups(self) -> list[list[int]]:
         """Positions that must stay on one side of a split: the same query text."""

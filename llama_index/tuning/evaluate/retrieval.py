@@ -57,6 +57,7 @@ class RetrievalScores:
         ids = [self.query_ids[row] for row in rows]
         return RetrievalScores(ids, {name: v[np.asarray(rows)] for name, v in self.values.items()})
 
+    @plain_arguments
     def only(self, metrics: Sequence[str]) -> RetrievalScores:
         """Some of the metrics, in this order."""
         return RetrievalScores(self.query_ids, {name: self.values[name] for name in metrics})

@@ -5,6 +5,7 @@ What a judge needs while it serves: checks, and words for its verdicts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from llama_index.tuning import artifacts
@@ -57,7 +58,8 @@ def invalid_reason(judge: JudgeModel, item: Any) -> str | None:
         if value is not None and not isinstance(value, str):
             return f"{name} must be a text, got {type(value).__name__}"
     contexts = item.contexts or ()
-    if isinstance(contexts, str) or not all(isinstance(text, str) for text in contexts):
+    texts = isinstance(contexts, Iterable) and not isinstance(contexts, str)
+    if not texts or not all(isinstance(text, str) for text in contexts):
         return "contexts must be a list of texts"
     if not (item.response or "").strip() and not (judge.pairwise and item.second_response):
         return EMPTY

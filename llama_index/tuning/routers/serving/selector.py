@@ -166,6 +166,7 @@ class TunedSelector(BaseSelector):
         vector = matcher.model.unit(await self._embed_model.aget_query_embedding(text))
         return prediction(matcher.model, offer, vector, text)
 
+    @plain_arguments
     def add_choice(self, name: str, description: str = "", examples: Sequence[str] = ()) -> None:
         """Know one more choice from now on, without retraining.
 
@@ -181,8 +182,6 @@ class TunedSelector(BaseSelector):
         model, embed = self.model, self._embed_model
         if name in model.choices:
             raise ValueError(f"the router has a choice {name!r} already; remove it first")
-        if isinstance(examples, str):
-            raise TypeError("examples must be a list of queries, got a string")
         queries = [_checked(query) for query in examples]
         if not description.strip() and not queries:
             raise ValueError(f"choice {name!r} needs a description or examples, got neither")
@@ -192,6 +191,7 @@ class TunedSelector(BaseSelector):
         stacked = np.stack(vectors) if vectors else np.empty((0, model.dim), np.float32)
         self._matcher = ChoiceMatcher(model.added(name, description, described, queries, stacked))
 
+    @plain_arguments
     def remove_choice(self, name: str) -> None:
         """Forget a choice."""
         model = self.model
@@ -435,7 +435,7 @@ class TunedSelector(BaseSelector):
 
 
 def _wrapped(choices: Sequence[MetadataType]) -> list[ToolMetadata]:
-    return [_wrap_choice(choice) for choice in choices]
+    return [_wrap_choice(choice) for choice in items_of("choices", choices, "tools or texts")]
 
 
 def _checked(query: Any) -> str:

@@ -133,23 +133,6 @@ def test_training_never_receives_a_query_of_the_fold_that_is_scored(planted, mon
         assert not rows & {row.tobytes() for row in held}
 
 
-def test_folds_of_the_callers_tie_no_questions_together(planted, monkeypatch):
-    """Else a third of them on new documents, which the choice is tried on, could not be drawn."""
-    pairs, documents = planted
-    tried = []
-    real = crossfit.choose
-
-    def spy(scores, base, seen, choices):
-        tried.append(len(seen))
-        return real(scores, base, seen, choices)
-
-    monkeypatch.setattr(crossfit, "choose", spy)
-    fold = np.arange(QUERIES) % 3
-    done = cross_fit(make(), pairs, documents, OPTIONS, fold=fold)
-    assert np.array_equal(done.fold, fold)
-    assert tried[-1] > 1.2 * QUERIES
-
-
 def test_other_adapters_are_trained_again_on_all_queries(planted):
     pairs, documents = planted
     options = AdapterOptions(adapter="two_layer", hidden=20, max_steps=100)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Adapters:
 
         pairs, dim = self.pairs, self.documents.shape[1]
         folds = len(np.unique(fold))
+        options = replace(self.options, folds=folds)
         name = self._name(pairs, fold)
         finished = self._read(name, folds)
         done = len(finished)
@@ -104,11 +105,11 @@ class Adapters:
         if watch is not None:
             watch(done, folds)
         found = cross_fit(
-            lambda: make_adapter(dim, self.options),
+            lambda: make_adapter(dim, options),
             pairs,
             self.documents,
-            self.options,
-            fold=fold,
+            options,
+            groups=fold.tolist(),
             unlabelled=self.sentences,
             finished=finished,
             on_fold=keep,
@@ -125,7 +126,7 @@ class Adapters:
                 digest.update(np.ascontiguousarray(part.vectors).tobytes())
                 digest.update(np.concatenate(list(part.positives)).tobytes())
                 digest.update(str([len(rows) for rows in part.positives]).encode())
-        return f"map-{digest.hexdigest()[:16]}"
+        return f"adapter-{digest.hexdigest()[:16]}"
 
     def _write(self, name: str, state: State, steps: int) -> None:
         from safetensors.torch import save_file

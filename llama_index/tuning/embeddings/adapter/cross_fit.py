@@ -102,7 +102,6 @@ def cross_fit(
     options: AdapterOptions,
     *,
     groups: Sequence[Hashable] | None = None,
-    fold: Ints | None = None,
     unlabelled: Pairs | None = None,
     mined: Ints | None = None,
     finished: Mapping[int, tuple[State, int]] | None = None,
@@ -118,7 +117,6 @@ def cross_fit(
         documents: unit vectors, shape `(N, dim)`, in memory or memory-mapped.
         options: how to train.
         groups: queries with equal keys stay in one fold; each query by itself by default.
-        fold: of each query, from 0, where the caller has shared them out.
         unlabelled: sentences with their documents; they teach in every fold.
         mined: nearest documents of each query, `(n, k)`, where the caller has them.
         finished: fold → state and epochs of an earlier, interrupted run with equal arguments.
@@ -127,7 +125,7 @@ def cross_fit(
         on_fold: called with each finished fold, its state and its epochs: what `finished` takes.
     """
     keys = list(range(len(pairs))) if groups is None else list(groups)
-    fold = assign_folds(keys, options.folds, options.seed) if fold is None else fold
+    fold = assign_folds(keys, options.folds, options.seed)
     seen = seen_documents(pairs, fold)
     first = make()
     convex = is_convex(first, pairs, documents, options)

@@ -109,7 +109,7 @@ class Adapters:
             pairs,
             self.documents,
             options,
-            groups=fold.tolist(),
+            groups=fold.tolist(),  # some hold documents of their own: no more new ones are drawn
             unlabelled=self.sentences,
             finished=finished,
             on_fold=keep,

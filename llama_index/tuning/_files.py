@@ -109,14 +109,14 @@ def write_text_atomic(path: PathLike, text: str) -> None:
         os.replace(draft, target)
 
 
-def place_of_file(path: PathLike) -> Path:
+def place_of_file(path: PathLike, name: str = "path") -> Path:
     """Where a file may be written: nothing is there, or an ordinary file; a link is followed.
 
     Raises:
         IsADirectoryError: a folder is there.
         OSError: a pipe, a device or a circle of links is.
     """
-    named = folder_path("path", path)
+    named = folder_path(name, path)
     target = Path(os.path.realpath(named)) if named.is_symlink() else named
     if target.is_dir():
         raise IsADirectoryError(f"{named} is a folder; a file is to be written there")

@@ -188,8 +188,7 @@ class RoutingDataset:
 
     def save_jsonl(self, path: PathLike, labels: PathLike) -> None:
         """Write the examples as JSON Lines and the choices as JSON, each atomically."""
-        for place in (path, labels):  # neither is written if the other cannot be
-            place_of_file(place)
+        place_of_file(path), place_of_file(labels, "labels")  # or neither is written
         write_text_atomic(labels, json.dumps(self.choices, ensure_ascii=False, indent=1))
         rows = (json.dumps(_row(example), ensure_ascii=False) for example in self.examples)
         write_text_atomic(path, "".join(row + "\n" for row in rows))

@@ -177,8 +177,6 @@ class TunedSelector(BaseSelector):
         """
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"name must be a non-empty string, got {name!r}")
-        if not isinstance(description, str):
-            raise TypeError(f"description must be a string, got {type(description).__name__}")
         model, embed = self.model, self._embed_model
         if name in model.choices:
             raise ValueError(f"the router has a choice {name!r} already; remove it first")

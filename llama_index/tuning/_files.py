@@ -233,16 +233,22 @@ def lies_there(handle: IO[str], file: Path) -> bool:
     return False
 
 
-def check_run_folder(folder: Path, error: type[Exception]) -> None:
+def check_run_folder(folder: Path, error: type[Exception], *, before: str = "lock") -> None:
     """Refuse a folder that would be removed after a run, and holds what no run of ours put there.
 
     The lock file comes first into such a folder, and goes last.
+
+    Args:
+        folder: of a run.
+        error: what is raised.
+        before: how the names of files begin that may lie there before the lock file.
     """
     if not folder.is_dir():
         return
     names = sorted(entry.name for entry in folder.iterdir())
-    if names and "lock" not in names:
-        raise error(f"{folder} holds {names[0]!r}, which is of no run: choose another folder")
+    others = [name for name in names if not name.startswith(before)]
+    if others and "lock" not in names:
+        raise error(f"{folder} holds {others[0]!r}, which is of no run: choose another folder")
 
 
 def remove_locked_folder(lock: Path) -> None:

@@ -154,7 +154,7 @@ class Run:
         if self.folder is None:
             yield
             return
-        check_run_folder(self.folder, TuningError)
+        check_run_folder(self.folder, TuningError, before="vectors.sqlite")  # of the command line
         lock = self.folder / "lock"
         busy = TuningError(f"another run is at work on {self.folder}; give each its own run_folder")
         with locked(lock, busy):

@@ -91,7 +91,7 @@ def run_folder(
         "source": fingerprint(system, root),
         "rows_per_shard": rows,
     }
-    with _alone(folder):
+    with alone(folder):
         folder.begin(header)
         done = folder.done() - (folder.failed() if options.retry_failed else set())
         todo = [shard for shard in shards if shard.number not in done]
@@ -131,7 +131,7 @@ def _run_here(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Itera
         yield worker(shard)
 
 
-def _alone(folder: OutputFolder) -> Any:
+def alone(folder: OutputFolder) -> Any:
     """No other job writes the folder at the same time, as far as its file system can tell."""
     if not folder.local:
         return nullcontext()

@@ -54,7 +54,7 @@ def checks_out(prompt: str, text: str) -> bool:
 
 folder = tempfile.mkdtemp()
 task = distillation_task(
-    RIGHT, Teacher(), keep=checks_out, output_path=f"{folder}/distilled.jsonl", max_tokens=16
+    list(RIGHT), Teacher(), keep=checks_out, output_path=f"{folder}/distilled.jsonl", max_tokens=16
 )
 print(len(task.dataset), "answers to learn,", len(task.dropped), "refused")
 

@@ -333,7 +333,7 @@ def test_misuse_is_named(index, nodes):
         TunedRetriever(base, docstore=5)
     with pytest.raises(TypeError, match="index must be a BM25Index, got str"):
         TunedRetriever(base, nodes, index="bm25")
-    with pytest.raises(TypeError, match="node_ids must be a list of texts, got str"):
+    with pytest.raises(TypeError, match="node_ids must be a list"):
         TunedRetriever(base, nodes).delete_nodes("12")
     with pytest.raises(TypeError, match="reranker must be a node postprocessor"):
         TunedRetriever(base, nodes, reranker=3)

@@ -252,12 +252,9 @@ def _rule_of(name: str, annotation: str) -> Rule | None:
     if rule is None and kind in _PARTS:
         rule = functools.partial(_part, kind=kind)
     if rule is None and (found := _LIST.fullmatch(kind)) and found[1] in _ITEMS:
-        ids = name.endswith("_ids")  # a dictionary's keys may be meant
-        rule = (
-            functools.partial(items_of, what="ids")
-            if ids
-            else functools.partial(_list, what=_ITEMS[found[1]])
-        )
+        rule = functools.partial(_list, what=_ITEMS[found[1]])
+        if name.endswith("_ids"):  # a dictionary's keys may be meant
+            rule = functools.partial(items_of, what="ids")
     if rule is None or kind == annotation:
         return rule
     if kind == "bool":

@@ -129,41 +129,21 @@ def tune_app(
         >>> app.retriever.retrieve("What is due on day 2?")[0].text
         'The fee of the card is due on day 2 of the month.'
     """
+    settings: dict[str, Any] = {
+        "also": also,
+        "keep_index": keep_index,
+        "max_latency_ms": max_latency_ms,
+        "max_seconds": max_seconds,
+        "run_folder": run_folder,
+        "num_workers": num_workers,
+        "seed": seed,
+        "show_progress": show_progress,
+    }
+    given: dict[str, Any] = {"traffic": traffic, "judgments": judgments}
     if isinstance(app, RouterQueryEngine):
         if llm is not None or max_calls is not None:
             raise ValueError("llm and max_calls write questions, which a router's tools need apart")
         from llama_index.tuning.app.router.tune import tune_router
 
-        return tune_router(
-            app,
-            questions,
-            traffic=traffic,
-            judgments=judgments,
-            also=also,
-            keep_index=keep_index,
-            max_latency_ms=max_latency_ms,
-            max_seconds=max_seconds,
-            run_folder=run_folder,
-            num_workers=num_workers,
-            seed=seed,
-            show_progress=show_progress,
-        )
-    run = run_of(
-        also=also,
-        keep_index=keep_index,
-        max_latency_ms=max_latency_ms,
-        max_seconds=max_seconds,
-        run_folder=run_folder,
-        num_workers=num_workers,
-        seed=seed,
-        show_progress=show_progress,
-    )
-    return tune_one(
-        app,
-        questions,
-        run,
-        traffic=traffic,
-        judgments=judgments,
-        llm=llm,
-        max_calls=max_calls,
-    )
+        return tune_router(app, questions, **given, **settings)
+    return tune_one(app, questions, run_of(**settings), **given, llm=llm, max_calls=max_calls)

@@ -42,6 +42,28 @@ class FolderReport:
     failed: int
     seconds: float
 
+    @classmethod
+    def of(
+        cls, output: PathLike, counts: Sequence[Counts], *, resumed: int, started: float
+    ) -> FolderReport:
+        """What the shards come to.
+
+        Args:
+            output: the folder.
+            counts: of every shard.
+            resumed: shards that were done before.
+            started: when the call began, by `time.monotonic`.
+        """
+        return cls(
+            output=str(output),
+            shards=len(counts),
+            resumed=resumed,
+            read=sum(count.read for count in counts),
+            written=sum(count.written for count in counts),
+            failed=sum(count.failed for count in counts),
+            seconds=time.monotonic() - started,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return asdict(self)
@@ -99,15 +121,7 @@ def run_folder(
         found = _run(job, todo, backend, options) if todo else iter(())
         bar = progress(found, options.show_progress, work.title, len(todo))
         counts = [*bar, *(Counts(*folder.counts(number)) for number in sorted(done))]
-    return FolderReport(
-        output=str(output),
-        shards=len(shards),
-        resumed=len(done),
-        read=sum(count.read for count in counts),
-        written=sum(count.written for count in counts),
-        failed=sum(count.failed for count in counts),
-        seconds=time.monotonic() - started,
-    )
+    return FolderReport.of(output, counts, resumed=len(done), started=started)
 
 
 def _run(

@@ -130,7 +130,7 @@ class _Embedding:
                         kept.extend(part)
                         blocks.append(found)
             others = rows.select(["id", *self.keep]).take(arrow().array(kept, arrow().int64()))
-            return others.append_column("vector", _lists(blocks)), failures
+            return others.append_column("vector", vector_lists(blocks)), failures
 
         return batch
 
@@ -155,7 +155,8 @@ def _embedded(
     ]
 
 
-def _lists(blocks: Sequence[Float32]) -> Any:
+def vector_lists(blocks: Sequence[Float32]) -> Any:
+    """The rows of all blocks as a column of vectors; the other way is `matrix_of`."""
     matrix = np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32)
     ends = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
     return arrow().ListArray.from_arrays(ends, arrow().array(matrix.ravel()))

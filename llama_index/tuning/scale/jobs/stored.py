@@ -7,16 +7,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from llama_index.tuning._checks import check_counts
 from llama_index.tuning._files import PathLike
 from llama_index.tuning._running import own_work
 from llama_index.tuning.asking.results import Failure
 from llama_index.tuning.errors import VectorError
 from llama_index.tuning.scale.folder import OutputFolder
+from llama_index.tuning.scale.job import Counts
+from llama_index.tuning.scale.jobs.embed import vector_lists
 from llama_index.tuning.scale.run import FolderReport, alone
-from llama_index.tuning.scale.shards import arrow, file_system
+from llama_index.tuning.scale.shards import file_system, typed_table
 from llama_index.tuning.vectors.indexed import index_node_ids, own_nodes
 from llama_index.tuning.vectors.stores import StoredVectors, open_store
 
@@ -67,16 +67,8 @@ def index_to_folder(index: Any, output: PathLike, *, rows_per_shard: int = 4096)
                 page = ids[start : start + rows_per_shard]
                 table, failures = _page(index, store, page)
                 folder.write(number, table, failures, len(page))
-        counts = [folder.counts(number) for number in range(len(starts))]
-    return FolderReport(
-        output=str(output),
-        shards=len(starts),
-        resumed=len(done),
-        read=sum(read for read, _, _ in counts),
-        written=sum(written for _, written, _ in counts),
-        failed=sum(failed for _, _, failed in counts),
-        seconds=time.monotonic() - started,
-    )
+        counts = [Counts(*folder.counts(number)) for number in range(len(starts))]
+    return FolderReport.of(output, counts, resumed=len(done), started=started)
 
 
 def _page(index: Any, store: StoredVectors, ids: Sequence[str]) -> tuple[Any, list[Failure]]:
@@ -89,11 +81,8 @@ def _page(index: Any, store: StoredVectors, ids: Sequence[str]) -> tuple[Any, li
     texts: Mapping[str, str] = {
         node.node_id: node.get_content(MetadataMode.EMBED) for node in own_nodes(index, found)
     }
-    pa = arrow()
-    ends = np.arange(len(found) + 1, dtype=np.int32) * matrix.shape[1]
-    columns = {
-        "id": pa.array(found, pa.string()),
-        "text": pa.array([texts[id_] for id_ in found], pa.string()),
-        "vector": pa.ListArray.from_arrays(ends, pa.array(matrix.ravel(), pa.float32())),
-    }
-    return pa.table(columns), [Failure.of(id_, "read", error, 1) for id_ in without]
+    rows = [{"id": id_, "text": texts[id_]} for id_ in found]
+    table = typed_table(rows, {"id": "string", "text": "string"})
+    return table.append_column("vector", vector_lists([matrix])), [
+        Failure.of(id_, "read", error, 1) for id_ in without
+    ]

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from tests.embeddings.full.conftest import build_model, texts_of
 from tests.llms.conftest import fees
@@ -18,6 +16,7 @@ from tests.llms.tiny import save_tiny
 from tests.rerankers.conftest import shop
 from tests.tiny_bert import save_tiny_bert
 from tests.torchrun_engines import ENGINES
+from tests.weights import same, weights
 
 pytestmark = pytest.mark.slow
 
@@ -47,17 +46,6 @@ def two_processes(kind, model, out, *step):
         text=True,
         env=ENVIRONMENT,
     )
-
-
-def weights(folder):
-    (file,) = folder.glob("*model.safetensors")
-    return load_file(file)
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, array in one.items():
-        np.testing.assert_array_equal(array, other[name])
 
 
 @pytest.fixture(scope="module", params=ENGINES)

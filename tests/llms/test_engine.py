@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llama_index.core.llms import ChatMessage
-from safetensors.numpy import load_file
 from transformers import TrainerCallback
 
 from llama_index.tuning import (
@@ -25,6 +24,7 @@ from llama_index.tuning.errors import ArtifactError, BaseModelError, NotFinetune
 from llama_index.tuning.llms import HuggingFaceOptions
 from llama_index.tuning.report import FinetuneReport
 from tests.llms.conftest import fees
+from tests.weights import same, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 LORA_WARNS = pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's, about transformers 6
@@ -40,17 +40,6 @@ def engine(model, path, data=None, options=None, **arguments):
         options=HuggingFaceOptions(**settings),
         **arguments,
     )
-
-
-def weights(folder):
-    (file,) = folder.glob("*model.safetensors")
-    return load_file(file)
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, array in one.items():
-        np.testing.assert_array_equal(array, other[name])
 
 
 class Interrupt(TrainerCallback):

@@ -22,7 +22,6 @@ VALIDATION = typer.Option(None, help="Dataset to measure on; cross-fitting witho
 MODEL = typer.Option("minilm", help=HELP)
 DEPTH = typer.Option(30, min=2, help="Candidates to re-rank for each query.")
 BM25 = typer.Option(True, help="Widen candidates by BM25, as TunedRetriever does.")
-LANGUAGE = typer.Option("english", help="Whose stemmer and stop words; or none.")
 ACCEPT = typer.Option("gain", help="gain, or always: skip the gate.")
 SEED = typer.Option(0, help="Seed of the run.")
 CACHE = typer.Option(None, help="File that keeps vectors between runs.")

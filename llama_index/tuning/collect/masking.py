@@ -92,18 +92,8 @@ _STRONG |= {"credential", "credentials", "senha", "contraseña", "kennwort", "wa
 _STRONG |= {"密码", "密碼", "パスワード", "비밀번호", "mot de passe", "parola d'ordine", "hasło", "heslo"}  # fmt: skip
 _STRONG |= {"lösenord", "adgangskode", "passord", "salasana", "jelszó", "şifre", "parola", "κωδικός"}  # fmt: skip
 _STRONG |= {"סיסמה", "كلمة المرور", "كلمة السر", "पासवर्ड", "รหัสผ่าน", "mật khẩu", "kata sandi"}
-_BASE_NAMES = [
-    "key",
-    "token",
-    "authorization",
-    "auth",
-    "sig",
-    "signature",
-    "sas",
-    "apikey",
-    "sessionid",
-    "jwt",
-]
+_BASE_NAMES = {"key", "token", "authorization", "auth", "sig", "signature", "sas", "apikey"}
+_BASE_NAMES |= {"sessionid", "jwt"}
 _HEAD = re.compile(
     rf"(?P<name>{'|'.join(sorted({*_STRONG, *_BASE_NAMES}, key=len, reverse=True))})"
     r"(?P<tail>[_-]?\d{0,2}\\?[\"'`\]]{0,2})"

@@ -26,7 +26,7 @@ from llama_index.tuning import artifacts
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning._checks import items_of, of_type, whole_number
 from llama_index.tuning.artifacts import PathLike
-from llama_index.tuning.rerankers.light.features import LinearRanker
+from llama_index.tuning.rerankers.light.features import RRF_K, LinearRanker
 from llama_index.tuning.text.statistics import Statistics
 from llama_index.tuning.text.words import Analyzer
 from llama_index.tuning.vectors.identity import base_name
@@ -310,3 +310,21 @@ def embedding_name(retriever: Any) -> str | None:
     """The name of a vector retriever's embedding model; `None` if it has none."""
     model = embedding_model(retriever)
     return None if model is None else base_name(model)
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = RRF_K) -> list[str]:
+    """Ids by the sum of 1 / (k + rank) over the rankings (Cormack et al. 2009).
+
+    Args:
+        rankings: each best first.
+        k: the larger, the less the first places count.
+
+    Example:
+        >>> reciprocal_rank_fusion([["a", "b"], ["b", "c"]])
+        ['b', 'a', 'c']
+    """
+    scores: dict[str, float] = {}
+    for ranking in rankings:
+        for rank, id_ in enumerate(dict.fromkeys(ranking), start=1):
+            scores[id_] = scores.get(id_, 0.0) + 1 / (k + rank)
+    return sorted(scores, key=lambda id_: -scores[id_])

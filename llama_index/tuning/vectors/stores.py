@@ -10,17 +10,13 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.errors import StoreError, VectorError
-
-if TYPE_CHECKING:
-    pass
-
 
 _ROWS_PER_REQUEST = 1000
 _NUMBERS_PER_REQUEST = 500_000  # about 10 MB as JSON; a Qdrant server takes 32 MB

@@ -18,9 +18,8 @@ from llama_index.tuning._arrays import Float32, Float64
 from llama_index.tuning.app.see import WIDE, SeenApp
 from llama_index.tuning.rerankers.light.features import LinearRanker, candidate_features
 from llama_index.tuning.rerankers.light.fit import FeatureList
-from llama_index.tuning.rerankers.retriever.retriever import reciprocal_rank_fusion
 from llama_index.tuning.rerankers.scope import Scope
-from llama_index.tuning.rerankers.serving import similar_first
+from llama_index.tuning.rerankers.serving import reciprocal_rank_fusion, similar_first
 from llama_index.tuning.text.bm25 import search_within
 from llama_index.tuning.text.statistics import CodesMemory
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.tuning._files import read_json_lines, read_text
 from llama_index.tuning.datasets.records import Parts
 from llama_index.tuning.errors import DatasetError
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_beir(folder: Path, split: str) -> Parts:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.tuning.datasets.checks import answer_faults, judgment_faults, objects_of
 from llama_index.tuning.datasets.records import Judgment
 from llama_index.tuning.errors import DatasetError
-
-if TYPE_CHECKING:
-    pass
-
 
 _FIELDS = tuple(field.name for field in fields(Judgment))
 _TEXTS = ("query", "response", "reference", "second_response", "feedback", "source", "judge")

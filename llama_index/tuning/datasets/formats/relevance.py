@@ -13,8 +13,6 @@ from llama_index.tuning.errors import DatasetError
 
 if TYPE_CHECKING:
     pass
-if TYPE_CHECKING:
-    pass
 
 
 Row = dict[str, Any]

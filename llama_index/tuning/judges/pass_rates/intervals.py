@@ -11,15 +11,12 @@ import math
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
 from llama_index.tuning.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,10 @@ Running SQL that nobody has read: on SQLite, read-only, with limits of time and 
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
-import sqlite3
-import tempfile
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +21,7 @@ from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.llms.tasks.knowledge import texts_of
-from llama_index.tuning.llms.tasks.sql_worker import Files, SQLRefused, SQLWorker
+from llama_index.tuning.llms.tasks.sql_worker import SQLRefused, SQLWorker, files_of
 
 if TYPE_CHECKING:
     from llama_index.core import SQLDatabase
@@ -73,7 +65,7 @@ class Database:
         if not (math.isfinite(time_limit) and time_limit > 0):
             raise ValueError(f"time_limit must be a finite number of seconds > 0, got {time_limit}")
         self.time_limit = time_limit
-        self._files = _files_of(given)
+        self._files = files_of(given)
         self._worker = SQLWorker(time_limit)
         try:
             self.run("SELECT 1 FROM sqlite_master")
@@ -124,65 +116,6 @@ def asks_for_order(sql: str) -> bool:
 
 def _rounded(row: Row) -> Row:
     return tuple(float(f"{v:.10g}") if isinstance(v, float) else v for v in row)
-
-
-def _files_of(given: Any) -> Callable[[], Files]:
-    """What gives the files of a database, by schema; made anew if it is in memory."""
-    if isinstance(given, str | PathLike):
-        path = Path(fspath(given))
-        if not path.is_file():
-            raise FileNotFoundError(f"database: there is no file {path}")
-        return lambda: (("main", str(path.resolve())),)
-    engine = getattr(given, "engine", given)
-    dialect = getattr(getattr(engine, "dialect", None), "name", None)
-    if dialect is None or not hasattr(engine, "raw_connection"):
-        raise TypeError(
-            "database must be the path of a SQLite file, a SQLAlchemy engine or a SQLDatabase, "
-            f"got {given!r}"
-        )
-    if dialect != "sqlite":
-        raise ValueError(
-            f"database must be SQLite, got {dialect}: only there are queries known to be read-only "
-            "and to end in time; checked_dataset(rows, check=...) takes a check of your own"
-        )
-    return _EngineFiles(engine)
-
-
-class _EngineFiles:
-    """The files of an engine's database; those in memory are copied if they have changed."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self._folder = Path(tempfile.mkdtemp(prefix="sql-copy-"))
-        weakref.finalize(self, _remove_own, self._folder, os.getpid())
-        self._copies: dict[str, tuple[Any, str]] = {}
-
-    def __call__(self) -> Files:
-        with closing(self._engine.raw_connection()) as pooled:
-            connection = pooled.driver_connection
-            listed = connection.execute("PRAGMA database_list").fetchall()
-            return tuple(
-                (str(name), str(file) if file else self._copy(connection, str(name)))
-                for _, name, file in listed
-                if name != "temp"
-            )
-
-    def _copy(self, connection: Any, name: str) -> str:
-        (version,) = connection.execute(f'PRAGMA "{name}".schema_version').fetchone()
-        seen = (id(connection), connection.total_changes, version)
-        known, file = self._copies.get(name, (None, ""))
-        if known != seen:
-            number = len(list(self._folder.iterdir()))
-            file = str(self._folder / f"{name}-{os.getpid()}-{number}")
-            with closing(sqlite3.connect(file)) as copy:
-                connection.backup(copy, name=name)
-            self._copies[name] = (seen, file)
-        return file
-
-
-def _remove_own(folder: Path, process: int) -> None:
-    if os.getpid() == process:  # a forked child that ends leaves its parent's copies
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 WITH_SCHEMA = "Write one {dialect} query that answers the question.\n\n{schema}\n\n{query_str}"

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import marshal
 import os
+import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import closing
+from os import PathLike, fspath
+from pathlib import Path
 from typing import IO, Any
 
 from llama_index.tuning._running import ThreadLock
@@ -198,3 +204,62 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
             except OSError:  # what could not be written any more
                 continue
+
+
+def files_of(given: Any) -> Callable[[], Files]:
+    """What gives the files of a database, by schema; made anew if it is in memory."""
+    if isinstance(given, str | PathLike):
+        path = Path(fspath(given))
+        if not path.is_file():
+            raise FileNotFoundError(f"database: there is no file {path}")
+        return lambda: (("main", str(path.resolve())),)
+    engine = getattr(given, "engine", given)
+    dialect = getattr(getattr(engine, "dialect", None), "name", None)
+    if dialect is None or not hasattr(engine, "raw_connection"):
+        raise TypeError(
+            "database must be the path of a SQLite file, a SQLAlchemy engine or a SQLDatabase, "
+            f"got {given!r}"
+        )
+    if dialect != "sqlite":
+        raise ValueError(
+            f"database must be SQLite, got {dialect}: only there are queries known to be read-only "
+            "and to end in time; checked_dataset(rows, check=...) takes a check of your own"
+        )
+    return _EngineFiles(engine)
+
+
+class _EngineFiles:
+    """The files of an engine's database; those in memory are copied if they have changed."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._folder = Path(tempfile.mkdtemp(prefix="sql-copy-"))
+        weakref.finalize(self, _remove_own, self._folder, os.getpid())
+        self._copies: dict[str, tuple[Any, str]] = {}
+
+    def __call__(self) -> Files:
+        with closing(self._engine.raw_connection()) as pooled:
+            connection = pooled.driver_connection
+            listed = connection.execute("PRAGMA database_list").fetchall()
+            return tuple(
+                (str(name), str(file) if file else self._copy(connection, str(name)))
+                for _, name, file in listed
+                if name != "temp"
+            )
+
+    def _copy(self, connection: Any, name: str) -> str:
+        (version,) = connection.execute(f'PRAGMA "{name}".schema_version').fetchone()
+        seen = (id(connection), connection.total_changes, version)
+        known, file = self._copies.get(name, (None, ""))
+        if known != seen:
+            number = len(list(self._folder.iterdir()))
+            file = str(self._folder / f"{name}-{os.getpid()}-{number}")
+            with closing(sqlite3.connect(file)) as copy:
+                connection.backup(copy, name=name)
+            self._copies[name] = (seen, file)
+        return file
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # a forked child that ends leaves its parent's copies
+        shutil.rmtree(folder, ignore_errors=True)

@@ -30,6 +30,7 @@ from llama_index.tuning.rerankers.serving import (
     check_words,
     embedding_model,
     embedding_name,
+    reciprocal_rank_fusion,
     similar_first,
 )
 from llama_index.tuning.text.bm25 import BM25Index, search_within
@@ -440,21 +441,3 @@ def _plain(nodes: Sequence[BaseNode]) -> list[BaseNode]:
 
 def _text(node: BaseNode) -> str:
     return node.get_content(MetadataMode.EMBED)
-
-
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = RRF_K) -> list[str]:
-    """Ids by the sum of 1 / (k + rank) over the rankings (Cormack et al. 2009).
-
-    Args:
-        rankings: each best first.
-        k: the larger, the less the first places count.
-
-    Example:
-        >>> reciprocal_rank_fusion([["a", "b"], ["b", "c"]])
-        ['b', 'a', 'c']
-    """
-    scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, id_ in enumerate(dict.fromkeys(ranking), start=1):
-            scores[id_] = scores.get(id_, 0.0) + 1 / (k + rank)
-    return sorted(scores, key=lambda id_: -scores[id_])

@@ -51,7 +51,7 @@ def run_on_ray(job: Job, shards: Sequence[Shard], options: ScaleOptions) -> Iter
         try:
             for row in done.iter_rows():
                 if error := row.pop("error"):
-                    raise pickle.loads(bytes.fromhex(error))  # nosec B301 - a worker of this run
+                    raise pickle.loads(bytes.fromhex(error))  # nosec B301 # a worker of this run
                 yield Counts(**{name: int(value) for name, value in row.items()})
         except ray.exceptions.ActorDiedError as exc:
             raise GenerationError(f"a worker could not start, or died for good: {exc}") from exc
@@ -170,7 +170,7 @@ def _workers(ray: Any, options: ScaleOptions, shards: int) -> int:
 def _pickled(error: Exception) -> str:
     try:
         found = pickle.dumps(error)
-        pickle.loads(found)  # nosec B301 - written one line above
+        pickle.loads(found)  # nosec B301 # written one line above
     except Exception:  # an error may hold whatever its library likes
         found = pickle.dumps(GenerationError(f"{type(error).__name__}: {error}"))
     return found.hex()

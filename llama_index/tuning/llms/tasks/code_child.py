@@ -114,7 +114,7 @@ def prepared() -> CodeType:
 def main() -> None:
     """Run the answer and its tests; only if all has run is it said that they passed."""
     audit = sys.audit
-    exec(prepared(), {"__name__": "answer"})  # nosec B102
+    exec(prepared(), {"__name__": "answer"})  # nosec B102 # what it is for
     audit("python-check.passed")
 
 

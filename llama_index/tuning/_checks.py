@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from itertools import chain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
+_OURS = os.path.dirname(__file__) + os.sep
 
 
 def check_options(options: T | None, kind: type[T]) -> T:
@@ -182,6 +184,14 @@ def folder_path(name: str, value: object) -> Path:
 def output_path(value: object) -> Path | None:
     """An engine's `model_output_path`: a path, or `None` to write nothing."""
     return None if value is None else folder_path("model_output_path", value)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of whoever called this package, however many of its frames lie between."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith((_OURS, "<string>")):
+        level, frame = level + 1, frame.f_back  # <string>: what dataclasses write
+    warnings.warn(message, category, stacklevel=level)
 
 
 def set_plain(options: object, name: str, value: object) -> None:

@@ -67,7 +67,9 @@ def read_text(path: PathLike, error: type[Exception] = DatasetError) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise error(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
+        raise error(
+            f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}; save it as UTF-8"
+        ) from exc
 
 
 def ordinary_file(path: Any, error: type[Exception] = DatasetError) -> Path:

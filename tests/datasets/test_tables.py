@@ -91,7 +91,7 @@ def test_rows_that_cannot_be_used_are_counted():
     with pytest.warns(UserWarning, match="3 of 5 rows are left out") as caught:
         dataset = RetrievalDataset.from_table(rows, nodes=NODES)
     assert len(dataset) == 2
-    for reason in ("1 rows: no question", "1 rows: no passage", "1 rows: no node holds its"):
+    for reason in ("1 row: no question", "1 row: no passage", "1 row: no node holds its"):
         assert reason in str(caught[0].message)
 
 
@@ -184,7 +184,7 @@ def test_pairs_and_input_examples():
 def test_routes_and_judgments(tmp_path):
     path = tmp_path / "routes.csv"
     path.write_text(TEMPLATES["routing"] + "unlabelled,\n")
-    with pytest.warns(UserWarning, match="1 of 3 rows are left out .*1 rows: no choice"):
+    with pytest.warns(UserWarning, match="1 of 3 rows are left out .*1 row: no choice"):
         routes = RoutingDataset.from_table(path)
     assert [example.choices for example in routes.examples] == [("orders",), ()]
     path.write_text(TEMPLATES["judgments"] + "q,a,maybe\n")
@@ -200,3 +200,23 @@ def test_every_template_loads(tmp_path):
         path = tmp_path / f"{kind}.csv"
         path.write_text(TEMPLATES[kind])
         assert len(loads.from_table(path)) > 0
+
+
+def test_capitals_of_column_names_do_not_matter():
+    rows = [{"No.": 1, "Question": "How high is the fee?", "ANSWER": "The fee is 5 euros."}]
+    assert RetrievalDataset.from_table(rows, nodes=NODES).relevant_docs == {"q0": ["a"]}
+    both = [{"question": "How high is the fee?", "Question": "x", "passage": "The fee is 5 euros."}]
+    assert list(RetrievalDataset.from_table(both).queries.values()) == ["How high is the fee?"]
+    routes = RoutingDataset.from_table([{"Question": q, "Choice": q} for q in "ab"])
+    assert set(routes.choices) == {"a", "b"}
+    judged = JudgmentDataset.from_table([{"Question": "q", "Answer": "a", "Verdict": "yes"}])
+    assert judged.judgments[0].query == "q"
+    with pytest.raises(DatasetError, match=r"no column 'question'; .*'Frage'.*in from_table"):
+        RetrievalDataset.from_table([{"Frage": "q", "passage": "p"}])
+
+
+def test_a_table_in_another_encoding_is_refused_with_what_to_do(tmp_path):
+    path = tmp_path / "faq.csv"
+    path.write_bytes("question,answer\nWie hoch?,Fünf\n".encode("cp1252"))
+    with pytest.raises(DatasetError, match="not UTF-8 text: .*; save it as UTF-8"):
+        RetrievalDataset.from_table(path, nodes=NODES)

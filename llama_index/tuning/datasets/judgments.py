@@ -16,7 +16,12 @@ from llama_index.tuning._checks import of_type, plain_arguments, share
 from llama_index.tuning._files import PathLike, read_json_lines, write_text_atomic
 from llama_index.tuning.datasets.checks import judgment_faults, listed_records, objects_of
 from llama_index.tuning.datasets.formats.judgments import load_rows, reference_answers
-from llama_index.tuning.datasets.formats.tables import check_columns, read_table, warn_of_left_out
+from llama_index.tuning.datasets.formats.tables import (
+    check_columns,
+    read_table,
+    under_names,
+    warn_of_left_out,
+)
 from llama_index.tuning.datasets.records import (
     Item,
     Judgment,
@@ -176,7 +181,7 @@ class JudgmentDataset:
             of_type(name, column, str, "a text")
         of_type("source", source, str, "a text")
         named = {"query": question, "response": answer, "verdict": verdict, **(columns or {})}
-        rows = read_table(table)
+        rows = under_names(read_table(table), *named.values())
         check_columns(rows, *named.values())
         loaded = cls.from_rows(rows, columns=named, verdicts=verdicts, source=source)
         marked = ((name.partition("left out: ")[2], n) for name, n in loaded.counts.items())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share
+from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share, warn
 from llama_index.tuning._files import PathLike, read_json, write_text_atomic
 from llama_index.tuning.datasets.checks import (
     conflicting_queries,
@@ -79,11 +78,10 @@ class RetrievalDataset:
         conflicts = self.conflicts()
         if conflicts:
             shown = "; ".join(", ".join(map(repr, ids)) for ids in conflicts[:3])
-            warnings.warn(
+            warn(
                 f"{len(conflicts)} query texts occur more than once with different relevant "
                 f"documents (ids {shown}{'; …' if len(conflicts) > 3 else ''}); "
-                f"merge_duplicates() would make each one query",
-                stacklevel=3,
+                f"merge_duplicates() would make each one query"
             )
 
     def __repr__(self) -> str:

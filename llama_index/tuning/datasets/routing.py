@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share
+from llama_index.tuning._checks import folder_path, items_of, plain_arguments, share, warn
 from llama_index.tuning._files import (
     PathLike,
     place_of_file,
@@ -73,10 +72,9 @@ class RoutingDataset:
         conflicts = self.conflicts()
         if conflicts:
             shown = "; ".join(repr(self.examples[rows[0]].query[:60]) for rows in conflicts[:3])
-            warnings.warn(
+            warn(
                 f"{len(conflicts)} queries occur more than once with different choices "
-                f"({shown}{'; …' if len(conflicts) > 3 else ''})",
-                stacklevel=3,
+                f"({shown}{'; …' if len(conflicts) > 3 else ''})"
             )
 
     def __repr__(self) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from llama_index.tuning._checks import warn
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.vectors.learned import Learned, learned_of
 
@@ -166,11 +166,10 @@ def warn_of_learnt(component: Any, texts: Iterable[str]) -> None:
         parts.append(own)
     for learned in parts:
         if known := learned.among(asked):
-            warnings.warn(
+            warn(
                 f"{learned.name} has learnt {len(known)} of these {len(asked)} questions: the "
                 "scores are too good; measure on questions that it has not learnt, or read the "
-                "report of its engine",
-                stacklevel=3,
+                "report of its engine"
             )
 
 

@@ -17,6 +17,7 @@ from llama_index.tuning.datasets.formats.tables import (
     check_columns,
     read_table,
     texts_in,
+    under_names,
     warn_of_left_out,
 )
 from llama_index.tuning.datasets.records import Parts
@@ -98,7 +99,7 @@ def routes_of_table(
         "out_of_scope": out_of_scope,
     }.items():
         of_type(name, given, str, "a text")
-    rows = read_table(table)
+    rows = under_names(read_table(table), question, choice)
     check_columns(rows, question, choice)
     left_out: Counter[str] = Counter()
     pairs = []

@@ -6,13 +6,12 @@ import ast
 import csv
 import io
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning._checks import text_or_none
+from llama_index.tuning._checks import text_or_none, warn
 from llama_index.tuning._files import (
     PathLike,
     ordinary_file,
@@ -38,6 +37,10 @@ MOST_NODES = 5
 _WITH_PANDAS = {".xlsx": "read_excel", ".xls": "read_excel", ".parquet": "read_parquet"}
 
 
+class RowsLeftOutWarning(UserWarning):
+    """Rows of a table that cannot be used, counted by the reason."""
+
+
 def read_table(table: Table, name: str = "table") -> list[Row]:
     """The rows of a file, a DataFrame or a list of objects; an empty cell is `None`."""
     if isinstance(table, str | PurePath):
@@ -49,7 +52,10 @@ def read_table(table: Table, name: str = "table") -> list[Row]:
     rows = list(table)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise TypeError(f"{name} must hold rows by column, row {number} is {row!r}")
+            raise TypeError(
+                f"{name} must hold rows by column, such as {{'question': …, 'answer': …}}; row "
+                f"{number} is {row!r:.200}"
+            )
     return [_cleaned(row) for row in rows]
 
 
@@ -119,8 +125,15 @@ def check_columns(rows: Sequence[Row], *names: str | None) -> None:
     if missing:
         raise DatasetError(
             f"the table has no column {', '.join(map(repr, missing))}; its columns are "
-            f"{', '.join(map(repr, there))}"
+            f"{', '.join(map(repr, there))}: rename one, or name it in from_table"
         )
+
+
+def under_names(rows: Sequence[Row], *names: str | None) -> list[Row]:
+    """The rows, with `Question` as `question` if that is named and no column has just that name."""
+    there = {key for row in rows for key in row}
+    meant = {name.casefold(): name for name in names if name is not None and name not in there}
+    return [{meant.get(key.casefold(), key): value for key, value in row.items()} for row in rows]
 
 
 def texts_in(value: Any) -> list[str]:
@@ -141,13 +154,16 @@ def texts_in(value: Any) -> list[str]:
 def warn_of_left_out(what: str, rows: int, left_out: Counter[str]) -> None:
     """Say how many rows were left out, and why; all of them are an error."""
     left_out += Counter()
-    faults = [f"{number} rows: {reason}" for reason, number in left_out.most_common()]
+    faults = [
+        f"{number} {'row' if number == 1 else 'rows'}: {reason}"
+        for reason, number in left_out.most_common()
+    ]
     if left_out.total() >= rows:
         raise DatasetError(f"no row of the table can be used for {what}:", faults)
     if left_out:
-        warnings.warn(
+        warn(
             f"{left_out.total()} of {rows} rows are left out of {what} ({'; '.join(faults)})",
-            stacklevel=4,
+            RowsLeftOutWarning,
         )
 
 
@@ -157,7 +173,7 @@ def retrieval_of_table(
     """(queries, corpus, relevant_docs); see `RetrievalDataset.from_table`."""
     for name, column in {"question": question, **by, "file": file}.items():
         text_or_none(name, column)
-    rows = read_table(table)
+    rows = under_names(read_table(table), question, *(by[kind] or kind for kind in by), file)
     check_columns(rows, question)
     given = {kind: column for kind, column in by.items() if column is not None}
     check_columns(rows, *given.values(), file)

@@ -106,7 +106,7 @@ def check(
         name: paired_gain(before.values[name], now.values[name], seed=report.seed) for name in SHOWN
     }
     verdict = _verdict(gains[PRIMARY], max_loss)
-    worse, better = moved(dataset, before, now)
+    worse, better = moved(dataset, seen.nodes, before, now)
     return CheckResult(
         verdict=verdict,
         gains=gains,
@@ -129,7 +129,7 @@ def _verdict(gain: Gain, max_loss: float) -> Verdict:
 def read(seen: SeenApp, questions: Any) -> tuple[RetrievalDataset, list[str]]:
     """Questions over an app's nodes, each text once; and what was done to them."""
     notes: list[str] = []
-    dataset = of_app(read_questions(questions, seen), seen, "questions", notes)
+    dataset = of_app(read_questions(questions, seen, notes), seen, "questions", notes)
     return dataset.merge_duplicates(), notes
 
 

@@ -16,6 +16,7 @@ from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
 from llama_index.tuning.datasets.folds import fold_numbers
+from llama_index.tuning.datasets.formats.tables import RowsLeftOutWarning
 from llama_index.tuning.datasets.moved import over_nodes
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
@@ -141,7 +142,7 @@ def gather(
     kind: Kind = "questions"
     parts = []
     if questions is not None:
-        parts.append(of_app(read_questions(questions, seen), seen, "questions", notes))
+        parts.append(of_app(read_questions(questions, seen, notes), seen, "questions", notes))
     if traffic is not None:
         asked = read_traffic(traffic)
         parts.append(of_app(asked, seen, "traffic", notes))
@@ -163,8 +164,25 @@ def gather(
     return Questions(dataset, kind, fold, seen_documents(dataset, fold), notes)
 
 
-def read_questions(given: Any, seen: SeenApp) -> RetrievalDataset:
-    """A dataset, or a file or rows of questions with what answers them."""
+def read_questions(given: Any, seen: SeenApp, notes: list[str]) -> RetrievalDataset:
+    """A dataset, or a file or rows of questions with what answers them.
+
+    Args:
+        given: as in `tune_app`.
+        seen: the app.
+        notes: to which is added what was left out.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", RowsLeftOutWarning)
+        dataset = _read(given, seen)
+    for each in told:
+        if issubclass(each.category, RowsLeftOutWarning):
+            notes.append(str(each.message))
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return dataset
+
+
+def _read(given: Any, seen: SeenApp) -> RetrievalDataset:
     if isinstance(given, (str, PathLike)):
         path = Path(fspath(given))
         if path.is_dir():

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from llama_index.core.schema import BaseNode
 
 from llama_index.tuning._checks import plain_arguments
 from llama_index.tuning._files import PathLike, read_json, write_text_atomic
@@ -26,7 +27,7 @@ class Rung:
         name: its parts.
         values: metric → mean over the measured questions.
         gain: of nDCG@10 over the app before.
-        milliseconds: a query beside embedding it and asking the store.
+        milliseconds: of a query more than before, beside embedding it.
         taken: whether it is what is served.
         reason: of the gate on this step; empty for a stack that is no step.
     """
@@ -50,12 +51,17 @@ class Moved:
 
 
 def moved(
-    dataset: RetrievalDataset, before: RetrievalScores, now: RetrievalScores, most: int = 10
+    dataset: RetrievalDataset,
+    nodes: Mapping[str, BaseNode],
+    before: RetrievalScores,
+    now: RetrievalScores,
+    most: int = 10,
 ) -> tuple[list[Moved], list[Moved]]:
     """The questions that lost most, and those that gained most.
 
     Args:
         dataset: the questions and their documents.
+        nodes: id → node, whose text is shown without its metadata.
         before: of the same questions as `now`, with `mrr@10`.
         now: the same with what is served.
         most: of each.
@@ -65,10 +71,10 @@ def moved(
 
     def told(place: int) -> Moved:
         id_ = now.query_ids[place]
-        document = dataset.corpus[dataset.relevant_docs[id_][0]]
+        document = dataset.relevant_docs[id_][0]
         return Moved(
-            question=dataset.queries[id_],
-            document=" ".join(document.split())[:200],
+            question=_start(dataset.queries[id_]),
+            document=_start(nodes[document].get_content() or dataset.corpus[document]),
             before=_rank(old[place]),
             now=_rank(new[place]),
         )
@@ -76,6 +82,10 @@ def moved(
     worse = [told(place) for place in order[:most] if new[place] < old[place]]
     better = [told(place) for place in order[: -most - 1 : -1] if new[place] > old[place]]
     return worse, better
+
+
+def _start(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 def _rank(reciprocal: float) -> int | None:

@@ -34,6 +34,10 @@ WIDE = 100
 """Nodes that the retriever hands to the fusion."""
 
 
+TOP_K = 10
+"""Nodes that are handed on where the retriever does not say."""
+
+
 @dataclass(frozen=True, eq=False)
 class SeenApp:
     """An app as far as it can be seen.
@@ -166,10 +170,6 @@ def look_at(app: Any) -> SeenApp:
         raise TypeError("app must be an index, a retriever or a query engine, got None")
     if isinstance(app, BaseIndex):
         return _of_retriever(app.as_retriever())
-    if isinstance(app, AutoMergingRetriever):
-        seen = _of_retriever(app._vector_retriever)
-        note = "the AutoMergingRetriever's leaves are tuned: put one around app.retriever to merge"
-        return replace(seen, notes=[*seen.notes, note])
     if isinstance(app, BaseRetriever):
         return _of_retriever(app)
     if isinstance(app, RouterQueryEngine):
@@ -195,6 +195,10 @@ def look_at(app: Any) -> SeenApp:
 
 
 def _of_retriever(retriever: BaseRetriever) -> SeenApp:
+    if isinstance(retriever, AutoMergingRetriever):
+        seen = _of_retriever(retriever._vector_retriever)
+        note = "the AutoMergingRetriever's leaves are tuned: put one around app.retriever to merge"
+        return replace(seen, notes=[*seen.notes, note])
     if isinstance(retriever, TunedRetriever):
         raise TypeError(
             "app is a TunedRetriever: hand over the app as it was before, such as its index or "
@@ -208,7 +212,7 @@ def _of_retriever(retriever: BaseRetriever) -> SeenApp:
     if not indices:
         raise TypeError(
             f"app: a {type(retriever).__name__} does not name an index, so its nodes cannot be "
-            "seen; hand over the index, or a retriever of it"
+            "seen; hand over an index of nodes, such as a VectorStoreIndex, or a retriever of it"
         )
     stored, nodes = _findable(retriever, list(indices.values()))
     if not nodes:
@@ -221,17 +225,23 @@ def _of_retriever(retriever: BaseRetriever) -> SeenApp:
     notes = []
     if not vector:
         notes.append(
-            f"the app's retriever is a {type(retriever).__name__}: its own search stays as it is, "
-            "an adapter is not tried"
+            f"the app's retriever, {type(retriever).__name__}, searches as before: an adapter is "
+            "not tried"
+        )
+    top_k = getattr(retriever, "similarity_top_k", None)
+    if not isinstance(top_k, int) or top_k < 1:
+        top_k = TOP_K
+        notes.append(
+            f"it does not say how many nodes it hands on: {TOP_K} are now; as_retriever(top_k) "
+            "hands on others"
         )
     if len(nodes) < 2:
         raise DatasetError("the app's index has one node; there is nothing to rank")
-    top_k = getattr(retriever, "similarity_top_k", None)
     return SeenApp(
         retriever,
         nodes,
         stored,
-        top_k if isinstance(top_k, int) and top_k > 0 else 10,
+        top_k,
         next(iter(indices.values())),
         embed_model=model if isinstance(model, BaseEmbedding) else None,
         notes=notes,
@@ -243,7 +253,13 @@ def _findable(
 ) -> tuple[dict[str, BaseNode], dict[str, BaseNode]]:
     """The indices' nodes that have text, and those of them that pass the filters."""
     scope = Scope(retriever)
-    allowed = set(scope.node_ids())
+    try:
+        allowed = set(scope.node_ids())
+    except ValueError as exc:
+        reason = str(exc).partition("; ")[0]
+        raise ValueError(
+            f"app: {reason}; hand over the index, or a retriever of it, which filters= may narrow"
+        ) from exc
     passes = scope.passes()
     stored: dict[str, BaseNode] = {}
     for index in indices:
@@ -264,7 +280,8 @@ def _postprocessors(
     notes = []
     if kept:
         names = ", ".join(type(item).__name__ for item in kept)
-        notes.append(f"{names} of the query engine stays behind the retriever, unmeasured")
+        verb = "stays" if len(kept) == 1 else "stay"
+        notes.append(f"{names} of the query engine {verb} behind the retriever, unmeasured")
     if len(kept) < len(given):
         notes.append(
             "SimilarityPostprocessor is left out: its cut-off was for other scores; "

@@ -102,8 +102,8 @@ def tune_app(
             is trained on each half of the questions, measured on the other, and served, trained
             on all, if its gain over all that is cheaper is shown.
         keep_index: leave out what gives the documents other vectors.
-        max_latency_ms: what a query may cost more than now, beside embedding it and asking the
-            store; what costs more is not served.
+        max_latency_ms: what a query may cost more than now, beside embedding it; what costs
+            more is not served.
         max_seconds: after which nothing more is learnt: an adapter that would take longer is left
             out, and in the end every tuned part.
         run_folder: what a killed run goes on from, written questions too; removed when the run

@@ -46,7 +46,8 @@ def generate_sentence_queries(
 
     Returns:
         A dataset over the given documents that have a text. A sentence that occurs in several is
-        relevant to all. Its `counts` say of how many documents no sentence came, and a warning too.
+        relevant to all. Its `counts` say of how many documents no sentence came, and a
+        warning where it is half of them.
 
     Example:
         >>> found = generate_sentence_queries({"d": "Refunds take five working days. Yes."})
@@ -78,7 +79,8 @@ def generate_sentence_queries(
         )
     corpus = {id_: text for id_, text in given.items() if text.strip()}
     if without:
-        logger.warning(
+        logger.log(
+            logging.WARNING if 2 * len(without) >= len(given) else logging.INFO,
             "%d of %d documents gave no sentence of %d to %d words, %r for one",
             len(without),
             len(given),

@@ -74,7 +74,7 @@ def report_of(
             "sentences of the documents stood in for questions and say little about them: "
             "twenty real questions with their answers would decide it"
         )
-    worse, better = moved(asked.dataset, before, served)
+    worse, better = moved(asked.dataset, seen.nodes, before, served)
     return AppReport(
         served=str(outcome.stack),
         kind=asked.kind,

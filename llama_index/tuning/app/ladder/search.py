@@ -150,7 +150,9 @@ class Search:
         self, texts: Sequence[str], vectors: Float32 | None, documents: Float32 | None
     ) -> list[Dense]:
         if vectors is None:
-            return [self._as_given(text) for text in texts]
+            given = [self._as_given(text) for text in texts]
+            self._check_found([id_ for ids, _ in given for id_ in ids])
+            return given
         if documents is not None or self.seen.exact:
             among = self.documents if documents is None else documents
             rows, scores = top_k(vectors, among, WIDE)
@@ -162,6 +164,15 @@ class Search:
             self._asked(QueryBundle(text, embedding=vector))
             for text, vector in zip(texts, vectors.tolist(), strict=True)
         ]
+
+    def _check_found(self, ids: Sequence[str]) -> None:
+        """Refuse a retriever that hands on other nodes than those it searches."""
+        others = [id_ for id_ in ids if id_ not in self._texts]
+        if 2 * len(others) > len(ids):
+            raise TypeError(
+                f"app: most nodes that its {type(self.seen.retriever).__name__} hands on are not "
+                f"in its index, such as {others[0]!r}; hand over the index, or a retriever of it"
+            )
 
     def _as_given(self, text: str) -> Dense:
         if text not in self._given:

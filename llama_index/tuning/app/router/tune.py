@@ -168,7 +168,8 @@ def _asked(
     whole = replace(next(iter(seen.values())), nodes=nodes)
     parts = []
     if questions is not None:
-        parts.append(of_app(read_questions(questions, whole), whole, "questions", notes))
+        asked = read_questions(questions, whole, notes)
+        parts.append(of_app(asked, whole, "questions", notes))
     if traffic is not None:
         parts.append(of_app(read_traffic(traffic), whole, "traffic", notes))
     if not parts:

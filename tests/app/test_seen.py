@@ -1,0 +1,124 @@
+"""What `tune_app` says of apps that it does not know whole, and of questions that it leaves out."""
+
+import csv
+import time
+
+import pytest
+from llama_index.core import PropertyGraphIndex, StorageContext, SummaryIndex, VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
+from llama_index.core.llms import MockLLM
+from llama_index.core.node_parser import HierarchicalNodeParser, get_leaf_nodes
+from llama_index.core.postprocessor import LongContextReorder, MetadataReplacementPostProcessor
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.retrievers import AutoMergingRetriever, RecursiveRetriever
+from llama_index.core.schema import Document, IndexNode, TextNode
+
+from llama_index.tuning import tune_app
+from tests.app.conftest import nodes_of, page, questions_of
+
+ROWS = [{"question": f"What does pump number {i} cost?", "answer": page(i)} for i in range(12)]
+
+
+def tuned(app, questions=ROWS, **arguments):
+    return tune_app(app, questions, run_folder=None, **arguments)
+
+
+def test_leaves_are_tuned_under_a_query_engine_that_merges(model):
+    parser = HierarchicalNodeParser.from_defaults(chunk_sizes=[256, 64])
+    nodes = parser.get_nodes_from_documents(
+        [Document(text="\n\n".join(page(i) for i in range(k, k + 5))) for k in range(0, 30, 5)]
+    )
+    leaves = get_leaf_nodes(nodes)
+    context = StorageContext.from_defaults()
+    context.docstore.add_documents(nodes)
+    index = VectorStoreIndex(leaves, storage_context=context, embed_model=model)
+    merging = AutoMergingRetriever(index.as_retriever(similarity_top_k=6), context)
+    rows = [{"question": row["question"], "answer": row["answer"][:40]} for row in ROWS]
+    app = tuned(RetrieverQueryEngine.from_args(merging, llm=MockLLM()), rows)
+    assert app.report.gains["ndcg@10"].base == tuned(index, rows).report.gains["ndcg@10"].base
+    assert app.report.top_k == 6
+    assert any("put one around app.retriever" in note for note in app.report.notes)
+
+
+def test_a_retriever_that_hands_on_other_nodes_is_refused(model):
+    whole = {f"n{i}": TextNode(id_=f"n{i}", text=page(i)) for i in range(12)}
+    parts = [IndexNode(text=node.text[:60], index_id=id_) for id_, node in whole.items()]
+    index = VectorStoreIndex(parts, embed_model=model)
+    recursive = RecursiveRetriever("v", {"v": index.as_retriever()}, node_dict=whole)
+    rows = [{"question": row["question"], "answer": row["answer"][:60]} for row in ROWS]
+    with pytest.raises(TypeError, match="RecursiveRetriever hands on are not in its index"):
+        tuned(recursive, rows)
+
+
+class Mine(BaseRetriever):
+    def __init__(self, inner):
+        self.inner = inner
+        super().__init__()
+
+    def _retrieve(self, query_bundle):
+        return self.inner.retrieve(query_bundle)[:1]
+
+
+def test_what_cannot_be_seen_is_refused_with_what_can(index):
+    with pytest.raises(ValueError, match="^app: .*Mine may leave .*; hand over the index, or a"):
+        tuned(Mine(index.as_retriever()))
+    graph = PropertyGraphIndex(
+        nodes_of(2), llm=MockLLM(), kg_extractors=[], embed_kg_nodes=False, show_progress=False
+    )
+    with pytest.raises(TypeError, match="PGRetriever .*such as a VectorStoreIndex"):
+        tuned(graph)
+
+
+def test_where_nobody_says_how_many_nodes_are_handed_on_the_report_does():
+    app = tuned(SummaryIndex(nodes_of(30)))
+    assert any("10 are now; as_retriever(top_k)" in note for note in app.report.notes)
+    assert len(app.retriever.retrieve("What does pump number 3 cost?")) == 10
+
+
+def test_questions_that_are_left_out_are_in_the_report(index, tmp_path):
+    file = tmp_path / "faq.csv"
+    with file.open("w", newline="", encoding="utf-8-sig") as opened:
+        table = csv.writer(opened, delimiter=";")
+        table.writerow(["No.", "Question", "Answer"])
+        table.writerows([n, row["question"], row["answer"]] for n, row in enumerate(ROWS))
+        table.writerow([12, "Where is the moon?", "It is out of sight for the whole of the night."])
+    with pytest.warns(UserWarning, match="1 of 13 rows are left out") as caught:
+        app = tuned(index, file)
+    assert caught[0].filename == __file__
+    assert any("(1 row: no node holds its answer)" in note for note in app.report.notes)
+    with pytest.warns(UserWarning, match="1 of 13 rows are left out"):
+        assert "note: 1 of 13 rows" in str(app.check(file))
+
+
+def test_moved_questions_show_the_text_and_are_short(model):
+    nodes = [
+        TextNode(id_=f"n{i}", text=page(i), metadata={"file_path": f"/srv/data/pumps/{i}.md"})
+        for i in range(30)
+    ]
+    questions = questions_of(30)
+    questions.queries["q3-0"] += " And tell me more of it," * 100
+    report = tuned(VectorStoreIndex(nodes, embed_model=model), questions).report
+    moved = [*report.better, *report.worse]
+    assert moved
+    assert all(item.document.startswith("The ") for item in moved)
+    assert all(len(item.question) <= 200 for item in moved)
+
+
+def test_the_cost_of_a_query_holds_that_of_the_longer_list(index, monkeypatch):
+    search = VectorIndexRetriever._retrieve
+
+    def slow(self, query_bundle):  # a millisecond for each node that is asked for
+        time.sleep(self.similarity_top_k / 1000)
+        return search(self, query_bundle)
+
+    monkeypatch.setattr(VectorIndexRetriever, "_retrieve", slow)
+    ladder = tuned(index.as_retriever(similarity_top_k=2)).report.ladder
+    assert all(rung.milliseconds > 90 for rung in ladder if "BM25" in rung.name)
+    assert ladder[0].milliseconds == 0
+
+
+def test_several_postprocessors_are_named(index):
+    behind = [MetadataReplacementPostProcessor("window"), LongContextReorder()]
+    app = tuned(index.as_query_engine(llm=MockLLM(), node_postprocessors=behind))
+    assert any("LongContextReorder of the query engine stay behind" in n for n in app.report.notes)

@@ -61,12 +61,12 @@ class Mine(BaseRetriever):
 
 
 def test_what_cannot_be_seen_is_refused_with_what_can(index):
-    with pytest.raises(ValueError, match="^app: .*Mine may leave .*; hand over the index, or a"):
+    with pytest.raises(ValueError, match=r"^app: .*Mine may leave .*; hand over the index, or a"):
         tuned(Mine(index.as_retriever()))
     graph = PropertyGraphIndex(
         nodes_of(2), llm=MockLLM(), kg_extractors=[], embed_kg_nodes=False, show_progress=False
     )
-    with pytest.raises(TypeError, match="PGRetriever .*such as a VectorStoreIndex"):
+    with pytest.raises(TypeError, match=r"PGRetriever .*such as a VectorStoreIndex"):
         tuned(graph)
 
 

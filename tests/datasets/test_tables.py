@@ -218,5 +218,5 @@ def test_capitals_of_column_names_do_not_matter():
 def test_a_table_in_another_encoding_is_refused_with_what_to_do(tmp_path):
     path = tmp_path / "faq.csv"
     path.write_bytes("question,answer\nWie hoch?,Fünf\n".encode("cp1252"))
-    with pytest.raises(DatasetError, match="not UTF-8 text: .*; save it as UTF-8"):
+    with pytest.raises(DatasetError, match=r"not UTF-8 text: .*; save it as UTF-8"):
         RetrievalDataset.from_table(path, nodes=NODES)

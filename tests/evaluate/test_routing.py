@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
+from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
+from llama_index.core.output_parsers.base import OutputParserException
 
+from llama_index.tuning import RoutingDataset
 from llama_index.tuning.evaluate.routing import (
     auroc,
     calibration_error,
     confusions,
     deferral_curve,
+    evaluate_selector,
     macro_f1,
     out_of_scope_recall,
     set_scores,
@@ -45,3 +49,34 @@ def test_selecting_nothing_is_right_where_nothing_is_wanted():
     exact, recall = set_scores([["a"], [], ["a"]], [["a", "b"], [], []])
     assert exact.tolist() == [0, 1, 0]
     assert recall.tolist() == [0.5, 1, 0]
+
+
+class Replying(BaseSelector):
+    """Selects by number, as an LLM's reply says it; `None` for one that cannot be read."""
+
+    def __init__(self, replies):
+        self.replies = list(replies)
+
+    def _select(self, choices, query):
+        number = self.replies.pop(0)
+        if number is None:
+            raise OutputParserException("Got invalid JSON object.")
+        return SelectorResult(selections=[SingleSelection(index=number - 1, reason="said")])
+
+    async def _aselect(self, choices, query):
+        return self._select(choices, query)
+
+    def _get_prompts(self):
+        return {}
+
+    def _update_prompts(self, prompts):
+        pass
+
+
+def test_replies_that_name_no_choice_are_wrong_and_end_nothing():
+    data = RoutingDataset.from_pairs([(f"q{n}", "ab"[n % 2]) for n in range(4)])
+    scores = evaluate_selector(Replying([1, None, 7, 0]), data)
+    assert scores.exact.tolist() == [1, 0, 0, 0]
+    assert "invalid JSON" in scores.failed[1]
+    assert scores.failed[2] == "it selected number 7 of 2 choices"
+    assert "number 0 of 2" in scores.failed[3]

@@ -61,7 +61,8 @@ class SelectionScores:
         selected: names selected, for each example.
         exact: 1 where the selected set is the right one, shape `(n,)`.
         recall: share of the right choices that were selected, shape `(n,)`.
-        failed: example → error, where the selector raised `ValueError`.
+        failed: example → error, where the selector raised `ValueError` or its LLM's reply named no
+            choice.
     """
 
     selected: list[tuple[str, ...]]
@@ -181,8 +182,10 @@ def evaluate_selector(
     """What any LlamaIndex selector selects on a dataset's queries: one `select` for each.
 
     An out-of-scope example is right where the selector selects nothing or raises `ValueError`.
+    An LLM's reply that cannot be read, or names a choice that is not there, selects nothing.
     A warning says if the selector has learnt some of the queries.
     """
+    from llama_index.core.output_parsers.base import OutputParserException
     from llama_index.core.tools.types import ToolMetadata
 
     data = RoutingDataset.coerce(dataset)
@@ -196,7 +199,9 @@ def evaluate_selector(
     for row, query in enumerate(progress(data.queries, show_progress, "Selecting")):
         try:
             found = selector.select(choices, query).inds
-        except ValueError as exc:
+            if wrong := [index for index in found if not 0 <= index < len(names)]:
+                raise ValueError(f"it selected number {wrong[0] + 1} of {len(names)} choices")
+        except (ValueError, OutputParserException) as exc:  # a reply that names no choice
             failed[row], found = str(exc), []
         selected.append(tuple(names[index] for index in found))
     exact, recall = set_scores(selected, [example.choices for example in data.examples])

@@ -15,7 +15,8 @@ from llama_index.core.retrievers import AutoMergingRetriever, RecursiveRetriever
 from llama_index.core.schema import Document, IndexNode, TextNode
 
 from llama_index.tuning import tune_app
-from tests.app.conftest import nodes_of, page, questions_of
+from llama_index.tuning.errors import DatasetError, VectorError
+from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
 
 ROWS = [{"question": f"What does pump number {i} cost?", "answer": page(i)} for i in range(12)]
 
@@ -122,3 +123,25 @@ def test_several_postprocessors_are_named(index):
     behind = [MetadataReplacementPostProcessor("window"), LongContextReorder()]
     app = tuned(index.as_query_engine(llm=MockLLM(), node_postprocessors=behind))
     assert any("LongContextReorder of the query engine stay behind" in n for n in app.report.notes)
+
+
+def test_vectors_of_another_model_are_told(index):
+    def said(model):
+        return " ".join(tuned(index.as_retriever(embed_model=model)).report.notes)
+
+    assert "was it built with another?" not in said(WordEmbedding())
+    assert "model 'words' gives: was it built with another?" in said(WordEmbedding(salt="other"))
+    with pytest.raises(VectorError, match=r"vectors of 24 numbers, .* 'words' gives 32; hand over"):
+        said(WordEmbedding(dim=32))
+
+
+def test_as_many_nodes_are_handed_on_as_before(index):
+    app = tuned(index.as_retriever(similarity_top_k=40))
+    assert len(app.retriever.retrieve("What does pump number 3 cost?")) == 40
+    assert len(app.as_retriever(50).retrieve("What does pump number 3 cost?")) == 50
+
+
+def test_a_run_of_calls_that_fail_is_one_warning(index, caplog):
+    with pytest.raises(DatasetError):
+        tune_app(index, "generate", llm=MockLLM(), max_calls=40, run_folder=None)
+    assert len(caplog.records) < 3

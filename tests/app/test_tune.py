@@ -104,7 +104,7 @@ def test_nothing_is_embedded_twice(index, model, questions):
     tuned(index, questions)
     asked = [text for text in model.texts if text in set(questions.queries.values())]
     pages = [text for text in model.texts if text in set(questions.corpus.values())]
-    assert not pages
+    assert len(pages) <= 3  # a look at whether the index is of this model
     assert len(asked) <= len(questions) + 2  # whether batches embed as queries do is seen on one
 
 

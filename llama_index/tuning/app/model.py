@@ -113,7 +113,7 @@ class TunedApp:
         top_k = whole_number("top_k", top_k, 1)
         if isinstance(self.retriever, TunedRetriever):
             other = self.retriever.with_reranker(self.retriever.reranker)
-            other.top_k = top_k
+            other.top_k, other.depth = top_k, max(other.depth, top_k)
             return other
         return self._base.copied_retriever(top_k, self.embed_model)
 

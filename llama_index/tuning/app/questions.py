@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from llama_index.tuning.text.passages import copies_in, copies_notes, with_copie
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["questions", "generated questions", "stand-ins"]
 
@@ -119,9 +122,10 @@ class Writing:
             num_workers=self.num_workers,
             max_calls=self.max_calls,
             show_progress=self.show_progress,
+            verbose=False,
         )
         if found.failures:
-            self.tell(f"{len(found.failures)} questions failed: {found.failures[0].message}")
+            logger.warning("%d calls failed: %s", len(found.failures), found.failures[0].message)
         if not found.queries:
             raise DatasetError(
                 f"{self.llm.metadata.model_name} wrote no question that its passage answers: "

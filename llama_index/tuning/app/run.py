@@ -176,6 +176,7 @@ def _tuned(seen: SeenApp, asked: Questions, run: Run) -> TunedApp:
         run.tell(f"embedding {len(asked)} questions; the index has {len(seen.nodes)} nodes")
         search = Search(seen, embedder, language)
         vectors = None if embedder is None else embedder.queries(asked.texts)
+        told = [] if vectors is None else search.told_of_vectors(vectors)
         adapters = adapters_for(seen, asked, search, vectors, run.folder, run.seed)
     with run.clock.step("timing"):
         cost = milliseconds(search, asked, vectors, run.also.rerankers)
@@ -207,7 +208,7 @@ def _tuned(seen: SeenApp, asked: Questions, run: Run) -> TunedApp:
     with run.clock.step("tuning"):
         measured = ladder.measure()
     outcome = decided(measured, asked, run.seed)
-    measured.notes.extend(notes)
+    measured.notes.extend([*told, *notes])
     report = report_of(seen, asked, measured, outcome, cost, run.clock, run.seed, prose)
     return TunedApp(
         seen,

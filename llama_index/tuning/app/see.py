@@ -34,6 +34,8 @@ WIDE = 100
 """Nodes that the retriever hands to the fusion."""
 
 
+DEPTH = 30
+"""Nodes that are re-ranked; as many as the app hands on, if those are more."""
 TOP_K = 10
 """Nodes that are handed on where the retriever does not say."""
 
@@ -108,6 +110,7 @@ class SeenApp:
             **where,
             reranker=reranker,
             top_k=self.top_k,
+            depth=max(DEPTH, self.top_k),
             language=language,
             index=index,
         )

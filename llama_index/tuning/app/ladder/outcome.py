@@ -68,7 +68,10 @@ def report_of(
     parts = slices(before.values[PRIMARY], served.values[PRIMARY], seen_rows, seed)
     notes = [*seen.notes, *asked.notes, *measured.notes]
     if not prose:
-        notes.append("the documents are hardly prose: words must show their gain here")
+        notes.append(
+            "the documents are hardly prose, or of a language whose stop words are not known here: "
+            "words must show their gain"
+        )
     if asked.kind == "stand-ins":
         notes.append(
             "sentences of the documents stood in for questions and say little about them: "

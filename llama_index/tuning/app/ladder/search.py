@@ -16,14 +16,21 @@ from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32, Float64
 from llama_index.tuning.app.see import WIDE, SeenApp
+from llama_index.tuning.errors import StoreError, VectorError
 from llama_index.tuning.rerankers.light.features import LinearRanker, candidate_features
 from llama_index.tuning.rerankers.light.fit import FeatureList
 from llama_index.tuning.rerankers.scope import Scope
 from llama_index.tuning.rerankers.serving import reciprocal_rank_fusion, similar_first
 from llama_index.tuning.text.bm25 import search_within
 from llama_index.tuning.text.statistics import CodesMemory
-from llama_index.tuning.vectors.embedder import Embedder, document_vectors
+from llama_index.tuning.vectors.embedder import Embedder, document_vectors, known_vectors
+from llama_index.tuning.vectors.identity import base_name
 from llama_index.tuning.vectors.search import top_k, unit_rows
+
+LOOKED_AT = 3
+"""Nodes whose vectors are compared with those of the embedding model."""
+ALIKE = 0.5
+"""Cosine of two vectors of a text, below which they are not of one model."""
 
 Dense = tuple[list[str], list[float]]
 """Ids and scores, best first."""
@@ -83,6 +90,37 @@ class Search:
             stored = document_vectors(self._texts, source, self.embedder)
             self._documents = unit_rows(stored)
         return self._documents
+
+    def told_of_vectors(self, asked: Float32) -> list[str]:
+        """What to say of the index's vectors, which should be those of its embedding model.
+
+        Args:
+            asked: the questions' vectors.
+
+        Raises:
+            VectorError: they have another length.
+        """
+        assert self.embedder is not None
+        try:
+            found = known_vectors(self._ids[:LOOKED_AT], self.seen.index)
+        except StoreError:  # a store that does not hand out vectors
+            return []
+        if not found:
+            return []
+        stored, name = np.stack(list(found.values())), base_name(self.embedder.model)
+        if stored.shape[1] != asked.shape[1]:
+            raise VectorError(
+                f"app: the index has vectors of {stored.shape[1]} numbers, the embedding model "
+                f"{name!r} gives {asked.shape[1]}; hand over the index with the model that it was "
+                "built with"
+            )
+        now = self.embedder.documents([self._texts[id_] for id_ in found])
+        if (unit_rows(stored) * unit_rows(now)).sum(axis=1).max() >= ALIKE:
+            return []
+        return [
+            f"the index's vectors are not those that its embedding model {name!r} gives: was it "
+            "built with another?"
+        ]
 
     def find(
         self,

@@ -15,7 +15,7 @@ from llama_index.core.retrievers import AutoMergingRetriever, RecursiveRetriever
 from llama_index.core.schema import Document, IndexNode, TextNode
 
 from llama_index.tuning import tune_app
-from llama_index.tuning.errors import DatasetError, VectorError
+from llama_index.tuning.errors import DatasetError, TuningError, VectorError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
 
 ROWS = [{"question": f"What does pump number {i} cost?", "answer": page(i)} for i in range(12)]
@@ -145,3 +145,16 @@ def test_a_run_of_calls_that_fail_is_one_warning(index, caplog):
     with pytest.raises(DatasetError):
         tune_app(index, "generate", llm=MockLLM(), max_calls=40, run_folder=None)
     assert len(caplog.records) < 3
+
+
+def test_a_search_that_compares_each_with_each_is_asked_for_no_more_than_is_reranked(index):
+    diverse = index.as_retriever(vector_store_query_mode="mmr", similarity_top_k=4)
+    app = tuned(diverse)
+    assert app.retriever.retriever.similarity_top_k == 30
+    assert len(app.retriever.retrieve("What does pump number 3 cost?")) == 4
+
+
+def test_a_run_folder_that_cannot_be_made_says_what_to_do(index, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TuningError, match=r"^run_folder .*run cannot be made: .* or None to keep"):
+        tune_app(index, ROWS, run_folder=tmp_path / "file" / "run")

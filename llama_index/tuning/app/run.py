@@ -155,6 +155,13 @@ class Run:
             yield
             return
         check_run_folder(self.folder, TuningError, before="vectors.sqlite")  # of the command line
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise TuningError(
+                f"run_folder {self.folder} cannot be made: {exc.strerror}; choose another, or None "
+                "to keep nothing"
+            ) from exc
         lock = self.folder / "lock"
         busy = TuningError(f"another run is at work on {self.folder}; give each its own run_folder")
         with locked(lock, busy):

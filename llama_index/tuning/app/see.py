@@ -147,7 +147,10 @@ class SeenApp:
 
     def wide_retriever(self, embed_model: BaseEmbedding | None = None) -> BaseRetriever:
         """The app's retriever with a longer list, and another embedding model if one is given."""
-        return self.copied_retriever(max(WIDE, self.top_k), embed_model)
+        mode = getattr(self.retriever, "_vector_store_query_mode", None)
+        # Maximal marginal relevance compares each node with each: as many as are re-ranked will do.
+        most = DEPTH if mode == VectorStoreQueryMode.MMR else WIDE
+        return self.copied_retriever(max(most, self.top_k), embed_model)
 
     def copied_retriever(
         self, top_k: int, embed_model: BaseEmbedding | None = None

@@ -91,6 +91,18 @@ def test_a_refused_router_lies_beside_a_note_that_says_what_was_kept(tmp_path):
     assert engine.get_finetuned_model() is mine
 
 
+def test_a_base_selector_whose_replies_name_nothing_is_never_right(caplog):
+    class Silent(Oracle):
+        def _select(self, choices, query):
+            raise ValueError("Got invalid JSON object.")
+
+    dataset, model = world()
+    report = RouterFinetuneEngine(dataset, model, base_selector=Silent({})).finetune()
+    assert report.gains["accuracy"].base == 0
+    assert "named no choice for" in caplog.text
+    assert "invalid JSON" in caplog.text
+
+
 def test_a_router_can_be_saved_without_any_training_query(tmp_path):
     dataset, model = world()
     options = RouterOptions(keep_examples=0, words=False)

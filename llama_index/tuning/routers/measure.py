@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
 RECALLS = (3, 5)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,10 +193,21 @@ def base_scores(
     if selector is not None:
         asked = data.dataset.subset(measured.examples.tolist())
         found = evaluate_selector(selector, asked, show_progress=show_progress)
+        if found.failed:
+            row, reason = next(iter(found.failed.items()))
+            logger.warning(
+                "the base selector named no choice for %d of %d queries, such as %r: %.300s",
+                len(found.failed),
+                len(asked),
+                asked.examples[row].query[:100],
+                reason,
+            )
         number = {name: row for row, name in enumerate(names)}
         scores = np.zeros((len(asked), data.choices), dtype=np.float32)
         for row, chosen in enumerate(found.selected):
-            for rank, name in enumerate(chosen):
+            wanted = asked.examples[row].choices
+            wrong = [name for name in names if name not in wanted][:1]
+            for rank, name in enumerate(chosen or wrong):  # nothing is not the first choice
                 scores[row, number[name]] = 1 / (rank + 1)
         return scores
     described = data.described.copy()

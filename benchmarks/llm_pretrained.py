@@ -1,7 +1,7 @@
 """What tuning makes of a pretrained model: SmolLM2-135M on six tasks, with LoRA, on a CPU.
 
     python benchmarks/llm_pretrained.py [--tasks style sql …] [--steps 50] [--test 40]
-        [--seed 0] [--without-trl]
+        [--batch 8] [--seed 0] [--without-trl]
 
 Each task: the model as it comes, the same asked with the two nearest training examples before the
 question (TF-IDF), tuned by the engine, and tuned by plain TRL with the same rows, LoRA and steps.
@@ -19,6 +19,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
     """A task's line."""
     began = time.process_time()
     task = TASKS[name](given.data, given.train, given.test, random.Random(given.seed))
+    task = replace(task, batch_size=given.batch or task.batch_size)
     folder = smollm2_folder(tools=task.tools)
     ours, theirs = Clock(), Clock()
     scored: list[Any] = []  # of the base, then of the tuned one
@@ -157,6 +159,7 @@ def one(name: str, given: argparse.Namespace, here: Path) -> dict[str, Any]:
     line: dict[str, Any] = {
         "task": name,
         "train": len(task.dataset),
+        "seen": given.steps * task.batch_size,
         "test": gain.n,
         "base": gain.base,
         "tuned": gain.tuned,
@@ -193,6 +196,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--train", type=int, default=400)
     parser.add_argument("--test", type=int, default=40)
+    parser.add_argument("--batch", type=int, help="rows a step; the task's own by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without-trl", action="store_true")
     given = parser.parse_args()

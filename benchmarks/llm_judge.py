@@ -1,7 +1,7 @@
 """An LLM tuned to judge, SmolLM2-135M with LoRA, beside the light judge on the same verdicts.
 
     python benchmarks/llm_judge.py [--sets halueval_qa …] [--train 300] [--test 120] [--rate 1e-3]
-        [--epochs 1] [--seed 0]
+        [--epochs 1] [--seed 0] [--without-untuned]
 
 Both learn from the same rows of the train split and are measured on the same rows of the test
 split, whole queries; the light judge also from all rows. halueval_general is learnt from as many
@@ -36,7 +36,8 @@ from llm_pretrained import Clock
 from llama_index.tuning import HuggingFaceFinetuneEngine, JudgeFinetuneEngine, JudgmentDataset
 from llama_index.tuning.demo import smollm2_folder
 from llama_index.tuning.judges import judge_rows
-from llama_index.tuning.judges.llm.verdicts import verdicts_of
+from llama_index.tuning.judges.llm.asking import evaluate_all
+from llama_index.tuning.judges.llm.verdicts import _read
 from llama_index.tuning.judges.measure import agreement_gains
 from llama_index.tuning.llms import HuggingFaceOptions
 
@@ -132,7 +133,7 @@ def one(name: str, given: argparse.Namespace) -> dict[str, Any]:
     def evaluate(llm: Any) -> Any:
         llm.max_new_tokens = 12  # the untuned one would go on and on
         began = time.process_time()
-        runs.append(verdicts_of(form, items, llm, pairwise=is_pair))
+        runs.append(_read(form, evaluate_all(form, items, llm), is_pair, None))
         seconds.append(time.process_time() - began)
         return (runs[-1].values == truth).astype(float)
 
@@ -148,33 +149,38 @@ def one(name: str, given: argparse.Namespace) -> dict[str, Any]:
     )
     clock = Clock()
     with tempfile.TemporaryDirectory() as here:
-        HuggingFaceFinetuneEngine(
+        engine = HuggingFaceFinetuneEngine(
             rows.chats,
             smollm2_folder(),
             model_output_path=Path(here) / "tuned",
             options=options,
-            evaluate=evaluate,
+            evaluate=None if given.without_untuned else evaluate,
             accept="always",
             callbacks=[clock],
-        ).finetune()
-    untuned, tuned = runs
+        )
+        engine.finetune()
+        if given.without_untuned:
+            evaluate(engine.get_finetuned_model())
+    tuned = runs[-1]
     line: dict[str, Any] = {
         "set": name,
         "train": len(train),
         "test": len(test),
         "rate": given.rate,
         "epochs": given.epochs,
-        "no_verdict": [untuned.missing, tuned.missing],
+        "no_verdict": [said.missing for said in runs],
         "said": dict(Counter(tuned.values.tolist())),
         "cpu_seconds": round(clock.seconds),
-        "ms_a_verdict": round(1000 * seconds[-1] / len(items) / (1 + is_pair)),
+        "ms_a_verdict": round(1000 * seconds[-1] / len(items)),
     }
     print(json.dumps(line), file=sys.stderr, flush=True)  # the rest may be stopped
     every_row = make(all_rows, train=True)
     same, line["light_cpu_seconds"] = light(train, test, given)
     every, line["light_all_cpu_seconds"] = light(every_row, test, given)
     line["all"] = len(every_row)
-    others = {"untuned": untuned.values, "light": same, "light, all rows": every}
+    others = {"light": same, "light, all rows": every}
+    if not given.without_untuned:
+        others["untuned"] = runs[0].values
     others["most frequent"] = np.full(len(items), Counter(truth.tolist()).most_common(1)[0][0])
     for other, verdicts in others.items():
         for measure, gain in agreement_gains(truth, verdicts, tuned.values, clusters).items():
@@ -193,6 +199,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without-untuned", action="store_true")
     given = parser.parse_args()
     given.cache.parent.mkdir(parents=True, exist_ok=True)
     for name in given.sets:

@@ -47,7 +47,6 @@ from .generate.unanswerable import generate_unanswerable_queries as generate_una
 from .judges.engine import JudgeFinetuneEngine as JudgeFinetuneEngine
 from .judges.judge import TunedJudge as TunedJudge
 from .judges.label import label_judgments as label_judgments
-from .judges.llm.model import load_llm_judge as load_llm_judge
 from .judges.pass_rates.compare import compare_versions as compare_versions
 from .judges.pass_rates.estimate import estimate_pass_rate as estimate_pass_rate
 from .judges.pass_rates.recalibrate import recalibrate_judge as recalibrate_judge

@@ -89,7 +89,7 @@ def test_work_inside_a_users_request_is_told_from_it(recorder, retriever):
 
 ASK_NOBODY = {
     *("adapt_index", "restore_index"),  # embed texts, which is not recorded
-    *("get_engine", "list_engines", "load_app", "load_llm_judge", "load_reranker"),
+    *("get_engine", "list_engines", "load_app", "load_reranker"),
     *("generate_sentence_queries", "generate_cohere_reranker_finetuning_dataset"),
     "recalibrate_judge",
     # what asks within them is marked itself

@@ -33,7 +33,6 @@ TYPED = [
     "docs/engines/drift.md",
     "docs/engines/embeddings.md",
     "docs/engines/hosted.md",
-    "docs/engines/judge_students.md",
     "docs/engines/judges.md",
     "docs/engines/llms.md",
     "docs/engines/pass_rates.md",
@@ -54,7 +53,6 @@ SLOW = {
     "docs/data/llm_tasks.md",
     "docs/engines/cross_encoders.md",
     "docs/engines/embeddings.md",
-    "docs/engines/judge_students.md",
     "docs/engines/llms.md",
     "docs/engines/query_side.md",  # its index must be of the model that learns
 }

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -165,6 +166,15 @@ def test_a_damaged_folder_is_refused(tmp_path, judge, old, new, message):
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(ArtifactError, match=message):
+        TunedJudge.load(tmp_path / "judge")
+
+
+@pytest.mark.parametrize("kind", [["judge"], "router", None])
+def test_a_kind_that_is_no_judge(tmp_path, judge, kind):
+    judge.save(tmp_path / "judge")
+    file = tmp_path / "judge" / "tuning.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "kind": kind}))
+    with pytest.raises(ArtifactError, match="not a 'judge'"):
         TunedJudge.load(tmp_path / "judge")
 
 

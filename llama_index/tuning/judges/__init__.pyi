@@ -1,9 +1,6 @@
 from .engine import JudgeFinetuneEngine as JudgeFinetuneEngine
 from .judge import TunedJudge as TunedJudge
 from .label import LabelledJudgments as LabelledJudgments, label_judgments as label_judgments
-from .llm.model import load_llm_judge as load_llm_judge
-from .llm.rows import JudgeRows as JudgeRows, judge_rows as judge_rows
-from .llm.train import LLMStudent as LLMStudent
 from .options import JudgeOptions as JudgeOptions
 from .pass_rates.compare import compare_versions as compare_versions
 from .pass_rates.estimate import estimate_pass_rate as estimate_pass_rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.tuning._checks import (
     check_options,
@@ -25,9 +25,7 @@ from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
 from llama_index.tuning.errors import JudgeRefusedError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.judges.light.student import student_of
 from llama_index.tuning.judges.options import JudgeOptions
-from llama_index.tuning.judges.student import Student
 
 if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -35,15 +33,16 @@ if TYPE_CHECKING:
 
     from llama_index.tuning.judges.data import JudgeData
     from llama_index.tuning.judges.light.features import FeatureMaker, Vectors
+    from llama_index.tuning.judges.light.model import LightJudge
     from llama_index.tuning.judges.run import JudgeReport
-    from llama_index.tuning.judges.student import EvaluatorModel, JudgeModel, TrainingData
+    from llama_index.tuning.judges.training import TrainingData
     from llama_index.tuning.report import FinetuneReport
 
 
 class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
     """Distils an expensive evaluator's verdicts, or people's, into a judge that runs anywhere.
 
-    The light student is a logistic regression on lengths, support by the contexts, overlaps and
+    The judge is a logistic regression on lengths, support by the contexts, overlaps and
     cosines; of a pair of responses on their difference, so that their order cannot matter.
     Penalty, calibration and threshold are chosen on verdicts that were held out, a query's
     verdicts together.
@@ -52,13 +51,11 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         dataset: verdicts, at least 10; all with `second_response` (pairwise), or none.
         embed_model: the app's embedding model; adds how near the response's sentences are to the
             contexts' and to the query. None looks at words alone.
-        student: who learns: `"light"`, or the options of another student, `LLMStudent`.
         val_dataset: verdicts to measure on, on other queries. Without them, cross-fitting scores
             each verdict by a judge that saw none of its query.
         options: how to train; see `JudgeOptions`.
         defer_to: the evaluator that uncertain answers go to, and the base, which
-            `get_finetuned_model()` returns if no gain is shown (of an `LLMStudent` the base only;
-            without it, the evaluator given as `form`).
+            `get_finetuned_model()` returns if no gain is shown.
         accept: `"gain"` keeps the judge only if it beats the best shortcut (the most frequent
             verdict, length alone, overlap alone); `"always"` keeps it in any case.
         model_output_path: folder for the judge and its report; nothing is written by default. A
@@ -95,7 +92,6 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         dataset: JudgmentDataset,
         embed_model: BaseEmbedding | None = None,
         *,
-        student: Literal["light"] | Student = "light",
         val_dataset: JudgmentDataset | None = None,
         options: JudgeOptions | None = None,
         defer_to: BaseEvaluator | None = None,
@@ -109,14 +105,8 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         for name, value in (("dataset", dataset), ("val_dataset", val_dataset)):
             if name == "dataset" or value is not None:
                 of_type(name, value, JudgmentDataset, "a JudgmentDataset")
-        self._student = student_of(student)
-        if embed_model is not None and not self._student.embeds:
-            raise ValueError(
-                f"embed_model is of no use to the student {self._student.name!r}: leave it out"
-            )
         self.dataset = dataset
         self.embed_model = embed_model
-        self.student = student
         self.val_dataset = val_dataset
         self.options = check_options(options, JudgeOptions)
         self.defer_to = defer_to
@@ -125,7 +115,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         self.vector_cache = path_or_none("vector_cache", vector_cache)
         self.num_workers = whole_number("num_workers", num_workers, 1)
         self.show_progress = show_progress
-        self._model: JudgeModel | EvaluatorModel | None = None
+        self._model: LightJudge | None = None
 
     def finetune(self) -> JudgeReport:
         """Check, embed, cross-fit, fit, measure, decide, save.
@@ -141,7 +131,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
 
     def _check(self) -> None:
         from llama_index.tuning.judges.data import check_held_out, check_trainable, judge_data_of
-        from llama_index.tuning.judges.loading import check_models
+        from llama_index.tuning.judges.serving import check_models
 
         check_models(self.embed_model, self.defer_to)
         train = judge_data_of(self.dataset, self.options)
@@ -152,22 +142,20 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
             check_held_out(train, held_out)
         measured = self.val_dataset or self.dataset
         refuse_learnt(self.embed_model, [item.query or "" for item in measured.judgments])
-        self._student.check(train, held_out)
         self._data = train, held_out
 
     def _tune(self, clock: Clock) -> JudgeReport:
+        from llama_index.tuning.judges.light.fit import learn
         from llama_index.tuning.judges.run import shortcut_predictions, write_report
         from llama_index.tuning.vectors.identity import model_signature
 
         with clock.step("features"):
             data = self._training_data(*self._data)
         with clock.step("fit"):
-            result = self._student.learn(data)
-            shortcuts = {**shortcut_predictions(data, result.measured), **result.baselines}
+            result = learn(data)
+            shortcuts = shortcut_predictions(data)
         with clock.step("measuring"):
-            report = write_report(
-                data, result, shortcuts, self.val_dataset or self.dataset, student=self._student
-            )
+            report = write_report(data, result, shortcuts, self.val_dataset or self.dataset)
         self._model = result.model
         self._signature = (
             {} if self.embed_model is None else {"signature": model_signature(self.embed_model)}
@@ -175,45 +163,40 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         return report
 
     def _tuned(self, **model_kwargs: Any) -> BaseEvaluator:
-        """Takes `defer_to` and `threshold`; of an `LLMStudent`, what the LLM's engine takes."""
-        model = self._judge(self._finished())
-        model_kwargs.setdefault("defer_to", self.defer_to)
-        if hasattr(model, "serve"):
-            del model_kwargs["defer_to"]  # it is for what is uncertain, and no verdict says so
-            served: BaseEvaluator = model.serve(**model_kwargs)
-            return served
+        """Takes `defer_to`, `threshold` and `refuse_unfamiliar`."""
         from llama_index.tuning.judges.judge import TunedJudge
 
-        return TunedJudge(model, self.embed_model, **model_kwargs)
+        model_kwargs.setdefault("defer_to", self.defer_to)
+        return TunedJudge(self._judge(self._finished()), self.embed_model, **model_kwargs)
 
     def _base(self, *, defer_to: BaseEvaluator | None = None, **model_kwargs: Any) -> BaseEvaluator:
-        """`defer_to`, or the evaluator that an `LLMStudent` was given; the rest is the judge's.
+        """`defer_to`; the rest is the judge's.
 
         Raises:
             JudgeRefusedError: there is none.
         """
-        base = defer_to or self.defer_to or getattr(self._student, "base", None)
+        base = defer_to or self.defer_to
         if base is None:
             raise JudgeRefusedError(
                 f"the judge is refused: {self._finished().reason}; there is no defer_to to return "
                 f"in its place; {OVERRIDE}"
             )
-        evaluator: BaseEvaluator = base
-        return evaluator
+        return base
 
     def _write(self, folder: Path, report: FinetuneReport) -> None:
         self._judge(report).write(folder)
 
-    def _judge(self, report: FinetuneReport) -> Any:
+    def _judge(self, report: FinetuneReport) -> LightJudge:
         """What was learnt, and how it came about."""
         from llama_index.tuning.judges.run import details_of
 
         details = {**details_of(cast("JudgeReport", report)), **self._signature}
-        return replace(cast(Any, self._model), details=details)
+        assert self._model is not None
+        return replace(self._model, details=details)
 
     def _training_data(self, train: JudgeData, held_out: JudgeData | None) -> TrainingData:
         from llama_index.tuning.judges.run import rows_of, topics_of
-        from llama_index.tuning.judges.student import TrainingData
+        from llama_index.tuning.judges.training import TrainingData
         from llama_index.tuning.vectors.identity import base_name
 
         maker = self._maker(train)
@@ -232,8 +215,6 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
             other=other,
             maker=maker,
             base_model="" if self.embed_model is None else base_name(self.embed_model),
-            output=self.model_output_path,
-            show_progress=self.show_progress,
         )
 
     def _maker(self, train: JudgeData) -> FeatureMaker:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
@@ -18,15 +18,9 @@ from llama_index.tuning._arrays import Float64
 from llama_index.tuning._checks import number, plain_arguments
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.judges.answers import items_of
-from llama_index.tuning.judges.loading import (
-    EMPTY,
-    check_models,
-    feedback_of,
-    invalid_reason,
-    load_model,
-)
+from llama_index.tuning.judges.light.model import LightJudge, load_judge
 from llama_index.tuning.judges.records import TIE, DecisionRule
-from llama_index.tuning.judges.student import JudgeModel
+from llama_index.tuning.judges.serving import EMPTY, check_models, feedback_of, invalid_reason
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.identity import base_name, check_signature, same_name
 from llama_index.tuning.vectors.memory import LatestVectors
@@ -64,7 +58,7 @@ class TunedJudge(BaseEvaluator):
     @plain_arguments
     def __init__(
         self,
-        model: JudgeModel,
+        model: LightJudge,
         embed_model: BaseEmbedding | None = None,
         *,
         defer_to: BaseEvaluator | None = None,
@@ -72,8 +66,8 @@ class TunedJudge(BaseEvaluator):
         refuse_unfamiliar: bool = True,
     ) -> None:
         check_models(embed_model, defer_to)
-        if not hasattr(model, "maker"):
-            raise TypeError(f"model must be a judge's model, got {type(model).__name__}")
+        if not isinstance(model, LightJudge):
+            raise TypeError(f"model must be a LightJudge, got {type(model).__name__}")
         if model.maker.embedded:
             if embed_model is None:
                 raise ValueError(
@@ -89,7 +83,7 @@ class TunedJudge(BaseEvaluator):
             if model.pairwise:
                 raise ValueError("threshold is for judges of single responses, not of pairs")
             rule = replace(model.rule, threshold=number("threshold", threshold, 0, 1))
-            model = replace(cast(Any, model), rule=rule)
+            model = replace(model, rule=rule)
         self.model = model
         self.defer_to = defer_to
         self.refuse_unfamiliar = refuse_unfamiliar
@@ -193,7 +187,7 @@ class TunedJudge(BaseEvaluator):
     def with_rule(self, rule: DecisionRule) -> TunedJudge:
         """The same judge with another calibration, threshold or margin."""
         found = copy.copy(self)
-        found.model = replace(cast(Any, self.model), rule=rule)
+        found.model = replace(self.model, rule=rule)
         return found
 
     def save(self, path: artifacts.PathLike) -> None:
@@ -210,9 +204,8 @@ class TunedJudge(BaseEvaluator):
         defer_to: BaseEvaluator | None = None,
         threshold: float | None = None,
         refuse_unfamiliar: bool = True,
-        **options: Any,
     ) -> TunedJudge:
-        """The judge that `save` wrote, whichever student it was.
+        """The judge that `save` wrote.
 
         Args:
             path: the folder.
@@ -220,13 +213,12 @@ class TunedJudge(BaseEvaluator):
             defer_to: the evaluator that uncertain answers go to.
             threshold: as in the constructor.
             refuse_unfamiliar: as in the constructor.
-            **options: for loading this kind of judge; the light one has none.
 
         Raises:
             ArtifactError: no judge, or a damaged one.
         """
         judge = cls(
-            load_model(path, **options),
+            load_judge(path),
             embed_model,
             defer_to=defer_to,
             threshold=threshold,

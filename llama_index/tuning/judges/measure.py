@@ -189,11 +189,9 @@ def summary_of(
     whole = np.ones((1, len(rows)))
     for name, measure in agreement_measures(truth, told.verdicts).items():
         found.add(name.replace(" ", "_"), float(measure(whole)[0]), measure)
-    if not np.isnan(told.chances).any():
-        _add_probabilities(found, truth, told.chances)
+    _add_probabilities(found, truth, told.chances)
     if not data.pairwise:
-        given = told.chances if told.scores is None else told.scores
-        _add_correlations(found, "", data.scores[rows], given)
+        _add_correlations(found, "", data.scores[rows], told.chances)
     asked = np.flatnonzero(~np.isnan(teacher))
     if len(asked):
         same = (teacher[asked] == truth[asked]).astype(np.float64)

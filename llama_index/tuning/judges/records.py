@@ -105,22 +105,14 @@ class Predictions:
 
     Attributes:
         chances: probabilities that the answer passes, or that the first response is better.
-        verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie;
-            `NO_VERDICT`, which is never right, if none could be read.
+        verdicts: 1 for pass (or the first), 0 for fail (or the second), 0.5 for a tie.
         certainties: distances from the threshold, in logits; the least certain go to a person or
             to `defer_to` first.
-        scores: the judge's own on the scale of the verdicts' scores, NaN if there is none; by
-            default its chances stand in for them.
-
-    Chances and certainties of a judge that gives verdicts only are all NaN: the report then shows
-    neither discrimination nor calibration nor deferral.
     """
 
     chances: Float64
     verdicts: Float64
     certainties: Float64
-    scores: Float64 | None = None
 
     def __getitem__(self, rows: Ints) -> Predictions:
-        scores = None if self.scores is None else self.scores[rows]
-        return Predictions(self.chances[rows], self.verdicts[rows], self.certainties[rows], scores)
+        return Predictions(self.chances[rows], self.verdicts[rows], self.certainties[rows])

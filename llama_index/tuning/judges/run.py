@@ -22,7 +22,7 @@ from llama_index.tuning.judges.light.fit import fit, predictions
 from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_of
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.records import NO_VERDICT, TIE, Predictions, Rows
-from llama_index.tuning.judges.student import Student, TrainingData, TrainingResult
+from llama_index.tuning.judges.training import TrainingData, TrainingResult
 from llama_index.tuning.report import (
     FinetuneReport,
     Gain,
@@ -58,11 +58,8 @@ def topics_of(vectors: Vectors, data: JudgeData) -> Topics:
     return Topics(main_directions(np.stack(asked)) if asked else responses[:0], responses)
 
 
-def shortcut_predictions(training: TrainingData, measured: Ints | None) -> dict[str, Predictions]:
-    """What needs no judge, fitted on the same folds: base rate, length, overlap.
-
-    On the same items as the judge's: those held out, or `measured` rows of the data.
-    """
+def shortcut_predictions(training: TrainingData) -> dict[str, Predictions]:
+    """What needs no judge, fitted on the same folds: base rate, length, overlap."""
     rows, table = training.rows, training.other
     count = len(rows.labels) if table is None else len(table)
     found = {MAJORITY: _majority(rows, count)}
@@ -71,8 +68,6 @@ def shortcut_predictions(training: TrainingData, measured: Ints | None) -> dict[
         other = None if table is None else table[:, columns]
         fitted = fit(rows.columns(columns), training.options)
         found[f"{kind} only"] = predictions(fitted, other)
-    if training.held_out is None and measured is not None:
-        return {name: given[measured] for name, given in found.items()}
     return found
 
 
@@ -89,11 +84,9 @@ def write_report(
     result: TrainingResult,
     shortcuts: dict[str, Predictions],
     dataset: JudgmentDataset,
-    *,
-    student: Student,
 ) -> JudgeReport:
     """A report without a verdict, on the held-out predictions for what `dataset` holds."""
-    data, options, judge = measured_data(training, result), training.options, result.predictions
+    data, options, judge = training.measured, training.options, result.predictions
     rows, others = _measured_rows(data)
     primary = "balanced accuracy"
     if data.pairwise or options.target == "accuracy":
@@ -114,41 +107,27 @@ def write_report(
     if result.flip_rate is not None:
         summary.values["flip_rate"] = result.flip_rate
     return JudgeReport(
-        title=f"judge ({student.name}, {'pairwise' if data.pairwise else 'pointwise'})",
+        title=f"judge (light, {'pairwise' if data.pairwise else 'pointwise'})",
         method=result.method,
         primary=primary,
         gains=gains,
         slices=slices,
-        model=training.base_model or student.name,
+        model=training.base_model or "light",
         base=f"the shortcut {best!r}",
         data=_data(training, result, dataset, data.people[rows]),
-        options={**asdict(options), **result.options},
+        options=asdict(options),
         queries=_changed(data, rows, shortcuts[best], judge),
         seed=options.seed,
-        history=result.history,
-        notes=[
-            *_notes(data, rows, others, compared, best),
-            *_silence(teacher),
-            *result.notes,
-        ],
-        versions=installed_versions(*student.libraries),
+        notes=[*_notes(data, rows, others, compared, best), *_silence(teacher)],
+        versions=installed_versions("numpy", "scipy", "scikit-learn"),
         unit="verdicts",
         summary=summary.values,
         intervals=summary.intervals(data.clusters[rows], options.confidence, options.seed),
         shortcuts={n: {m: found[m].base for m in METRICS} for n, found in compared.items()},
-        deferral=_deferral(
+        deferral=deferral_curve(
             told.certainties, told.verdicts == truth, right if len(others) else np.ones(len(rows))
         ),
     )
-
-
-def _deferral(
-    certainties: Float64, correct: NDArray[np.bool_], right: Float64
-) -> list[DeferralPoint]:
-    """The curve, of a judge that says how certain it is."""
-    if np.isnan(certainties).any():
-        return []
-    return deferral_curve(certainties, correct, right)
 
 
 def _data(
@@ -157,7 +136,6 @@ def _data(
     dataset: JudgmentDataset,
     people: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    rule = getattr(result.model, "rule", None)  # of a model that has calibration and threshold
     return {
         "verdicts": len(dataset),
         "trained_on": len(training.data.labels),
@@ -165,7 +143,7 @@ def _data(
         "by_people": bool(people.all()),
         "fingerprint": dataset.fingerprint(),
         **result.settings,
-        **({} if rule is None else asdict(rule)),
+        **asdict(result.model.rule),
     }
 
 
@@ -230,13 +208,6 @@ def _notes(
     return notes
 
 
-def measured_data(training: TrainingData, result: TrainingResult) -> JudgeData:
-    """The verdicts that the student's predictions are on."""
-    if training.held_out is not None:
-        return training.held_out
-    return training.data if result.measured is None else training.data[result.measured]
-
-
 def _silence(teacher: Float64) -> list[str]:
     """That the teacher's missing verdicts are counted, and how."""
     count = int((teacher == NO_VERDICT).sum())
@@ -269,11 +240,8 @@ class JudgeReport(FinetuneReport):
             whole. The calibration error can only grow by chance, and grows again in each
             resample: its interval leans upwards, the more so the fewer the verdicts.
         shortcuts: baseline → its agreement, measured and fitted like the judge: the most frequent
-            verdict, length only, overlap only; of an LLM also the same LLM untuned.
+            verdict, length only, overlap only.
         deferral: accuracy against the share of answers handed to the teacher.
-
-    A judge that gives verdicts only (`LLMStudent`) has neither `auroc`, `calibration_error` nor
-    `deferral`; its correlations are those of its own scores.
     """
 
     summary: dict[str, float] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from llama_index.tuning._arrays import Float64
 from llama_index.tuning.judges.light.model import LightJudge, Linear, novelty_of
 from llama_index.tuning.judges.options import JudgeOptions
 from llama_index.tuning.judges.records import TIE, DecisionRule, Predictions, Rows, log_odds
-from llama_index.tuning.judges.student import TrainingData, TrainingResult
+from llama_index.tuning.judges.training import TrainingData, TrainingResult
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
 """Inverse strengths of the L2 penalty; the cross-fitted best is taken."""

@@ -1,37 +1,15 @@
-"""The kinds of judges there are on disk.
-
-What a judge needs while it serves: checks, and words for its verdicts.
-"""
+"""What a judge needs while it serves: checks, and words for its verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llama_index.tuning import artifacts
 from llama_index.tuning.judges.answers import has_contexts
-from llama_index.tuning.judges.light.model import KIND
 from llama_index.tuning.judges.records import TIE
-from llama_index.tuning.judges.student import JudgeModel
 
-LOADERS = {KIND: "llama_index.tuning.judges.light.model:load_judge"}
-"""Kind in `tuning.json` → what reads such a folder."""
-
-
-def load_model(path: artifacts.PathLike, **options: Any) -> JudgeModel:
-    """The judge of a folder, of whatever kind.
-
-    Args:
-        path: the folder.
-        **options: for the kind's loader.
-
-    Raises:
-        ArtifactError: no judge, or a damaged one.
-        TypeError: an option that this kind does not have.
-    """
-    model: JudgeModel = artifacts.load_component(path, LOADERS, **options)
-    return model
-
+if TYPE_CHECKING:
+    from llama_index.tuning.judges.light.model import LightJudge
 
 EMPTY = "the response is empty"
 WEAK_SENTENCES = 2
@@ -51,7 +29,7 @@ def check_models(embed_model: Any, defer_to: Any) -> None:
         raise TypeError(f"defer_to must be a BaseEvaluator, got {type(defer_to).__name__}")
 
 
-def invalid_reason(judge: JudgeModel, item: Any) -> str | None:
+def invalid_reason(judge: LightJudge, item: Any) -> str | None:
     """Why the judge should not judge this: it learned from answers that had more."""
     for name in ("query", "response", "second_response", "reference"):
         value = getattr(item, name)
@@ -78,7 +56,7 @@ def invalid_reason(judge: JudgeModel, item: Any) -> str | None:
     return None
 
 
-def feedback_of(judge: JudgeModel, item: Any, chance: float, verdict: float) -> str:
+def feedback_of(judge: LightJudge, item: Any, chance: float, verdict: float) -> str:
     """The probability, and the sentences that the contexts support least."""
     if judge.pairwise:
         said = {1.0: "the first is better", 0.0: "the second is better", TIE: "a tie"}[verdict]

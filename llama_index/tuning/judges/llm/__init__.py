@@ -1,1 +1,0 @@
-"""A judge that is an LLM tuned for a stock evaluator."""

@@ -1,4 +1,4 @@
-"""Re-rankers and routers under several settings each, for `generalisation.py`."""
+"""Re-rankers, routers and judges under several settings each, for `generalisation.py`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 from _data import dataset, lyft_and_uber, model
 from _routing import load, shots, tuned
 from generalisation_rerankers import candidates, score
+from judge_quality import judgments
 
-from llama_index.tuning import LightRerankerFinetuneEngine
+from llama_index.tuning import JudgeFinetuneEngine, LightRerankerFinetuneEngine
 from llama_index.tuning.gate import decide
+from llama_index.tuning.judges import JudgeOptions
 from llama_index.tuning.rerankers import LightRerankerOptions
 from llama_index.tuning.rerankers.data import FeatureMaker
 from llama_index.tuning.rerankers.light.model import default_ranker
@@ -29,6 +31,13 @@ ROUTERS = {
     "balanced": {"balanced": True},
     "tau 1": {"tau": 1.0},
     "tau 10": {"tau": 10.0},
+}
+JUDGES = {
+    "default": {},
+    "no vectors": {},
+    "accuracy": {"target": "accuracy"},
+    "unstemmed": {"language": "none"},
+    "10 folds": {"folds": 10},
 }
 
 
@@ -75,8 +84,32 @@ def routers(args: argparse.Namespace) -> Iterator[tuple[str, Scores]]:
         yield name, found
 
 
+def judges(args: argparse.Namespace) -> Iterator[tuple[str, Scores]]:
+    """Balanced accuracy on test verdicts; "base" is the best of the shortcuts."""
+    embed = model()
+    for name in args.sets or ("halueval_qa", "halueval_general", "pandalm"):
+        learn, measured = (judgments(args.data, name, split) for split in ("train", "test"))
+        found = {}
+        for setting, options in JUDGES.items():
+            report = JudgeFinetuneEngine(
+                learn,
+                None if setting == "no vectors" else embed,
+                val_dataset=measured,
+                options=JudgeOptions(**options),
+                accept="always",
+                vector_cache=args.cache,
+            ).finetune()
+            gain = report.gains["balanced accuracy"]
+            found[setting] = gain.tuned
+            if setting == "default":
+                refused = "would have kept" in report.reason
+                found |= {"base": gain.base, "served": gain.base if refused else gain.tuned}
+        yield name, found
+
+
 ENGINES: dict[str, Callable[[argparse.Namespace], Iterator[tuple[str, Scores]]]] = {
     "reranker": rerankers,
     "router": routers,
+    "judge": judges,
 }
-SETTINGS = {"reranker": [*RERANKERS], "router": [*ROUTERS]}
+SETTINGS = {"reranker": [*RERANKERS], "router": [*ROUTERS], "judge": [*JUDGES]}

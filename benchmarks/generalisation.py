@@ -11,7 +11,7 @@ fifth of the training questions chooses its step.
 
     python benchmarks/generalisation.py --beside      # the documents' sentences teach too
     python benchmarks/generalisation.py --sentences   # they alone
-    python benchmarks/generalisation.py --engine router   # or reranker
+    python benchmarks/generalisation.py --engine router   # or reranker, judge
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 from _data import arguments, model
@@ -29,9 +30,7 @@ def main() -> None:
     args = parser.parse_args()
     embed_model = model()
     for name in args.sets.split(","):
-        rows = {split: read(args.data, name, split) for split in ("train", "test")}
-        make = pairs if name == "pandalm" else answers
-        train, test = make(rows["train"], train=True), make(rows["test"], train=False)
+        train, test = (judgments(args.data, name, split) for split in ("train", "test"))
         print(f"\n=== {name}: {len(train)} verdicts to learn from, {len(test)} to measure on")
         tune(train, test, embed_model, args.cache)
 
@@ -51,15 +50,17 @@ def tune(train, test, embed_model, cache) -> None:
     serve(judge, test.judgments[:1000])
 
 
-def read(folder, name, split) -> list[dict]:
-    return [json.loads(line) for line in (folder / name / f"{split}.jsonl").open()]
+def judgments(folder: Path, name: str, split: str) -> JudgmentDataset:
+    """A split's verdicts: labels, or for pandalm the teacher's, and people's in the test split."""
+    rows = [json.loads(line) for line in (folder / name / f"{split}.jsonl").open()]
+    return pairs(rows, train=split == "train") if name == "pandalm" else answers(rows)
 
 
 def text(value) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def answers(rows, train) -> JudgmentDataset:
+def answers(rows) -> JudgmentDataset:
     return JudgmentDataset.from_records(
         {
             "query": row["query"],

@@ -8,6 +8,7 @@ not made again, and `--minutes` ends in time, so that the same command goes on l
     python benchmarks/app_quality.py --questions 10 30 100 --seeds 20  # few questions
     python benchmarks/app_quality.py --shuffled --questions 100 --seeds 25   # wrong answers
     python benchmarks/app_quality.py --pool --questions 150 --seeds 40 # does the interval hold?
+    python benchmarks/app_quality.py --alone --sets …                  # documents alone
     python benchmarks/app_quality.py --table                           # what the lines come to
 """
 
@@ -114,6 +115,8 @@ class Place:
         train, test = self.train, self.test
         if mode == "pool":
             train, test = split(together(train, test), count, seed)
+        elif mode == "alone":  # no question teaches: all of them measure
+            test = together(train, test)
         elif count and count < len(train):
             train, _ = split(train, count, seed)
         if mode == "shuffled":

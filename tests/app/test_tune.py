@@ -56,13 +56,34 @@ def test_what_is_served_finds_what_was_measured(index, questions):
     assert np.mean(hits) == pytest.approx(untuned)
 
 
-def test_documents_alone_serve_the_untuned_stack_and_say_so(index):
+ALONE = "retriever with adapter + BM25 fusion + untuned re-ranker"
+
+
+def test_documents_alone_teach_an_adapter_under_the_untuned_re_ranker(index, tmp_path):
     app = tuned(index)
     assert app.report.kind == "stand-ins"
     assert not app.report.shown
-    assert app.report.served == "retriever + BM25 fusion + untuned re-ranker"
+    assert app.report.served == ALONE
     assert "stand in for questions" in app.report.sentence
     assert "twenty real questions" in str(app.report)
+    app.save(tmp_path / "app")
+    asked = "What does pump number 17 cost?"
+    found, again = (a.retriever.retrieve(asked) for a in (app, load_app(tmp_path / "app", index)))
+    assert [n.node_id for n in again] == [n.node_id for n in found]
+    assert [n.score for n in again] == pytest.approx([n.score for n in found])
+    assert app.check(questions_of()).promised is None
+
+
+def test_a_dozen_questions_serve_no_less_than_none(index, questions):
+    app = tuned(index, questions.subset(list(questions.queries)[:12]))
+    assert app.report.served == ALONE
+    assert app.report.counts["questions"] == 12
+
+
+def test_few_documents_alone_teach_no_adapter(model):
+    app = tuned(VectorStoreIndex(nodes_of(20), embed_model=model))
+    assert app.report.served == "retriever + BM25 fusion + untuned re-ranker"
+    assert app.adapter is None
 
 
 def test_documents_of_code_alone_stay_as_they_were(model):

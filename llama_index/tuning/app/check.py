@@ -37,7 +37,8 @@ class CheckResult:
     Attributes:
         verdict: `"worse"` if a loss beyond `max_loss` is shown; `"too few"` below ten questions.
         gains: metric → the app served against the app before.
-        promised: nDCG@10 as it was measured when the app was tuned.
+        promised: nDCG@10 as it was measured when the app was tuned; `None` without questions then,
+            since sentences of the documents promise nothing.
         max_loss: that is no regression yet.
         worse: the questions that lost most.
         better: the questions that gained most.
@@ -46,7 +47,7 @@ class CheckResult:
 
     verdict: Verdict
     gains: Gains
-    promised: Gain
+    promised: Gain | None
     max_loss: float
     worse: list[Moved]
     better: list[Moved]
@@ -70,9 +71,11 @@ class CheckResult:
         lines = [
             f"{self.verdict}: {PRIMARY} {gain.base:.3f} → {gain.tuned:.3f}, {gain.mean:+.3f} "
             f"({gain.confidence:.0%} interval {gain.low:+.3f} to {gain.high:+.3f}, n={gain.n})",
-            f"promised: {told.mean:+.3f} ({told.low:+.3f} to {told.high:+.3f}, n={told.n})",
+            f"promised: {told.mean:+.3f} ({told.low:+.3f} to {told.high:+.3f}, n={told.n})"
+            if told
+            else "promised: nothing, without questions; tune with these to see what more there is",
         ]
-        if gain.high < told.low:
+        if told and gain.high < told.low:
             lines.append("the gain is smaller than promised: the questions have changed; tune anew")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -110,7 +113,7 @@ def check(
     return CheckResult(
         verdict=verdict,
         gains=gains,
-        promised=report.gains[PRIMARY],
+        promised=None if report.kind == "stand-ins" else report.gains[PRIMARY],
         max_loss=max_loss,
         worse=worse,
         better=better,

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["questions", "generated questions", "stand-ins"]
 
+LEAST = 30
+"""Questions that can teach; fewer only measure, and sentences of the documents teach."""
 FOLDS = 5
 """Parts that the questions are shared out to."""
 MANY = 1000
@@ -63,6 +65,11 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    @property
+    def teach(self) -> bool:
+        """Whether parts are learnt from them."""
+        return self.kind != "stand-ins" and len(self) >= LEAST
 
     @property
     def texts(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.app.ladder.search import Search
-from llama_index.tuning.app.questions import Questions
+from llama_index.tuning.app.questions import LEAST, Questions
 from llama_index.tuning.app.see import SeenApp
-from llama_index.tuning.embeddings.adapter.data import Pairs
+from llama_index.tuning.embeddings.adapter.data import Pairs, parts_of
 from llama_index.tuning.embeddings.adapter.maps import VectorMap
 from llama_index.tuning.embeddings.adapter.measure import positive_rows
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
@@ -25,14 +25,12 @@ from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.vectors.embedder import Embedder
 from llama_index.tuning.vectors.search import unit_rows
 
-LEAST = 30
-"""Questions from which on an adapter is tried."""
-
 SENTENCES = 2000
-"""Of the documents, that teach beside the questions."""
+"""Of the documents, that teach beside the questions, or alone."""
 
 State = dict[str, Any]
 """Tensors of torch, by name."""
+Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class LearntAdapter:
 
     Attributes:
         map: of questions.
-        queries: unit vectors, in the order of the questions it was learnt from.
+        queries: unit vectors of the app's questions, in their order.
     """
 
     map: VectorMap
@@ -56,8 +54,7 @@ class Adapters:
     """Learns adapters from parts of the questions; each fold is kept in a folder, and learnt once.
 
     Args:
-        queries: vectors of all questions, shape `(n, dim)`.
-        positives: rows of the documents that answer each.
+        pairs: what teaches: the questions, or sentences of the documents.
         documents: unit vectors, shape `(N, dim)`.
         sentences: pairs that teach beside the questions.
         folder: where finished ones are kept; `None` keeps nothing.
@@ -66,22 +63,30 @@ class Adapters:
 
     def __init__(
         self,
-        queries: Float32,
-        positives: Sequence[Ints],
+        pairs: Pairs,
         documents: Float32,
         sentences: Pairs | None,
         folder: Path | None,
         seed: int,
     ) -> None:
-        self.pairs = Pairs(unit_rows(queries), positives)
+        self.pairs = pairs
         self.documents, self.sentences, self.folder = documents, sentences, folder
         self.options = AdapterOptions(seed=seed)
 
-    def learn(self, fold: Ints, watch: Callable[[int, int], None] | None = None) -> LearntAdapter:
-        """The adapter of all questions, and each as the adapter of its fold's others maps it.
+    def alone(self, queries: Float32, watch: Watch | None = None) -> LearntAdapter:
+        """The adapter of sentences, and what it makes of questions, which taught it nothing.
+
+        How strong it is, sentences of other parts of the documents say.
+        """
+        parts = np.unique(parts_of(self.pairs, self.documents), return_inverse=True)[1]
+        found = self.learn(parts, watch)
+        return LearntAdapter(found.map, unit_rows(found.map(unit_rows(queries))))
+
+    def learn(self, fold: Ints, watch: Watch | None = None) -> LearntAdapter:
+        """The adapter of all pairs, and each as the adapter of its fold's others maps it.
 
         Args:
-            fold: of each question.
+            fold: of each pair.
             watch: called with the number of finished folds and of all, the first time with 0.
         """
         from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit
@@ -89,7 +94,7 @@ class Adapters:
         from llama_index.tuning.embeddings.adapter.modules import map_of_module
 
         pairs, dim = self.pairs, self.documents.shape[1]
-        folds = len(np.unique(fold))
+        folds = min(self.options.folds, len(np.unique(fold)))
         options = replace(self.options, folds=folds)
         name = self._name(pairs, fold)
         finished = self._read(name, folds)
@@ -162,26 +167,30 @@ def adapters_for(
     folder: Path | None,
     seed: int,
 ) -> Adapters | None:
-    """What learns adapters from the questions; `None` if they, or the app, cannot teach one."""
-    if vectors is None or search.embedder is None or asked.kind == "stand-ins":
+    """What learns adapters; `None` if neither questions nor documents can teach one."""
+    if vectors is None or search.embedder is None:
         return None
-    if len(asked) < LEAST:
-        return None
-    positives = positive_rows(asked.dataset)
-    sentences = _sentences(seen, search.embedder, seed)
     kept = None if folder is None else folder / "adapters"
-    return Adapters(vectors, positives, search.documents, sentences, kept, seed)
+    sentences = _sentences(seen, search.embedder, set(asked.texts), seed)
+    if asked.teach:
+        pairs = Pairs(unit_rows(vectors), positive_rows(asked.dataset))
+        return Adapters(pairs, search.documents, sentences, kept, seed)
+    if sentences is None or len({int(rows[0]) for rows in sentences.positives}) < LEAST:
+        return None
+    return Adapters(sentences, search.documents, None, kept, seed)
 
 
-def _sentences(seen: SeenApp, embedder: Embedder, seed: int) -> Pairs | None:
-    """Sentences of the nodes, which teach an adapter about documents without questions."""
+def _sentences(
+    seen: SeenApp, embedder: Embedder, asked: Collection[str], seed: int
+) -> Pairs | None:
+    """Sentences of the nodes that nobody asked, which teach about documents without questions."""
     bodies = {id_: node.get_content() for id_, node in seen.nodes.items()}
     bodies = {id_: text for id_, text in bodies.items() if text.strip()}
     try:
-        found = generate_sentence_queries(bodies, per_document=2, seed=seed)
+        found = generate_sentence_queries(bodies, seed=seed)
     except DatasetError:  # no text has a sentence: questions teach alone
         return None
-    ids = list(found.queries)
+    ids = [id_ for id_, text in found.queries.items() if text not in asked]
     chosen = np.random.default_rng([seed, 3]).permutation(len(ids))[:SENTENCES]
     dataset = found.subset([ids[place] for place in sorted(chosen.tolist())])
     rows = {id_: row for row, id_ in enumerate(seen.nodes)}

@@ -54,7 +54,7 @@ class Stack:
 
     @property
     def tuned(self) -> bool:
-        """Whether a part of it was learnt from the questions."""
+        """Whether a part of it was learnt here."""
         return self.vectors != "own" or self.order in ("tuned", "cross_encoder")
 
     @property
@@ -119,6 +119,7 @@ def choose(
     prose: bool,
     kind: str = "questions",
     trusted: bool = False,
+    alone: bool = False,
     seed: int = 0,
     also: Iterable[str] = (),
 ) -> list[Step]:
@@ -136,6 +137,7 @@ def choose(
         prose: whether the documents are written in sentences.
         kind: of the questions; stand-ins decide nothing.
         trusted: whether they are real, many, and find their own answers rather than others'.
+        alone: whether sentences of the documents alone have taught the adapter.
         seed: of the intervals.
         also: optional parts and re-rankers that were given; the last, since they cost most.
     """
@@ -161,6 +163,10 @@ def choose(
         lost = any(part.n >= MIN_SLICE and part.high < 0 for part in parts.values())
         if believed and not lost and not outweighed(values[current], values[stack], TUNED_PART):
             step = replace(step, taken=True, reason=f"{TUNED_ELSEWHERE}; {step.reason}")
+        taught = alone and prose and stack == TUNED[0] and current == UNTUNED and not step.taken
+        refuted = outweighed(values[current], values[stack], SENTENCES_ALONE)
+        if taught and (kind == "stand-ins" or not refuted):
+            step = replace(step, taken=True, reason=f"{TAUGHT_ELSEWHERE}; {step.reason}")
         steps.append(step)
         if step.taken:
             current = stack
@@ -193,8 +199,16 @@ Leaving out one of seven sets, the others say .006 to .020, and 19 to 73 questio
 set makes all the difference between them; of 135 questions and more neither lost on any set, by
 cross-fitting or on test questions (`benchmarks/app_quality.py`).
 """
+SENTENCES_ALONE = Prior(0.006, 40)
+"""Of an adapter that only sentences of the documents taught, on top of the untuned re-ranker.
+
+PLACEHOLDER
+"""
 ELSEWHERE = "it learnt nothing here and gained on every public set of prose"
 TUNED_ELSEWHERE = "it gained on every public set, costs a query no more, and is not refuted here"
+TAUGHT_ELSEWHERE = (
+    "sentences of the documents taught it, and it gained on every public set of prose"
+)
 
 STAND_INS = "sentences of the documents cannot weigh words"
 

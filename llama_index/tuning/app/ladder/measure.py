@@ -18,7 +18,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from threadpoolctl import threadpool_limits
 
 from llama_index.tuning._arrays import Float32, Float64, Ints
-from llama_index.tuning.app.ladder.adapters import LEAST, Adapters, LearntAdapter, OutOfTime
+from llama_index.tuning.app.ladder.adapters import Adapters, LearntAdapter, OutOfTime
 from llama_index.tuning.app.ladder.choose import (
     PRIMARY,
     Stack,
@@ -134,9 +134,7 @@ class Ladder:
         parts: Sequence[CorpusSide | TrainedPart] = (),
     ) -> None:
         self.search, self.questions, self.vectors = search, questions, vectors
-        tunable = questions.kind != "stand-ins" and len(questions) >= LEAST
-        self.adapters = adapters if tunable else None
-        self.tunable, self.prose, self.seed, self.ks, self.tell = tunable, prose, seed, ks, tell
+        self.adapters, self.prose, self.seed, self.ks, self.tell = adapters, prose, seed, ks, tell
         self.cost, self.most, self.deadline = {} if cost is None else cost, most, deadline
         self.also = {name: each for name, each in (also or {}).items() if self._affordable(name)}
         self.parts = list(parts)
@@ -160,11 +158,12 @@ class Ladder:
         for name, reranker in self.also.items():
             self.tell(f"{name} orders the candidates of {len(self.ids)} questions")
             self._given[name] = self.search.ordered(reranker, self.questions.texts, self.vectors)
-        if not self.tunable:
+        notes += self._adapt()
+        if not self.questions.teach:
             return self._untuned(notes)
-        notes += [*self._adapt(), *self._try_parts()]
+        notes += self._try_parts()
         if self._late(0):
-            return self._untuned(["max_seconds was over before anything could be learnt"])
+            return self._untuned(["max_seconds was over before a re-ranker could be learnt"])
         self.tell("re-rankers: learn, choose, measure")
         parts = [self._fold(fold) for fold in self.questions.held_out_folds]
         rows = np.concatenate([part.rows for part in parts])
@@ -194,7 +193,10 @@ class Ladder:
         if self.adapters is None or self.vectors is None:
             return []
         try:
-            self.adapter = self.adapters.learn(self.questions.fold, self._watch())
+            if self.questions.teach:
+                self.adapter = self.adapters.learn(self.questions.fold, self._watch())
+            else:
+                self.adapter = self.adapters.alone(self.vectors, self._watch())
         except OutOfTime:
             return ["max_seconds: no adapter could be learnt in time"]
         self._views["adapted"] = self._find(self.adapter.queries)
@@ -256,11 +258,13 @@ class Ladder:
 
     def _untuned(self, notes: Sequence[str] = ()) -> Measured:
         rows = np.arange(len(self.ids))
-        plain = self._plain("own", self._views["own"], rows)
-        scores = self._scores(rows, plain | self._ordered(rows))
+        orders = self._ordered(rows)
+        for vectors, view in self._views.items():
+            orders |= self._plain(vectors, view, rows)
+        scores = self._scores(rows, orders)
         steps = self._choose(scores, rows)
         stack = served_stack(steps)
-        return Measured(scores, scores[stack], [stack], steps, rows, None, notes=[*notes])
+        return Measured(scores, scores[stack], [stack], steps, rows, self.adapter, notes=[*notes])
 
     def _choose(self, scores: dict[Stack, RetrievalScores], rows: Ints) -> list[Step]:
         values = {
@@ -275,6 +279,7 @@ class Ladder:
             prose=self.prose,
             kind=self.questions.kind,
             trusted=self.trusted,
+            alone=not self.questions.teach,
             seed=self.seed,
             also=[*(part.name for part in self.parts), *self.also],
         )

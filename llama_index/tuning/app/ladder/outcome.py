@@ -42,11 +42,16 @@ def decided(measured: Measured, asked: Questions, seed: int) -> Outcome:
         return Outcome(stack, False, last)
     if verdict.accepted and real:
         return Outcome(stack, True, verdict.reason)
-    untuned = [s for s in measured.steps if s.taken and not (s.stack.tuned or s.stack.given)]
-    if stack.tuned or stack.given:
-        stack = untuned[-1].stack if untuned else BEFORE
-    why = untuned[-1].reason if untuned else verdict.reason
+    safe = [s for s in measured.steps if s.taken and not _lucky(s.stack, asked)]
+    if _lucky(stack, asked):
+        stack = safe[-1].stack if safe else BEFORE
+    why = safe[-1].reason if safe else verdict.reason
     return Outcome(stack, False, why)
+
+
+def _lucky(stack: Stack, asked: Questions) -> bool:
+    """Whether it may look good by luck: learnt from these questions, or chosen among by them."""
+    return stack.given or (stack.tuned and asked.teach)
 
 
 def report_of(

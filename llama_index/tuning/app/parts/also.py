@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import listed
-from llama_index.tuning.app.ladder.adapters import LEAST, Adapters
+from llama_index.tuning.app.ladder.adapters import Adapters
 from llama_index.tuning.app.ladder.search import Search
 from llama_index.tuning.app.parts.learn import (
     CROSS_ENCODER_BASE,
@@ -31,7 +31,7 @@ from llama_index.tuning.app.parts.served import (
     QUERY_ENCODER,
     REINDEXED,
 )
-from llama_index.tuning.app.questions import Questions
+from llama_index.tuning.app.questions import LEAST, Questions
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.embeddings.full.model import check_model_id
 from llama_index.tuning.hf.cross_encoders import cross_encoder_class
@@ -115,7 +115,7 @@ class Also:
         show_progress: bool,
     ) -> tuple[list[Part], list[str]]:
         """The parts to try, the cheapest first; and what is left out, and why."""
-        if self.names and (asked.kind == "stand-ins" or len(asked) < LEAST):
+        if self.names and not asked.teach:
             names = ", ".join(self.names)
             return [], [f"{names}: not tried, that takes {LEAST} questions or more"]
         found: list[Part] = []

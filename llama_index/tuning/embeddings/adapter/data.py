@@ -301,7 +301,7 @@ def embed_problem(data: Data, vectors: Any, embedder: Embedder, dim: int | None)
         labelled=pairs[id(taught)],
         sentences=pairs[id(sentences)] if sentences is not None and taught is labelled else None,
         validation=pairs[id(data.validation)] if data.validation is not None else None,
-        groups=_parts(pairs[id(taught)], documents) if labelled is None else _groups(taught),
+        groups=parts_of(pairs[id(taught)], documents) if labelled is None else _groups(taught),
         searched=_searched(data.measured.corpus, rows),
     )
 
@@ -317,7 +317,7 @@ def _groups(dataset: RetrievalDataset) -> list[str]:
     return [normalise(text) for text in dataset.queries.values()]
 
 
-def _parts(sentences: Pairs, documents: Float32) -> list[str]:
+def parts_of(sentences: Pairs, documents: Float32) -> list[str]:
     """Sentences of documents about the same share a fold.
 
     How far the sentences of one part of the documents help to find those of another is nearest to

@@ -340,10 +340,19 @@ def test_questions_that_come_twice_are_one(index, questions):
     assert any("1 questions were there already" in note for note in report.notes)
 
 
-def test_few_questions_serve_the_untuned_stack(index, questions):
+def test_few_questions_teach_no_re_ranker(index, questions):
     app = tuned(index, questions.subset(list(questions.queries)[:6]))
-    assert not app.stack.tuned
+    assert app.report.served == ALONE
+    assert app.ranker is None
     assert app.report.counts["questions"] == 6
+
+
+def test_of_few_questions_with_wrong_answers_nothing_is_learnt(index, questions):
+    some = questions.subset(list(questions.queries)[:40])
+    docs = list(some.relevant_docs.values())
+    wrong = dict(zip(some.queries, docs[7:] + docs[:7], strict=True))
+    app = tuned(index, RetrievalDataset(some.queries, some.corpus, wrong))
+    assert not app.stack.tuned
 
 
 def test_a_short_budget_stops_after_what_it_pays_for(index, questions):

@@ -191,6 +191,8 @@ def _sentences(
     except DatasetError:  # no text has a sentence: questions teach alone
         return None
     ids = [id_ for id_, text in found.queries.items() if text not in asked]
+    if not ids:
+        return None
     chosen = np.random.default_rng([seed, 3]).permutation(len(ids))[:SENTENCES]
     dataset = found.subset([ids[place] for place in sorted(chosen.tolist())])
     rows = {id_: row for row, id_ in enumerate(seen.nodes)}

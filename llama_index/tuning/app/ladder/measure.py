@@ -138,7 +138,7 @@ class Ladder:
         self.cost, self.most, self.deadline = {} if cost is None else cost, most, deadline
         self.also = {name: each for name, each in (also or {}).items() if self._affordable(name)}
         self.parts = list(parts)
-        self.trusted = False
+        self.sound = not questions.teach  # wrong answers teach nothing then
         self._given: dict[str, list[list[str]]] = {}
         dataset = questions.dataset
         self.adapter: LearntAdapter | None = None
@@ -176,12 +176,12 @@ class Ladder:
         return Measured(scores, served, chosen, steps, rows, self.adapter, rankers, notes, part)
 
     def _doubts(self) -> list[str]:
-        """Whether the questions are to be trusted; what to say if they are not."""
+        """Whether the answers are those of the questions; what to say if they are not."""
         if self.questions.kind == "stand-ins" or len(self.ids) < FEW:
             return []
         chance = by_chance(self._views["own"].fused, self.relevant, self.seed)
-        self.trusted = chance <= DOUBTFUL and len(self.ids) >= ENOUGH
         if chance <= DOUBTFUL:
+            self.sound = True
             return []
         return [
             "the questions find their own answers hardly more often than other questions' "
@@ -260,7 +260,8 @@ class Ladder:
         rows = np.arange(len(self.ids))
         orders = self._ordered(rows)
         for vectors, view in self._views.items():
-            orders |= self._plain(vectors, view, rows)
+            if vectors in ("own", "adapted"):  # what else was tried has nothing to serve it yet
+                orders |= self._plain(vectors, view, rows)
         scores = self._scores(rows, orders)
         steps = self._choose(scores, rows)
         stack = served_stack(steps)
@@ -278,11 +279,17 @@ class Ladder:
             seen,
             prose=self.prose,
             kind=self.questions.kind,
-            trusted=self.trusted,
-            alone=not self.questions.teach,
+            trusted=self.sound and len(self.ids) >= ENOUGH,
+            taught=self.sound and self._by_sentences,
             seed=self.seed,
             also=[*(part.name for part in self.parts), *self.also],
         )
+
+    @property
+    def _by_sentences(self) -> bool:
+        """Whether sentences of the documents teach the adapter, alone or beside the questions."""
+        alone = not self.questions.teach
+        return self.adapters is not None and (alone or self.adapters.sentences is not None)
 
     def _fold(self, fold: int) -> _Fold:
         """Each stack on a fold that nothing had seen, and which of them the others choose."""

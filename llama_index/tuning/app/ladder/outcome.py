@@ -42,16 +42,12 @@ def decided(measured: Measured, asked: Questions, seed: int) -> Outcome:
         return Outcome(stack, False, last)
     if verdict.accepted and real:
         return Outcome(stack, True, verdict.reason)
-    safe = [s for s in measured.steps if s.taken and not _lucky(s.stack, asked)]
-    if _lucky(stack, asked):
+    taken = [step for step in measured.steps if step.taken]
+    safe = [step for step in taken if not step.luck]
+    if taken[-1].luck:
         stack = safe[-1].stack if safe else BEFORE
     why = safe[-1].reason if safe else verdict.reason
     return Outcome(stack, False, why)
-
-
-def _lucky(stack: Stack, asked: Questions) -> bool:
-    """Whether it may look good by luck: learnt from these questions, or chosen among by them."""
-    return stack.given or (stack.tuned and asked.teach)
 
 
 def report_of(

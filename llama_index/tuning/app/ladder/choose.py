@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from llama_index.tuning._arrays import Float64
+from llama_index.tuning.app.questions import LEAST
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.gate import MIN_SLICE, decide
 from llama_index.tuning.report import Gain
@@ -170,7 +171,8 @@ def choose(
             step = replace(step, taken=True, reason=f"{TUNED_ELSEWHERE}; {step.reason}")
         proved = proved or (step.taken and stack.tuned)
         told = taught and prose and (current, stack) == (UNTUNED, ADAPTED)
-        refuted = lost or outweighed(values[current], values[stack], TAUGHT_BY_SENTENCES)
+        idle = len(seen) >= LEAST and np.array_equal(values[current], values[stack])
+        refuted = idle or lost or outweighed(values[current], values[stack], TAUGHT_BY_SENTENCES)
         if told and not step.taken and (kind == "stand-ins" or not refuted):
             step = replace(step, taken=True, reason=f"{TAUGHT_ELSEWHERE}; {step.reason}")
         steps.append(replace(step, luck=stack.given or (stack.tuned and not told)))

@@ -114,6 +114,20 @@ def test_preferences_come_from_corrections_and_from_scores_of_one_prompt(recorde
     assert pairs == [("other question", "right", "wrong"), ("same question", "good", "bad")]
 
 
+def test_a_judges_score_is_not_set_against_a_users(recorder, scripted):
+    """Scores of 1 to 5, as `CorrectnessEvaluator` gives them, would beat every thumb up."""
+    judge = recorder.watch(CorrectnessEvaluator(llm=scripted("2.0\npoor")))
+    for answer, score in (("liked", 1), ("poor", None), ("disliked", -1)):
+        with recorder.trace(answer):
+            scripted(answer).complete("same question")
+            if score is None:
+                judge.evaluate(query="same question", response=answer)
+        if score is not None:
+            recorder.feedback(answer, score)
+    [example] = recorder.preference_dataset(teacher="scripted").examples
+    assert (example.messages[-1]["content"], example.rejected["content"]) == ("liked", "disliked")
+
+
 def test_retrieval_follows_the_reranker_before_the_answer_before_the_retriever(recorder, scripted):
     documents = [Document(text=text) for text in ("one", "two", "three")]
     index = VectorStoreIndex.from_documents(documents, embed_model=MockEmbedding(4))

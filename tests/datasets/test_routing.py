@@ -67,10 +67,11 @@ def test_tools_give_their_choices():
     assert RoutingDataset.from_metadata(tools).choices == {"a": "A", "B only": "B only"}
 
 
-def test_an_llm_writes_examples_and_its_preamble_is_no_question():
+def test_an_llm_writes_examples_and_its_preamble_is_no_question(caplog):
     def answer(prompt):
         name = "orders" if '"orders"' in prompt else "refunds"
         return f"Here are two questions:\n1. Where is my {name}?\n- What about both?"
 
     found = generate_routing_examples(data(), llm=ScriptedLLM(answer=answer))
     assert found.queries == ["Where is my orders?", "Where is my refunds?"]
+    assert "1 of 3 questions came up for several choices" in caplog.text

@@ -221,7 +221,7 @@ def test_bad_arguments_are_refused():
     others = answers(LABELS, PREDICTED, "other")
     with pytest.raises(ValueError, match="give a judge, or train="):
         estimate_pass_rate(None, others, people)
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="either a judge or train="):
         estimate_pass_rate(Scores(), others, people, train=Scores)
     with pytest.raises(TypeError, match="train must be a function"):
         estimate_pass_rate(None, others, people, train=3)

@@ -85,7 +85,7 @@ def test_distances_are_those_of_mahalanobis_and_new_rows_of_the_same_kind_are_wi
     turn = rng.standard_normal((4, 4))
     table = np.c_[rng.standard_normal((900, 4)) @ turn, np.ones(900)]
     rows = Rows(table, np.ones(900), np.ones(900), np.arange(900) % 5, False)
-    found = novelty_of(rows)
+    found = novelty_of(rows, table)
     centred = table[:, :4] - table[:, :4].mean(axis=0)
     exact = np.sqrt(np.einsum("ij,jk,ik->i", centred, np.linalg.inv(np.cov(centred.T)), centred))
     assert np.corrcoef(found.distances(table), exact)[0, 1] > 0.99
@@ -93,6 +93,30 @@ def test_distances_are_those_of_mahalanobis_and_new_rows_of_the_same_kind_are_wi
     assert (found.distances(new) > found.limit).mean() < 0.005
     assert (found.distances(new + np.array([20, 20, 20, 20, 0])) > found.limit).all()
     assert (found.distances(new + np.array([0, 0, 0, 0, 9])) > found.limit).mean() < 0.005
+
+
+def test_a_new_number_in_questions_that_are_all_worded_alike_is_nothing_unfamiliar():
+    """Each training question is its template and a number that its own contexts hold as well."""
+
+    def rows(first, count):
+        prices = np.random.default_rng(first).integers(100, 999, (count, 2))
+        return [
+            {
+                "query": f"What does plan {first + n} cost?",
+                "contexts": [f"Plan {first + n}: {price} euros a year.", "Refunds take a week."],
+                "response": f"It costs {price if n % 2 else other} euros.",
+                "passing": bool(n % 2),
+            }
+            for n, (price, other) in enumerate(prices.tolist())
+        ]
+
+    engine = JudgeFinetuneEngine(data(rows(0, 120)), accept="always")
+    engine.finetune()
+    judge = engine.get_finetuned_model()
+    for row in [*rows(500, 10), *rows(0, 10)]:  # new plans and old ones
+        result = judge.evaluate(*asked(row))
+        assert result.passing == row["passing"], result.feedback
+    assert judge.evaluate(row["query"], ESSAY, row["contexts"]).invalid_result
 
 
 def test_pairs_and_small_sets_refuse_nothing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning.collect.recorded import Recorded
@@ -54,20 +55,24 @@ def preference_dataset(
         if feedback is not None and feedback["answer"]:
             better = {"role": "assistant", "content": feedback["answer"]}
             pairs.append(_pair(conversation(record), better, record.data["response"]))
-    for records in _by_prompt([r for r in exchanges if rating(r) is not None]):
-        best, worst = max(records, key=_rating), min(records, key=_rating)
-        if _rating(best) > _rating(worst) and best.data["response"] != worst.data["response"]:
+    rated = [r for r in exchanges if r.feedback is not None or r.score is not None]
+    for records in _by_prompt(rated):
+        compared = _best_and_worst(records)
+        if compared is not None:
+            best, worst = compared
             pairs.append(_pair(conversation(best), best.data["response"], worst.data["response"]))
     return ChatDataset(_sound(pairs))
 
 
-def rating(record: Record) -> float | None:
-    """The user's score, else the judge's."""
-    return record.score if record.feedback is None else record.feedback
-
-
-def _rating(record: Record) -> float:
-    return rating(record) or 0.0
+def _best_and_worst(records: list[Record]) -> tuple[Record, Record] | None:
+    """Of answers to one prompt: by users' scores, else by judges', never one against the other."""
+    for score in (attrgetter("feedback"), attrgetter("score")):
+        scored = sorted((r for r in records if score(r) is not None), key=score)
+        if scored and score(scored[0]) < score(scored[-1]):
+            best = next(r for r in scored if score(r) == score(scored[-1]))
+            same = best.data["response"] == scored[0].data["response"]
+            return None if same else (best, scored[0])
+    return None
 
 
 def _by_prompt(records: list[Record]) -> list[list[Record]]:

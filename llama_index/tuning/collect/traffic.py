@@ -91,7 +91,8 @@ class Traffic(Recorded):
         """Pairs of answers to one prompt, the better one chosen.
 
         Better is the answer that a user gave with `feedback(answer=…)`, or the one with the
-        larger feedback (else judge's) score where the same prompt was answered differently.
+        larger feedback score where the same prompt was answered differently; with the larger
+        score of a judge where users' tell nothing. One is never set against the other.
         """
         return to_chats.preference_dataset(self, where, teacher)
 

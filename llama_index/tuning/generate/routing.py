@@ -213,6 +213,11 @@ def _dataset(described: dict[str, str], found: Mapping[str, Sequence[str]]) -> R
     for name, queries in found.items():
         for query in queries:
             owners.setdefault(normalise(query), set()).add(name)
+    shared = sum(len(names) > 1 for names in owners.values())
+    if shared:
+        logger.warning(
+            "%d of %d questions came up for several choices and are left out", shared, len(owners)
+        )
     examples = [
         RoutingExample(query, (name,))
         for name, queries in found.items()

@@ -195,6 +195,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         return replace(self._model, details=details)
 
     def _training_data(self, train: JudgeData, held_out: JudgeData | None) -> TrainingData:
+        from llama_index.tuning.judges.light.features import table_as_new
         from llama_index.tuning.judges.run import rows_of, topics_of
         from llama_index.tuning.judges.training import TrainingData
         from llama_index.tuning.vectors.identity import base_name
@@ -204,6 +205,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
         if vectors is not None and not train.pairwise:
             maker = replace(maker, topics=topics_of(vectors, train))
         table = maker.table(train.items, vectors)
+        rows = rows_of(train, table, self.options, maker.columns)
         other = None
         if held_out is not None:
             other = maker.table(held_out.items, self._vectors(maker, held_out))
@@ -211,7 +213,8 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
             data=train,
             held_out=held_out,
             options=self.options,
-            rows=rows_of(train, table, self.options, maker.columns),
+            rows=rows,
+            as_new=table_as_new(maker, train.items, vectors, rows.fold),
             other=other,
             maker=maker,
             base_model="" if self.embed_model is None else base_name(self.embed_model),

@@ -75,7 +75,7 @@ class Measured:
         return found
 
     def over_frequencies(self, seed: int) -> Gain:
-        """Accuracy against that of the same answers dealt to the queries at random.
+        """Accuracy against that of the same answers dealt at random, each to another query.
 
         Without any signal, more may be right than by the base's answers: what is frequent among
         the labels is frequent among the answers, too, and the folds hold each choice alike. The
@@ -92,9 +92,9 @@ class Measured:
         right = targets.correct(predicted).astype(np.float64)
 
         def dealt(weights: Float64) -> Float64:
-            total = weights.sum(axis=1)
-            shares: Float64 = ((weights @ said) * (weights @ wanted)).sum(axis=1) / total**2
-            return shares
+            total, own = weights.sum(axis=1), weights @ right
+            met: Float64 = ((weights @ said) * (weights @ wanted)).sum(axis=1) - own
+            return met / np.maximum(total * (total - 1), 1)
 
         def gained(weights: Float64) -> Float64:
             found: Float64 = weights @ right / weights.sum(axis=1) - dealt(weights)

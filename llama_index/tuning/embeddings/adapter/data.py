@@ -192,7 +192,7 @@ def check_data(
     if labelled is not None:
         _check_learnable(labelled, "dataset", MIN_QUERIES)
     elif sentences is not None:
-        _check_learnable(sentences, "the sentences of unlabelled", MIN_QUERIES)
+        _check_learnable(sentences, "unlabelled, by its sentences,", MIN_QUERIES)
     if held_out is not None:
         if not len(held_out):
             raise DatasetError("val_dataset has no queries")

@@ -5,14 +5,14 @@ What a query and a response are about: their vectors' main directions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning._arrays import Float32, Float64
+from llama_index.tuning._arrays import Float32, Float64, Ints
 from llama_index.tuning._running import cached_property
 from llama_index.tuning.text.segmentation import sentences
 from llama_index.tuning.text.statistics import Codes, WordStatistics
@@ -322,12 +322,33 @@ def context_sentences(contexts: Sequence[str]) -> list[str]:
 
 def statistics_of(items: Sequence[Any], analyzer: Analyzer) -> WordStatistics:
     """Word statistics over the distinct contexts, queries and responses of the items."""
-    texts: dict[str, None] = {}
-    for item in items:
-        found = [*(item.contexts or ()), item.query, item.response, item.second_response]
-        texts.update(dict.fromkeys(filter(None, found)))
+    texts = list(dict.fromkeys(text for item in items for text in _texts_of(item)))
     # What is rare is left out, so that a judge's folder stays small.
-    return WordStatistics.of(analyzer.codes(list(texts))).common()
+    return WordStatistics.of(analyzer.codes(texts)).common()
+
+
+def table_as_new(
+    maker: FeatureMaker, items: Sequence[Any], vectors: Vectors | None, fold: Ints
+) -> Float64:
+    """The features of items whose own words, like an answer's to come, are not counted yet.
+
+    Each fold's by the statistics of the others' texts; shape `(n, columns)`.
+    """
+    numbers: dict[str, int] = {}
+    own = [[numbers.setdefault(t, len(numbers)) for t in _texts_of(item)] for item in items]
+    codes = maker.analyzer.codes(list(numbers))
+    table = np.zeros((len(items), len(maker.columns)))
+    for part in np.unique(fold):
+        others = {text for row in np.flatnonzero(fold != part) for text in own[row]}
+        statistics = WordStatistics.of([codes[text] for text in sorted(others)]).common()
+        rows = np.flatnonzero(fold == part)
+        unseen = replace(maker, statistics=statistics)
+        table[rows] = unseen.table([items[row] for row in rows], vectors)
+    return table
+
+
+def _texts_of(item: Any) -> Iterator[str]:
+    return filter(None, [*(item.contexts or ()), item.query, item.response, item.second_response])
 
 
 def _lengths(text: Text) -> list[float]:

@@ -246,7 +246,7 @@ def learn(training: TrainingData) -> TrainingResult:
         query=data.query,
         base_model=training.base_model,
         training_keys=tuple(dict.fromkeys(data.keys)),
-        novelty=novelty_of(training.rows),
+        novelty=novelty_of(training.rows, training.as_new),
     )
     return TrainingResult(
         model=model,

@@ -38,6 +38,8 @@ ROOM = 1.5
 """An answer within this multiple of that distance is judged: only what is far off is refused."""
 LEAST = 0.05
 """Least variance of a direction, beside 1 of a feature: thinner ones are chance."""
+NARROW = 0.02
+"""Least spread of a feature that changes: what hardly does cannot say how far is far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +62,23 @@ class Novelty:
         return found
 
 
-def novelty_of(rows: Rows) -> Novelty | None:
+def novelty_of(rows: Rows, as_new: Float64) -> Novelty | None:
     """From the training's rows; the limit from each fold's distances to the others'.
 
     None for pairs, whose features are differences, and with fewer than `MIN_ROWS`.
+
+    Args:
+        rows: features by statistics of all words, as those of questions that come again.
+        as_new: the same rows' by statistics that lack their own words, as those of new ones.
     """
     if rows.pairwise or len(rows.table) < MIN_ROWS:
         return None
+    table, fold = np.concatenate([rows.table, as_new]), np.tile(rows.fold, 2)
     held_out = [
-        _fitted(rows.table[rows.fold != part]).distances(rows.table[rows.fold == part])
-        for part in np.unique(rows.fold)
+        _fitted(table[fold != part]).distances(table[fold == part]) for part in np.unique(fold)
     ]
     usual = float(np.quantile(np.concatenate(held_out), FARTHEST, method="higher"))
-    found = _fitted(rows.table)
+    found = _fitted(table)
     return Novelty(found.centre, found.whitening, ROOM * usual)
 
 
@@ -80,8 +86,9 @@ def _fitted(table: Float64) -> Novelty:
     from sklearn.covariance import LedoitWolf
 
     centre, spread = table.mean(axis=0), table.std(axis=0)
-    # How far a change is in what never changed, the sample cannot tell: it counts for nothing.
-    scale = np.where(spread > 0, 1 / np.maximum(spread, 1e-12), 0.0)
+    # How far a change is in what never changed, the sample cannot tell: it counts for nothing. (The
+    # spread of one value is not quite 0 where its mean is rounded.)
+    scale = np.where(spread > 1e-9, 1 / np.maximum(spread, NARROW), 0.0)
     shrunk = LedoitWolf(assume_centered=True).fit((table - centre) * scale)
     values, vectors = np.linalg.eigh(shrunk.covariance_)
     whitening = scale[:, None] * (vectors / np.sqrt(np.maximum(values, LEAST)))

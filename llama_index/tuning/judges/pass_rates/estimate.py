@@ -398,7 +398,7 @@ def check_judge(judge: object) -> None:
 
 def _check_options(judge: object, train: object, folds: int) -> None:
     if (judge is None) == (train is None):
-        raise ValueError("give a judge, or train= to make judges by cross-fitting, not both")
+        raise ValueError("give either a judge or train=, which makes judges by cross-fitting")
     if train is not None and not callable(train):
         raise TypeError(f"train must be a function dataset → judge, got {type(train).__name__}")
     if judge is not None:

@@ -79,6 +79,9 @@ class Pairs:
 
 
 MIN_QUERIES = 10
+SAME = 0.5
+"""Cosine below which a stored vector and the model's own of that text are not of one model. The
+text that was embedded may have had metadata around it, which moves it, though not so far."""
 PARTS = 25
 """Clusters of the documents whose sentences alone are learnt from."""
 STAND_INS = "sentences of the documents, which stand in for questions"
@@ -304,6 +307,29 @@ def embed_problem(data: Data, vectors: Any, embedder: Embedder, dim: int | None)
         groups=parts_of(pairs[id(taught)], documents) if labelled is None else _groups(taught),
         searched=_searched(data.measured.corpus, rows),
     )
+
+
+def likeness(corpus: Mapping[str, str], documents: Float32, embedder: Embedder) -> Float32:
+    """Cosines of a few documents' stored vectors with those that the model gives, shape `(≤ 3,)`.
+
+    Args:
+        corpus: document id → text.
+        documents: vectors of the corpus in its order, further ones may follow.
+        embedder: of the model.
+
+    Raises:
+        VectorError: they have another length.
+    """
+    rows = np.unique(np.linspace(0, len(corpus) - 1, 3).astype(np.int64))
+    texts = list(corpus.values())
+    own = unit_rows(embedder.documents([texts[row] for row in rows]))
+    stored = unit_rows(np.asarray(documents[rows], dtype=np.float32))
+    if own.shape[1] != stored.shape[1]:
+        raise VectorError(
+            f"the model gives {own.shape[1]} dimensions, the stored vectors have "
+            f"{stored.shape[1]}; were they made by another model?"
+        )
+    return np.asarray(np.einsum("ij,ij->i", own, stored), dtype=np.float32)
 
 
 def _searched(corpus: Mapping[str, str], rows: Mapping[str, int]) -> Ints | None:

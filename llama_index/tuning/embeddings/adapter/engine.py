@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
+from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import (
     check_options,
     folder_path,
@@ -27,7 +28,7 @@ from llama_index.tuning._checks import (
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
-from llama_index.tuning.embeddings.adapter.data import check_data, embed_problem
+from llama_index.tuning.embeddings.adapter.data import SAME, check_data, embed_problem, likeness
 from llama_index.tuning.embeddings.adapter.maps import LowRankMap, RememberingMap
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.options import AdapterOptions
@@ -237,16 +238,32 @@ class EmbeddingAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine
                 show_progress=self.show_progress,
             )
             problem = embed_problem(self._data, self.vectors, embedder, self.dim)
+            told = [] if self.vectors is None else self._foreign(problem.documents, embedder)
             self._signature = model_signature(self.embed_model)
         tuning = Tuning(self._module, problem, self.options, self._run, self.device)
         with clock.step("train"):
             tuning.train(self._served, self.checkpoint_save_steps, self.show_progress)
         with clock.step("measure"):
             report = tuning.report(self._data)
-            report = replace(report, model=base_name(self.embed_model))
+            notes = [*report.notes, *told]
+            report = replace(report, model=base_name(self.embed_model), notes=notes)
         served = self._served(tuning.adapter(), problem.dim)
         self._adapter = replace(served, learned=tuning.learned(self._data))
         return report
+
+    def _foreign(self, documents: Float32, embedder: Embedder) -> list[str]:
+        """What to say where the stored vectors look like another model's."""
+        cosines = likeness(self._data.corpus(), documents, embedder)
+        if cosines.max() >= SAME:
+            return []
+        found = ", ".join(f"{cosine:.2f}" for cosine in cosines)
+        note = (
+            f"vectors are not those that {base_name(self.embed_model)!r} gives: {len(cosines)} "
+            f"documents embedded by it lie at cosine {found} to theirs. Were they made by another "
+            "model? Then the base is worth nothing here, and the gain says nothing"
+        )
+        logger.warning("%s", note)
+        return [note]
 
     def _tuned(self, **model_kwargs: Any) -> AdapterEmbeddingModel:
         """Takes arguments of `AdapterEmbeddingModel`, such as `transform_query`."""

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning.embeddings.adapter.data import Data, EmbeddedDataset, embed_problem
+from llama_index.tuning.embeddings.adapter.data import (
+    SAME,
+    Data,
+    EmbeddedDataset,
+    embed_problem,
+    likeness,
+)
 from llama_index.tuning.errors import StoreError, VectorError
 from llama_index.tuning.vectors.embedder import Embedder, check_matrix
-from llama_index.tuning.vectors.search import unit_rows
-
-SAME = 0.5
-"""Cosine below which a stored vector and the model's own of that text are not of one model. The
-text that was embedded may have had metadata around it, which moves it, though not so far."""
 
 
 def embed_questions(data: Data, vectors: Any, embedder: Embedder) -> EmbeddedDataset:
@@ -66,23 +67,12 @@ def _is_path(vectors: Any) -> bool:
     return hasattr(vectors, "__fspath__")
 
 
-def _check_same_model(
-    corpus: Mapping[str, str], documents: Float32, embedder: Embedder, count: int = 3
-) -> None:
+def _check_same_model(corpus: Mapping[str, str], documents: Float32, embedder: Embedder) -> None:
     """A few documents, embedded by the model, lie near their stored vectors."""
-    rows = np.unique(np.linspace(0, len(corpus) - 1, count).astype(np.int64))
-    texts = list(corpus.values())
-    own = unit_rows(embedder.documents([texts[row] for row in rows]))
-    stored = unit_rows(np.asarray(documents[rows], dtype=np.float32))
-    if own.shape[1] != stored.shape[1]:
-        raise VectorError(
-            f"the model gives {own.shape[1]} dimensions, the stored vectors have "
-            f"{stored.shape[1]}; were they made by another model?"
-        )
-    cosines = np.einsum("ij,ij->i", own, stored)
+    cosines = likeness(corpus, documents, embedder)
     if np.median(cosines) < SAME:
         told = ", ".join(f"{cosine:.2f}" for cosine in cosines)
         raise VectorError(
-            f"the stored vectors are not this model's: {len(rows)} documents embedded by it lie at "
-            f"cosine {told} to theirs. model_id must be the model that filled the index"
+            f"the stored vectors are not this model's: {len(cosines)} documents embedded by it lie "
+            f"at cosine {told} to theirs. model_id must be the model that filled the index"
         )

@@ -213,3 +213,14 @@ def test_serving_imports_no_training_library(tmp_path, judge):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[1:] == ["", ""]
+
+
+def test_verdicts_of_several_evaluators_are_told(caplog):
+    rows = verdicts(20, judge="FaithfulnessEvaluator")
+    other = verdicts(20, judge="RelevancyEvaluator")
+    options = JudgeOptions(folds=3)
+    report = JudgeFinetuneEngine(data(rows), options=options).finetune()
+    assert "several evaluators" not in str(report)
+    report = JudgeFinetuneEngine(data([*rows, *other]), options=options).finetune()
+    assert "(FaithfulnessEvaluator 20, RelevancyEvaluator 20)" in str(report)
+    assert "this judge learns a mixture" in caplog.text

@@ -5,6 +5,8 @@ The report of a judge: what every report has, and what only judges have.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,7 +18,7 @@ from llama_index.tuning._arrays import Float64, Ints
 from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.judgments import JudgmentDataset
 from llama_index.tuning.evaluate.routing import DeferralPoint, deferral_curve
-from llama_index.tuning.judges.data import JudgeData, other_verdicts
+from llama_index.tuning.judges.data import HUMAN, JudgeData, other_verdicts
 from llama_index.tuning.judges.light.features import Topics, Vectors, main_directions
 from llama_index.tuning.judges.light.fit import fit, predictions
 from llama_index.tuning.judges.measure import METRICS, agreement_gains, summary_of
@@ -31,6 +33,8 @@ from llama_index.tuning.report import (
     most_changed,
     report_faults,
 )
+
+logger = logging.getLogger(__name__)
 
 MIN_PEOPLE = 20
 """With this many verdicts of people or more, people are the truth that is measured against."""
@@ -118,7 +122,11 @@ def write_report(
         options=asdict(options),
         queries=_changed(data, rows, shortcuts[best], judge),
         seed=options.seed,
-        notes=[*_notes(data, rows, others, compared, best), *_silence(teacher)],
+        notes=[
+            *_notes(data, rows, others, compared, best),
+            *_silence(teacher),
+            *_mixture(training.data),
+        ],
         versions=installed_versions("numpy", "scipy", "scikit-learn"),
         unit="verdicts",
         summary=summary.values,
@@ -215,6 +223,21 @@ def _silence(teacher: Float64) -> list[str]:
         return []
     asked = int((~np.isnan(teacher)).sum())
     return [f"on {count} of {asked} items the teacher gave no verdict: there it counts as wrong"]
+
+
+def _mixture(data: JudgeData) -> list[str]:
+    """That several evaluators' verdicts are learnt as if they were one's."""
+    said = Counter(item.judge for item in data.items if item.judge and item.source != HUMAN)
+    if len(said) < 2:
+        return []
+    found = ", ".join(f"{name} {count}" for name, count in said.most_common())
+    note = (
+        f"the verdicts are those of several evaluators ({found}): each asks another question, and "
+        "this judge learns a mixture; give it one's: "
+        "JudgmentDataset([j for j in data.judgments if j.judge == name])"
+    )
+    logger.warning("%s", note)
+    return [note]
 
 
 def details_of(report: JudgeReport) -> dict[str, Any]:

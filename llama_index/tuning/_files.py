@@ -42,7 +42,11 @@ def parse_json(text: str | bytes, what: str, error: type[Exception] = DatasetErr
         return json.loads(text)
     except json.JSONDecodeError as exc:
         place = f"line {exc.lineno}, column {exc.colno}"
-        raise error(f"{what} is not valid JSON, or is truncated: {exc.msg} at {place}") from exc
+        table = what.split(", line ")[0].lower().endswith((".csv", ".tsv"))
+        said = f"{what} is not valid JSON, or is truncated: {exc.msg} at {place}"
+        if table:
+            said += "; `llama-index-tuning questions convert` makes a dataset of a table"
+        raise error(said) from exc
     except (ValueError, RecursionError, MemoryError) as exc:
         why = "it is nested too deep" if isinstance(exc, RecursionError) else str(exc)
         raise error(f"{what} holds JSON that cannot be read: {why}") from exc

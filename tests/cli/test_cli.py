@@ -63,6 +63,8 @@ def test_engines_are_listed(capsys):
         (["adapter", "tune", "{train}", "--out", "x", "--lr", "1"], "No such option"),
         (["adapter", "tune", "{train}", "--out", "x", "--side", "left"], "unknown side 'left'"),
         (["adapter", "tune", "{bad}", "--out", "x"], "is not valid JSON, or is truncated"),
+        (["router", "tune", "{table}", "--out", "x"], "questions convert` makes a dataset of a"),
+        (["judge", "tune", "{table}", "--out", "x"], "questions convert` makes a dataset of a"),
         (["adapter", "evaluate", "{train}", "--adapter", "{folder}"], "holds no adapter"),
         (["tune"], "No such command 'tune'"),
     ],
@@ -71,7 +73,8 @@ def test_an_error_is_one_line_and_exit_code_1(files, capsys, monkeypatch, argume
     monkeypatch.chdir(files)
     (files / "bad.json").write_text("{")
     (files / "empty").mkdir()
-    places = {"train": "train.json", "bad": "bad.json", "folder": "empty"}
+    (files / "faq.csv").write_text("question,passage\nFee?,5 euros\n")
+    places = {"train": "train.json", "bad": "bad.json", "folder": "empty", "table": "faq.csv"}
     assert run([argument.format(**places) for argument in arguments]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -83,7 +86,7 @@ def test_an_error_is_one_line_and_exit_code_1(files, capsys, monkeypatch, argume
 
 def test_an_options_dashes_stay_in_the_error(capsys):
     assert _fail(DatasetError("--llm needs more:", ["this", "that"])) == 1
-    assert capsys.readouterr().err == "error: --llm needs more:; this; that\n"
+    assert capsys.readouterr().err == "error: --llm needs more: this; that\n"
 
 
 @pytest.mark.parametrize("command", [[], ["reranker"]])

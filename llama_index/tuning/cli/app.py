@@ -125,7 +125,7 @@ def _fail(error: object) -> int:
     if os.environ.get("LLAMA_INDEX_TUNING_DEBUG") and isinstance(error, BaseException):
         raise error
     lines = (line.strip().removeprefix("- ") for line in str(error).splitlines())
-    text = "; ".join(filter(None, lines))
+    text = "; ".join(filter(None, lines)).replace(":; ", ": ")
     print(f"error: {text or type(error).__name__}", file=sys.stderr)
     return 1
 

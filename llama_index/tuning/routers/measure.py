@@ -93,8 +93,9 @@ class Measured:
 
         def dealt(weights: Float64) -> Float64:
             total, own = weights.sum(axis=1), weights @ right
-            met: Float64 = ((weights @ said) * (weights @ wanted)).sum(axis=1) - own
-            return met / np.maximum(total * (total - 1), 1)
+            met = ((weights @ said) * (weights @ wanted)).sum(axis=1) - own
+            shares: Float64 = met / np.maximum(total * (total - 1), 1)
+            return shares
 
         def gained(weights: Float64) -> Float64:
             found: Float64 = weights @ right / weights.sum(axis=1) - dealt(weights)

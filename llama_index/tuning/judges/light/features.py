@@ -341,7 +341,7 @@ def table_as_new(
     for part in np.unique(fold):
         others = {text for row in np.flatnonzero(fold != part) for text in own[row]}
         statistics = WordStatistics.of([codes[text] for text in sorted(others)]).common()
-        rows = np.flatnonzero(fold == part)
+        rows = np.flatnonzero(fold == part).tolist()
         unseen = replace(maker, statistics=statistics)
         table[rows] = unseen.table([items[row] for row in rows], vectors)
     return table

@@ -219,7 +219,7 @@ def test_bad_arrays_are_refused(change, words):
 def test_bad_arguments_are_refused():
     people = answers(LABELS, PREDICTED)
     others = answers(LABELS, PREDICTED, "other")
-    with pytest.raises(ValueError, match="give a judge, or train="):
+    with pytest.raises(ValueError, match="give either a judge or train="):
         estimate_pass_rate(None, others, people)
     with pytest.raises(ValueError, match="either a judge or train="):
         estimate_pass_rate(Scores(), others, people, train=Scores)

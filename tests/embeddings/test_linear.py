@@ -7,7 +7,7 @@ from llama_index.embeddings.adapter import LinearLayer
 from torch.nn.functional import cross_entropy
 
 from llama_index.tuning.embeddings.adapter.cross_fit import cross_fit
-from llama_index.tuning.embeddings.adapter.data import PARTS, Pairs, _parts
+from llama_index.tuning.embeddings.adapter.data import PARTS, Pairs, parts_of
 from llama_index.tuning.embeddings.adapter.fit import make_adapter, map_vectors
 from llama_index.tuning.embeddings.adapter.maps import LinearForm
 from llama_index.tuning.embeddings.adapter.modules import LowRankLayer, map_of_module
@@ -271,8 +271,8 @@ def test_sentences_of_documents_about_the_same_share_a_fold():
     about = np.repeat(np.eye(40, dtype=np.float32)[:PARTS], 4, axis=0)
     documents = unit(about + 0.02 * rng.normal(size=about.shape))
     sentences = Pairs(documents.repeat(2, 0), [np.array([row]) for row in np.arange(100).repeat(2)])
-    parts = np.array(_parts(sentences, documents)).reshape(PARTS, 8)
+    parts = np.array(parts_of(sentences, documents)).reshape(PARTS, 8)
     assert (parts == parts[:, :1]).all(axis=1).mean() > 0.6
     assert len(np.unique(parts)) > PARTS / 2
     few = sentences.take(np.arange(20))
-    assert len(set(_parts(few, documents))) == 10  # of few documents each is a part
+    assert len(set(parts_of(few, documents))) == 10  # of few documents each is a part

@@ -126,7 +126,7 @@ class Place:
         language, prose = language_of(node.get_content() for node in seen.nodes.values())
         search = Search(seen, self.embedder, language)
         vectors = self.embedder.queries(asked.texts)
-        adapters = adapters_for(seen, asked, search, vectors, None, seed)
+        adapters = adapters_for(seen, asked, search, vectors, None, seed, prose=prose)
         ladder = Ladder(
             search, asked, vectors, adapters, prose=prose, seed=seed, ks=(1, 5, 10), tell=str
         )

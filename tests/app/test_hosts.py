@@ -2,7 +2,6 @@
 
 import pytest
 from llama_index.core import StorageContext, SummaryIndex, VectorStoreIndex
-from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import HierarchicalNodeParser, get_leaf_nodes
@@ -17,6 +16,7 @@ from llama_index.tuning import RetrievalDataset, load_app, tune_app
 from llama_index.tuning.app import tune_router
 from llama_index.tuning.errors import ArtifactError, DatasetError
 from tests.app.conftest import nodes_of, page
+from tests.selectors import ScriptedSelector
 
 QUESTION = "What does pump number 17 cost?"
 
@@ -105,24 +105,15 @@ def test_leaves_are_tuned_under_an_auto_merging_retriever(model):
     assert wanted & {item.node.node_id for item in served.retrieve(QUESTION)}
 
 
-class Asked(BaseSelector):
+class Asked(ScriptedSelector):
     """Always chooses the first, and counts how often it was asked."""
 
     def __init__(self):
         self.count = 0
 
-    def _select(self, choices, query):
+    def number(self, choices, query):
         self.count += 1
-        return SelectorResult(selections=[SingleSelection(index=0, reason="")])
-
-    async def _aselect(self, choices, query):
-        return self._select(choices, query)
-
-    def _get_prompts(self):
-        return {}
-
-    def _update_prompts(self, prompts):
-        pass
+        return 0
 
 
 def router_of(model):

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.output_parsers.base import OutputParserException
 
 from llama_index.tuning import RoutingDataset
@@ -14,6 +13,7 @@ from llama_index.tuning.evaluate.routing import (
     out_of_scope_recall,
     set_scores,
 )
+from tests.selectors import ScriptedSelector
 
 
 def test_calibration_error_by_hand():
@@ -51,26 +51,17 @@ def test_selecting_nothing_is_right_where_nothing_is_wanted():
     assert recall.tolist() == [0.5, 1, 0]
 
 
-class Replying(BaseSelector):
+class Replying(ScriptedSelector):
     """Selects by number, as an LLM's reply says it; `None` for one that cannot be read."""
 
     def __init__(self, replies):
         self.replies = list(replies)
 
-    def _select(self, choices, query):
+    def number(self, choices, query):
         number = self.replies.pop(0)
         if number is None:
             raise OutputParserException("Got invalid JSON object.")
-        return SelectorResult(selections=[SingleSelection(index=number - 1, reason="said")])
-
-    async def _aselect(self, choices, query):
-        return self._select(choices, query)
-
-    def _get_prompts(self):
-        return {}
-
-    def _update_prompts(self, prompts):
-        pass
+        return number - 1
 
 
 def test_replies_that_name_no_choice_are_wrong_and_end_nothing():

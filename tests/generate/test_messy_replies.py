@@ -292,7 +292,7 @@ def test_no_reply_takes_long_or_breaks_the_parser(reply):
     for parse in (lambda r: parse_questions(r, 5), parse_yes_no, lambda r: parse_grade(r, 3)):
         with contextlib.suppress(ReplyError):
             parse(reply)
-    assert time.process_time() - start < 30  # far above what a busy machine takes
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(

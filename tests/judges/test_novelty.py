@@ -85,7 +85,7 @@ def test_distances_are_those_of_mahalanobis_and_new_rows_of_the_same_kind_are_wi
     turn = rng.standard_normal((4, 4))
     table = np.c_[rng.standard_normal((900, 4)) @ turn, np.ones(900)]
     rows = Rows(table, np.ones(900), np.ones(900), np.arange(900) % 5, False)
-    found = novelty_of(rows, table)
+    found = novelty_of(rows, lambda: table)
     centred = table[:, :4] - table[:, :4].mean(axis=0)
     exact = np.sqrt(np.einsum("ij,jk,ik->i", centred, np.linalg.inv(np.cov(centred.T)), centred))
     assert np.corrcoef(found.distances(table), exact)[0, 1] > 0.99

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.selectors import EmbeddingSingleSelector
 
 from llama_index.tuning import RouterFinetuneEngine, RoutingDataset, TunedSelector
@@ -14,28 +13,21 @@ from llama_index.tuning.routers import RouterOptions
 from llama_index.tuning.routers.report import RouterReport
 from tests.conftest import TableEmbedding
 from tests.routers.conftest import NAMES, world
+from tests.selectors import ScriptedSelector
 
 
-class Oracle(BaseSelector):
+class Oracle(ScriptedSelector):
     """Answers from a table, and counts."""
+
+    reason = "oracle"
 
     def __init__(self, table):
         self.table, self.calls = table, 0
 
-    def _get_prompts(self):
-        return {}
-
-    def _update_prompts(self, prompts):
-        pass
-
-    def _select(self, choices, query):
+    def number(self, choices, query):
         self.calls += 1
         names = [(choice.name or choice.description).split()[-1] for choice in choices]
-        index = names.index(self.table[query.query_str])
-        return SelectorResult(selections=[SingleSelection(index=index, reason="oracle")])
-
-    async def _aselect(self, choices, query):
-        return self._select(choices, query)
+        return names.index(self.table[query.query_str])
 
 
 def test_a_shown_gain_is_accepted_and_the_report_says_by_how_much(tuned_world):

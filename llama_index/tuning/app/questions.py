@@ -233,7 +233,7 @@ def of_app(
 
 def stand_ins(seen: SeenApp, seed: int) -> RetrievalDataset:
     """Sentences of the documents, each of which asks for the node that it is taken from."""
-    found = generate_sentence_queries(_bodies(seen), per_document=1, seed=seed)
+    found = generate_sentence_queries(bodies_of(seen), per_document=1, seed=seed)
     ids = list(found.queries)
     if len(ids) > STAND_INS:
         drawn = np.random.default_rng(seed).permutation(len(ids))[:STAND_INS]
@@ -242,7 +242,7 @@ def stand_ins(seen: SeenApp, seed: int) -> RetrievalDataset:
     return RetrievalDataset(queries, seen.texts, {id_: found.relevant_docs[id_] for id_ in ids})
 
 
-def _bodies(seen: SeenApp) -> dict[str, str]:
+def bodies_of(seen: SeenApp) -> dict[str, str]:
     texts = {id_: node.get_content() for id_, node in seen.nodes.items()}
     return {id_: text for id_, text in texts.items() if text.strip()}
 

@@ -184,7 +184,7 @@ def _tuned(seen: SeenApp, asked: Questions, run: Run) -> TunedApp:
         search = Search(seen, embedder, language)
         vectors = None if embedder is None else embedder.queries(asked.texts)
         told = [] if vectors is None else search.told_of_vectors(vectors)
-        adapters = adapters_for(seen, asked, search, vectors, run.folder, run.seed)
+        adapters = adapters_for(seen, asked, search, vectors, run.folder, run.seed, prose=prose)
     with run.clock.step("timing"):
         cost = milliseconds(search, asked, vectors, run.also.rerankers)
     parts, notes = run.also.parts(

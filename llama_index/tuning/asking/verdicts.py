@@ -240,9 +240,9 @@ def _grade_of(text: str, highest: int) -> int | None:
     if _EITHER.search(text):
         return None
     numbers = list(_NUMBER.finditer(text))
-    labelled = [found for found in numbers if _GRADE_LABEL.search(text[: found.start()][-60:])]
+    labelled = next((found for found in reversed(numbers) if _is_labelled(text, found)), None)
     if labelled:
-        return _whole(labelled[-1])
+        return _whole(labelled)
     if numbers and _STARTS.match(text):
         return _whole(numbers[0])
     grades = [found for found in numbers if (_whole(found) or 0) <= highest]
@@ -253,6 +253,12 @@ def _grade_of(text: str, highest: int) -> int | None:
         return _whole(grades[0])
     last = numbers[-1]
     return _whole(last) if not text[last.end() :].strip("\"'“”*`)]. \n!。") else None
+
+
+def _is_labelled(text: str, number: re.Match[str]) -> bool:
+    before = text[max(0, number.start() - 60) : number.start()]
+    # A label has letters: without any the pattern, tried at each character, finds none.
+    return any(map(str.isalpha, before)) and _GRADE_LABEL.search(before) is not None
 
 
 def _graded(row: dict[str, Any]) -> list[Any]:

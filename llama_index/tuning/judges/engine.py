@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -214,7 +215,7 @@ class JudgeFinetuneEngine(FinetuneEngine, BaseEvaluatorFinetuneEngine):
             held_out=held_out,
             options=self.options,
             rows=rows,
-            as_new=table_as_new(maker, train.items, vectors, rows.fold),
+            as_new=partial(table_as_new, maker, train.items, vectors, rows.fold),
             other=other,
             maker=maker,
             base_model="" if self.embed_model is None else base_name(self.embed_model),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class TrainingData:
             by judges that saw none of their queries.
         options: how judges are trained.
         rows: the features of `data` with labels, weights and folds; one query, one fold.
-        as_new: the features of `data`, each by statistics that lack its own words.
+        as_new: makes the features of `data`, each by statistics that lack its own words.
         other: the features of `held_out`, shape `(m, columns)`.
         maker: makes the features.
         base_model: name of the embedding model; empty without.
@@ -37,7 +37,7 @@ class TrainingData:
     held_out: JudgeData | None
     options: JudgeOptions
     rows: Rows
-    as_new: Float64
+    as_new: Callable[[], Float64]
     other: Float64 | None
     maker: FeatureMaker
     base_model: str = ""

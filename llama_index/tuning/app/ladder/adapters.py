@@ -14,7 +14,7 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float32, Ints
 from llama_index.tuning.app.ladder.search import Search
-from llama_index.tuning.app.questions import LEAST, Questions
+from llama_index.tuning.app.questions import LEAST, Questions, bodies_of
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.embeddings.adapter.data import Pairs, parts_of
 from llama_index.tuning.embeddings.adapter.maps import VectorMap
@@ -166,9 +166,11 @@ def adapters_for(
     vectors: Float32 | None,
     folder: Path | None,
     seed: int,
+    *,
+    prose: bool,
 ) -> Adapters | None:
-    """What learns adapters; `None` if neither questions nor documents can teach one."""
-    if vectors is None or search.embedder is None:
+    """What learns adapters; `None` if none could be taught, or served."""
+    if vectors is None or search.embedder is None or (asked.kind == "stand-ins" and not prose):
         return None
     kept = None if folder is None else folder / "adapters"
     sentences = _sentences(seen, search.embedder, set(asked.texts), seed)
@@ -184,10 +186,8 @@ def _sentences(
     seen: SeenApp, embedder: Embedder, asked: Collection[str], seed: int
 ) -> Pairs | None:
     """Sentences of the nodes that nobody asked, which teach about documents without questions."""
-    bodies = {id_: node.get_content() for id_, node in seen.nodes.items()}
-    bodies = {id_: text for id_, text in bodies.items() if text.strip()}
     try:
-        found = generate_sentence_queries(bodies, seed=seed)
+        found = generate_sentence_queries(bodies_of(seen), seed=seed)
     except DatasetError:  # no text has a sentence: questions teach alone
         return None
     ids = [id_ for id_, text in found.queries.items() if text not in asked]

@@ -16,6 +16,7 @@ from llama_index.core.schema import QueryBundle
 
 from llama_index.tuning._arrays import Float32, Float64
 from llama_index.tuning.app.see import WIDE, SeenApp
+from llama_index.tuning.embeddings.adapter.data import SAME, likeness
 from llama_index.tuning.errors import StoreError, VectorError
 from llama_index.tuning.rerankers.light.features import LinearRanker, candidate_features
 from llama_index.tuning.rerankers.light.fit import FeatureList
@@ -29,8 +30,6 @@ from llama_index.tuning.vectors.search import top_k, unit_rows
 
 LOOKED_AT = 3
 """Nodes whose vectors are compared with those of the embedding model."""
-ALIKE = 0.5
-"""Cosine of two vectors of a text, below which they are not of one model."""
 
 Dense = tuple[list[str], list[float]]
 """Ids and scores, best first."""
@@ -114,8 +113,8 @@ class Search:
                 f"{name!r} gives {asked.shape[1]}; hand over the index with the model that it was "
                 "built with"
             )
-        now = self.embedder.documents([self._texts[id_] for id_ in found])
-        if (unit_rows(stored) * unit_rows(now)).sum(axis=1).max() >= ALIKE:
+        texts = {id_: self._texts[id_] for id_ in found}
+        if likeness(texts, stored, self.embedder).max() >= SAME:
             return []
         return [
             f"the index's vectors are not those that its embedding model {name!r} gives: was it "

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.tuning._checks import items_of
 from llama_index.tuning.datasets.checks import objects_of
 from llama_index.tuning.datasets.records import Candidate, RelevanceList
 from llama_index.tuning.errors import DatasetError
-
-if TYPE_CHECKING:
-    pass
-
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ out, as in conformal anomaly detection (Laxhammar and Falkman 2010).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,18 +62,18 @@ class Novelty:
         return found
 
 
-def novelty_of(rows: Rows, as_new: Float64) -> Novelty | None:
+def novelty_of(rows: Rows, as_new: Callable[[], Float64]) -> Novelty | None:
     """From the training's rows; the limit from each fold's distances to the others'.
 
     None for pairs, whose features are differences, and with fewer than `MIN_ROWS`.
 
     Args:
         rows: features by statistics of all words, as those of questions that come again.
-        as_new: the same rows' by statistics that lack their own words, as those of new ones.
+        as_new: makes the same rows' by statistics that lack their own words, as those of new ones.
     """
     if rows.pairwise or len(rows.table) < MIN_ROWS:
         return None
-    table, fold = np.concatenate([rows.table, as_new]), np.tile(rows.fold, 2)
+    table, fold = np.concatenate([rows.table, as_new()]), np.tile(rows.fold, 2)
     held_out = [
         _fitted(table[fold != part]).distances(table[fold == part]) for part in np.unique(fold)
     ]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from _data import arguments, lyft_and_uber, model
 from _retrievers import retriever_for
-from judge_quality import answers, read
+from judge_quality import judgments
 
 from llama_index.tuning import (
     EmbeddingAdapterFinetuneEngine,
@@ -85,7 +85,7 @@ def router(given: Material, rng: np.random.Generator, n: int, labels: str) -> An
 
 def judge(given: Material, rng: np.random.Generator, n: int, labels: str) -> Any:
     """Answers with contexts, by words alone; a third pass, or half."""
-    data = answers(read(given.data, "halueval_qa", "train"), True)
+    data = judgments(given.data, "halueval_qa", "train")
     items = [data.judgments[row] for row in rng.permutation(len(data))[:n]]
     dealt = rng.permutation([item.passing for item in items])
     if labels == "random":

@@ -48,9 +48,7 @@ def main() -> None:
 
 def judged_by_tuned(rows, other) -> np.ndarray:
     """Probabilities of the items that the judge was not trained on."""
-    known, new = (
-        answers([rows[n] for n in np.flatnonzero(part)], True) for part in (other, ~other)
-    )
+    known, new = (answers([rows[n] for n in np.flatnonzero(part)]) for part in (other, ~other))
     engine = JudgeFinetuneEngine(known, accept="always")
     engine.finetune()
     return engine.get_finetuned_model().probabilities(new)

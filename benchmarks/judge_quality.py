@@ -52,8 +52,12 @@ def tune(train, test, embed_model, cache) -> None:
 
 def judgments(folder: Path, name: str, split: str) -> JudgmentDataset:
     """A split's verdicts: labels, or for pandalm the teacher's, and people's in the test split."""
-    rows = [json.loads(line) for line in (folder / name / f"{split}.jsonl").open()]
+    rows = read(folder, name, split)
     return pairs(rows, train=split == "train") if name == "pandalm" else answers(rows)
+
+
+def read(folder: Path, name: str, split: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / name / f"{split}.jsonl").open()]
 
 
 def text(value) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 from _data import arguments, model
-from judge_quality import answers, read, text
+from judge_quality import judgments, read, text
 from scipy.special import expit, logit
 
 from llama_index.tuning import JudgeFinetuneEngine, JudgmentDataset
@@ -32,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
     embed_model = model()
     for name in ("halueval_qa", "halueval_general"):
-        train, test = (answers(read(args.data, name, split), True) for split in ("train", "test"))
+        train, test = (judgments(args.data, name, split) for split in ("train", "test"))
         engine = JudgeFinetuneEngine(train, embed_model, accept="always", vector_cache=args.cache)
         engine.finetune()
         judge = engine.get_finetuned_model()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from _data import arguments
-from judge_quality import answers, read
+from judge_quality import judgments
 from scipy.special import expit, logit
 
 from llama_index.tuning import JudgeFinetuneEngine
@@ -66,7 +66,7 @@ def main() -> None:
 
 def features(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The light features of all answers of a set, without vectors."""
-    parts = [answers(read(folder, name, split), True) for split in ("train", "test")]
+    parts = [judgments(folder, name, split) for split in ("train", "test")]
     engine = JudgeFinetuneEngine(parts[0])
     data = [judge_data_of(part, engine.options) for part in parts]
     maker = engine._maker(data[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,16 @@ def _finished(checkpoint: Path) -> TrainerState | None:
     control = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
     done = state.global_step >= state.max_steps or control.get("should_training_stop")
     return state if done else None
+
+
+@contextlib.contextmanager
+def full_precision(model: Any) -> Iterator[None]:
+    """Weights in 32 bits within the block: in half precision most steps would be rounded away."""
+    own = [parameter.dtype for parameter in model.parameters()]
+    model.float()
+    yield
+    for parameter, kind in zip(model.parameters(), own, strict=True):
+        parameter.data = parameter.data.to(kind)
 
 
 def add_lora(transformer: Any, rank: int, *, save: Sequence[str] = ()) -> Any:

@@ -357,6 +357,21 @@ def test_merging_averages_the_weights_and_decides_on_other_queries(engine, tiny,
     assert set(tried["deciding_ndcg@10"]) == {"0.5", "1.0"}
 
 
+def test_a_base_in_half_precision_learns_as_much_and_stays_as_small(engine, tiny, tmp_path):
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    half = str(tmp_path / "half")
+    SentenceTransformer(tiny, device="cpu").half().save_pretrained(half)
+    whole, found = (
+        engine({"max_steps": 10}, model_id=base, accept="always").finetune().gains["ndcg@10"]
+        for base in (tiny, half)
+    )
+    assert found.tuned == pytest.approx(whole.tuned, abs=0.02)
+    saved = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert {parameter.dtype for parameter in saved.parameters()} == {torch.float16}
+
+
 def test_callbacks_and_bf16(engine):
     from transformers import TrainerCallback
 

@@ -100,6 +100,17 @@ def test_a_saved_copy_answers_alike_and_says_what_it_learnt(engine, base, data, 
     assert copy.get_query_embedding(asked[0]) != before[asked[0]]
 
 
+def test_a_base_in_bfloat16_is_tuned_and_served(engine, tiny, tmp_path):
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    half = str(tmp_path / "half")
+    SentenceTransformer(tiny, device="cpu").to(torch.bfloat16).save_pretrained(half)
+    tuning = engine(model_id=half, vectors=None, accept="always", epochs=1)
+    tuning.finetune()
+    assert len(tuning.get_finetuned_model().get_query_embedding(TEXT)) == 32
+
+
 def test_no_stored_document_is_embedded_but_a_few_to_know_the_model(engine, data, monkeypatch):
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 

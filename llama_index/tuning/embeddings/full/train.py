@@ -189,7 +189,8 @@ def _prepared(model: Any, settings: Settings) -> Iterator[int]:
         newer = getattr(transformer, "activation_checkpointing_enable", None)
         (newer or transformer.gradient_checkpointing_enable)()
     freeze_unreached(model)
-    yield trainable(model)
+    with contextlib.nullcontext() if lora else _trainer.full_precision(model):
+        yield trainable(model)
     if lora is not None:
         lora.merge_and_unload()
 

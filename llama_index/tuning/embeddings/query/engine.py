@@ -219,7 +219,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         assert self._prompts is not None
         digest = hashlib.sha256()
         for name, tensor in sorted(tuning.model.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
         config = {
             "accepted": report.accepted,
             "reason": report.reason,

@@ -79,7 +79,10 @@ def train(
         "epochs": epochs,
         "evaluation_steps": evaluation_steps,
     }
-    with nullcontext() if show_progress else no_bars():  # of the checkpoints
+    with (
+        nullcontext() if show_progress else no_bars(),  # of the checkpoints
+        nullcontext() if lora else _trainer.full_precision(model),
+    ):
         history = _trainer.train(trainer, folder, whole, resume=options.resume)
     if lora is not None:
         lora.merge_and_unload()

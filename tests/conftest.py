@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 
 import numpy as np
@@ -11,6 +12,13 @@ from llama_index.core.bridge.pydantic import Field
 
 from llama_index.tuning import RetrievalDataset
 from llama_index.tuning.vectors.identity import PROBES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_modules_are_no_garbage():
+    """Every training ends in a search for garbage, which takes a second among all modules."""
+    gc.collect()
+    gc.freeze()
 
 
 class TableEmbedding(BaseEmbedding):

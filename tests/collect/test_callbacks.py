@@ -63,6 +63,15 @@ def test_a_failed_call_is_no_event_and_no_error(handler, scripted):
     assert len(handler.get_finetuning_events()) == 1
 
 
+def test_an_empty_answer_costs_no_other_exchange(handler, scripted, tmp_path, caplog):
+    llm = with_handler(scripted("", *["fine"] * 10), handler)
+    for n in range(11):
+        llm.complete(f"q{n}")
+    handler.save_finetuning_events(tmp_path / "a.jsonl")
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 10
+    assert "1 exchanges are left out" in caplog.text
+
+
 def test_tools_are_saved_and_the_file_holds_valid_lines(handler, function_llm, tmp_path):
     def fee(account: str) -> str:
         """The fee."""

@@ -99,6 +99,16 @@ def test_tool_calls_without_ids_get_them(recorder, function_llm):
     assert [m.get("tool_call_id") for m in example.messages[2:4]] == ["call_0", "call_1"]
 
 
+def test_a_correction_is_of_the_answer_and_not_of_a_judges_verdict(recorder, scripted):
+    judge = recorder.watch(CorrectnessEvaluator(llm=scripted("4.0\nSo.", name="judge")))
+    with recorder.trace() as trace:
+        answer = scripted("Six.").complete("How much?").text
+        judge.evaluate(query="How much?", response=answer)
+    recorder.feedback(trace, answer="Five.")
+    [pair] = recorder.preference_dataset().examples
+    assert [m["content"] for m in (*pair.messages, pair.rejected)] == ["How much?", "Five.", "Six."]
+
+
 def test_preferences_come_from_corrections_and_from_scores_of_one_prompt(recorder, scripted):
     for answer, score in (("good", 1), ("bad", -1), ("soso", 0)):
         with recorder.trace(answer):

@@ -13,7 +13,7 @@ from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionPr
 from llama_index.core.prompts import PromptTemplate
 
 from llama_index.tuning import TunedHuggingFaceLLM
-from llama_index.tuning.errors import ArtifactError, BaseModelError
+from llama_index.tuning.errors import ArtifactError, BaseModelError, TemplateError
 from llama_index.tuning.llms.serving.generation import generation_settings
 from llama_index.tuning.llms.serving.loading import Source, load_model, load_tokenizer
 from llama_index.tuning.llms.serving.tool_parsers import HermesToolParser
@@ -111,6 +111,14 @@ def test_many_conversations_at_once_are_answered_as_each_alone(tuned):
     assert together == [tuned.chat(one).message.content for one in conversations]
 
 
+def test_a_long_conversation_beside_it_cuts_no_reply_short():
+    llm = plain(context_window=80)
+    replies = llm.chat_batch([HI, asked("Hi Oslo" * 5)], max_tokens=40)
+    alone = [llm.chat(one, max_tokens=40) for one in (HI, asked("Hi Oslo" * 5))]
+    assert [reply.raw for reply in replies] == [reply.raw for reply in alone]
+    assert alone[1].raw["usage"]["total_tokens"] == 80 > alone[0].raw["usage"]["total_tokens"]
+
+
 def test_leaving_a_stream_early_ends_the_generation(tuned):
     stream = tuned.stream_chat(HI, min_new_tokens=400, max_tokens=400)
     next(stream)
@@ -164,6 +172,8 @@ async def test_it_fills_in_a_pydantic_class(tuned, city, euros):
     )
     assert program(request=request(city)) == found
     assert await program.acall(request=request(city)) == found
+    streamed = tuned.stream_structured_predict(City, program.prompt, request=request(city))
+    assert list(streamed)[-1] == found
 
 
 async def test_a_text_completion_program_runs_on_a_model_tuned_for_it(tmp_path):
@@ -186,10 +196,10 @@ def test_its_repr_is_finite(tuned):
     assert "TunedHuggingFaceLLM" in repr(tuned)
 
 
-def plain(bos=False, **kwargs):
+def plain(bos=False, template=PLAIN_TEMPLATE, **kwargs):
     from tokenizers import processors
 
-    template = "{{ bos_token }}" + PLAIN_TEMPLATE if bos else PLAIN_TEMPLATE
+    template = "{{ bos_token }}" + template if bos else template
     tokenizer = tiny_tokenizer(["abc def"], template=template)
     if bos:
         tokenizer.bos_token = "<|pad|>"
@@ -271,6 +281,23 @@ def test_a_system_prompt_goes_first_unless_there_is_one():
     assert llm.messages_to_prompt(HI).startswith("<|im_start|>system\nBe brief.<|im_end|>")
     own = [ChatMessage(role="system", content="Mine."), *HI]
     assert "Be brief." not in llm.messages_to_prompt(own)
+
+
+def test_a_default_may_be_named_as_in_a_call():
+    short = plain(generate_kwargs={"max_tokens": 1}).complete("abc")
+    assert short.raw == plain().complete("abc", max_tokens=1).raw
+
+
+@pytest.mark.parametrize("other", ["", "{{ raise_exception('no such role') }}"])
+def test_a_template_that_leaves_a_system_message_out_is_named(other):
+    """Its words would be lost, and an app would not notice."""
+    told = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    template = PLAIN_TEMPLATE.replace(
+        told, f"{{% if m.role in ('user', 'assistant') %}}{told}{{% else %}}{other}{{% endif %}}"
+    )
+    llm = plain(template=template, system_prompt="Be brief.")
+    with pytest.raises(TemplateError, match="no place for a message of the role 'system'"):
+        llm.chat(HI)
 
 
 def test_a_default_that_generate_does_not_know_is_named():

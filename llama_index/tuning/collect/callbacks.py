@@ -116,11 +116,13 @@ class BaseFinetuningHandler(BaseCallbackHandler):
             }
 
     def get_dataset(self) -> ChatDataset:
-        """The exchanges as a `ChatDataset`.
+        """The exchanges as a `ChatDataset`; what cannot be trained on is left out and logged.
 
         Raises:
-            DatasetError: nothing was collected, or an exchange cannot be trained on.
+            DatasetError: nothing was collected, or nothing that can be trained on.
         """
+        from llama_index.tuning.collect.to_chats import sound
+
         with self._lock:
             calls = [call for call in self._calls.values() if call.response is not None]
         if not calls:
@@ -128,7 +130,8 @@ class BaseFinetuningHandler(BaseCallbackHandler):
                 "no LLM exchange was collected: is this handler in the callback manager of the LLM "
                 "(Settings.callback_manager, set before the LLM is made)?"
             )
-        return ChatDataset([_example(call) for call in calls])
+        examples = [_example(call) for call in calls]
+        return ChatDataset(sound(examples) or examples)
 
     @abstractmethod
     def save_finetuning_events(self, path: PathLike) -> None:

@@ -26,7 +26,7 @@ def chat_dataset(
     traffic: Recorded, where: Where | None = None, teacher: Teacher | None = None
 ) -> ChatDataset:
     """LLM exchanges as conversations; what a longer one holds is no line of its own."""
-    exchanges = _sound([conversation(r) for r in traffic.select("llm", where, teacher)])
+    exchanges = sound([conversation(r) for r in traffic.select("llm", where, teacher)])
     taught = {_key(example) for example in exchanges}
     covered: set[str] = set()
     weighted = []
@@ -48,7 +48,8 @@ def preference_dataset(
 ) -> ChatDataset:
     """A better and a worse answer to the same prompt."""
     exchanges = list(traffic.select("llm", where, teacher))
-    last = {record.trace: record for record in exchanges}
+    # What a judge, a router or a re-ranker was asked is not what the user corrects.
+    last = {record.trace: record for record in exchanges if record.data.get("within") is None}
     pairs = []
     for record in last.values():
         feedback = traffic.last_feedback(record.trace)
@@ -61,7 +62,7 @@ def preference_dataset(
         if compared is not None:
             best, worst = compared
             pairs.append(_pair(conversation(best), best.data["response"], worst.data["response"]))
-    return ChatDataset(_sound(pairs))
+    return ChatDataset(sound(pairs))
 
 
 def _best_and_worst(records: list[Record]) -> tuple[Record, Record] | None:
@@ -84,7 +85,7 @@ def _by_prompt(records: list[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _sound(examples: list[ChatExample]) -> list[ChatExample]:
+def sound(examples: list[ChatExample]) -> list[ChatExample]:
     """Those that can be trained on: an answer may be empty, a tool call left unanswered."""
     faults = [example_faults(example) for example in examples]
     found = [fault[0] for fault in faults if fault]

@@ -272,3 +272,11 @@ def test_a_tuned_model_is_scored_in_batches(tuned):
 
 def test_dropped_rows_are_plain_data():
     assert Dropped(3, "why") == Dropped(number=3, reason="why")
+
+
+def test_a_tool_may_be_described_at_length():
+    """OpenAI's limit is OpenAI's."""
+    tool = FunctionTool.from_defaults(lambda: "", name="now", description="The time. " * 200)
+    dataset, dropped = call_dataset([CallItem("What time is it?", [ExpectedCall("now")])], [tool])
+    assert len(dataset) == 1
+    assert not dropped

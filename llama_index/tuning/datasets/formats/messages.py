@@ -99,5 +99,5 @@ def tool_record(tool: Any) -> Any:
     if not isinstance(tool, BaseTool):
         return tool
     if tool not in _schemas:
-        _schemas[tool] = tool.metadata.to_openai_tool()
+        _schemas[tool] = tool.metadata.to_openai_tool(skip_length_check=True)
     return _schemas[tool]

@@ -22,7 +22,7 @@ from llama_index.tuning._checks import (
     plain_arguments,
 )
 from llama_index.tuning._running import process_count
-from llama_index.tuning.artifacts import CANDIDATE, CONFIG, REPORT
+from llama_index.tuning.artifacts import CANDIDATE, CONFIG, KEPT_BASE, REPORT, read_config
 from llama_index.tuning.base import BaseLLMFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.errors import ArtifactError
@@ -57,7 +57,13 @@ from llama_index.tuning.llms.serving.loading import (
     load_tokenizer,
     model_identity,
 )
-from llama_index.tuning.llms.serving.saved import LoadedModel, load_llm, read_llm_config, write_llm
+from llama_index.tuning.llms.serving.saved import (
+    KIND,
+    LoadedModel,
+    load_llm,
+    read_llm_config,
+    write_llm,
+)
 from llama_index.tuning.llms.serving.tool_parsers import ToolParser
 from llama_index.tuning.report import FinetuneReport, installed_versions
 
@@ -206,7 +212,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
 
         if self.model_output_path is not None:
             given = {**self._how(), "tool_parser": self.tool_parser, **model_kwargs}
-            return TunedHuggingFaceLLM.load(self.model_output_path, **given)
+            return TunedHuggingFaceLLM.load(self._own(self.model_output_path), **given)
         assert self._trained is not None
         plan = self._planned
         if model_kwargs.pop("merged", False):
@@ -248,7 +254,7 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
             assert self.model_output_path is not None
             path = self.model_output_path
             source = path if report.accepted else path / CANDIDATE
-            shutil.copytree(source, folder, dirs_exist_ok=True)
+            shutil.copytree(self._own(source), folder, dirs_exist_ok=True)
             return
         write_llm(
             folder,
@@ -269,6 +275,15 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
             reason=report.reason,
             merge=self.options.merge,
         )
+
+    def _own(self, folder: Path) -> Path:
+        """The folder, if no other run has replaced what this one wrote there."""
+        if read_config(folder, KIND, KEPT_BASE).get("run") != self._run:
+            raise ArtifactError(
+                f"{folder} holds what another run wrote there since: two engines need a "
+                "model_output_path each"
+            )
+        return folder
 
     def _clear(self) -> None:
         """Once it is written, neither checkpoints nor the model in memory are needed."""

@@ -28,6 +28,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
+from llama_index.tuning.datasets.formats.messages import message_record
 from llama_index.tuning.llms.serving.prompts import Prompt
 from llama_index.tuning.llms.serving.replies import read_reply, visible_reply
 from llama_index.tuning.llms.serving.template import ChatTemplate
@@ -75,8 +76,10 @@ def generation_settings(
     """
     from transformers import GenerationConfig
 
-    said = {_RENAMED.get(key, key): value for key, value in call.items() if value is not None}
-    settings = {key: value for key, value in {**defaults, **said}.items() if value is not None}
+    settings: dict[str, Any] = {}
+    for given in (defaults, call):
+        said = {key: value for key, value in given.items() if value is not None}
+        settings |= {_RENAMED.get(key, key): value for key, value in said.items()}
     stop = settings.pop("stop", [])
     seed = settings.pop("seed", None)
     _check_call(settings, stop, seed)
@@ -150,7 +153,7 @@ def generate(
     pad = tokenizer.pad_token_id
     rows = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    extra: dict[str, Any] = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+    extra: dict[str, Any] = {"tokenizer": tokenizer} if stop else {}
     if cancelled is not None:
         extra["stopping_criteria"] = StoppingCriteriaList([_when(cancelled)])
     training = model.training
@@ -162,7 +165,7 @@ def generate(
         output = model.generate(
             input_ids=torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=_config(model, settings, pad, end_ids),
+            generation_config=_config(model, settings, pad, end_ids, stop),
             streamer=streamer,
             **extra,
         )
@@ -173,12 +176,15 @@ def generate(
     ]
 
 
-def _config(model: Any, settings: Mapping[str, Any], pad: int, end_ids: Sequence[int]) -> Any:
+def _config(
+    model: Any, settings: Mapping[str, Any], pad: int, end_ids: Sequence[int], stop: Sequence[str]
+) -> Any:
     from transformers import GenerationConfig
 
     start = getattr(model.generation_config, "bos_token_id", None)
+    tokens = {"bos_token_id": start, "pad_token_id": pad, "eos_token_id": list(end_ids)}
     return GenerationConfig(  # type: ignore[no-untyped-call,unused-ignore]
-        **settings, bos_token_id=start, pad_token_id=pad, eos_token_id=list(end_ids), use_cache=True
+        **settings, **tokens, stop_strings=list(stop) or None, use_cache=True
     )
 
 
@@ -324,6 +330,9 @@ def streamed(
             final = reader.response(prompt, item)
             content = final.message.content or ""
             final.delta = content[len(shown) :] if content.startswith(shown) else ""
+            calls = message_record(final.message).get("tool_calls")
+            if calls:  # where LlamaIndex's programs look for the calls of a stream
+                final.message.additional_kwargs["tool_calls"] = calls
             yield final
             return
         if item in end_ids:

@@ -354,10 +354,10 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
         defaults = {"max_new_tokens": self.max_new_tokens, **self.generate_kwargs}
         settings, stop, seed = generation_settings(defaults, call)
         prompts = [self._encode(text) for text in texts]
-        room = room_for_reply(prompts, self.context_window, self.model_name)
+        room = self._room(prompts)
         settings["max_new_tokens"] = min(settings["max_new_tokens"], room)
         with _BUSY.setdefault(self._model, ThreadLock()):
-            return generate(
+            found = generate(
                 self._model,
                 self._tokenizer,
                 prompts,
@@ -367,6 +367,13 @@ class TunedHuggingFaceLLM(HuggingFaceLLM, FunctionCallingLLM):  # type: ignore[m
                 seed=seed,
                 **streaming,
             )
+        for place, reply in enumerate(found):  # cut short where the longest prompt ran out of room
+            if len(reply.ids) == room and not reply.stopped and room < self._room([prompts[place]]):
+                found[place] = self._generate([texts[place]], call)[0]
+        return found
+
+    def _room(self, prompts: Sequence[Sequence[int]]) -> int:
+        return room_for_reply(prompts, self.context_window, self.model_name)
 
     def _encode(self, text: str) -> list[int]:
         """Tokens of a prompt; BOS once, whether template or tokenizer writes it."""

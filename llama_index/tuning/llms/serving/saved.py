@@ -183,10 +183,17 @@ def _with_adapter(
         ) from exc
     model = load_model(source, **options)
     identity = model_identity(source, model)
-    if source.local and identity != base["identity"]:
-        raise BaseModelError(
-            f"{source.name} is not the model that the adapter in {folder} was tuned on "
-            f"(identity {identity}, tuned on {base['identity']})"
+    if identity != base["identity"]:
+        if source.local and Path(base["name"]).is_absolute():
+            raise BaseModelError(
+                f"{source.name} is not the model that the adapter in {folder} was tuned on "
+                f"(identity {identity}, tuned on {base['identity']})"
+            )
+        logger.warning(  # a folder and a name of the hub cannot be compared
+            "whether %s is the model that the adapter in %s was tuned on, %s, cannot be told",
+            source.name,
+            folder,
+            base["name"],
         )
     return PeftModel.from_pretrained(model, str(folder))
 

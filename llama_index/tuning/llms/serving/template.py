@@ -49,6 +49,7 @@ class ChatTemplate:
                 "tokenizer.chat_template, save the tokenizer beside the model, and try again"
             )
         self.tokenizer, self.name = tokenizer, name
+        self._roles: dict[str, bool] = {}
         self.arguments = dict(arguments or {})
         unread = [key for key in self.arguments if key in _OWN or not self.reads(key)]
         if unread:
@@ -216,6 +217,15 @@ class ChatTemplate:
         said = {"role": "assistant", "content": "", "tool_calls": [call]}
         return _PROBE in self._probe([{"role": "user", "content": "q"}, said], [])
 
+    def _writes_role(self, role: str) -> bool:
+        """Whether a first message of that role is written, and not left out."""
+        if role not in self._roles:
+            said = {"role": role, "content": self._content(_ANSWER)}
+            asked = {"role": "user", "content": self._content(_QUESTION)}
+            alone = _QUESTION in self._probe([asked], [])  # else nothing can be told
+            self._roles[role] = not alone or _ANSWER in self._probe([said, asked], [])
+        return self._roles[role]
+
     def _probe(
         self, messages: Sequence[Message], tools: Sequence[Tool], answer: bool = False
     ) -> str:
@@ -241,6 +251,11 @@ class ChatTemplate:
             raise TemplateError(
                 f"messages[{place}].tool_calls: the chat template of {self.name} does not write "
                 "calls; take a model whose template has tools"
+            )
+        if message["role"] in ("system", "developer") and not self._writes_role(message["role"]):
+            raise TemplateError(
+                f"messages[{place}]: the chat template of {self.name} has no place for a message "
+                f"of the role {message['role']!r}; put its text into the user's message"
             )
         written = trl_message(message)
         if not isinstance(written["content"], str):

@@ -50,5 +50,3 @@ def test_a_cross_encoder_with_other_outputs_is_named(tmp_path):
     ).save_pretrained(folder)
     with pytest.raises(ArtifactError, match="is a classifier of 3 outputs"):
         load_cross_encoder(folder, device="cpu", trust_remote_code=False)
-    found = load_cross_encoder(folder, device="cpu", trust_remote_code=False, new_head=True)
-    assert found.config.num_labels == 1

@@ -18,6 +18,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from llama_index.tuning.errors import ArtifactError
+
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator
     from llama_index.core.schema import MetadataMode
@@ -174,11 +176,23 @@ def folder_path(name: str, value: object) -> Path:
 
     Raises:
         TypeError: it is neither text nor a path, or empty, or holds a null character.
+        ValueError: it begins with `~`, which would be a folder of that name.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise TypeError(f"{name} must be a path, got {value!r:.200}")
+    if text != os.path.expanduser(text):
+        raise ValueError(f"{name}: {text} means the home folder to a shell alone; write it out")
     return Path(text)
+
+
+def check_model_id(model_id: str) -> None:
+    """A model's folder must exist; a name is looked for when it is loaded."""
+    if not isinstance(model_id, str) or not model_id.strip():
+        raise ValueError(f"model_id must be a model's name or folder, got {model_id!r}")
+    path = folder_path("model_id", model_id)
+    if (path.is_absolute() or model_id.startswith(".")) and not path.is_dir():
+        raise ArtifactError(f"model_id: the folder {model_id} does not exist")
 
 
 def output_path(value: object) -> Path | None:

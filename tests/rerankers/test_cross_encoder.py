@@ -216,10 +216,23 @@ def test_resuming_equals_never_having_stopped(data, tiny, tmp_path):
     assert killed.returncode == -9, killed.stderr[-2000:]
     assert (tmp_path / "killed.checkpoints" / "checkpoint-3").is_dir()
     engine(data, tiny, out, {"max_steps": 6, "resume": True}).finetune()
+    assert not (tmp_path / "killed.checkpoints").exists()
     where = Path("candidate") / "model.safetensors"  # it learnt nothing in so few steps
     one, other = (load_file(tmp_path / name / where) for name in ("whole", "killed"))
     for name, weights in one.items():
         np.testing.assert_array_equal(weights, other[name])
+
+
+def test_nothing_is_measured_on_what_the_base_has_learnt(data, tiny, tmp_path):
+    engine(data, tiny, tmp_path / "first", {"max_steps": 1}, accept="always").finetune()
+    learnt = TunedReranker.load(tmp_path / "first").learned.among([i.query for i in data.lists])
+    known = [item.query_id for item in data.lists if item.query in learnt]
+    fresh = RelevanceDataset(
+        [replace(item, query=f"again, {item.query}") for item in data.lists if item.relevant]
+    )
+    again = engine(fresh, tmp_path / "first", tmp_path / "x", val_dataset=data.subset(known))
+    with pytest.raises(DatasetError, match="has learnt"):
+        again.finetune()
 
 
 def test_rows_hold_hard_and_random_negatives_and_their_weight(data):
@@ -274,6 +287,8 @@ def test_misuse_is_named(data, shop_data, tiny, tmp_path):
             "base_reranker must be a node postprocessor, got str",
         ),
         ({"batch_size": 2.5}, ValueError, r"batch_size must be a whole number >= 1, got 2\.5"),
+        ({"model_id": "/no/model"}, ArtifactError, "the folder /no/model does not exist"),
+        ({"model_output_path": "~/x"}, ValueError, "home folder to a shell alone"),
         ({"evaluation_steps": 0}, ValueError, "evaluation_steps must be a whole number >= 1"),
         ({"dataset": 3}, TypeError, "^dataset must be a RelevanceDataset, .*got int"),
         ({"val_dataset": "x.json"}, TypeError, "val_dataset must be a RelevanceDataset, .*got str"),
@@ -281,11 +296,10 @@ def test_misuse_is_named(data, shop_data, tiny, tmp_path):
     ],
 )
 def test_arguments_are_checked_before_any_work(shop_data, tmp_path, arguments, error, message):
-    given = {"dataset": shop_data, "retriever": Untouched(shop_data), **arguments}
+    given = {"model_id": "no/model", "model_output_path": str(tmp_path / "x"), **arguments}
+    given = {"dataset": shop_data, "retriever": Untouched(shop_data), **given}
     with pytest.raises(error, match=message):
-        CrossEncoderFinetuneEngine(
-            **given, model_id="no/model", model_output_path=str(tmp_path / "x")
-        ).finetune()
+        CrossEncoderFinetuneEngine(**given).finetune()
 
 
 def test_a_language_that_the_retriever_does_not_have_is_refused_at_once(shop_data, tmp_path):

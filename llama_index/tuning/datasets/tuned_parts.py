@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._checks import warn
@@ -151,6 +152,18 @@ def refuse_learnt(component: Any, texts: Iterable[str]) -> None:
         learned = learned_of(part)
         if learned is not None and learned.among(asked):
             raise DatasetError(refusal(learned, asked))
+
+
+def refuse_learnt_by(model_id: str, texts: Iterable[str]) -> None:
+    """The same of a model by its folder.
+
+    Raises:
+        DatasetError: it has learnt some of them.
+    """
+    asked = list(texts)
+    learned = Learned.read(Path(model_id), f"the model {model_id}")
+    if learned is not None and learned.among(asked):
+        raise DatasetError(refusal(learned, asked))
 
 
 def warn_of_learnt(component: Any, texts: Iterable[str]) -> None:

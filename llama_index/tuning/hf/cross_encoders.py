@@ -28,16 +28,13 @@ def cross_encoder_class() -> Any:
     return CrossEncoder
 
 
-def load_cross_encoder(
-    model: Any, *, device: str | None, trust_remote_code: bool, new_head: bool = False
-) -> Any:
+def load_cross_encoder(model: Any, *, device: str | None, trust_remote_code: bool) -> Any:
     """A sentence-transformers cross-encoder with one output.
 
     Args:
         model: name or folder.
         device: what it runs on; chosen by sentence-transformers by default.
         trust_remote_code: run code that the model brings along.
-        new_head: to be trained: a model with another number of outputs gets a new head.
     """
     made_of = cross_encoder_class()
     try:
@@ -47,7 +44,6 @@ def load_cross_encoder(
                 num_labels=1,
                 device=device,
                 trust_remote_code=trust_remote_code,
-                model_kwargs={"ignore_mismatched_sizes": True} if new_head else None,
             )
     except (OSError, ValueError, RuntimeError) as exc:  # the last: a head with other outputs
         outputs = _outputs_of(model, trust_remote_code)

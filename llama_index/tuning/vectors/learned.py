@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_index.tuning.artifacts import read_arrays
+from llama_index.tuning._files import read_json
+from llama_index.tuning.artifacts import CONFIG, read_arrays
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.text.words import normalise
 
@@ -73,7 +74,10 @@ class Learned:
     def read(cls, folder: Path, name: str) -> Learned | None:
         """What lies in a component's folder; `None` if nothing does."""
         if not (folder / LEARNED).is_file():
-            return None
+            file = folder / CONFIG
+            config = read_json(file, ArtifactError) if file.is_file() else None
+            details = config.get("details") if isinstance(config, dict) else None
+            return cls.of_details(name, details) if isinstance(details, dict) else None
         arrays = read_arrays(folder, LEARNED)
         if "codes" not in arrays:
             raise ArtifactError(f"{folder / LEARNED} holds no 'codes' of the questions learnt")

@@ -11,7 +11,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index.tuning._arrays import Float32
-from llama_index.tuning._checks import listed
+from llama_index.tuning._checks import check_model_id, listed
 from llama_index.tuning.app.ladder.adapters import Adapters
 from llama_index.tuning.app.ladder.search import Search
 from llama_index.tuning.app.parts.learn import (
@@ -33,7 +33,6 @@ from llama_index.tuning.app.parts.served import (
 )
 from llama_index.tuning.app.questions import LEAST, Questions
 from llama_index.tuning.app.see import SeenApp
-from llama_index.tuning.embeddings.full.model import check_model_id
 from llama_index.tuning.hf.cross_encoders import cross_encoder_class
 
 Part = CorpusSide | TrainedPart

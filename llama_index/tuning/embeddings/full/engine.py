@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._checks import (
+    check_model_id,
     check_options,
     device_or_none,
     items_of,
@@ -22,15 +23,14 @@ from llama_index.tuning.artifacts import read_config
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
 from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt_by
 from llama_index.tuning.embeddings.adapter.data import check_data
 from llama_index.tuning.embeddings.full.data import split
 from llama_index.tuning.embeddings.full.model import (
     KIND,
     check_device,
-    check_model_id,
     load_model,
     loading_bars,
-    refuse_learnt_by,
     write_model,
 )
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions

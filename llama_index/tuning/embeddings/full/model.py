@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,35 +13,13 @@ import numpy as np
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.artifacts import write_component
-from llama_index.tuning.datasets.tuned_parts import refusal
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Prompts
-from llama_index.tuning.errors import ArtifactError, DatasetError, MissingExtraError
+from llama_index.tuning.errors import ArtifactError, MissingExtraError
 from llama_index.tuning.hf.processes import BUILDING
 from llama_index.tuning.report import FinetuneReport
-from llama_index.tuning.vectors.learned import Learned
 
 Arithmetic = Literal["fp32", "bf16", "fp16"]
-
-
-def check_model_id(model_id: str) -> None:
-    """A folder must exist; a name is looked for when it is loaded."""
-    if not isinstance(model_id, str) or not model_id.strip():
-        raise ValueError(f"model_id must be a model's name or folder, got {model_id!r}")
-    path = Path(model_id).expanduser()
-    if (path.is_absolute() or model_id.startswith((".", "~"))) and not path.is_dir():
-        raise ArtifactError(f"model_id: the folder {model_id} does not exist")
-
-
-def refuse_learnt_by(model_id: str, texts: Iterable[str]) -> None:
-    """Nothing is measured over a model of this package on questions that it has learnt.
-
-    Raises:
-        DatasetError: it has learnt some of them.
-    """
-    base = Learned.read(Path(model_id).expanduser(), f"the embedding model {model_id}")
-    if base is not None and base.among(asked := list(texts)):
-        raise DatasetError(refusal(base, asked))
 
 
 def check_device(device: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.tuning._checks import (
+    check_model_id,
     check_options,
     device_or_none,
     items_of,
@@ -22,13 +23,12 @@ from llama_index.tuning._checks import (
 from llama_index.tuning._running import process_count
 from llama_index.tuning.base import BaseEmbeddingFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets import RetrievalDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt_by
 from llama_index.tuning.embeddings.adapter.data import check_data
 from llama_index.tuning.embeddings.full.model import (
     check_device,
-    check_model_id,
     load_model,
     loading_bars,
-    refuse_learnt_by,
 )
 from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Prompts, Schedule, Settings, prompts_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -14,8 +14,8 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning._checks import (
     callable_or_none,
+    check_model_id,
     check_options,
-    folder_path,
     items_of,
     of_type,
     output_path,
@@ -25,10 +25,12 @@ from llama_index.tuning._checks import (
 from llama_index.tuning.artifacts import CONFIG
 from llama_index.tuning.base import BaseRerankerFinetuneEngine, Clock, FinetuneEngine
 from llama_index.tuning.datasets.relevance import RelevanceDataset
+from llama_index.tuning.datasets.tuned_parts import refuse_learnt_by
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
+from llama_index.tuning.hf.checkpoints import held
 from llama_index.tuning.hf.cross_encoders import cross_encoder_class, load_cross_encoder
-from llama_index.tuning.hf.processes import join_processes, on_main
+from llama_index.tuning.hf.processes import join_processes, on_main, wait_for_all
 from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
 from llama_index.tuning.report import FinetuneReport
 from llama_index.tuning.rerankers.cross.mixture import compared, decided, light_ranker
@@ -69,9 +71,9 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         dataset: a `RelevanceDataset`, the old package's samples, or a `RetrievalDataset` with
             `retriever`.
         model_id: a cross-encoder or encoder, by Hugging Face name or folder.
-        model_output_path: folder of the re-ranker and its report; checkpoints lie beside it. After
-            a refusal it holds the base, and the cross-encoder lies in its `candidate/`. `None`
-            writes nothing, and a run that was killed starts anew.
+        model_output_path: folder of the re-ranker and its report; checkpoints lie beside it until
+            the run succeeds. After a refusal it holds the base, and the cross-encoder lies in its
+            `candidate/`. `None` writes nothing, and a run that was killed starts anew.
         batch_size: pairs a batch; for losses on lists an eighth as many lists.
         val_dataset: queries to measure on, none of which `dataset` has; else a part of that.
         loss: a loss object of sentence-transformers, instead of `options.loss`.
@@ -119,7 +121,6 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         if not isinstance(named, str | Path):
             kind = type(named).__name__
             raise TypeError(f"model_id must be a name or a folder, got {kind}; retriever= by name")
-        folder_path("model_id", model_id)
         callable_or_none("loss", loss)
         self.dataset, self.val_dataset, self.retriever = dataset, val_dataset, retriever
         self.model_id, self.loss = str(model_id), loss
@@ -132,6 +133,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         self.callbacks = list(items_of("callbacks", callbacks, "callbacks"))
         self.report_to = named_trackers(report_to)
         self.show_progress = show_progress or show_progress_bar
+        self._checkpoints = Path()  # each run says where
         if self.options.resume and self.model_output_path is None:
             raise ValueError("options.resume needs a model_output_path: checkpoints lie beside it")
 
@@ -158,10 +160,19 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             reranker = TunedReranker(model_name, **model_kwargs)
         return reranker
 
+    @contextmanager
+    def _output_held(self) -> Iterator[None]:
+        """Checkpoints stay until the output is written."""
+        with super()._output_held(), ExitStack() as stack:
+            self._checkpoints = self._checkpoints_in(stack)
+            yield
+            wait_for_all()
+
     def _check(self) -> None:
         self._data, self._moved = checked_data(self.dataset, self.val_dataset, self.retriever)
         self._analyzer = analyzer_for(self.retriever, self.options.language)
         cross_encoder_class()  # may not be installed
+        check_model_id(self.model_id)
         self._callbacks = trainer_callbacks(self.callbacks, self.report_to, self.model_output_path)
 
     def _tune(self, clock: Clock) -> FinetuneReport:
@@ -169,6 +180,7 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         with clock.step("candidates"):
             data = self._candidates(dataset)
             teach, decide_on, measured = self._parts(data, val_dataset)
+            refuse_learnt_by(self.model_id, [item.query for item in measured.lists])
             rows = training_rows(graded_lists(teach.lists, self.options), self.options.loss)
         with clock.step("training"):
             self._words = counted_words(dataset, data, self._analyzer)
@@ -268,26 +280,27 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
         teach: RelevanceDataset,
         decide_on: RelevanceDataset,
     ) -> list[dict[str, float]]:
-        with ExitStack() as stack:
-            return train(
-                model,
-                rows,
-                decide_on.lists,
-                self._checkpoints(stack),
-                self.options,
-                batch_size=self.batch_size,
-                epochs=self.epochs,
-                evaluation_steps=self.evaluation_steps,
-                identity={"model_id": self.model_id, "fingerprint": teach.fingerprint()},
-                loss=self.loss,
-                callbacks=self._callbacks,
-                show_progress=self.show_progress,
-            )
+        return train(
+            model,
+            rows,
+            decide_on.lists,
+            self._checkpoints,
+            self.options,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            evaluation_steps=self.evaluation_steps,
+            identity={"model_id": self.model_id, "fingerprint": teach.fingerprint()},
+            loss=self.loss,
+            callbacks=self._callbacks,
+            show_progress=self.show_progress,
+        )
 
-    def _checkpoints(self, stack: ExitStack) -> Path:
+    def _checkpoints_in(self, stack: ExitStack) -> Path:
         """Beside the output folder; without one, a folder that all processes share for this run."""
         if self.model_output_path is not None:
-            return Path(f"{self.model_output_path}.checkpoints")
+            folder = Path(f"{self.model_output_path}.checkpoints")
+            stack.enter_context(held(folder, keep=False))
+            return folder
         join_processes(self.options.device)
         made = on_main(lambda: stack.enter_context(TemporaryDirectory(prefix="cross_encoder.")))
         return Path(made)

@@ -8,7 +8,7 @@ from llama_index.tuning import EmbeddingAdapterFinetuneEngine, adapt_index, rest
 from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 from llama_index.tuning.embeddings import AdapterOptions
 
-nodes = reference_nodes()
+nodes = reference_nodes()[::2]  # a part, to keep it short
 train = questions_about(nodes, "train")
 base = minilm()
 index = VectorStoreIndex(nodes, embed_model=base)

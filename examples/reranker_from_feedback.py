@@ -14,7 +14,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.tuning import FinetuningRecorder, LightRerankerFinetuneEngine
 from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 
-nodes = reference_nodes()
+nodes = reference_nodes()[::2]  # a part, to keep it short
 questions = questions_about(nodes, "held_out")
 index = VectorStoreIndex(nodes, embed_model=minilm())
 retriever = index.as_retriever(similarity_top_k=20)

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +15,11 @@ from llama_index.tuning import RetrievalDataset
 
 COLOURS = ["red", "green", "blue", "grey", "white", "black"]
 PLACES = ["roof", "cellar", "yard", "kitchen", "hall"]
+
+
+@cache
+def word_vector(word, dim):
+    return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(dim)
 
 
 class WordEmbedding(BaseEmbedding):
@@ -30,8 +36,7 @@ class WordEmbedding(BaseEmbedding):
         self.texts.append(text)
         total = np.full(self.dim, 1e-3)
         for word in re.findall(r"\w+", text.lower()):
-            seed = zlib.crc32((self.salt + word).encode())
-            total += np.random.default_rng(seed).standard_normal(self.dim)
+            total += word_vector(self.salt + word, self.dim)
         return (total / np.linalg.norm(total)).tolist()
 
     def _get_query_embedding(self, query):

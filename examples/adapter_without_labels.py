@@ -6,7 +6,7 @@ from llama_index.tuning import EmbeddingAdapterFinetuneEngine
 from llama_index.tuning.demo import minilm, questions_about, reference_nodes
 from llama_index.tuning.embeddings import AdapterOptions
 
-nodes = reference_nodes()[::2]  # a part, to keep it short
+nodes = reference_nodes()
 some_real_questions = questions_about(nodes, "held_out")  # to measure on, not to learn from
 
 with tempfile.TemporaryDirectory() as folder:

@@ -4,10 +4,11 @@ import pytest
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.evaluation import CorrectnessEvaluator
 from llama_index.core.llms import ChatMessage
+from llama_index.core.objects import ObjectIndex
 from llama_index.core.postprocessor import LLMRerank
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.selectors import LLMSingleSelector
-from llama_index.core.tools import ToolMetadata
+from llama_index.core.tools import FunctionTool, ToolMetadata
 
 from llama_index.tuning import TunedRetriever
 from llama_index.tuning.collect import FinetuningRecorder, Only, Record, Traffic
@@ -136,6 +137,18 @@ def test_a_judges_score_is_not_set_against_a_users(recorder, scripted):
             recorder.feedback(answer, score)
     [example] = recorder.preference_dataset(teacher="scripted").examples
     assert (example.messages[-1]["content"], example.rejected["content"]) == ("liked", "disliked")
+
+
+def test_the_tools_that_an_agent_was_shown_are_no_passages(recorder, scripted):
+    tools = [FunctionTool.from_defaults(lambda: "", name=name) for name in ("pay", "refund")]
+    shown = ObjectIndex.from_objects(tools, embed_model=MockEmbedding(4)).as_retriever()
+    index = VectorStoreIndex.from_documents([Document(text="one")], embed_model=MockEmbedding(4))
+    with recorder.trace():
+        assert shown.retrieve("Pay Ann, and which fee is due?")
+        index.as_retriever().retrieve("Which fee?")
+    dataset = recorder.retrieval_dataset()
+    assert list(dataset.queries.values()) == ["Which fee?"]
+    assert list(dataset.corpus.values()) == ["one"]
 
 
 def test_retrieval_follows_the_reranker_before_the_answer_before_the_retriever(recorder, scripted):

@@ -228,6 +228,12 @@ def test_tuning_goes_on_from_an_adapters_merged_weights(tiny, tmp_path):
         engine(first, tmp_path / "second").preflight()
 
 
+def test_a_conversation_that_came_up_again_is_measured_once(tiny, tmp_path):
+    often = ChatDataset(fees(10).examples * 6)
+    report = engine(tiny, tmp_path / "out", data=often, options={"max_steps": 1}).finetune()
+    assert report.gains["log-likelihood"].n == 3
+
+
 @LORA_WARNS
 def test_an_adapter_asks_for_its_own_base(tiny, tmp_path):
     import shutil

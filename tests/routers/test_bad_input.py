@@ -185,6 +185,7 @@ def test_bad_options_name_argument_rule_and_value(fields, words):
             "vectors of dimension 8, got shape",
         ),
         (lambda s: TunedToolRetriever(s, []), ValueError, "at least one tool"),
+        (lambda s: TunedToolRetriever(s, ["fee"]), TypeError, "tools must be tools of LlamaIndex"),
         (lambda s: TunedToolRetriever(s, [tool()], top_k=0), ValueError, "top_k must be"),
         (lambda s: TunedToolRetriever(s, [tool(), tool()]), ValueError, "occurs twice"),
         (lambda s: TunedToolRetriever(s, [tool()], always=["b"]), ValueError, "not given: b"),

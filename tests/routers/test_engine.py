@@ -41,6 +41,15 @@ def test_a_shown_gain_is_accepted_and_the_report_says_by_how_much(tuned_world):
     assert "handed over" in str(report)
 
 
+def test_a_question_that_came_up_again_is_no_more_evidence():
+    dataset, model = world(per_choice=5)
+    pairs = [(example.query, example.choices[0]) for example in dataset.examples]
+    often = RoutingDataset.from_pairs(pairs * 5, choices=dataset.choices)
+    report = RouterFinetuneEngine(often, model, options=RouterOptions(words=False)).finetune()
+    assert {gain.n for gain in report.gains.values()} == {len(pairs)}
+    assert {gain["accuracy"].n for gain in report.slices.values()} == {len(pairs)}
+
+
 def test_the_stock_rule_is_what_the_stock_selector_answers(tuned_world):
     dataset, model, _, report = tuned_world
     stock = EmbeddingSingleSelector(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -113,6 +114,8 @@ def say_left_out(what: str, left_out: Counter[str]) -> None:
         reasons = ", ".join(f"{number} {reason}" for reason, number in left_out.most_common())
         logger.warning("%d records are left out of %s: %s", left_out.total(), what, reasons)
 
+
+_TOOL = re.compile(r"Tool name: .*\nTool description: ")  # as LlamaIndex's `ObjectIndex` writes it
 
 KINDS = ("llm", "retrieval", "rerank", "selection", "evaluation", "query")
 
@@ -244,6 +247,10 @@ class Recorded:
                 answers[row["trace"], row["span"]] = row["response"]
             else:
                 found.append(row)
+        tools = {id_ for id_, text in traffic.texts.items() if _TOOL.match(text)}
+        found = [row for row in found if not _finds_only(tools, row)]
+        for id_ in tools:
+            del traffic.texts[id_]
         found.sort(key=lambda row: float(row["time"]))
         for given in traffic.feedback.values():
             given.sort(key=lambda row: float(row["time"]))
@@ -321,6 +328,12 @@ class Recorded:
             "first": _moment(min(times)) if times else None,
             "last": _moment(max(times)) if times else None,
         }
+
+
+def _finds_only(tools: set[str], row: dict[str, Any]) -> bool:
+    """Whether a retrieval found an agent's tools (of an `ObjectIndex`), which are no passages."""
+    nodes = row["nodes"] if row["kind"] in ("retrieval", "rerank") else ()
+    return bool(nodes) and all(node["id"] in tools for node in nodes)
 
 
 def _record(row: dict[str, Any], feedback: dict[str, Any] | None, score: float | None) -> Record:

@@ -23,6 +23,7 @@ from llama_index.tuning.evaluate.routing import (
 from llama_index.tuning.report import Gain, QueryGain, most_changed
 from llama_index.tuning.routers.calibrate import margins
 from llama_index.tuning.routers.data import RouterData, Targets
+from llama_index.tuning.text.words import normalise
 from llama_index.tuning.vectors.search import unit_rows
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Measured:
         for k in (1, *(k for k in RECALLS if k < self.data.choices)):
             before, after = self._recall(base, k), self._recall(self.logits, k)
             name = "accuracy" if k == 1 else f"recall@{k}"
-            found[name] = paired_gain(before, after, seed=seed)
+            found[name] = paired_gain(before, after, groups=self._asked, seed=seed)
         return found
 
     def over_frequencies(self, seed: int) -> Gain:
@@ -102,8 +103,10 @@ class Measured:
             return found
 
         whole = np.ones((1, count))
-        low, high = intervals({"gain": gained}, np.arange(count), seed=seed)["gain"]
-        return Gain(float(dealt(whole)[0]), float(right.mean()), low, high, count, 0.9)
+        _, asked = np.unique(self._asked, return_inverse=True)
+        low, high = intervals({"gain": gained}, asked, seed=seed)["gain"]
+        different = int(asked.max()) + 1
+        return Gain(float(dealt(whole)[0]), float(right.mean()), low, high, different, 0.9)
 
     def summary(self, base: Float32) -> dict[str, float]:
         """Macro-F1 of both, and the calibration error."""
@@ -164,6 +167,11 @@ class Measured:
             for names, right in zip(picked, wanted, strict=True)
         ]
         return found
+
+    @property
+    def _asked(self) -> list[str]:
+        """What tells queries apart: one that came up again says nothing new."""
+        return [normalise(text) for text in self.data.texts(self.examples)]
 
     def _recall(self, scores: Float32, k: int) -> NDArray[np.float64]:
         targets = self.targets

@@ -62,6 +62,12 @@ def test_no_request_is_on_both_sides_whatever_its_case_and_spaces():
     assert other.held_out != task.held_out
 
 
+def test_a_row_that_is_there_twice_is_measured_once():
+    task = check_task(sums() * 3, check=digits, held_out=0.25)
+    assert len({row["prompt"] for row in task.held_out}) == len(task.held_out) == 5
+    assert len(task.dataset) == 45
+
+
 def test_a_faulty_row_is_neither_learnt_nor_scored():
     given = [{"prompt": "?", "answer": "umm"}, *sums(5)]
     task = check_task(given, check=digits, held_out=0.5)

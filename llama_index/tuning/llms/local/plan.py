@@ -5,6 +5,7 @@ What a run of the local LLM engine came to: gains, verdict, report.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -13,6 +14,7 @@ from typing import Any
 
 from llama_index.tuning.datasets.chat import ChatDataset
 from llama_index.tuning.datasets.formats.thoughts import split_thoughts
+from llama_index.tuning.datasets.records import ChatExample
 from llama_index.tuning.errors import DatasetError, MissingExtraError, TemplateError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
 from llama_index.tuning.gate import MIN_SLICE
@@ -271,9 +273,13 @@ def write_report(
         protected: names of the scores that must not fall.
     """
     check_same_items(before, after)
-    gains = {name: paired_gain(before[name], after[name]) for name in before}
-    guarded = {name: gains.pop(name) for name in protected}
     likelihood = likelihood_of(options)
+    asked = [_asked(example) for example in plan.measured.examples] if plan.measured else None
+    gains = {
+        name: paired_gain(before[name], after[name], groups=asked if name == likelihood else None)
+        for name in before
+    }
+    guarded = {name: gains.pop(name) for name in protected}
     primary = SCORE if SCORE in gains else likelihood
     unit = "items" if primary == SCORE else "conversations"
     slices = {name: {SCORE: gain} for name, gain in guarded.items()}
@@ -295,6 +301,11 @@ def write_report(
         notes=[*trained.notes, *plan.preflight.warnings, *_forgotten(guarded)],
         unit=unit,
     )
+
+
+def _asked(example: ChatExample) -> str:
+    """What tells held-out conversations apart: one that came up again says nothing new."""
+    return json.dumps([m for m in example.messages if m["role"] != "assistant"], sort_keys=True)
 
 
 def _title(plan: Plan, options: HuggingFaceOptions) -> str:

@@ -9,7 +9,7 @@ from llama_index.core.objects import ObjectRetriever, SimpleObjectNodeMapping
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 from llama_index.core.tools.types import BaseTool, ToolMetadata
 
-from llama_index.tuning._checks import plain_arguments
+from llama_index.tuning._checks import items_of, of_type, plain_arguments
 from llama_index.tuning.datasets.formats.routing import called
 from llama_index.tuning.routers.serving.answers import Prediction
 from llama_index.tuning.routers.serving.selector import TunedSelector
@@ -43,7 +43,9 @@ class TunedToolRetriever(ObjectRetriever[BaseTool]):
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k must be a whole number >= 1, got {top_k!r}")
         self.tools: dict[str, BaseTool] = {}
-        tools = list(tools)
+        tools = list(items_of("tools", tools, "tools"))
+        for tool in tools:
+            of_type("tools", tool, BaseTool, "tools of LlamaIndex")
         names = called([(tool.metadata.get_name(), tool.metadata.description) for tool in tools])
         for tool, (name, _) in zip(tools, names, strict=True):
             if name in self.tools:

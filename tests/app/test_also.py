@@ -113,7 +113,9 @@ def test_a_cross_encoder_is_trained_on_halves_and_served_whole(
 def test_a_tuned_model_is_measured_on_halves_served_and_saved(
     name, texts, questions, serving, tmp_path
 ):
-    model = HuggingFaceEmbedding(build_model(tmp_path, texts), device="cpu")
+    prompts = {"query_instruction": "query: ", "text_instruction": "passage: "}
+    folder = build_model(tmp_path, [*texts, *prompts.values()])
+    model = HuggingFaceEmbedding(folder, device="cpu", **prompts)
     index = VectorStoreIndex(nodes_of(), embed_model=model)
     serving(Stack(name, "untuned"))
     app = tune_app(index, questions, also=[name], run_folder=None)
@@ -122,5 +124,7 @@ def test_a_tuned_model_is_measured_on_halves_served_and_saved(
     app.save(tmp_path / "tuned")
     loaded = load_app(tmp_path / "tuned", index)
     assert found(loaded) == found(app)
-    assert loaded.embed_model.get_query_embedding(ASKED[0]) != model.get_query_embedding(ASKED[0])
+    asked = loaded.embed_model.get_query_embedding(ASKED[0])
+    assert asked != model.get_query_embedding(ASKED[0])
+    assert asked != loaded.embed_model.get_text_embedding(ASKED[0])  # it has the app's prompts
     assert loaded.check(questions).gains["ndcg@10"].n == 60

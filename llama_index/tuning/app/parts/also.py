@@ -137,8 +137,6 @@ class Also:
         if name == CROSS_ENCODER:
             model = self.names[name] or CROSS_ENCODER_BASE
             return train_cross_encoder(model, search, seed, show_progress=show_progress)
-        assert seen.embed_model is not None
-        model = seen.embed_model.model_name
         if name == EMBEDDING_MODEL:
-            return train_embedding_model(model, show_progress=show_progress)
-        return train_query_encoder(model, seen, seed, show_progress=show_progress)
+            return train_embedding_model(seen.embed_model, show_progress=show_progress)
+        return train_query_encoder(seen.embed_model, seen, seed, show_progress=show_progress)

@@ -191,17 +191,28 @@ class TrainedPart:
         return trained(self.name, folder, self.seen)
 
 
-def train_embedding_model(model_id: str, *, show_progress: bool) -> Train:
+def prompts_in(model: Any) -> dict[str, Any]:
+    """What the app's `HuggingFaceEmbedding` puts before texts, as options of its engines."""
+    own = model._model.prompts
+    return {
+        "query_prompt": own.get("query") or "",
+        "document_prompt": own.get("text") or "",
+    }
+
+
+def train_embedding_model(model: Any, *, show_progress: bool) -> Train:
     """All weights of the app's own sentence-transformers model."""
     from llama_index.tuning.embeddings.full.engine import SentenceTransformersFinetuneEngine
+    from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 
     def train(data: RetrievalDataset, held_out: RetrievalDataset | None, folder: Path) -> None:
         SentenceTransformersFinetuneEngine(
             data,
-            model_id,
+            model.model_name,
             folder,
             batch_size=max(2, min(BATCH, len(data) // 4)),
             val_dataset=held_out,
+            options=SentenceTransformersOptions(**prompts_in(model)),
             accept="always",
             show_progress=show_progress,
         ).finetune()
@@ -209,7 +220,7 @@ def train_embedding_model(model_id: str, *, show_progress: bool) -> Train:
     return train
 
 
-def train_query_encoder(model_id: str, seen: SeenApp, seed: int, *, show_progress: bool) -> Train:
+def train_query_encoder(model: Any, seen: SeenApp, seed: int, *, show_progress: bool) -> Train:
     """The app's own sentence-transformers model, for questions alone, over the index's vectors."""
     from llama_index.tuning.embeddings.query.engine import QueryEncoderFinetuneEngine
     from llama_index.tuning.embeddings.query.options import QueryEncoderOptions
@@ -217,11 +228,11 @@ def train_query_encoder(model_id: str, seen: SeenApp, seed: int, *, show_progres
     def train(data: RetrievalDataset, held_out: RetrievalDataset | None, folder: Path) -> None:
         QueryEncoderFinetuneEngine(
             data,
-            model_id,
+            model.model_name,
             vectors=seen.index,
             model_output_path=folder,
             val_dataset=held_out,
-            options=QueryEncoderOptions(folds=2, seed=seed),
+            options=QueryEncoderOptions(folds=2, seed=seed, **prompts_in(model)),
             unlabelled=seen.texts,
             accept="always",
             show_progress=show_progress,

@@ -15,9 +15,10 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.app.see import SeenApp
-from llama_index.tuning.artifacts import read_arrays
+from llama_index.tuning.artifacts import read_arrays, read_config
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
 from llama_index.tuning.embeddings.adapter.saved import Adapter
+from llama_index.tuning.embeddings.full.model import KIND
 from llama_index.tuning.errors import ArtifactError
 from llama_index.tuning.vectors.embedder import Embedder, document_vectors
 
@@ -89,7 +90,12 @@ def embedding_model(
     """A tuned model, and what it makes of the nodes; those that are `kept` are not embedded."""
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
-    model = HuggingFaceEmbedding(str(folder))
+    config = read_config(folder, KIND)
+    model = HuggingFaceEmbedding(
+        str(folder),
+        query_instruction=config["query_prompt"] or None,
+        text_instruction=config["document_prompt"] or None,
+    )
     hashes = {id_: _hash(text) for id_, text in seen.texts.items()}
     known = {id_: (kept or {})[h] for id_, h in hashes.items() if h in (kept or {})}
     vectors = document_vectors(seen.texts, known, Embedder(model))

@@ -30,7 +30,6 @@ from llama_index.tuning.embeddings.full.model import (
     load_model,
     loading_bars,
 )
-from llama_index.tuning.embeddings.full.options import SentenceTransformersOptions
 from llama_index.tuning.embeddings.full.settings import Prompts, Schedule, Settings, prompts_of
 from llama_index.tuning.embeddings.query.data import embed_questions
 from llama_index.tuning.embeddings.query.model import QueryEncoderEmbeddingModel, write_encoder
@@ -247,7 +246,7 @@ class QueryEncoderFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
             vector_cache=self.vector_cache,
             callbacks=self._callbacks,
             accept=self.accept,
-            options=SentenceTransformersOptions(query_prompt=self.options.query_prompt),
+            options=self.options.trainings()[0],
             schedule=Schedule(
                 batch_size=self.batch_size,
                 epochs=self.epochs,

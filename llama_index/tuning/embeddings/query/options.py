@@ -54,6 +54,8 @@ class QueryEncoderOptions:
     """Tokens of a question while training; the model's own limit by default."""
     query_prompt: str | None = None
     """Put before each question; the model's own, or what LlamaIndex knows for it, by default."""
+    document_prompt: str | None = None
+    """What the stored vectors' documents had before them; likewise."""
     precision: Precision = "auto"
     """Of the arithmetic while training; `"auto"` takes bf16 if the device has it."""
     max_steps: int = -1
@@ -82,6 +84,7 @@ class QueryEncoderOptions:
             max_unlabelled=self.max_unlabelled,
             max_length=self.max_length,
             query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
             precision=self.precision,
             max_steps=self.max_steps,
             seed=self.seed,

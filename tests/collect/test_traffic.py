@@ -84,6 +84,15 @@ def test_an_exchange_that_cannot_be_learnt_is_left_out_and_logged(recorder, scri
     assert "1 exchanges are left out" in caplog.text
 
 
+def test_two_recorders_on_one_log_make_one_example(recorder, scripted):
+    """As a cell of a notebook does that is run again."""
+    with FinetuningRecorder(recorder.path):
+        scripted().complete("same")
+        scripted().complete("same")
+    assert asked(recorder.chat_dataset()) == ["same", "same"]
+    assert recorder.traffic().stats()["records"] == {"llm": 2}
+
+
 def test_tool_calls_without_ids_get_them(recorder, function_llm):
     call = {"block_type": "tool_call", "tool_call_id": None, "tool_name": "f", "tool_kwargs": {}}
     llm = function_llm(lambda messages, **_: ChatMessage(role="assistant", content="done"))

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,7 @@ def test_a_broken_model_is_named(tiny, tmp_path, name, error, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["./nowhere", "/nowhere/at/all", Path("nowhere"), "~/nowhere", "a/b/c", "wrong name"]
+    "name", ["./nowhere", "/nowhere/at/all", Path("nowhere"), "a/b/c", "wrong name"]
 )
 def test_a_wrong_path_is_named_at_once(name):
     with pytest.raises(BaseModelError, match="is no folder, and no name of the hub"):
@@ -286,6 +287,14 @@ def test_overlapping_data_is_refused(tiny):
     tuning = HuggingFaceFinetuneEngine(fees(30), tiny, val_dataset=fees(5))
     with pytest.raises(DatasetError, match=r"val_dataset open like one that is trained on"):
         tuning.preflight()
+
+
+def test_worse_answers_that_are_not_learnt_are_counted(tiny):
+    worse = {"role": "assistant", "content": "No idea."}
+    pairs = ChatDataset([replace(example, rejected=worse) for example in fees(30).examples])
+    said = "27 conversations have a worse answer: method='dpo' learns from it"
+    assert any(said in warning for warning in preflight(tiny, pairs).warnings)
+    assert not any("worse" in warning for warning in preflight(tiny, pairs, method="dpo").warnings)
 
 
 def test_layers_that_the_model_has_not_are_named(tiny):

@@ -74,3 +74,10 @@ def test_shared_lines_of_training_and_validation_are_told(caplog):
     with JobsServer() as server:
         engine_on(server, chats(), validation_data=chats(3)).finetune()
     assert "3 lines of validation_data are in data_path too" in caplog.text
+
+
+def test_worse_answers_that_are_not_sent_are_told(caplog):
+    estimate(preferences(), method="dpo")
+    assert "worse" not in caplog.text
+    estimate(preferences())
+    assert "12 conversations of data_path have a worse answer" in caplog.text

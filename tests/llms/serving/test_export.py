@@ -149,6 +149,12 @@ def test_what_cannot_be_exported_is_refused_before_any_weight_is_read(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_saved_component_is_not_replaced_by_an_export(tuned):
+    for format in ("merged", "gguf"):
+        with pytest.raises(ArtifactError, match="holds a saved component"):
+            export_llm(tuned, tuned, format)
+
+
 def test_the_command_line_exports_too(tuned, tmp_path, capsys):
     assert run(["llm", "export", str(tuned), "--out", str(tmp_path / "merged")]) == 0
     assert (tmp_path / "merged" / "model.safetensors").is_file()

@@ -73,6 +73,14 @@ def read_files(
     """
     wanted = _FORMATS[options.method]
     training = _content("data_path", data, wanted, min_examples, validate)
+    examples = data.examples if isinstance(data, ChatDataset) else []
+    worse = sum(example.rejected is not None for example in examples)
+    if options.method == "supervised" and worse:
+        logger.warning(
+            "%d conversations of data_path have a worse answer, which is not sent: method='dpo' "
+            "learns from it",
+            worse,
+        )
     validation = None
     if validation_data is not None:
         validation = _content("validation_data", validation_data, wanted, 1, validate)

@@ -213,7 +213,10 @@ def examine(
         memory_gib=memory / GIB,
         disk_gib=_disk(shape, options, trainable) / GIB,
         device=device,
-        warnings=_warnings(chats, dropped, trip, overlap, memory, device),
+        warnings=[
+            *_unlearnt(dataset, options),
+            *_warnings(chats, dropped, trip, overlap, memory, device),
+        ],
     )
 
 
@@ -324,6 +327,13 @@ def _disk(shape: ModelShape, options: HuggingFaceOptions, trainable: int) -> flo
     """Bytes: three checkpoints with AdamW's moments while one replaces another, and the result."""
     merged = shape.parameters * 4 if options.merge else 0
     return trainable * 12 * 3 + trainable * 4 + merged + 64 * (1 << 20)
+
+
+def _unlearnt(dataset: ChatDataset, options: HuggingFaceOptions) -> list[str]:
+    worse = sum(example.rejected is not None for example in dataset.examples)
+    if options.method == "dpo" or not worse:
+        return []
+    return [f"{worse} conversations have a worse answer: method='dpo' learns from it, 'sft' not"]
 
 
 def _warnings(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from llama_index.tuning._checks import folder_path, plain_arguments
-from llama_index.tuning.artifacts import read_config, replacing_folder
+from llama_index.tuning.artifacts import CONFIG, read_config, replacing_folder
 from llama_index.tuning.errors import ArtifactError, TemplateError
 from llama_index.tuning.llms.serving.loading import Source, end_tokens, load_tokenizer
 from llama_index.tuning.llms.serving.saved import KIND, PathLike, load_llm, save_merged
@@ -71,6 +71,8 @@ def export_llm(
     if weights not in _TYPES:
         raise ValueError(f"unknown weights {weights!r}; choose one of: {', '.join(_TYPES)}")
     target = folder_path("path", path)
+    if (target / CONFIG).exists():
+        raise ArtifactError(f"{path} holds a saved component; choose another path")
     config = read_config(source, KIND)  # loading looks at every file, and once is enough
     if format == "gguf":
         return _write_gguf(source, target, base_model, converter, weights)

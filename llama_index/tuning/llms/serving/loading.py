@@ -46,7 +46,7 @@ def find_model(model_id: PathLike, revision: str | None = None) -> Source:
     Raises:
         BaseModelError: no such folder, a folder without a model, no such name, or no hub.
     """
-    path = Path(model_id).expanduser()
+    path = Path(model_id)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BaseModelError(f"{model_id} holds no model: {_missing(path)}")
@@ -54,7 +54,7 @@ def find_model(model_id: PathLike, revision: str | None = None) -> Source:
             raise BaseModelError(f"revision={revision!r} is for the hub; {model_id} is a folder")
         return Source(str(path.resolve()), local=True)
     name = os.fspath(model_id)
-    is_path = isinstance(model_id, Path) or path.is_absolute() or name.startswith((".", "~"))
+    is_path = isinstance(model_id, Path) or path.is_absolute() or name.startswith(".")
     if is_path or path.exists() or not _HUB_NAME.fullmatch(name):
         raise BaseModelError(f"model_id {name!r} is no folder, and no name of the hub")
     _check_on_hub(name, revision)

@@ -240,6 +240,7 @@ class FinetuneEngine(BaseFinetuneEngine):
             )
         if self.model_output_path is None:
             raise TuningError("nothing is uploaded: model_output_path was None, nothing is written")
+        self._check_folder(report)
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
@@ -257,7 +258,25 @@ class FinetuneEngine(BaseFinetuneEngine):
             self.report, self._in_memory = FinetuneReport.from_json(path / REPORT), False
         if self.report is None:
             raise NotFinetunedError("call finetune() first")
+        if not self._in_memory:
+            self._check_folder(self.report)
         return self.report
+
+    def _check_folder(self, report: FinetuneReport) -> None:
+        """What lies at `model_output_path` is of this run.
+
+        Raises:
+            ArtifactError: another run has replaced it.
+        """
+        file = None if self.model_output_path is None else self.model_output_path / REPORT
+        if file is None or not file.is_file() or not is_main_process():
+            return
+        told = read_json(file, ArtifactError)
+        if (told.get("date"), told.get("seconds")) != (report.date, report.seconds):
+            raise ArtifactError(
+                f"{self.model_output_path} holds another run by now; give each engine a "
+                "model_output_path of its own"
+            )
 
     def _save(self, path: Path, report: FinetuneReport) -> None:
         """The tuned component; or the base, with the refused one in `candidate/`."""

@@ -40,6 +40,7 @@ CASES = {
         "unlabelled= would not be used",
     ),
     "no negatives": ({"loss": "TripletLoss"}, ValueError, "TripletLoss needs options.hard_neg"),
+    "one label alone": ({"loss": "CoSENTLoss"}, ValueError, "CoSENTLoss needs options.hard_neg"),
 }
 
 
@@ -72,6 +73,20 @@ def test_options_check_themselves(fields, words):
 def test_options_of_another_kind(data):
     with pytest.raises(TypeError, match="options must be SentenceTransformersOptions, got dict"):
         SentenceTransformersFinetuneEngine(data, options={"lora_rank": 4})
+
+
+def test_a_guide_that_no_loss_asks_is_refused(engine):
+    with pytest.raises(ValueError, match="guide would not be used"):
+        engine({"guide": "me/model"}).finetune()
+
+
+def test_a_folder_that_another_run_has_replaced_is_not_served_as_ones_own(engine):
+    first, second = engine({"max_steps": 1}, accept="always"), engine({"max_steps": 1})
+    first.finetune()
+    second.finetune()
+    with pytest.raises(ArtifactError, match="holds another run by now"):
+        first.get_finetuned_model()
+    assert second.get_finetuned_model()
 
 
 def test_refit_is_yes_no_or_by_default():

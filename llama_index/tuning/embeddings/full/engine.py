@@ -258,8 +258,13 @@ class SentenceTransformersFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEn
             raise ValueError(f"loss {name} learns from pairs; scores= would not be used")
         if self.scores is not None and self.unlabelled is not None:
             raise ValueError("scores= says all that is learnt; unlabelled= would not be used")
-        if name == "TripletLoss" and not self._settings().hard_negatives:
-            raise ValueError("TripletLoss needs options.hard_negatives >= 1, or a MinedDataset")
+        needs = name == "TripletLoss" or (name == "CoSENTLoss" and self.scores is None)
+        if needs and not self._settings().hard_negatives:
+            raise ValueError(f"{name} needs options.hard_negatives >= 1, or a MinedDataset")
+        if self.options.guide is not None:
+            if not (isinstance(self.loss, str) and "GIST" in self.loss):
+                raise ValueError(f"loss {name} asks no guide; options.guide would not be used")
+            check_model_id(self.options.guide)
 
     def _settings(self) -> Settings:
         return Settings(

@@ -51,7 +51,7 @@ def data(shop_data):
 def engine(data, tiny, path, options=None, **arguments):
     settings = CrossEncoderOptions(**{**ON_CPU, "max_steps": 6, **(options or {})})
     return CrossEncoderFinetuneEngine(
-        data, tiny, str(path), **{"evaluation_steps": 3, **arguments}, options=settings
+        data, tiny, path and str(path), **{"evaluation_steps": 3, **arguments}, options=settings
     )
 
 
@@ -162,6 +162,21 @@ def test_every_loss_moves_the_relevant_texts_up(shop_data, tiny, tmp_path, loss)
     history = tuning.finetune().history
     assert margin(tuning.get_finetuned_model().model) > before + 0.01
     assert all(np.isfinite(entry["loss"]) for entry in history if "loss" in entry)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_loss_of_the_users_trains_the_model_that_is_served(data, tiny, tmp_path, made):
+    from sentence_transformers.cross_encoder import losses
+
+    loss = losses.BinaryCrossEntropyLoss
+    if made:
+        loss = loss(load_cross_encoder(tiny, device="cpu", trust_remote_code=False))
+    tuning = engine(data, tiny, None, loss=loss, accept="always")
+    tuning.finetune()
+    pairs = [("what do the refund rules say", item.node.text) for item in nodes()]
+    base = load_cross_encoder(tiny, device="cpu", trust_remote_code=False)
+    tuned = predict(tuning.get_finetuned_model().model, pairs, 32)
+    assert np.abs(tuned - predict(base, pairs, 32)).min() > 1e-4
 
 
 def test_bfloat16_trains_and_serves_in_full(data, tiny, tmp_path):

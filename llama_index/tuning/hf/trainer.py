@@ -150,6 +150,16 @@ def _finished(checkpoint: Path) -> TrainerState | None:
     return state if done else None
 
 
+def on_model(loss: Any, model: Any) -> Any:
+    """A loss that was made for a model of the user's; the one that is trained takes its place."""
+    for name, child in loss.named_children():
+        if name == "model" and isinstance(child, type(model)):
+            loss.model = model
+        elif name != "guide":
+            setattr(loss, name, on_model(child, model))
+    return loss
+
+
 @contextlib.contextmanager
 def full_precision(model: Any) -> Iterator[None]:
     """Weights in 32 bits within the block: in half precision most steps would be rounded away."""

@@ -126,10 +126,12 @@ def make_loss(
     """
     from sentence_transformers.sentence_transformer import losses
 
+    from llama_index.tuning.hf.trainer import on_model
+
     if isinstance(loss, str) or loss is None:
         made = _named(loss or DEFAULT, model, options, guide, together)
     elif _is_object(loss):
-        made = _on_model(loss, model)
+        made = on_model(loss, model)
     else:
         made = loss(model)
         if not _is_object(made):
@@ -164,18 +166,6 @@ def _named(
         arguments["distance_metric"] = losses.TripletDistanceMetric.COSINE
         arguments["triplet_margin"] = 0.3  # of a distance between 0 and 2
     return getattr(losses, name)(model, **arguments)
-
-
-def _on_model(loss: Any, model: Any) -> Any:
-    """An object was made for a model of the user's; the one that is trained takes its place."""
-    from sentence_transformers import SentenceTransformer
-
-    for name, child in loss.named_children():
-        if name == "model" and isinstance(child, SentenceTransformer):
-            loss.model = model
-        elif name != "guide":
-            setattr(loss, name, _on_model(child, model))
-    return loss
 
 
 def _is_object(loss: Any) -> bool:

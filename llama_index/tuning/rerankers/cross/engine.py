@@ -76,7 +76,8 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             `candidate/`. `None` writes nothing, and a run that was killed starts anew.
         batch_size: pairs a batch; for losses on lists an eighth as many lists.
         val_dataset: queries to measure on, none of which `dataset` has; else a part of that.
-        loss: a loss object of sentence-transformers, instead of `options.loss`.
+        loss: a loss object of sentence-transformers, or a function that makes one of the model,
+            on rows as `options.loss` wants them.
         epochs: passes over the training queries.
         show_progress_bar: the old package's name of `show_progress`.
         evaluation_steps: steps between two looks at the deciding queries.

@@ -68,7 +68,7 @@ def train(
             folder, options, batch_size, epochs, evaluation_steps, show_progress, METRIC
         ),
         train_dataset=Dataset.from_dict(dict(rows)),
-        loss=loss or make_loss(model, options.loss, rows["label"]),
+        loss=make_loss(model, loss or options.loss, rows["label"]),
         evaluator=RankingEvaluator(measurable, bf16=options.bf16),
         callbacks=[EarlyStoppingCallback(PATIENCE), *callbacks],
     )
@@ -89,11 +89,16 @@ def train(
     return history
 
 
-def make_loss(model: Any, name: str, labels: Sequence[Any]) -> Any:
-    """The loss of that name, by sentence-transformers."""
+def make_loss(model: Any, name: Any, labels: Sequence[Any]) -> Any:
+    """The loss of that name, by sentence-transformers; or an object or function of the user's."""
     from sentence_transformers.cross_encoder import losses
     from torch import tensor
+    from torch.nn import Module
 
+    from llama_index.tuning.hf.trainer import on_model
+
+    if not isinstance(name, str):
+        return on_model(name, model) if isinstance(name, Module) else name(model)
     if name == "bce":
         weight = tensor(positive_weight(labels))
         return losses.BinaryCrossEntropyLoss(model, pos_weight=weight.to(model.device))

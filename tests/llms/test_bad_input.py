@@ -148,14 +148,14 @@ def test_conversations_to_measure_on_that_are_all_too_long_are_told_before_train
     assert "3 conversations to measure on are too long and are left out" in report.warnings
 
 
-def test_the_base_models_own_folder_is_not_written_to(tiny, tmp_path):
-    base = tmp_path / "saved"
+@pytest.mark.parametrize("inside", [".", "merged"])
+def test_a_folder_that_holds_the_base_model_is_not_written_to(tiny, tmp_path, inside):
+    """As that of a first run is, whose merged weights are tuned on."""
+    base = tmp_path / "first" / inside
     shutil.copytree(tiny, base)
-    (base / "tuning.json").write_text(json.dumps({"format": 1, "kind": "tuned_llm"}))
-    options = HuggingFaceOptions(device="cpu")
-    engine = HuggingFaceFinetuneEngine(fees(40), base, model_output_path=base, options=options)
-    with pytest.raises(ValueError, match="is the base model's own folder"):
-        engine.finetune()
+    engine = HuggingFaceFinetuneEngine(fees(30), base, model_output_path=tmp_path / "first")
+    with pytest.raises(ValueError, match="holds the base model, which the result would replace"):
+        engine.preflight()
 
 
 def broken(tiny, tmp_path, name):

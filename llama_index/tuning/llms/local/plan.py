@@ -149,10 +149,10 @@ def make_plan(
 
 
 def _check_output(source: Source, output: Path | None) -> None:
-    if output is not None and source.local and Path(source.name) == output.resolve():
+    if output is not None and source.local and Path(source.name).is_relative_to(output.resolve()):
         raise ValueError(
-            f"model_output_path {output} is the base model's own folder, which "
-            "the result would replace; choose another"
+            f"model_output_path {output} holds the base model, which the result would replace; "
+            "choose another"
         )
 
 

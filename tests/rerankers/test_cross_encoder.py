@@ -111,6 +111,9 @@ def test_a_light_reranker_of_the_same_queries_has_to_be_beaten(data, tiny, tmp_p
     assert kept.details["name"] in report.reason
     assert isinstance(kept, LightReranker)
     assert kept.ranker.weights.tolist() != LightReranker().ranker.weights.tolist()
+    asked = [item.query for item in data.lists]
+    for served in (again, kept):  # both know what the light one has learnt
+        assert len(asked) / 2 < len(served.learned.among(asked)) < len(asked)
 
 
 def test_it_trains_saves_and_loads_here_and_in_the_stock_reranker(data, tiny, tmp_path, capfd):

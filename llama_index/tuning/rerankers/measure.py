@@ -70,7 +70,7 @@ class Baseline:
         """
         if self.reranker is not None:
             return self.reranker
-        details = {"name": self.name, "accepted": False, "reason": reason}
+        details = {**self.ranker.details, "accepted": False, "reason": reason}
         return LightReranker(
             replace(self.ranker, details=details), analyzer, statistics, **arguments
         )

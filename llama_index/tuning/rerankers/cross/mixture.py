@@ -16,7 +16,12 @@ from llama_index.tuning.datasets.folds import fold_numbers
 from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.rerankers.cross.model import fuse, list_logits
 from llama_index.tuning.rerankers.cross.options import CrossEncoderOptions
-from llama_index.tuning.rerankers.data import FeatureMaker, feature_list, retrieval_scores
+from llama_index.tuning.rerankers.data import (
+    FeatureMaker,
+    feature_list,
+    learned_lists,
+    retrieval_scores,
+)
 from llama_index.tuning.rerankers.light.features import LinearRanker
 from llama_index.tuning.rerankers.light.fit import (
     FeatureList,
@@ -74,7 +79,8 @@ def light_ranker(
     prior = standardised(lists, default_ranker())
     fold = fold_numbers(dataset.groups(), LIGHT_FOLDS, options.seed)
     ranker, _ = fit_freely(lists, fold, prior, usual_loss(lists))
-    return replace(ranker, details={"name": "light re-ranker of the same queries"})
+    name = "light re-ranker of the same queries"
+    return replace(ranker, details={"name": name, "questions": learned_lists(dataset)})
 
 
 def decided(

@@ -30,6 +30,16 @@ def test_an_engine_does_not_hand_out_what_another_one_wrote(tiny, tmp_path, acce
         first.save(tmp_path / "copy")
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+def test_without_its_report_a_run_is_done_again(tiny, tmp_path, content, caplog):
+    engine(tiny, tmp_path / "out").finetune()
+    report = tmp_path / "out" / "report.json"
+    report.unlink() if content is None else report.write_text(content)
+    assert engine(tiny, tmp_path / "out").finetune().accepted
+    assert "report.json" in caplog.text
+    assert "the run is done again" in caplog.text
+
+
 def test_a_hub_models_copy_in_a_folder_serves_its_adapter(tiny, tmp_path, caplog):
     engine(tiny, tmp_path / "out").finetune()
     file = tmp_path / "out" / "tuning.json"

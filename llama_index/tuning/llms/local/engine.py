@@ -372,15 +372,15 @@ class HuggingFaceFinetuneEngine(FinetuneEngine, BaseLLMFinetuneEngine):
             return None
         try:
             config = read_llm_config(folder)
-        except ArtifactError as exc:
+            history = FinetuneReport.from_json(path / REPORT).history
+        except (ArtifactError, FileNotFoundError) as exc:
             logger.warning("%s; the run is done again", exc)
             return None
         if config["run"] != run or (self.options.merge and not config["merged"]):
             return None
         loaded = load_llm(folder, base_model=self.model_id, **self._how())
-        report = FinetuneReport.from_json(path / REPORT)
         note = "this run had been finished and saved before; it was measured again, not trained"
-        return Trained(loaded.model, report.history, [note])
+        return Trained(loaded.model, history, [note])
 
     def _run_parts(self, plan: Plan, identity: str) -> dict[str, Any]:
         """All that decides the weights."""

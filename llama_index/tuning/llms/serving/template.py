@@ -222,8 +222,8 @@ class ChatTemplate:
         if role not in self._roles:
             said = {"role": role, "content": self._content(_ANSWER)}
             asked = {"role": "user", "content": self._content(_QUESTION)}
-            alone = _QUESTION in self._probe([asked], [])  # else nothing can be told
-            self._roles[role] = not alone or _ANSWER in self._probe([said, asked], [])
+            written = self._probe([said, asked], [])  # empty: it refuses, and says why itself
+            self._roles[role] = not written or _ANSWER in written
         return self._roles[role]
 
     def _probe(

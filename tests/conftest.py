@@ -99,3 +99,10 @@ def tiny_dataset():
         corpus={"d1": "Forgot password link", "d2": "Fees and refunds", "d3": "Closing it"},
         relevant_docs={"q1": ["d1"], "q2": ["d2"], "q3": ["d3", "d1"]},
     )
+
+
+def repeated(dataset, times=4):
+    """The same questions under other ids, too."""
+    queries = {f"{id_}.{n}": text for id_, text in dataset.queries.items() for n in range(times)}
+    relevant = {id_: dataset.relevant_docs[id_.rpartition(".")[0]] for id_ in queries}
+    return RetrievalDataset(queries, dataset.corpus, relevant)

@@ -30,7 +30,7 @@ from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 from llama_index.tuning.embeddings.adapter.saved import Adapter
 from llama_index.tuning.errors import NotFinetunedError, TuningError
 from llama_index.tuning.report import FinetuneReport
-from tests.conftest import TableEmbedding, rotated_problem
+from tests.conftest import TableEmbedding, repeated, rotated_problem
 
 QUICK = AdapterOptions(folds=3)
 
@@ -75,6 +75,16 @@ def test_the_out_of_fold_estimate_is_near_the_truth(tmp_path):
         adapter = engine.get_finetuned_model().adapter
         truths.append(measure_adapter(test, model, adapter)[1]["ndcg@10"].mean)
     assert abs(np.mean(estimates) - np.mean(truths)) < 0.06
+
+
+def test_a_question_that_comes_again_is_no_more_evidence(rotated, tmp_path):
+    dataset, model = rotated
+    gains = [
+        engine_for((data, model), tmp_path / name).finetune().gains["ndcg@10"]
+        for name, data in {"once": dataset, "often": repeated(dataset)}.items()
+    ]
+    assert [gain.n for gain in gains] == [len(dataset), len(dataset)]
+    assert gains[1].high - gains[1].low > 0.7 * (gains[0].high - gains[0].low)
 
 
 def test_without_signal_the_base_comes_back_and_the_folder_serves_it(rotated, tmp_path, caplog):

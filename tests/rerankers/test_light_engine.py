@@ -21,6 +21,7 @@ from llama_index.tuning.rerankers import LightRerankerOptions
 from llama_index.tuning.rerankers.serving import TURNED
 from llama_index.tuning.text.statistics import WordStatistics
 from llama_index.tuning.text.words import Analyzer
+from tests.conftest import repeated
 
 from .conftest import NoisyRetriever, Untouched, shop
 
@@ -34,6 +35,13 @@ def test_it_gains_over_every_baseline_that_looks_at_less(shop_data, noisy):
     text = next(iter(shop_data.queries.values()))
     assert len(reranker.postprocess_nodes(noisy.retrieve(text), query_str=text)) == 3
     assert reranker.details["accepted"]
+
+
+def test_a_question_that_comes_again_is_no_more_evidence():
+    data = shop(n=30)
+    often = repeated(data)
+    report = LightRerankerFinetuneEngine(often, NoisyRetriever(often, k=30)).finetune()
+    assert report.gains["ndcg@10"].n == len(data)
 
 
 def test_on_shuffled_labels_the_app_keeps_what_it_had(caplog):

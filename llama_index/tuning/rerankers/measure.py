@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +27,7 @@ from llama_index.tuning.rerankers.light.model import LightReranker, default_rank
 from llama_index.tuning.rerankers.serving import TURNED, CalibratedReranker
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.statistics import WordStatistics
-from llama_index.tuning.text.words import Analyzer
+from llama_index.tuning.text.words import Analyzer, normalise
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -104,7 +104,12 @@ def base_lines(
     return [Baseline("base re-ranker", retriever_order(), reranker, index), *others]
 
 
-def fallback(lines: Sequence[Baseline], scores: Sequence[RetrievalScores], seed: int) -> int:
+def fallback(
+    lines: Sequence[Baseline],
+    scores: Sequence[RetrievalScores],
+    asked: Sequence[Hashable],
+    seed: int,
+) -> int:
     """Which of the untuned lines is served unless tuning shows a gain: the first, what the app has.
 
     Another only by a gain over the first that the gate accepts, in intervals so wide that all
@@ -115,7 +120,7 @@ def fallback(lines: Sequence[Baseline], scores: Sequence[RetrievalScores], seed:
     chosen, most = 0, 0.0
     for place in range(1, len(lines)):
         before, after = (scores[i].values[PRIMARY] for i in (0, place))
-        gain = paired_gain(before, after, confidence=confidence, seed=seed)
+        gain = paired_gain(before, after, groups=asked, confidence=confidence, seed=seed)
         if gain.mean > most and gain.low > 0 and decide(PRIMARY, gain).accepted:
             chosen, most = place, gain.mean
     return chosen
@@ -220,20 +225,21 @@ def compare(
     if lists is None:
         lists = maker.lists(dataset, deployed)
     ours, theirs = at(deployed, lists)
-    kept = fallback(baselines, theirs, options.seed)
+    asked = [(normalise(i.query), *(c.node_id for c in i.candidates)) for i in dataset.lists]
+    kept = fallback(baselines, theirs, asked, options.seed)
     slices = {
-        f"against {line.name}": gains(scores, ours, options.seed)
+        f"against {line.name}": gains(scores, ours, asked, options.seed)
         for line, scores in zip(baselines, theirs, strict=True)
     }
     for depth in sorted({d for d in options.depths if d <= longest} - {deployed}):
         now, others = at(depth, maker.lists(dataset, depth))
         name = f"{depth} candidates, against {baselines[kept].name}"
-        slices[name] = gains(others[kept], now, options.seed)
+        slices[name] = gains(others[kept], now, asked, options.seed)
     own = str(retriever_order().details["name"])
     alone = next(scores for line, scores in zip(baselines, theirs, strict=True) if line.name == own)
     return Comparison(
         _calibrated(baselines[kept], dataset.top(deployed), lists),
-        gains(theirs[kept], ours, options.seed),
+        gains(theirs[kept], ours, asked, options.seed),
         slices,
         notes_on(dataset, lists, deployed),
         _changed(theirs[kept], ours, dataset),
@@ -241,17 +247,18 @@ def compare(
     )
 
 
-def gains(base: RetrievalScores, tuned: RetrievalScores, seed: int) -> Gains:
+def gains(
+    base: RetrievalScores, tuned: RetrievalScores, asked: Sequence[Hashable], seed: int
+) -> Gains:
     """The gain in each shown metric, with 90 % intervals; of fewer queries than `FEW` with 98 %.
 
     Of few draws some look good by chance, and what few queries teach is then far off: one in a
-    hundred may pass, not one in twenty.
+    hundred may pass, not one in twenty. A query that came up again with its
+    candidates, as `asked` says, is no more.
     """
-    confidence = 0.9 if len(base.query_ids) >= FEW else 0.98
-    return {
-        name: paired_gain(base.values[name], tuned.values[name], confidence=confidence, seed=seed)
-        for name in SHOWN
-    }
+    confidence = 0.9 if len(set(asked)) >= FEW else 0.98
+    how: dict[str, Any] = {"groups": asked, "confidence": confidence, "seed": seed}
+    return {name: paired_gain(base.values[name], tuned.values[name], **how) for name in SHOWN}
 
 
 def _changed(

@@ -115,12 +115,13 @@ class Tuning:
     def report(self, data: Data) -> FinetuneReport:
         """Base against tuned on queries that were not trained on, without a verdict."""
         base, tuned = (scores.only(REPORTED) for scores in self._scores(data))
-        overall = gains(base, tuned, self.options.seed)
+        measured, seed = data.measured, self.options.seed
+        overall = gains(base, tuned, measured, seed)
         slices: dict[str, Gains] = {}
         seen = self.fitted.seen if isinstance(self.fitted, CrossFit) else None
         for name, rows in slices_of(self.problem, seen):
             if rows.size:
-                slices[name] = gains(base.take(rows), tuned.take(rows), self.options.seed)
+                slices[name] = gains(base.take(rows), tuned.take(rows), measured, seed)
         assert self.fitted is not None
         return FinetuneReport(
             title=f"embedding adapter ({_kind(self.make())}, {_SIDES[self.options.side]})",

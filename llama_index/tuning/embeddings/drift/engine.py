@@ -44,7 +44,7 @@ from llama_index.tuning.embeddings.drift.fit import (
 from llama_index.tuning.embeddings.drift.options import MIN_TEXTS, DriftOptions
 from llama_index.tuning.errors import DatasetError, TuningError, VectorError
 from llama_index.tuning.evaluate.bootstrap import paired_gain
-from llama_index.tuning.evaluate.retrieval import RetrievalScores, evaluate_vectors
+from llama_index.tuning.evaluate.retrieval import evaluate_vectors
 from llama_index.tuning.gate import Accept, check_accept
 from llama_index.tuning.generate.sentences import generate_sentence_queries
 from llama_index.tuning.report import FinetuneReport, Gain, Gains, QueryGain
@@ -308,12 +308,13 @@ class DriftAdapterFinetuneEngine(FinetuneEngine, BaseEmbeddingFinetuneEngine):
         before = self._embedder(self.old_model).queries(asked)
         after = tried(unit_rows(self._embedder(self.new_model).queries(asked)))
         wanted = (f"recall@{K}", f"ndcg@{K}", f"hit_rate@{K}")
-        base = evaluate_vectors(before, documents, rows).only(wanted)
-        mapped = evaluate_vectors(after, documents, rows).only(wanted)
         ids = list(questions.queries)
-        scores = RetrievalScores(ids, base.values)
-        changed = scores.changed(RetrievalScores(ids, mapped.values), f"recall@{K}", questions)
-        return gains(base, mapped, seed=self.options.seed), changed
+        base, mapped = (
+            evaluate_vectors(vectors, documents, rows, query_ids=ids).only(wanted)
+            for vectors in (before, after)
+        )
+        changed = base.changed(mapped, f"recall@{K}", questions)
+        return gains(base, mapped, questions, self.options.seed), changed
 
 
 def _split(n: int, seed: int) -> tuple[Ints, Ints]:

@@ -73,19 +73,19 @@ def compare(
         seed: of the bootstrap.
     """
     before, after = base.scores(dataset), tuned.scores(dataset)
-    overall = gains(before, after, seed)
+    overall = gains(before, after, dataset, seed)
     seen = np.array(
         [not taught.isdisjoint(dataset.relevant_docs[id_]) for id_ in dataset.queries], dtype=bool
     )
     slices: dict[str, Gains] = {}
     if seen.any() and not seen.all():
         for name, rows in ((SEEN, np.flatnonzero(seen)), (UNSEEN, np.flatnonzero(~seen))):
-            slices[name] = gains(before.take(rows), after.take(rows), seed)
+            slices[name] = gains(before.take(rows), after.take(rows), dataset, seed)
     guards = list(slices)
     for dim in dims:
         if dim < tuned.documents.shape[1]:
             cut = (base.cut(dim).scores(dataset), tuned.cut(dim).scores(dataset))
-            slices[f"first {dim} dimensions"] = gains(*cut, seed)
+            slices[f"first {dim} dimensions"] = gains(*cut, dataset, seed)
     return Measured(overall, slices, guards, before.changed(after, "ndcg@10", dataset))
 
 

@@ -89,18 +89,18 @@ class Tuning:
         """Base against tuned on questions that were not trained on, without a verdict."""
         with clock.step("measure"):
             base, tuned = self._scores()
-        seed = self.options.seed
+        measured, seed = self.data.measured, self.options.seed
         slices: dict[str, Gains] = {}
         seen = None if self.fold is None else seen_documents(self.problem.labelled, self.fold)
         for name, rows in slices_of(self.problem, seen):
-            slices[name] = gains(base.take(rows), tuned.take(rows), seed)
+            slices[name] = gains(base.take(rows), tuned.take(rows), measured, seed)
         settings = self.trainings.settings
         return FinetuneReport(
             title=f"query encoder ({base_name(settings.model_id)}, {self._kind()})",
             method="validation set" if self.fold is None else f"{self._folds()}-fold cross-fitting",
             model=base_name(settings.model_id),
             primary=PRIMARY,
-            gains=gains(base, tuned, seed),
+            gains=gains(base, tuned, measured, seed),
             slices=slices,
             guards=list(slices),
             measured_on=self.data.measured_on,

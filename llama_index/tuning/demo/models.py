@@ -26,7 +26,7 @@ def minilm() -> BaseEmbedding:
     except ImportError as exc:
         raise MissingExtraError("minilm()", "llama-index-embeddings-huggingface", "demo") from exc
     with no_bars():
-        return HuggingFaceEmbedding(model_name=str(folder), embed_batch_size=8)  # fast on CPUs
+        return HuggingFaceEmbedding(model_name=str(folder), embed_batch_size=32)
 
 
 def minilm_folder() -> Path:

@@ -24,8 +24,9 @@ test-matrix:
 	.ci/versions lowest $(firstword $(PYTHONS))
 	for python in $(PYTHONS); do .ci/versions newest $$python || exit 1; done
 
+# Each by itself to whichever process is free; what shares a fixture is a group.
 slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(TESTS)
 
 notebooks: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python examples/notebooks/make.py

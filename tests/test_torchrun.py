@@ -18,7 +18,7 @@ from tests.tiny_bert import save_tiny_bert
 from tests.torchrun_engines import ENGINES
 from tests.weights import same, weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("torchrun")]
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")

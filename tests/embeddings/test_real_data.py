@@ -12,6 +12,7 @@ from llama_index.tuning.embeddings.adapter.measure import measure_adapter
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("real data"),  # texts are embedded once
     pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data"),
     pytest.mark.filterwarnings("ignore:.*query texts occur more than once"),
 ]

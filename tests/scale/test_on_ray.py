@@ -26,7 +26,7 @@ from tests.scale.test_embed import vectors_in
 from tests.servers import ChatServer, Faults
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 TWO = ScaleOptions(workers=2, cpus_per_worker=1, rows_per_shard=10)
 

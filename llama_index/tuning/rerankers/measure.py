@@ -253,8 +253,8 @@ def gains(
     """The gain in each shown metric, with 90 % intervals; of fewer queries than `FEW` with 98 %.
 
     Of few draws some look good by chance, and what few queries teach is then far off: one in a
-    hundred may pass, not one in twenty. A query that came up again with its
-    candidates, as `asked` says, is no more.
+    hundred may pass, not one in twenty. A query that came up again with its candidates, as `asked`
+    says, is no more.
     """
     confidence = 0.9 if len(set(asked)) >= FEW else 0.98
     how: dict[str, Any] = {"groups": asked, "confidence": confidence, "seed": seed}

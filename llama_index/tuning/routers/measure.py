@@ -69,10 +69,11 @@ class Measured:
     def gains(self, base: Float32, seed: int) -> dict[str, Gain]:
         """Accuracy and recall at a few choices, tuned against base scores of shape (n, choices)."""
         found = {}
+        asked = self._asked
         for k in (1, *(k for k in RECALLS if k < self.data.choices)):
             before, after = self._recall(base, k), self._recall(self.logits, k)
             name = "accuracy" if k == 1 else f"recall@{k}"
-            found[name] = paired_gain(before, after, groups=self._asked, seed=seed)
+            found[name] = paired_gain(before, after, groups=asked, seed=seed)
         return found
 
     def over_frequencies(self, seed: int) -> Gain:

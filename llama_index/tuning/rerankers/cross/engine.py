@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -28,7 +27,7 @@ from llama_index.tuning.datasets.relevance import RelevanceDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt_by
 from llama_index.tuning.errors import DatasetError
 from llama_index.tuning.gate import Accept, check_accept
-from llama_index.tuning.hf.checkpoints import held
+from llama_index.tuning.hf.checkpoints import beside, held
 from llama_index.tuning.hf.cross_encoders import cross_encoder_class, load_cross_encoder
 from llama_index.tuning.hf.processes import join_processes, on_main, wait_for_all
 from llama_index.tuning.hf.tracking import named_trackers, trainer_callbacks
@@ -164,10 +163,14 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
     @contextmanager
     def _output_held(self) -> Iterator[None]:
         """Checkpoints stay until the output is written."""
-        with super()._output_held(), ExitStack() as stack:
-            self._checkpoints = self._checkpoints_in(stack)
-            yield
-            wait_for_all()
+        with super()._output_held(), beside(self.model_output_path, "cross_encoder.") as own:
+            self._checkpoints = own
+            if self.model_output_path is None:  # all processes take the first one's
+                join_processes(self.options.device)
+                self._checkpoints = on_main(lambda: own)
+            with held(self._checkpoints, keep=False):
+                yield
+                wait_for_all()
 
     def _check(self) -> None:
         self._data, self._moved = checked_data(self.dataset, self.val_dataset, self.retriever)
@@ -295,16 +298,6 @@ class CrossEncoderFinetuneEngine(FinetuneEngine, BaseRerankerFinetuneEngine):
             callbacks=self._callbacks,
             show_progress=self.show_progress,
         )
-
-    def _checkpoints_in(self, stack: ExitStack) -> Path:
-        """Beside the output folder; without one, a folder that all processes share for this run."""
-        if self.model_output_path is not None:
-            folder = Path(f"{self.model_output_path}.checkpoints")
-            stack.enter_context(held(folder, keep=False))
-            return folder
-        join_processes(self.options.device)
-        made = on_main(lambda: stack.enter_context(TemporaryDirectory(prefix="cross_encoder.")))
-        return Path(made)
 
     def _described(
         self,

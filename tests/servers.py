@@ -125,7 +125,7 @@ def two_questions(prompt):
     return f"Here are two questions:\n\n1. What is {subject}?\n2. Who needs {subject}?"
 
 
-def client(server, *, timeout=5.0, **options):
+def client(server, *, timeout=60.0, **options):
     """A LlamaIndex LLM on the server, which leaves every retry to its caller."""
     from llama_index.llms.openai_like import OpenAILike
 

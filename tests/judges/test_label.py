@@ -163,7 +163,7 @@ def test_both_orders_are_two_verdicts():
 
 def test_a_verdict_that_turns_with_the_order_is_inconclusive():
     with ChatServer(answer=pairwise) as server:
-        teacher = PairwiseComparisonEvaluator(client(server, timeout=60))
+        teacher = PairwiseComparisonEvaluator(client(server))
         found = label_judgments(SAMPLES, teacher)
         plan = label_judgments(SAMPLES, teacher, dry_run=True)
     assert found.counts["labelled"] == 1
@@ -176,7 +176,7 @@ def test_a_result_of_the_turned_pair_is_turned_back():
         return "[[C]]" if prompt.rindex("answer-1") < prompt.rindex("other-1") else "[[B]]"
 
     with ChatServer(answer=one_tie) as server:
-        teacher = PairwiseComparisonEvaluator(client(server, timeout=60))
+        teacher = PairwiseComparisonEvaluator(client(server))
         (judgment,) = label_judgments(SAMPLES[1:2], teacher, run=QUICK).dataset.judgments
     assert (judgment.score, judgment.passing) == (1.0, True)
 

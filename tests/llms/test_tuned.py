@@ -297,6 +297,16 @@ def test_a_template_that_leaves_a_system_message_out_is_named():
         llm.chat(HI)
 
 
+def test_a_template_that_writes_a_first_system_message_alone_is_named():
+    told = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    first = f"{{% if m.role != 'system' or loop.first %}}{told}{{% endif %}}"
+    llm = plain(template=PLAIN_TEMPLATE.replace(told, first))
+    brief = ChatMessage(role="system", content="Be brief.")
+    assert llm.chat([brief, *HI]).message.content is not None
+    with pytest.raises(TemplateError, match="'system' after the first message"):
+        llm.chat([*HI, ChatMessage(role="assistant", content="hello"), brief, *HI])
+
+
 def test_a_default_that_generate_does_not_know_is_named():
     with pytest.raises(TypeError, match="unknown argument 'colour'"):
         plain(generate_kwargs={"colour": "red"})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llama_index.tuning import LightReranker, TunedReranker
-from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.errors import ArtifactError, TuningError
 from llama_index.tuning.rerankers.cross.model import fuse
 
 from .conftest import ids, nodes
@@ -38,6 +38,12 @@ def test_serving_orders_cuts_and_keeps_the_retrieval_score():
     again = asyncio.run(reranker.apostprocess_nodes(nodes(), query_str="when is a refund paid"))
     assert ids(again) == ids(found)
     assert reranker.postprocess_nodes([], query_str="x") == []
+
+
+def test_a_model_that_only_predicts_is_not_saved(tmp_path):
+    with pytest.raises(TuningError, match="Overlap is not saved"):
+        TunedReranker(Overlap()).save(tmp_path / "reranker")
+    assert not (tmp_path / "reranker").exists()
 
 
 def test_async_does_not_block_the_loop():

@@ -102,13 +102,19 @@ class ChatDataset:
         Args:
             test_size: share of the conversations that go to the second one, between 0 and 1.
             seed: the same seed gives the same split.
+
+        Raises:
+            DatasetError: all of them open alike.
         """
         share("test_size", test_size)
         groups: dict[str, list[int]] = {}
         for number, example in enumerate(self.examples):
             groups.setdefault(opening(example), []).append(number)
         if len(groups) < 2:
-            raise DatasetError(f"cannot split: all {len(self)} conversations open alike")
+            raise DatasetError(
+                f"cannot split: all {len(self)} conversations open alike; give an engine others to "
+                "measure on as val_dataset="
+            )
         shuffled = list(groups.values())
         random.Random(int(seed)).shuffle(shuffled)
         test: list[int] = []

@@ -49,7 +49,7 @@ class ChatTemplate:
                 "tokenizer.chat_template, save the tokenizer beside the model, and try again"
             )
         self.tokenizer, self.name = tokenizer, name
-        self._roles: dict[str, bool] = {}
+        self._roles: dict[tuple[str, bool], bool] = {}
         self.arguments = dict(arguments or {})
         unread = [key for key in self.arguments if key in _OWN or not self.reads(key)]
         if unread:
@@ -217,14 +217,16 @@ class ChatTemplate:
         said = {"role": "assistant", "content": "", "tool_calls": [call]}
         return _PROBE in self._probe([{"role": "user", "content": "q"}, said], [])
 
-    def _writes_role(self, role: str) -> bool:
-        """Whether a first message of that role is written, and not left out."""
-        if role not in self._roles:
+    def _writes_role(self, role: str, later: bool) -> bool:
+        """Whether a first or later message of that role is written, and not left out."""
+        if (role, later) not in self._roles:
             said = {"role": role, "content": self._content(_ANSWER)}
             asked = {"role": "user", "content": self._content(_QUESTION)}
-            written = self._probe([said, asked], [])  # empty: it refuses, and says why itself
-            self._roles[role] = not written or _ANSWER in written
-        return self._roles[role]
+            reply = {"role": "assistant", "content": self._content(_QUESTION)}
+            messages = [asked, reply, said, asked] if later else [said, asked]
+            written = self._probe(messages, [])  # empty: it refuses, and says why itself
+            self._roles[role, later] = not written or _ANSWER in written
+        return self._roles[role, later]
 
     def _probe(
         self, messages: Sequence[Message], tools: Sequence[Tool], answer: bool = False
@@ -252,10 +254,12 @@ class ChatTemplate:
                 f"messages[{place}].tool_calls: the chat template of {self.name} does not write "
                 "calls; take a model whose template has tools"
             )
-        if message["role"] in ("system", "developer") and not self._writes_role(message["role"]):
+        role, later = message["role"], place > 0
+        if role in ("system", "developer") and not self._writes_role(role, later):
+            where = " after the first message" if later else ""
             raise TemplateError(
                 f"messages[{place}]: the chat template of {self.name} has no place for a message "
-                f"of the role {message['role']!r}; put its text into the user's message"
+                f"of the role {role!r}{where}; put its text into the user's message"
             )
         written = trl_message(message)
         if not isinstance(written["content"], str):

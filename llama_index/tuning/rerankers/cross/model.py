@@ -18,7 +18,7 @@ from llama_index.tuning._arrays import Float64
 from llama_index.tuning._checks import number, plain_arguments, whole_number
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.records import RelevanceList
-from llama_index.tuning.errors import ArtifactError
+from llama_index.tuning.errors import ArtifactError, TuningError
 from llama_index.tuning.hf.cross_encoders import load_cross_encoder, predict
 from llama_index.tuning.hf.processes import no_bars
 from llama_index.tuning.rerankers.light.features import FEATURES, LinearRanker, standard_scores
@@ -167,6 +167,9 @@ class TunedReranker(CalibratedReranker):
         return predict(self._model, [(query, node_text(item)) for item in nodes], self.batch_size)
 
     def write(self, folder: Path) -> None:
+        if not hasattr(self._model, "save_pretrained"):
+            kind = type(self._model).__name__
+            raise TuningError(f"a TunedReranker of {kind} is not saved: it has no save_pretrained")
         arrays = {name: array.tolist() for name, array in self._calibration.tensors().items()}
         kept = {name: arrays[name] for name in CALIBRATION}
         config = {

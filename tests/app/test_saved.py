@@ -131,7 +131,15 @@ def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
     assert run(["app", "ask", out, "What does pump number 5 cost?", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"before", "after"}
     assert run(["app", "check", out, "--questions", str(questions)]) == 0
-    assert run(["app", "check", out, "--questions", str(tmp_path / "none.csv")]) == 2
+    wrong = [
+        [out, "--questions", str(tmp_path / "none.csv")],
+        [str(tmp_path / "none"), "--questions", str(questions)],
+        [out],
+        [out, "--questions", str(questions), "--max-loss", "much"],
+    ]
+    assert [run(["app", "check", *each]) for each in wrong] == [2] * len(wrong)
+    assert run(["app", "ask", out, " "]) == 1
+    assert "question is empty" in capsys.readouterr().err
     assert run(["app", "report", out]) == 0
     capsys.readouterr()
     assert run(["compare", out, out, "--questions", str(questions), "--json"]) == 0
@@ -141,3 +149,22 @@ def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
     again = ["app", "tune", f"{out}/storage", "--out", f"{out}2", "--json"]
     assert run(again) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "stand-ins"
+
+
+def test_a_command_refuses_before_it_embeds_the_documents(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("llama_index.tuning.cli.tune_app._index", None)  # it would be called
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "empty.csv").write_text("question,answer\n")
+    (tmp_path / "other.csv").write_text("answer\n12 euros\n")
+    (tmp_path / "q.xlsx").write_text("no workbook")
+    faults = {
+        "--questions empty.csv": "empty.csv has no rows",
+        "--questions other.csv": "no column 'question'",
+        "--questions q.xlsx": "q.xlsx is no table: ",
+        "--max-seconds -1": "max_seconds must be",
+        "--also nothing": "nothing",
+    }
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in faults.items():
+        assert run(["app", "tune", "docs", *arguments.split()]) == 1
+        assert message in capsys.readouterr().err

@@ -6,17 +6,25 @@ import time
 import pytest
 from llama_index.core import PropertyGraphIndex, StorageContext, SummaryIndex, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.indices.query.query_transform import HyDEQueryTransform
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import HierarchicalNodeParser, get_leaf_nodes
 from llama_index.core.postprocessor import LongContextReorder, MetadataReplacementPostProcessor
-from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.retrievers import AutoMergingRetriever, RecursiveRetriever
+from llama_index.core.query_engine import RetrieverQueryEngine, TransformQueryEngine
+from llama_index.core.retrievers import (
+    AutoMergingRetriever,
+    QueryFusionRetriever,
+    RecursiveRetriever,
+)
 from llama_index.core.schema import Document, IndexNode, TextNode
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import AsyncQdrantClient
 
 from llama_index.tuning import tune_app
-from llama_index.tuning.errors import DatasetError, TuningError, VectorError
+from llama_index.tuning.errors import DatasetError, StoreError, TuningError, VectorError
 from tests.app.conftest import WordEmbedding, nodes_of, page, questions_of
+from tests.embeddings.real_stores import new_store
 
 ROWS = [{"question": f"What does pump number {i} cost?", "answer": page(i)} for i in range(12)]
 
@@ -69,6 +77,39 @@ def test_what_cannot_be_seen_is_refused_with_what_can(index):
     )
     with pytest.raises(TypeError, match=r"PGRetriever .*such as a VectorStoreIndex"):
         tuned(graph)
+
+
+def test_engines_around_engines_are_refused_with_what_to_hand_over(index):
+    inner = index.as_query_engine(llm=MockLLM())
+    engine = TransformQueryEngine(inner, HyDEQueryTransform(llm=MockLLM()))
+    with pytest.raises(TypeError, match=r"TransformQueryEngine, .* the query engine that it asks"):
+        tuned(engine)
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
+def test_a_store_that_cannot_be_read_is_told_by_its_own_remedy(model):
+    store = QdrantVectorStore("pumps", aclient=AsyncQdrantClient(":memory:"))
+    index = VectorStoreIndex.from_vector_store(store, embed_model=model)
+    with pytest.raises(StoreError, match=r"^app: .*build it with client=.*; a TunedRetriever") as e:
+        tuned(index)
+    assert "filters=" not in str(e.value)
+
+
+def test_a_slow_retriever_is_asked_less(index, questions, monkeypatch):
+    asked = []
+
+    def ask(self, query):
+        asked.append(query)
+        return plain(self, query)
+
+    plain = VectorIndexRetriever._retrieve
+    monkeypatch.setattr(VectorIndexRetriever, "_retrieve", ask)
+    tuned(index, questions)
+    often = len(asked)
+    asked.clear()
+    monkeypatch.setattr("llama_index.tuning.app.ladder.cost.SLOW", 0)
+    tuned(index, questions)
+    assert len(asked) < often / 5
 
 
 def test_where_nobody_says_how_many_nodes_are_handed_on_the_report_does():
@@ -158,3 +199,39 @@ def test_a_run_folder_that_cannot_be_made_says_what_to_do(index, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TuningError, match=r"^run_folder .*run cannot be made: .* or None to keep"):
         tune_app(index, ROWS, run_folder=tmp_path / "file" / "run")
+
+
+def found(app, query="Which zebra lives in the attic?"):
+    return [item.node.node_id for item in app.as_retriever(5).retrieve(query)]
+
+
+@pytest.mark.parametrize("kind", ["simple", "chroma"])
+def test_what_is_served_takes_over_nodes_that_came_and_went(kind, tmp_path, model):
+    store = new_store(kind, tmp_path)
+    context = StorageContext.from_defaults(vector_store=store)
+    index = VectorStoreIndex(nodes_of(), storage_context=context, embed_model=model)
+    app = tuned(index)
+    engine = app.as_query_engine(llm=MockLLM())
+    index.insert_nodes([TextNode(id_="new", text="The zebra in the attic lives on hay.")])
+    index.delete_nodes(["n7"], delete_from_docstore=True)
+    assert app.retriever.refresh() == (1, 1)
+    assert found(app)[0] == "new"
+    assert "new" in [item.node.node_id for item in app.retriever.retriever.retrieve("zebra attic")]
+    assert engine.query("Which zebra lives in the attic?").source_nodes[0].node.node_id == "new"
+    assert "n7" not in found(app, "What does pump number 7 cost?")
+
+
+def test_nodes_of_several_indices_are_all_refreshed(model, tmp_path):
+    halves = []
+    for half in (0, 1):
+        (folder := tmp_path / str(half)).mkdir()
+        context = StorageContext.from_defaults(vector_store=new_store("chroma", folder))
+        nodes = nodes_of(60)[half * 30 : half * 30 + 30]
+        halves.append(VectorStoreIndex(nodes, storage_context=context, embed_model=model))
+    both = [index.as_retriever(similarity_top_k=5) for index in halves]
+    app = tuned(QueryFusionRetriever(both, llm=MockLLM(), num_queries=1, use_async=False))
+    halves[1].insert_nodes([TextNode(id_="new", text="The zebra in the attic lives on hay.")])
+    halves[0].delete_nodes(["n7"])
+    assert app.retriever.refresh() == (1, 1)
+    assert found(app)[0] == "new"
+    assert "n7" not in found(app, "What does pump number 7 cost?")

@@ -136,6 +136,12 @@ def test_refresh_takes_a_text_that_changed_under_its_id(index, tmp_path, saved):
     assert retriever.refresh() == (0, 0)
 
 
+def test_refresh_of_nodes_from_nowhere_is_refused(index, nodes):
+    retriever = TunedRetriever(index.as_retriever(), nodes)
+    with pytest.raises(ValueError, match=r"which index the nodes= are of: insert_nodes\(\) and"):
+        retriever.refresh()
+
+
 def test_refresh_lets_the_indexs_retriever_see_what_came(index):
     retriever = TunedRetriever.from_index(index)
     index.insert_nodes([TextNode(id_="new", text="Vouchers expire.")])

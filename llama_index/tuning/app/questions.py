@@ -17,7 +17,12 @@ from llama_index.tuning._files import read_json
 from llama_index.tuning.app.see import SeenApp
 from llama_index.tuning.collect.traffic import Traffic
 from llama_index.tuning.datasets.folds import fold_numbers
-from llama_index.tuning.datasets.formats.tables import RowsLeftOutWarning
+from llama_index.tuning.datasets.formats.tables import (
+    RowsLeftOutWarning,
+    check_columns,
+    read_table,
+    under_names,
+)
 from llama_index.tuning.datasets.moved import over_nodes
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.datasets.tuned_parts import refuse_learnt
@@ -212,6 +217,13 @@ def _read(given: Any, seen: SeenApp) -> RetrievalDataset:
             "questions must be a RetrievalDataset, a file or rows of questions and answers, "
             f"got {type(given).__name__}"
         ) from None
+
+
+def check_readable(path: Path) -> None:
+    """What can be wrong with a file of questions, as far as it shows before there are nodes."""
+    if path.is_dir() or (path.suffix == ".json" and isinstance(read_json(path), Mapping)):
+        return
+    check_columns(under_names(read_table(path), "question"), "question")
 
 
 def of_app(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
@@ -22,9 +24,9 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning.datasets.tuned_parts import walk
-from llama_index.tuning.errors import DatasetError
+from llama_index.tuning.errors import DatasetError, StoreError
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
-from llama_index.tuning.rerankers.scope import Scope
+from llama_index.tuning.rerankers.scope import Scope, chosen_ids
 from llama_index.tuning.text.bm25 import BM25Index
 from llama_index.tuning.text.words import ENGLISH, STOP_WORDS, Analyzer
 from llama_index.tuning.vectors.indexed import index_node_ids, keeps_texts, own_nodes
@@ -49,7 +51,8 @@ class SeenApp:
         nodes: id → node, of all that it may find: in its index, and past its filters.
         stored: the same, whatever the filters are.
         top_k: nodes that it hands on for a question.
-        index: whose nodes they are.
+        index: whose nodes they are; of several the first.
+        indices: all of them; none if the documents have other vectors than in the app.
         embed_model: that questions are embedded with; `None` if the retriever has none.
         engine: the query engine around it, if one was given.
         postprocessors: of the engine, that stay behind whatever retriever is served.
@@ -61,6 +64,7 @@ class SeenApp:
     stored: dict[str, BaseNode]
     top_k: int
     index: BaseIndex[Any]
+    indices: Sequence[BaseIndex[Any]] = ()
     embed_model: BaseEmbedding | None = None
     engine: RetrieverQueryEngine | None = None
     postprocessors: list[BaseNodePostprocessor] = field(default_factory=list)
@@ -105,7 +109,7 @@ class SeenApp:
             where: dict[str, Any] = {"docstore": docstore}
         else:
             where = {"nodes": list(self.stored.values())}
-        return TunedRetriever(
+        made = TunedRetriever(
             self.wide_retriever(embed_model),
             **where,
             reranker=reranker,
@@ -114,6 +118,18 @@ class SeenApp:
             language=language,
             index=index,
         )
+        if self.indices:
+            whole = chosen_ids(self.retriever) is None
+            made.follow(self.indices, partial(self._retriever_today, embed_model, whole=whole))
+        return made
+
+    def _retriever_today(self, embed_model: BaseEmbedding | None, *, whole: bool) -> BaseRetriever:
+        """`wide_retriever`; if it searches the whole index, over the nodes that this has now."""
+        other = self.wide_retriever(embed_model)
+        # LlamaIndex's retriever knows the nodes that its index had when it was made.
+        if whole and isinstance(other, VectorIndexRetriever):
+            other._node_ids = list(self.index.index_struct.nodes_dict.values())
+        return other
 
     def with_vectors(self, vectors: Float32, embed_model: BaseEmbedding) -> SeenApp:
         """The same nodes with other vectors, in an index in memory; the app's own stays as it is.
@@ -136,11 +152,12 @@ class SeenApp:
             nodes=own,
             stored=own,
             index=index,
+            indices=(),
             embed_model=embed_model,
         )
 
     def _in_docstore(self) -> bool:
-        if keeps_texts(self.index):
+        if not self.indices or keeps_texts(self.index):
             return False
         docstore = self.index.docstore
         return all(docstore.document_exists(id_) for id_ in self.stored)
@@ -194,9 +211,15 @@ def look_at(app: Any) -> SeenApp:
                 f"of the {type(app).__name__} only its retriever is seen: set app.retriever there"
             )
         return replace(seen, engine=engine, postprocessors=kept, notes=[*seen.notes, *notes])
-    hint = " with a retriever" if isinstance(app, BaseQueryEngine) else ""
+    hint = ""
+    if isinstance(app, BaseQueryEngine):
+        hint = (
+            ", which has none of its own: hand over the query engine that it asks, or that one's "
+            "index, and put one around app.as_query_engine()"
+        )
     raise TypeError(
-        f"app must be an index, a retriever or a query engine{hint}, got {type(app).__name__}"
+        "app must be an index, a retriever or a query engine with a retriever, got "
+        f"{type(app).__name__}{hint}"
     )
 
 
@@ -220,7 +243,13 @@ def _of_retriever(retriever: BaseRetriever) -> SeenApp:
             f"app: a {type(retriever).__name__} does not name an index, so its nodes cannot be "
             "seen; hand over an index of nodes, such as a VectorStoreIndex, or a retriever of it"
         )
-    stored, nodes = _findable(retriever, list(indices.values()))
+    try:
+        stored, nodes = _findable(retriever, list(indices.values()))
+    except StoreError as exc:
+        reason = re.split("[:;] pass nodes=", str(exc))[0]  # which tune_app has not
+        raise StoreError(
+            f"app: {reason}; a TunedRetriever takes nodes= that no store hands out"
+        ) from exc
     if not nodes:
         raise DatasetError(
             "the app's index has no node with text"
@@ -249,6 +278,7 @@ def _of_retriever(retriever: BaseRetriever) -> SeenApp:
         stored,
         top_k,
         next(iter(indices.values())),
+        list(indices.values()),
         embed_model=model if isinstance(model, BaseEmbedding) else None,
         notes=notes,
     )
@@ -261,6 +291,8 @@ def _findable(
     scope = Scope(retriever)
     try:
         allowed = set(scope.node_ids())
+    except StoreError:
+        raise
     except ValueError as exc:
         reason = str(exc).partition("; ")[0]
         raise ValueError(

@@ -42,8 +42,10 @@ GROUPS = {
 """Group of commands → where it is, and its help. Only the group that is asked for is imported."""
 EPILOG = (
     "Exit status: 0 if the command did its work (also if the gate kept the base: the last line "
-    "names the folders), 1 for an error, 130 if interrupted."
+    "names the folders), 1 for an error (2 of `app check`), 130 if interrupted."
 )
+WRONG_INPUT = 2
+"""Exit status of `app check` where it could not check."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C; newer versions of typer return it too."""
 
@@ -85,10 +87,12 @@ def run(arguments: Sequence[str]) -> int:
     warnings.showwarning = _show_warning
     typed = list(arguments) or os.environ.get("COMP_WORDS", "").split()[1:]  # shell completion
     app = commands(next((word for word in typed if not word.startswith("-")), None))
+    # Of a check in CI 1 says that something was lost: that must not be a path with a typo.
+    wrong = WRONG_INPUT if typed[:2] == ["app", "check"] else 1
     try:
         code = app(args=list(arguments), prog_name=NAME, standalone_mode=False)
     except (TuningError, ValueError, TypeError, OSError, ImportError) as exc:
-        return _fail(exc)
+        return _fail(exc, wrong)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except Exception as exc:
@@ -96,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
         if message is None:
             raise
         if type(exc).__name__ != "NoArgsIsHelpError":
-            return _fail(message())
+            return _fail(message(), wrong)
         print(message())  # the help, asked for by a command without arguments
         return 0
     return _interrupted() if code == INTERRUPTED else int(code or 0)
@@ -121,13 +125,13 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _fail(error: object) -> int:
+def _fail(error: object, status: int) -> int:
     if os.environ.get("LLAMA_INDEX_TUNING_DEBUG") and isinstance(error, BaseException):
         raise error
     lines = (line.strip().removeprefix("- ") for line in str(error).splitlines())
     text = "; ".join(filter(None, lines)).replace(":; ", ": ")
     print(f"error: {text or type(error).__name__}", file=sys.stderr)
-    return 1
+    return status
 
 
 def _show_warning(message: object, *_: object, **__: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -71,6 +71,8 @@ def tune(
     json: bool = JSON,
 ) -> None:
     """Tune the app over DOCUMENTS; OUT loads with load_app(OUT, index)."""
+    from llama_index.tuning.app.questions import check_readable
+    from llama_index.tuning.app.run import run_of
     from llama_index.tuning.app.tune import tune_app
     from llama_index.tuning.artifacts import check_writable
 
@@ -79,6 +81,19 @@ def tune(
     if llm is not None and questions is not None:
         raise ValueError("--llm writes questions: leave out --questions, or --llm")
     run = out.with_name(f"{out.name}.run")
+    settings: dict[str, Any] = {
+        "also": also,
+        "keep_index": keep_index,
+        "max_latency_ms": max_latency_ms,
+        "max_seconds": max_seconds,
+        "run_folder": run,
+        "num_workers": num_workers,
+        "seed": seed,
+        "show_progress": not json,
+    }
+    run_of(**settings)  # what is wrong with these is said before the documents are embedded
+    if questions is not None:
+        check_readable(questions)
     index = _index(documents, model, cache=run / "vectors.sqlite")
     tuned = tune_app(
         index,
@@ -87,14 +102,7 @@ def tune(
         llm=None if llm is None else models.language_model(llm, api_base),
         max_calls=max_calls,
         judgments=judgments,
-        also=also,
-        keep_index=keep_index,
-        max_latency_ms=max_latency_ms,
-        max_seconds=max_seconds,
-        run_folder=run,
-        num_workers=num_workers,
-        seed=seed,
-        show_progress=not json,
+        **settings,
     )
     tuned.save(out)
     index.storage_context.persist(str(out / STORAGE))
@@ -113,6 +121,8 @@ def ask(
     json: bool = JSON,
 ) -> None:
     """What the app finds for a question, before and after."""
+    if not question.strip():
+        raise ValueError("question is empty")
     app = _loaded(tuned, model)
     ways = {"before": app.seen.retriever, "after": app.retriever}
     found = {
@@ -143,13 +153,7 @@ def check(
 
     Exit status 1 if it is shown to be worse, 0 if not, 2 for wrong input.
     """
-    from llama_index.tuning.errors import TuningError
-
-    try:
-        result = _loaded(tuned, model).check(questions, max_loss=max_loss)
-    except (TuningError, ValueError, TypeError, OSError) as exc:
-        typer.echo(f"error: {' '.join(str(exc).split())}", err=True)
-        return 2
+    result = _loaded(tuned, model).check(questions, max_loss=max_loss)
     if json:
         print_json(result.to_dict())
     else:

@@ -31,7 +31,7 @@ class Scope:
         self.retriever = retriever
         self.parts = list(searchers(retriever))
         self._ids: dict[int, frozenset[str]] = {}
-        self._chosen = {id(part): _chosen_ids(part) for part in self.parts}
+        self._chosen = {id(part): chosen_ids(part) for part in self.parts}
 
     def __reduce__(self) -> tuple[type[Scope], tuple[BaseRetriever]]:
         return Scope, (self.retriever,)
@@ -85,7 +85,7 @@ class Scope:
         names = ("_filters", "_extra_filters")
         filters = [f for name in names if (f := getattr(part, name, None)) and f.filters]
         documents = getattr(part, "_doc_ids", None)
-        chosen = self._chosen[id(part)] if id(part) in self._chosen else _chosen_ids(part)
+        chosen = self._chosen[id(part)] if id(part) in self._chosen else chosen_ids(part)
         tests = [metadata_test(given) for given in filters]
         if documents:
             tests.append(lambda node: node.ref_doc_id in documents)
@@ -127,7 +127,7 @@ def _own_ids(part: BaseRetriever) -> list[str]:
     return [str(row["node_id"]) for row in getattr(part, "corpus", None) or ()]
 
 
-def _chosen_ids(part: BaseRetriever) -> frozenset[str] | None:
+def chosen_ids(part: BaseRetriever) -> frozenset[str] | None:
     """The ids that a retriever was given, if they are fewer than its index has.
 
     By default LlamaIndex gives those that the index had when the retriever was made.

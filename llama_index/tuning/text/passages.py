@@ -193,7 +193,5 @@ def copies_notes(copies: Copies) -> list[str]:
     if not copies:
         return []
     texts = len({ids[0] for ids in copies.values()})
-    return [
-        f"{texts} texts of the corpus occur more than once, under {len(copies)} ids: any copy "
-        "counts as the text"
-    ]
+    occur = "text of the corpus occurs" if texts == 1 else "texts of the corpus occur"
+    return [f"{texts} {occur} more than once, under {len(copies)} ids: any copy counts as the text"]

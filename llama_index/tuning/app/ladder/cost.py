@@ -15,6 +15,9 @@ from llama_index.tuning.app.ladder.search import Search
 from llama_index.tuning.app.questions import Questions
 from llama_index.tuning.rerankers.light.model import LightReranker
 
+SLOW = 0.2
+"""Seconds from which on a retriever may ask an LLM."""
+
 
 def milliseconds(
     search: Search,
@@ -27,7 +30,8 @@ def milliseconds(
     """What each way to order costs a query more than the app as it is, in milliseconds.
 
     Its embedding is not counted. The ways take turns, and of several tries the fastest counts: what
-    else runs on the machine is no part of the app.
+    else runs on the machine is no part of the app. A retriever that takes long may ask an LLM: it
+    is timed on two questions alone, of which noise is a small part.
     """
     bundles = [
         QueryBundle(text, embedding=None if vectors is None else vectors[row].tolist())
@@ -40,7 +44,9 @@ def milliseconds(
         "untuned": search.served.with_reranker(reranker),
     }
     given = {name: search.served.with_reranker(each) for name, each in also.items()}
-    found = {**_taken(own, bundles, tries), **_taken(given, bundles[:2], 1)}  # may cost much
+    if min(_seconds(search.seen.retriever, bundles[0]) for _ in range(2)) > SLOW:
+        questions, tries = 2, 1
+    found = {**_taken(own, bundles[:questions], tries), **_taken(given, bundles[:2], 1)}
     more = {name: round(max(0.0, ms - found["retriever"]), 2) for name, ms in found.items()}
     return {**more, "tuned": more["untuned"]}
 

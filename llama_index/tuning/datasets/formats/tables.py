@@ -44,7 +44,9 @@ class RowsLeftOutWarning(UserWarning):
 def read_table(table: Table, name: str = "table") -> list[Row]:
     """The rows of a file, a DataFrame or a list of objects; an empty cell is `None`."""
     if isinstance(table, str | PurePath):
-        return [_cleaned(row) for row in _rows_of_file(Path(table))]
+        if not (found := _rows_of_file(Path(table))):
+            raise DatasetError(f"{table} has no rows")
+        return [_cleaned(row) for row in found]
     if hasattr(table, "to_dict") and hasattr(table, "columns"):
         return [_cleaned(row) for row in table.to_dict("records")]
     if not isinstance(table, Iterable) or isinstance(table, Mapping | bytes):
@@ -75,6 +77,8 @@ def _rows_of_file(path: Path) -> list[Mapping[str, Any]]:
         except ImportError as exc:
             library = exc.name or "pandas, openpyxl or pyarrow"
             raise MissingExtraError(f"reading {path.name}", library, "tables") from exc
+        except Exception as exc:  # each reader has errors of its own, none of which names the file
+            raise DatasetError(f"{path} is no table: {exc}") from exc
         rows: list[Mapping[str, Any]] = frame.to_dict("records")
         return rows
     raise ValueError(

@@ -45,6 +45,8 @@ from llama_index.tuning.vectors.indexed import (
 
 logger = logging.getLogger(__name__)
 
+_Again = Callable[[], BaseRetriever]
+
 
 class TunedRetriever(BaseRetriever):
     """The app's retriever and BM25 fused by reciprocal rank, then a re-ranker.
@@ -83,8 +85,8 @@ class TunedRetriever(BaseRetriever):
         'Refunds'
     """
 
-    _of_index: tuple[BaseRetriever, BaseIndex[Any], Callable[[], BaseRetriever]] | None = None
-    """The retriever that `from_index` made, of which index, and how to make it again."""
+    _source: tuple[BaseRetriever, Sequence[BaseIndex[Any]], _Again] | None = None
+    """The retriever that was made of which indices, and how to make it again; see `follow`."""
 
     @plain_arguments
     def __init__(
@@ -172,8 +174,12 @@ class TunedRetriever(BaseRetriever):
             made = cls(again(), own_nodes(index, ids), **arguments)
         else:
             made = cls(again(), docstore=index.docstore, **arguments)
-        made._of_index = made.retriever, index, again
+        made.follow([index], again)
         return made
+
+    def follow(self, indices: Sequence[BaseIndex[Any]], again: _Again) -> None:
+        """Let `refresh` take over what becomes of `indices`; `again` makes their retriever anew."""
+        self._source = self.retriever, indices, again
 
     @property
     def retriever(self) -> BaseRetriever:
@@ -251,14 +257,22 @@ class TunedRetriever(BaseRetriever):
 
         Returns:
             How many nodes came or changed, and how many went.
+
+        Raises:
+            ValueError: the nodes were given as `nodes`: which index they are of is not known.
         """
+        if self._owns_nodes and self._source is None:
+            raise ValueError(
+                "refresh() does not know which index the nodes= are of: insert_nodes() and "
+                "delete_nodes() take over what changed, or use from_index()"
+            )
         with self._writing:
-            if self._of_index is not None and self.retriever is self._of_index[0]:
-                _, index, again = self._of_index
+            if self._source is not None and self.retriever is self._source[0]:
+                _, indices, again = self._source
                 self.retriever = again()
-                self._of_index = self.retriever, index, again
+                self.follow(indices, again)
                 if self._owns_nodes:
-                    self._copy_nodes(index)
+                    self._copy_nodes(indices)
             there = self._present(None if self._owns_nodes else self._scope.node_ids())
             gone = [id_ for id_ in self.index.ids if id_ not in there]
             texts = {id_: _text(node) for id_, node in there.items()}
@@ -268,13 +282,14 @@ class TunedRetriever(BaseRetriever):
             self.index.add(new)
         return len(new), len(gone)
 
-    def _copy_nodes(self, index: BaseIndex[Any]) -> None:
-        """Take the nodes of an index whose vector store keeps the texts."""
-        ids = index_node_ids(index)
-        for id_ in set(self.docstore.docs).difference(ids):
+    def _copy_nodes(self, indices: Sequence[BaseIndex[Any]]) -> None:
+        """Take the nodes of indices whose vector stores keep the texts."""
+        own = [(index, index_node_ids(index)) for index in indices]
+        for id_ in set(self.docstore.docs).difference(*[ids for _, ids in own]):
             self.docstore.delete_document(id_)
-        new = [id_ for id_ in ids if id_ not in self.docstore.docs]
-        self.docstore.add_documents(_plain(own_nodes(index, new)))
+        for index, ids in own:
+            new = [id_ for id_ in ids if id_ not in self.docstore.docs]
+            self.docstore.add_documents(_plain(own_nodes(index, new)))
 
     def candidates(self, query: QueryType) -> list[NodeWithScore]:
         """What is re-ranked: fused nodes, best first, with the app's retriever's scores.

@@ -151,6 +151,16 @@ def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["kind"] == "stand-ins"
 
 
+def test_a_command_says_what_an_app_saved_in_python_lacks(app, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    app.save("tuned")
+    (tmp_path / "other").mkdir()
+    assert run(["app", "ask", "tuned", "What?"]) == 1
+    assert "index.storage_context.persist('tuned/storage')" in capsys.readouterr().err
+    assert run(["app", "ask", "other", "What?"]) == 1
+    assert "other holds no saved component" in capsys.readouterr().err
+
+
 def test_a_command_refuses_before_it_embeds_the_documents(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("llama_index.tuning.cli.tune_app._index", None)  # it would be called
     (tmp_path / "docs").mkdir()
@@ -165,6 +175,8 @@ def test_a_command_refuses_before_it_embeds_the_documents(tmp_path, monkeypatch,
         "--also nothing": "nothing",
     }
     monkeypatch.chdir(tmp_path)
+    assert run(["app", "tune", "q.xlsx"]) == 1
+    assert "'q.xlsx' is a file" in capsys.readouterr().err
     for arguments, message in faults.items():
         assert run(["app", "tune", "docs", *arguments.split()]) == 1
         assert message in capsys.readouterr().err

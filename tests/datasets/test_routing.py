@@ -26,6 +26,12 @@ def test_counts_and_fingerprint_say_what_is_in_it():
     assert data().subset([0]).fingerprint() != data().fingerprint()
 
 
+def test_tools_as_names_are_refused_with_what_takes_them():
+    tool = ToolMetadata(name="a", description="A")
+    with pytest.raises(TypeError, match=r"item 0 is ToolMetadata; from_metadata\(tools, pairs\)"):
+        RoutingDataset.from_pairs([("Where?", "a")], choices=[tool])
+
+
 def test_the_same_query_with_two_labels_warns_and_is_listed():
     with pytest.warns(UserWarning, match="1 queries occur more than once"):
         found = RoutingDataset.from_pairs([("Where?", "a"), ("where? ", "b"), ("x", "a")])

@@ -167,6 +167,14 @@ def test_another_jobs_folder_and_a_strangers_are_refused(folder, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(RunFileError, match="no job of ours"):
         embed_corpus(folder, tmp_path / "mine", TableEmbedding())
+    with pytest.raises(RunFileError, match=r"thesis\.txt is a file"):
+        embed_corpus(folder, tmp_path / "mine" / "thesis.txt", TableEmbedding())
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    with pytest.raises(DatasetError, match=r"bad\.jsonl, line 1: not valid JSON"):
+        embed_corpus(tmp_path / "bad.jsonl", tmp_path / "out", TableEmbedding())
 
 
 def test_wrong_input_is_refused_before_any_call(folder, tmp_path):

@@ -125,7 +125,7 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _fail(error: object, status: int) -> int:
+def _fail(error: object, status: int = 1) -> int:
     if os.environ.get("LLAMA_INDEX_TUNING_DEBUG") and isinstance(error, BaseException):
         raise error
     lines = (line.strip().removeprefix("- ") for line in str(error).splitlines())

@@ -40,7 +40,9 @@ TUNED = typer.Argument(help="Folder that `app tune` wrote.", exists=True, file_o
 @app.command("tune")
 def tune(
     documents: Path = typer.Argument(
-        help="A folder of documents, or a persisted storage folder of LlamaIndex.", exists=True
+        help="A folder of documents, or a persisted storage folder of LlamaIndex.",
+        exists=True,
+        file_okay=False,
     ),
     out: Path = typer.Option(Path("tuned"), help="Folder for the tuned app and its report."),
     questions: Path | None = typer.Option(
@@ -190,7 +192,16 @@ def compare_on(one: Path, other: Path, questions: Path, model: str, *, json: boo
 
 def _loaded(tuned: Path, model: str) -> TunedApp:
     from llama_index.tuning.app.load import load_app
+    from llama_index.tuning.app.saved import KIND
+    from llama_index.tuning.artifacts import read_config
+    from llama_index.tuning.errors import ArtifactError
 
+    if not (tuned / STORAGE / "index_store.json").exists():
+        read_config(tuned, KIND)
+        raise ArtifactError(
+            f"{tuned} was saved without its index: `app tune` writes it too; in Python, "
+            f"index.storage_context.persist({str(tuned / STORAGE)!r})"
+        )
     return load_app(tuned, _index(tuned / STORAGE, model))
 
 

@@ -34,10 +34,17 @@ class OutputFolder:
     Args:
         system: the file system.
         root: the folder's path in it.
+
+    Raises:
+        RunFileError: a file is there.
     """
 
     system: Any
     root: str
+
+    def __post_init__(self) -> None:
+        if self.system.isfile(self.root):
+            raise RunFileError(f"{self.root} is a file; results go to a folder")
 
     @property
     def local(self) -> bool:

@@ -173,7 +173,10 @@ def _line_length(system: Any, path: str, columns: Columns) -> float:
         first = file.readline()
         sample = first + file.read(_SAMPLE)
     if first.strip():
-        row = _json_row(first)
+        try:
+            row = _json_row(first)
+        except ValueError as exc:
+            raise DatasetError(f"{path}, line 1: {exc}") from exc
         if not isinstance(row, dict):
             raise DatasetError(f"{path}, line 1 must be a JSON object")
         _check_columns(path, list(row), columns)

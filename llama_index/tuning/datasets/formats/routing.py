@@ -43,6 +43,12 @@ def names_of(examples: Iterable[RoutingExample]) -> dict[str, str]:
 
 def from_names(given: Sequence[Any]) -> dict[str, str]:
     """Names alone as choices; a repeated one is an error."""
+    for place, name in enumerate(given):
+        if not isinstance(name, str):
+            raise TypeError(
+                f"choices must be names, or name → description; item {place} is "
+                f"{type(name).__name__}; from_metadata(tools, pairs) takes tools"
+            )
     return _distinct((name, "") for name in given)
 
 

@@ -67,8 +67,7 @@ def test_every_public_name_resolves():
         _ = tuning.Nothing
 
 
-def test_all_public_names_import_without_any_extra():
-    code = f"""
+WITHOUT_EXTRAS = f"""
 import inspect, sys
 from importlib.abc import MetaPathFinder
 
@@ -79,6 +78,11 @@ class NotInstalled(MetaPathFinder):
 
 sys.meta_path.insert(0, NotInstalled())
 import llama_index.tuning as tuning
+"""
+
+
+def test_all_public_names_import_without_any_extra():
+    code = f"""{WITHOUT_EXTRAS}
 exec("from llama_index.tuning import *")
 for package in ("", "asking", "collect", "datasets", "embeddings", "evaluate", "generate", "judges",
                 "llms", "rerankers", "routers", "scale", "testing", "text"):
@@ -89,6 +93,37 @@ for package in ("", "asking", "collect", "datasets", "embeddings", "evaluate", "
 print(len(tuning.__all__))
 """
     assert 50 <= int(run(code)) <= 65
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "SentenceTransformersFinetuneEngine(data)",
+        "QueryEncoderFinetuneEngine(data)",
+        "CrossEncoderFinetuneEngine(data, retriever=index.as_retriever())",
+        "HuggingFaceFinetuneEngine(chats, 'model')",
+    ],
+)
+def test_an_engine_without_its_extra_says_what_to_install(engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = f"""{WITHOUT_EXTRAS}
+from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core.schema import TextNode
+from llama_index.tuning import *
+from llama_index.tuning.errors import MissingExtraError
+texts = {{str(i): f"The fee of day {{i}} is due in the evening." for i in range(20)}}
+nodes = [TextNode(id_=id_, text=text) for id_, text in texts.items()]
+index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
+queries = {{id_: f"Which fee is due on day {{id_}}?" for id_ in texts}}
+data = RetrievalDataset(queries, texts, {{id_: [id_] for id_ in texts}})
+said = [{{"role": "user", "content": "Fee?"}}, {{"role": "assistant", "content": "5 euros"}}]
+chats = ChatDataset.from_messages([said] * 20)
+try:
+    {engine}.finetune()
+except MissingExtraError as exc:
+    print(exc)
+"""
+    assert "pip install 'llama-index-tuning[" in run(code)
 
 
 def test_serving_an_adapter_never_imports_torch(tmp_path):

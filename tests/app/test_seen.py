@@ -18,6 +18,7 @@ from llama_index.core.retrievers import (
     RecursiveRetriever,
 )
 from llama_index.core.schema import Document, IndexNode, TextNode
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient
 
@@ -235,3 +236,47 @@ def test_nodes_of_several_indices_are_all_refreshed(model, tmp_path):
     assert app.retriever.refresh() == (1, 1)
     assert found(app)[0] == "new"
     assert "n7" not in found(app, "What does pump number 7 cost?")
+
+
+def halves(nodes):
+    return {item.node.metadata["half"] for item in nodes}
+
+
+HALF = MetadataFilters(filters=[MetadataFilter(key="half", value=1)])
+ASKED = "What does pump number 8 cost?"
+
+
+@pytest.mark.parametrize("kind", ["simple", "chroma"])
+def test_one_requests_filters_hold_for_all_that_is_served(kind, tmp_path, model):
+    context = StorageContext.from_defaults(vector_store=new_store(kind, tmp_path))
+    index = VectorStoreIndex(nodes_of(), storage_context=context, embed_model=model)
+    app = tuned(index)
+    assert halves(app.as_retriever(9).retrieve(ASKED)) == {0, 1}
+    found = app.as_retriever(9, filters=HALF).retrieve(ASKED)
+    assert len(found) == 9
+    assert halves(found) == {1}
+    engine = app.as_query_engine(similarity_top_k=3, filters=HALF, llm=MockLLM())
+    assert halves(engine.query(ASKED).source_nodes) == {1}
+    assert len(engine.query(ASKED).source_nodes) == 3
+    assert halves(app.as_retriever(9).retrieve(ASKED)) == {0, 1}  # it was for one request
+
+
+def test_a_requests_filters_hold_beside_the_apps_own(model):
+    nodes = [n.model_copy(update={"metadata": n.metadata | {"of": "us"}}) for n in nodes_of(40)]
+    index = VectorStoreIndex(nodes, embed_model=model)
+    own = MetadataFilters(filters=[MetadataFilter(key="half", value=0)])
+    app = tuned(index.as_retriever(filters=own), ROWS[::2])
+    us = MetadataFilters(filters=[MetadataFilter(key="of", value="us")])
+    assert halves(app.as_retriever(filters=us).retrieve(ASKED)) == {0}
+    assert app.as_retriever(filters=HALF).retrieve(ASKED) == []
+
+
+def test_arguments_that_a_query_engine_would_drop_are_refused(index):
+    app = tuned(index)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'filter'"):
+        app.as_query_engine(filter=HALF, llm=MockLLM())
+    with pytest.raises(TypeError, match="filters must be"):
+        app.as_query_engine(filters={"half": 1}, llm=MockLLM())
+    app = tuned(SummaryIndex(nodes_of(20)))
+    with pytest.raises(ValueError, match="not for a SummaryIndexRetriever"):
+        app.as_retriever(filters=HALF)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.vector_stores import MetadataFilters
 
 from llama_index.tuning._arrays import Float32
 from llama_index.tuning._checks import plain_arguments, whole_number
@@ -23,7 +25,7 @@ from llama_index.tuning.app.check import (
 from llama_index.tuning.app.ladder.choose import BEFORE, Stack
 from llama_index.tuning.app.parts.served import ServedPart
 from llama_index.tuning.app.report import AppReport
-from llama_index.tuning.app.see import SeenApp
+from llama_index.tuning.app.see import SeenApp, narrowed
 from llama_index.tuning.artifacts import PathLike
 from llama_index.tuning.datasets.retrieval import RetrievalDataset
 from llama_index.tuning.embeddings.adapter.model import AdapterEmbeddingModel
@@ -106,34 +108,59 @@ class TunedApp:
         """The query engine that was handed over."""
         return self.seen.engine
 
-    def as_retriever(self, top_k: int | None = None) -> BaseRetriever:
-        """The served retriever with another number of nodes."""
-        if top_k is None:
-            return self.retriever
-        top_k = whole_number("top_k", top_k, 1)
-        if isinstance(self.retriever, TunedRetriever):
-            other = self.retriever.with_reranker(self.retriever.reranker)
-            other.top_k, other.depth = top_k, max(other.depth, top_k)
-            return other
-        return self._base.copied_retriever(top_k, self.embed_model)
+    def as_retriever(
+        self, top_k: int | None = None, *, filters: MetadataFilters | None = None
+    ) -> BaseRetriever:
+        """The served retriever with another number of nodes, or narrowed for one request.
 
-    def as_query_engine(self, **arguments: Any) -> RetrieverQueryEngine:
+        Args:
+            top_k: nodes to hand on; as many as the app by default.
+            filters: hold beside the app's own, for BM25 too.
+
+        Raises:
+            ValueError: the app's retriever is not one that takes filters.
+        """
+        if top_k is None and filters is None:
+            return self.retriever
+        top_k = self.seen.top_k if top_k is None else whole_number("top_k", top_k, 1)
+        if not isinstance(self.retriever, TunedRetriever):
+            found = self._base.copied_retriever(top_k, self.embed_model)
+            return found if filters is None else narrowed(found, filters)
+        other = self.retriever.with_reranker(self.retriever.reranker)
+        other.top_k, other.depth = top_k, max(other.depth, top_k)
+        if filters is not None:
+            other.retriever = narrowed(other.retriever, filters)
+        return other
+
+    def as_query_engine(
+        self,
+        *,
+        similarity_top_k: int | None = None,
+        filters: MetadataFilters | None = None,
+        **arguments: Any,
+    ) -> RetrieverQueryEngine:
         """A query engine over the served retriever.
 
         Args:
+            similarity_top_k: as `top_k` of `as_retriever`.
+            filters: as of `as_retriever`.
             **arguments: those of `RetrieverQueryEngine.from_args`, such as `llm` and `streaming`.
                 Without any, what the app's own query engine answers with is kept.
         """
+        retriever = self.as_retriever(similarity_top_k, filters=filters)
         kept = self.seen.postprocessors
         if not arguments and self.engine is not None:
             return RetrieverQueryEngine(
-                self.retriever,
+                retriever,
                 self.engine._response_synthesizer,
                 kept,
                 callback_manager=self.engine.callback_manager,
             )
+        # LlamaIndex drops what it does not know, such as a misspelt filter.
+        for name in set(arguments).difference(signature(RetrieverQueryEngine.from_args).parameters):
+            raise TypeError(f"as_query_engine() got an unexpected keyword argument {name!r}")
         arguments = {"node_postprocessors": kept, **arguments}
-        return RetrieverQueryEngine.from_args(self.retriever, **arguments)
+        return RetrieverQueryEngine.from_args(retriever, **arguments)
 
     def save(self, path: PathLike) -> None:
         """Write settings, parts and report to one folder, for `load_app`."""

@@ -20,9 +20,11 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
 from llama_index.core.retrievers import AutoMergingRetriever
 from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.vector_stores import FilterCondition, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index.tuning._arrays import Float32
+from llama_index.tuning._checks import of_type
 from llama_index.tuning.datasets.tuned_parts import walk
 from llama_index.tuning.errors import DatasetError, StoreError
 from llama_index.tuning.rerankers.retriever.retriever import TunedRetriever
@@ -180,6 +182,28 @@ class SeenApp:
         if embed_model is not None:
             other._embed_model = embed_model
         return other
+
+
+def narrowed(retriever: BaseRetriever, filters: MetadataFilters) -> BaseRetriever:
+    """A copy of a vector index's retriever that keeps to filters beside its own."""
+    of_type("filters", filters, MetadataFilters)
+    if not isinstance(retriever, VectorIndexRetriever):
+        raise ValueError(
+            f"filters are for a retriever of a vector index, not for a {type(retriever).__name__}"
+        )
+    other = copy.copy(retriever)
+    own = retriever._filters
+    if own is None:
+        other._filters = filters
+    else:
+        other._filters = MetadataFilters(filters=[*_all_of(own), *_all_of(filters)])
+    return other
+
+
+def _all_of(filters: MetadataFilters) -> Sequence[MetadataFilter | MetadataFilters]:
+    """Filters that must all pass: single ones if possible, as some stores take no nested ones."""
+    plain = filters.condition in (None, FilterCondition.AND)
+    return filters.filters if plain else [filters]
 
 
 def look_at(app: Any) -> SeenApp:

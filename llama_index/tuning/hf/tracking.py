@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llama_index.tuning.errors import MissingExtraError
+
 TENSORBOARD = ".tensorboard"
 """Of the folder beside the output folder, to which `report_to="tensorboard"` writes."""
 
@@ -42,9 +44,13 @@ def trainer_callbacks(
     Raises:
         TypeError: one is no callback.
         ValueError: a tracker is not known, or its library is not installed.
+        MissingExtraError: transformers is not installed.
     """
-    from transformers import TrainerCallback
-
+    try:
+        from transformers import TrainerCallback
+    except ImportError as exc:
+        extra = "sentence-transformers"
+        raise MissingExtraError("training a model's own weights", extra, extra) from exc
     for callback in callbacks:
         made = isinstance(callback, type) and issubclass(callback, TrainerCallback)
         if not (made or isinstance(callback, TrainerCallback)):

@@ -48,7 +48,13 @@ class TunedRouter:
         Args:
             **arguments: of each tool's `TunedApp.as_query_engine`; without any, what the tool
                 answers with is kept.
+
+        Raises:
+            ValueError: `filters` are given, and a tool that was not tuned would not keep to them.
         """
+        others = [name for name, *_ in tools_of(self.router) if name not in self.apps]
+        if others and arguments.get("filters") is not None:
+            raise ValueError(f"filters: {', '.join(others)} was not tuned and keeps to none")
         tools = [
             QueryEngineTool(
                 self.apps[name].as_query_engine(**arguments) if name in self.apps else engine,

@@ -26,6 +26,7 @@ def read(tmp_path, *rows, **more):
         {"chosen": [U, A], "rejected": [U, B]},
         {"prompt": U["content"], "chosen": [U, A], "rejected": [U, B], "score_chosen": 8.0},
         {"prompt": U["content"], "messages": [U, A], "chosen": [U, A], "rejected": [U, B]},
+        {"question": U["content"], "chosen": A["content"], "rejected": B["content"]},
     ],
 )
 def test_preferences_of_trl_and_ultrafeedback(tmp_path, row):
@@ -53,6 +54,36 @@ def test_preferences_of_trl_and_ultrafeedback(tmp_path, row):
 def test_what_cannot_be_read_is_named(tmp_path, row, reason):
     with pytest.raises(DatasetError, match=f"line 1, .*{reason}"):
         read(tmp_path, row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [U, A]},
+        {"prompt": [U], "completion": [A]},
+        {"question": U["content"], "chosen": A["content"], "rejected": B["content"]},
+        {"chosen": [U, A], "rejected": [U, B]},
+        {"instruction": U["content"], "output": A["content"]},
+        {"instruction": U["content"], "response": A["content"]},
+    ],
+)
+def test_a_system_message_beside_the_others_is_theirs(tmp_path, row):
+    (example,) = read(tmp_path, {"system": "Be brief.", **row}).examples
+    assert example.messages == [{"role": "system", "content": "Be brief."}, U, A]
+    with pytest.raises(DatasetError, match="system must be a text, got 5"):
+        read(tmp_path, {"system": 5, **row})
+
+
+def test_two_system_messages_are_one_too_many(tmp_path):
+    with pytest.raises(DatasetError, match="system stands beside messages whose first"):
+        read(tmp_path, {"system": "a", "messages": [{"role": "system", "content": "b"}, U, A]})
+
+
+@pytest.mark.parametrize("answer", ["output", "response"])
+def test_the_context_of_an_instruction_is_learnt(tmp_path, answer):
+    row = {"instruction": "How high is it?", "context": "The fee is 5 euros.", answer: "5 euros."}
+    (example,) = read(tmp_path, row).examples
+    assert example.messages[0]["content"] == "How high is it?\n\nThe fee is 5 euros."
 
 
 def test_a_wanted_answer_of_kto_is_learnt(tmp_path):

@@ -273,6 +273,27 @@ def test_names_with_underscores_and_stars_survive(reply, question):
     assert parse_questions(reply, 5) == [question]
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Sure! Here's one: What is the fee?",
+        "1\\. What is the fee?",
+        "1. What is the fee? (Easy)",
+        "What is the fee? [Difficulty: hard]",
+        "What is the fee?\n\nSoll ich weitere Fragen formulieren?",
+        "What is the fee?\n¿Quieres que genere más preguntas?",
+        "What is the fee?\nVoulez-vous que je continue ?",
+    ],
+)
+def test_what_stands_around_a_question_is_taken_off(reply):
+    assert parse_questions(reply, 5) == ["What is the fee?"]
+
+
+def test_an_offer_of_help_is_no_question():
+    with pytest.raises(ReplyError):
+        parse_questions("I'd be happy to help! Could you please provide the text?", 5)
+
+
 def test_a_thought_that_began_in_the_prompt_is_no_question():
     reply = "Which ones? Maybe: why?\n</think>\n\n1. What is the fee?\n2. When is it due?"
     assert parse_questions(reply, 5) == TWO
@@ -299,6 +320,19 @@ def test_no_reply_takes_long_or_breaks_the_parser(reply):
     ("reply", "verdict"),
     [
         ("There is no doubt: yes", True),
+        ("NO - the answer would be yes if the date matched", False),
+        ("No, it isn't... Actually, yes, it is.", True),
+        ("Yes, actually, the passage says that no fee is due.", True),
+        ("y", True),
+        ("N.", False),
+        ("Affirmative.", True),
+        ("Negative", False),
+        ("Absolutely not.", False),
+        ("It doesn't.", False),
+        ("Definitely!", True),
+        ("The passage is not relevant to the question.", False),
+        ("The document does not mention the fee.", False),
+        ("The passage answers the question.", True),
         ("No doubt about it. Yes.", True),
         ("Without question, the answer is yes.", True),
         ("The passage mentions no fee, so: No", False),

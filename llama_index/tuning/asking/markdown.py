@@ -12,6 +12,7 @@ _BOLD = re.compile(
     r"|(?<![\w`.])__(?=[^\s_])(?!\w+__)(.{1,2000}?)(?<=[^\s_])__(?![\w`(])"
 )
 _HASHES = re.compile(r"^\s*#{1,6}\s+")
+_ESCAPED = re.compile(r"^(\s*\d{1,3})\\(?=[.)])")  # "1\\.", which is no list to Markdown
 _QUOTED = re.compile(r"^\s*(?:>\s+)+")
 _PAIRS = {
     '"': '"',
@@ -35,7 +36,7 @@ def plain_line(line: str) -> str:
         >>> plain_line("### **What** does `__init__` do in __main__?")
         'What does `__init__` do in __main__?'
     """
-    line = _QUOTED.sub("", _HASHES.sub("", line.strip()))
+    line = _ESCAPED.sub(r"\1", _QUOTED.sub("", _HASHES.sub("", line.strip())))
     if "**" not in line and "__" not in line:
         return line
     spans: list[str] = []

@@ -65,6 +65,18 @@ _CHATTER = re.compile(
     r"|great|happy to)\b",
     re.IGNORECASE,
 )
+_INTRODUCED = re.compile(  # "Sure! Here's one: What is the fee?"
+    r"^(?:(?:sure|certainly|of course|okay|ok|absolutely|great)\b[!,.]*\s*)?"
+    r"(?:here(?:['’]s| is| are)|the following|below (?:is|are))\b[^:?\n]{0,80}:\s+"
+    r"(?=\S.{0,600}[?？؟]\W{0,3}\Z)",
+    re.IGNORECASE,
+)
+_LABELLED_BEHIND = re.compile(
+    r"(?<=[?？؟.])\s*[(\[](?:difficulty:?\s*|level:?\s*)?(?:very )?"
+    r"(?:easy|simple|basic|medium|intermediate|moderate|hard|difficult|advanced|factual|factoid"
+    r"|conceptual|inferential|analytical|multi-?hop|open-ended|yes/no)[)\]]\Z",
+    re.IGNORECASE,
+)
 _INLINE_OPTIONS = re.compile(
     r"(?<=[?？؟])\s+[(（]?(?:[Aa1])[).:）]\s.*(?:\s|;|,)[(（]?(?:[Bb2])[).:）]\s.*\Z"
 )
@@ -215,7 +227,7 @@ class _Line:
     def __init__(self, line: str) -> None:
         line = line.strip()[:_LONGEST]
         hashed = _HEADING.match(line) is not None
-        line = plain_line(line)
+        line = _INTRODUCED.sub("", plain_line(line))
         answer = _ANSWER.match(line)
         self.answer = unquoted(line[answer.end() :]) if answer else None
         mark = _MARK.match(line)
@@ -226,7 +238,7 @@ class _Line:
         if again and again.lastgroup != "letter":
             rest = rest[again.end() :]
             self.shape = again.lastgroup or "" if self.shape == "bullet" else self.shape
-        self.text = _INLINE_OPTIONS.sub("", unquoted(rest))
+        self.text = _LABELLED_BEHIND.sub("", _INLINE_OPTIONS.sub("", unquoted(rest)))
         self.heading = self.text.endswith((":", "：")) or (hashed and mark is None)
         self.asks = any(sign in self.text for sign in _ASKS)
         self.aside = _ASIDE.match(line) is not None

@@ -99,12 +99,19 @@ _ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 _TO_THE_WRITER = re.compile(
-    r"^\W*(?:would you (?:like|prefer|mind)|do you (?:want me|need (?:any(?:thing)?|more|help))"
+    r"^\W*(?:i(?:['’]?d| would)?(?:['’]?m| am)? (?:be )?(?:more than )?"
+    r"(?:happy|glad|pleased|ready) to (?:help|assist)"
+    r"|would you (?:like|prefer|mind)|do you (?:want me|need (?:any(?:thing)?|more|help))"
     r"|shall i|should i|may i|can i (?:help|assist)|how (?:can|may) i (?:help|assist)"
     r"|is there anything else|what (?:else )?(?:would|can) (?:you like|i)\b"
     r"|(?:could|can|would|will) you (?:please |kindly )?(?:provide|share|clarify|send|give me|paste"
     r"|tell me|rephrase|specify|supply|upload|confirm)\b.{0,60}?\b"
-    rf"(?:{_SOURCE}|details?|context|more|passage|questions?|which|what)\b)",
+    rf"(?:{_SOURCE}|details?|context|more|passage|questions?|which|what)\b"
+    r"|soll ich (?:noch|weitere|mehr|ihnen|dir)\b|möchte(?:n sie|st du),? dass ich\b"
+    r"|(?:quieres?|deseas?|[tl]e gustaría) que (?:genere|escriba|formule|añada|haga|cree)\b"
+    r"|(?:veux-tu|voulez-vous|souhaite[sz]-(?:tu|vous)) que je\b"
+    r"|vuoi che (?:io )?(?:generi|scriva|aggiunga|formuli|crei)\b"
+    r"|(?:quer|gostaria) que eu\b|wil je dat ik\b|хотите,? чтобы я\b|(?:是否)?需要我|要不要我)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

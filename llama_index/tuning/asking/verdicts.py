@@ -11,14 +11,15 @@ from llama_index.tuning.datasets.formats.thoughts import without_thoughts
 from llama_index.tuning.errors import ReplyError
 
 _YES_WORDS = (
-    "yes yeah yep yup true correct ja jawohl jo sí si oui vrai sì vero sim verdadeiro igaz igen "
+    "yes yeah yep yup true correct affirmative "
+    "ja jawohl jo sí si oui vrai sì vero sim verdadeiro igaz igen "
     "да так ano áno tak da taip jā jah kyllä joo evet doğru ναι כן نعم أجل صحيح بله آری ہاں جی हाँ "
     "हां सही जी হ্যাঁ ஆம் అవును ಹೌದು അതെ có vâng đúng ya iya benar oo ndiyo bəli"
 )
 _NO_WORDS = (
     "no nope nah false incorrect nein nee non faux não nao falso falsa нет ні не nie ne ei nem "
     "hayır hayir yanlış όχι לא لا كلا خطأ نه خیر نہیں नहीं ना गलत না இல்லை కాదు ಇಲ್ಲ ഇല്ല không sai "
-    "tidak bukan salah hindi hapana nej nei ikke nē nu xeyr"
+    "tidak bukan salah hindi hapana nej nei ikke nē nu xeyr negative"
 )
 # Scripts without spaces between words; the longer ones first, since 不是 holds 是.
 _JOINED_NO_WORDS = (
@@ -34,6 +35,7 @@ _JOINED_YES_WORDS = (
 # Words that mean something else too ("if", "then", "not … at all"): they count where they stand
 # alone.
 _ALONE_WORDS = (
+    "affirmative negative "
     "si da ne nu ya so tak так не nie jo oo जी ना ja ei nem ikke لا không sai correct true false "
     "vero salah hindi 不 对 對 没有 沒有 相关 相關 不相关 예 네 ទេ បាទ "
     "ています ていない"
@@ -71,13 +73,24 @@ _BOTH = re.compile(
 )
 # What an LLM that corrects itself had said before: "no, wait, yes".
 _TAKEN_BACK = re.compile(
-    r"^.{0,2000}[,.;—–-]\s*(?:wait|hold on|on second thought|moment|attendez|espera)\s*[,.:;—–-]",
+    r"^.{0,2000}(?:[,.;—–-]\s*(?:wait|hold on|on second thought|moment|attendez|espera)\s*[,.:;—–-]"
+    r"|[.;—–-]\s*actually\s*,(?=\s*(?:yes|no)\s*[,.!;—–-]))",
     re.DOTALL,
 )
+# Of a short reply that names neither, and takes nothing back.
 _SHORT_NO = re.compile(
     r"\b(?:not|n['’]t|ir-?|un)\s*(?:\w+ )?(?:relevant|related|supported|answered)"
+    r"|(?:\bnot|n['’]t) (?:\w+ )?(?:answer|address|mention|support|contain|provide)"
+    r"|^\W*(?:it|this|(?:absolutely|definitely|certainly|of course))(?: \w+)?(?: not|n['’]t)\W*$"
 )
-_SHORT_YES = re.compile(r"\b(?:relevant|supported|answered)\b")
+_SHORT_YES = re.compile(
+    r"\b(?:relevant|supported|answered|(?:does|do) answer|answers|addresses)\b"
+    r"|^\W*(?:absolutely|definitely|certainly|of course|indeed)\W*$"
+)
+_SHORT = 10  # words
+_BUT = re.compile(
+    r"\b(?:but|however|al?though|only|part\w*|except|if|whether)\b|\bnot (?:ir|un)|\?"
+)
 
 _RANGE = re.compile(
     r"\b(?:between|zwischen|entre|tra|между)\s+\d{1,9}\s+(?:and|und|et|y|e|и)\s+\d{1,9}"
@@ -184,7 +197,7 @@ class _Verdict:
         self.closed = not after or after[0] in _MARKS + "("
         self.labelled = _LABEL.search(before) is not None
         self.alone = opened and self.closed
-        self.asked = after.startswith(("?", "？"))
+        self.asked = after.startswith(("?", "？", "if ", "only if "))  # or what would be
         self.negated = _NEGATED.search(before) is not None
         self.weak = word in _ALONE
 
@@ -194,8 +207,8 @@ def _concluded(text: str) -> bool | None:
     if _BOTH.match(text):
         return None
     text = _IDIOMS.sub(" ", _TAKEN_BACK.sub("", text, count=1))
-    if text.strip(" .\n") in ("0", "1"):
-        return text.strip(" .\n") == "1"
+    if (bare := text.strip(" .\n")) in ("0", "1", "n", "y"):
+        return bare in ("1", "y")
     found = [_Verdict(text, match) for match in _WORD.finditer(text)]
     found = [verdict for verdict in found if not verdict.negated]
     found = [verdict for verdict in found if not verdict.asked] or found
@@ -212,7 +225,7 @@ def _concluded(text: str) -> bool | None:
     rest = [verdict for verdict in found if not verdict.weak]
     if rest:
         return _agreed(rest)
-    if len(text.split()) <= 6:
+    if len(text.split()) <= _SHORT and not _BUT.search(text):
         if _SHORT_NO.search(text):
             return False
         return True if _SHORT_YES.search(text) else None

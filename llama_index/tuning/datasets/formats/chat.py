@@ -92,6 +92,7 @@ def told(row: Mapping[str, Any]) -> str:
         (("chosen", "rejected"), "trl-preference"),
         (("input", "preferred_output"), "openai-preference"),
         (("instruction", "output"), "alpaca"),
+        (("instruction", "response"), "alpaca"),
         (("messages",), "openai"),
         (("prompt",), "trl-prompt-completion"),
         (("conversations",), "sharegpt"),
@@ -115,7 +116,8 @@ def from_openai(row: Mapping[str, Any]) -> Row:
             "chosen and rejected"
         )
     _refuse_unwanted(row)
-    return {"messages": _loaded_messages(row["messages"], "messages"), **_loaded_tools(row)}
+    messages = _after_system(row, _loaded_messages(row["messages"], "messages"))
+    return {"messages": messages, **_loaded_tools(row)}
 
 
 _PREFERENCES = ("chosen", "rejected", "completion", "preferred_output", "non_preferred_output")
@@ -149,7 +151,7 @@ def from_preference(row: Mapping[str, Any]) -> Row:
 def from_prompt_completion(row: Mapping[str, Any]) -> Row:
     """An example's fields from TRL's prompt and completion, as messages or as texts."""
     _refuse_unwanted(row)
-    prompt = _loaded_messages(row["prompt"], "prompt", "user")
+    prompt = _after_system(row, _loaded_messages(row["prompt"], "prompt", "user"))
     completion = _loaded_messages(row["completion"], "completion", "assistant")
     messages = _with_ids([*map(_unlearnt, prompt), *completion])
     return {"messages": messages, **_loaded_tools(row)}
@@ -159,18 +161,20 @@ def from_trl_preference(row: Mapping[str, Any]) -> Row:
     """An example's fields from TRL's preferences: chosen and rejected, with the prompt or without.
 
     Without a `prompt` of messages both hold whole conversations, which open alike; a prompt that
-    is a text beside conversations is their first message, as in ultrafeedback.
+    is a text beside conversations is their first message, as in ultrafeedback. Orca's pairs call
+    it `question`.
     """
     chosen = _loaded_messages(row["chosen"], "chosen", "assistant")
     rejected = _loaded_messages(row["rejected"], "rejected", "assistant")
     whole = any(message["role"] != "assistant" for message in chosen)
+    asked = next((key for key in ("prompt", "question") if key in row), None)
     if whole:
         prompt = []
-    elif "prompt" in row:
-        prompt = _loaded_messages(row["prompt"], "prompt", "user")
+    elif asked:
+        prompt = _loaded_messages(row[asked], asked, "user")
     else:
         raise DatasetError("chosen and rejected hold answers alone: they need a prompt")
-    better, worse = [*prompt, *chosen], [*prompt, *rejected]
+    better, worse = (_after_system(row, [*prompt, *said]) for said in (chosen, rejected))
     if not chosen or not rejected or better[:-1] != worse[:-1]:
         raise DatasetError("chosen and rejected must differ in their last message alone")
     *before, last = _with_ids(better)
@@ -182,27 +186,23 @@ def from_trl_preference(row: Mapping[str, Any]) -> Row:
 
 
 def from_alpaca(row: Mapping[str, Any]) -> Row:
-    """An example's fields from Alpaca's instruction, input and output."""
-    for key in ("instruction", "output", "input", "system"):
+    """An example's fields from Alpaca's instruction, input and output.
+
+    Dolly's rows call the last two `context` and `response`.
+    """
+    answer = "output" if "output" in row else "response"
+    for key in ("instruction", "input", "context", answer):
         if not isinstance(row.get(key) or "", str):
             raise DatasetError(f"{key} must be a text, got {row[key]!r:.80}")
-    given = row.get("input") or ""
+    given = row.get("input") or row.get("context") or ""
     asked = f"{row['instruction']}\n\n{given}" if given.strip() else row["instruction"]
-    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    return {
-        "messages": [
-            *system,
-            {"role": "user", "content": asked},
-            {"role": "assistant", "content": row["output"]},
-        ]
-    }
+    said = [{"role": "user", "content": asked}, {"role": "assistant", "content": row[answer]}]
+    return {"messages": _after_system(row, said)}
 
 
 def from_sharegpt(row: Mapping[str, Any]) -> Row:
     """An example's fields from ShareGPT's line; calls get ids by their place."""
-    messages: list[Message] = []
-    if row.get("system"):
-        messages.append({"role": "system", "content": row["system"]})
+    messages: list[Message] = _after_system(row, [])
     waiting: list[str] = []
     count = 0
     for turn in row["conversations"]:
@@ -336,6 +336,18 @@ def _loaded_messages(given: Any, at: str, role: str | None = None) -> list[Messa
     if wrong is not None:
         raise DatasetError(f"{at}[{wrong}] must be an object, got {type(given[wrong]).__name__}")
     return _with_ids([_loaded(message) for message in given])
+
+
+def _after_system(row: Mapping[str, Any], messages: list[Message]) -> list[Message]:
+    """The messages behind the system text beside them, as in Anthropic's rows."""
+    system = row.get("system")
+    if not system:
+        return messages
+    if not isinstance(system, str):
+        raise DatasetError(f"system must be a text, got {system!r:.80}")
+    if messages and messages[0]["role"] == "system":
+        raise DatasetError("system stands beside messages whose first is the system's too")
+    return [{"role": "system", "content": system}, *messages]
 
 
 def _loaded(message: Mapping[str, Any]) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")
+_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "scratchpad", "seed:think")
 _CLOSINGS = {
     **{f"<{tag}>": f"</{tag}>" for tag in _TAGS},
     "[think]": "[/think]",  # Mistral
@@ -12,6 +12,7 @@ _CLOSINGS = {
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|start_thinking|>": "<|end_thinking|>",  # Cohere
     "<|channel>thought": "<channel|>",  # Gemma
+    "<unused94>thought": "<unused95>",  # MedGemma
     "<|channel|>analysis<|message|>": "<|end|>",  # gpt-oss
     "to=self<|message|>": "<|eom|>",  # Muse
 }
@@ -26,15 +27,16 @@ _CODE_OR_OPENING = re.compile(rf"```.*?```|`[^`\n]+`|({_OPENING})", re.DOTALL | 
 _FIRST_OPENING = re.compile(_OPENING, re.IGNORECASE)
 _CLOSED = {start: re.compile(re.escape(end), re.IGNORECASE) for start, end in _CLOSINGS.items()}
 # A closing mark of a thought that the prompt began; within a line it may be spoken of.
+_MARKS = _any_of((*(f"</{tag}>" for tag in _TAGS), "[/think]", "◁/think▷"))
 _ONLY_CLOSED = re.compile(
-    rf"^(?:{_any_of((*(f'</{tag}>' for tag in _TAGS), '[/think]', '◁/think▷'))})",
-    re.MULTILINE | re.IGNORECASE,
+    rf"^(?:{_MARKS})|(?<=[^\s`\"'])(?:{_MARKS})(?=\s*\n)", re.MULTILINE | re.IGNORECASE
 )
 _HEADER = re.compile(
     r"(?:<\|start\|>assistant\s*)?"
-    r"(?:<\|channel\|>final(?:\s*<\|constrain\|>\w+)?<\|message\|>|to=user<\|message\|>)"
+    r"(?:<\|channel\|>final(?:\s*<\|constrain\|>\w+)?<\|message\|>|to=user<\|message\|>"
+    r"|<\|begin_of_solution\|>|<\|START_RESPONSE\|>)"
 )
-_TRAILERS = ("<|return|>", "<|end|>", "<|eot|>")
+_TRAILERS = ("<|return|>", "<|end|>", "<|eot|>", "<|end_of_solution|>", "<|END_RESPONSE|>")
 _BARE_CHANNELS = re.compile(r"\Aanalysis(.*?)assistantfinal(.*)\Z", re.DOTALL)
 
 

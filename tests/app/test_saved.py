@@ -1,6 +1,9 @@
 """A tuned app on disk, its report, and its checks on new questions."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from llama_index.core import VectorStoreIndex
@@ -149,6 +152,17 @@ def test_commands_tune_ask_check_and_report(tmp_path, monkeypatch, capsys):
     again = ["app", "tune", f"{out}/storage", "--out", f"{out}2", "--json"]
     assert run(again) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "stand-ins"
+
+
+def test_a_terminal_without_arrows_shows_a_report(app, tmp_path):
+    app.save(tmp_path / "tuned")
+    code = "from llama_index.tuning.cli import main; main()"
+    command = [sys.executable, "-c", code, "app", "report", str(tmp_path / "tuned")]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, capture_output=True, env=ascii_only, check=True)
+    assert b"\\u2192" in shown.stdout
+    shown = subprocess.run([*command, "--json"], capture_output=True, env=ascii_only, check=True)
+    assert "→" in json.loads(shown.stdout)["sentence"]
 
 
 def test_a_command_says_what_an_app_saved_in_python_lacks(app, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -16,4 +17,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows has no arrow, nor has POSIX' ASCII
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

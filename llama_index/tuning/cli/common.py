@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -63,7 +64,8 @@ console = Console(highlight=False)
 
 def print_json(value: Any) -> None:
     """One JSON value on standard output, for machines."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    plain = "utf" not in (sys.stdout.encoding or "").lower()
+    print(json.dumps(value, ensure_ascii=plain, indent=2))
 
 
 def show(text: str, value: Any, as_json: bool) -> None:

@@ -145,7 +145,7 @@ class TunedApp:
             similarity_top_k: as `top_k` of `as_retriever`.
             filters: as of `as_retriever`.
             **arguments: those of `RetrieverQueryEngine.from_args`, such as `llm` and `streaming`.
-                Without any, what the app's own query engine answers with is kept.
+                Without any, what the app's own `RetrieverQueryEngine` answers with is kept.
         """
         retriever = self.as_retriever(similarity_top_k, filters=filters)
         kept = self.seen.postprocessors

@@ -68,6 +68,7 @@ VENDOR_KEYS = [
     f"whsec_{BODY[:32]}", f"shpat_{HEX[:32]}", f"SG.{BODY[:22]}.{BODY}abc", f"key-{HEX[:32]}",
     f"AC{HEX[:32]}", f"xapp-1-A1-{BODY}", f"hvs.{BODY}", f"glsa_{BODY[:32]}_{HEX[:8]}",
     f"dapi{HEX[:32]}", f"NRAK-{BODY[:27]}", f"lin_api_{BODY}", f"figd_{BODY}", f"ATATT3{BODY}",
+    f"sb_secret_{BODY[:31]}",
     f"dckr_pat_{BODY[:27]}", f"tskey-auth-{BODY[:30]}", f"123456789:AA{BODY[:33]}", f"{HEX[:32]}-us12",
     f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.{BODY}", BODY, f"{BODY}{BODY[:24]}", f"sq0csp-{BODY}abc",
 ]  # fmt: skip
@@ -107,6 +108,10 @@ def test_formats_of_vendors_are_masked_wherever_they_stand(key):
         ("SMTP_PASS=abcdefgh", "SMTP_PASS=[PASSWORD]"),
         ("curl -u bob:S3cretPw1 https://x.org", "curl -u bob:[PASSWORD] https://x.org"),
         ("mysql -u root -pS3cretPw db", "mysql -u root -p[PASSWORD] db"),
+        ("PGPASSWORD=hunter2 psql", "PGPASSWORD=[PASSWORD] psql"),
+        ("docker login -u bob -p hunter2 x.org", "docker login -u bob -p [PASSWORD] x.org"),
+        ("sshpass -p 'hunter2' ssh bob@h", "sshpass -p '[PASSWORD]' ssh bob@h"),
+        ("elastic:changeme123@localhost:9200", "elastic:[PASSWORD]@localhost:9200"),
         ("Mot de passe : Soleil2024", "Mot de passe : [PASSWORD]"),
         ("Hasło: Slonce77", "Hasło: [PASSWORD]"),
         ("Пароль: qwerty77", "Пароль: [PASSWORD]"),
@@ -139,6 +144,7 @@ def test_what_is_assigned_to_a_secret_name_is_masked(text, masked):
         "d41d8cd98f00b204e9800998ecf8427e", "https://host:8080/a?to=b",
         "AutoModelForSequenceClassificationOutputWithPast", "the key is to listen", "password=None",
         "api_key=YOUR_API_KEY", "api_key=${API_KEY}", "api_key=<your key>", "a secret is kept well",
+        "primary_key=user_id_2024", "cache_key: report-2024-05-31", "ratio 3:1@home", "docker run -p 8080:80 nginx",
         "Signature: yes", "Qwen2.5-7B-Instruct-GPTQ-Int4", "The author: Ann Lee", "keyboard=qwerty12345678",
     ],
 )  # fmt: skip

@@ -22,6 +22,7 @@ from llama_index.tuning.datasets.formats.thoughts import split_thoughts, without
         ("</think>\n\nParis", "", "Paris"),
         ("They ask for the capital.</think>\n\nParis", "They ask for the capital.", "Paris"),
         ("<scratchpad>hm</scratchpad>\n5", "hm", "5"),
+        ("<antThinking>hm</antThinking>5", "hm", "5"),
         ("<unused94>thought\nhm<unused95>5", "hm", "5"),
         (
             "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>5<|END_RESPONSE|>",

@@ -67,6 +67,20 @@ REFUSALS = [
     "Maaf, saya tidak bisa membantu.",
     "Beklager, det kan jeg ikke hjælpe med.",
     "Üzgünüm, bu konuda yardımcı olamam.",
+    "I'm unable to extract questions, as the text is a list of numbers.",
+    "Aus diesem Text lassen sich keine Fragen ableiten.",
+    "Aucune question ne peut être posée sur ce texte.",
+    "No se pueden generar preguntas a partir de este texto.",
+    "Não há informações suficientes para gerar perguntas.",
+    "Ik kan hier helaas geen vragen over schrijven.",
+    "Из этого текста нельзя составить вопросы.",
+    "Bu metinden soru üretemiyorum.",
+    "لا يمكن إنشاء أسئلة من هذا النص.",
+    "इस पाठ से प्रश्न नहीं बनाए जा सकते।",
+    "このテキストからは質問を作成できません。",
+    "根据该段落无法生成任何问题。",
+    "이 텍스트로는 질문을 만들 수 없습니다.",
+    "Không thể tạo câu hỏi từ đoạn văn này.",
 ]
 
 
@@ -88,6 +102,9 @@ def test_a_refusal_is_no_question(reply):
         "すみません、返金はいつですか。",
         "What happens if the document does not contain a signature?",
         "Is there anything that the tenant cannot do?",
+        "Warum kann ich keine Fragen stellen?",
+        "登录的问题没有解决",
+        "ログインの問題が解決できません",
     ],
 )
 def test_a_question_that_sounds_like_a_refusal_is_one(question):
@@ -266,6 +283,8 @@ def test_an_apostrophe_ends_no_python_quoted_question():
         ('["What is `__main__`?"]', "What is `__main__`?"),
         ("#include guard", "#include guard"),
         ("*What is the fee?*", "What is the fee?"),
+        ("1. What is <p> for in HTML?", "What is <p> for in HTML?"),
+        ("<li>What does <br>, put twice, do?</li>", "What does <br>, put twice, do?"),
         ("1. What is [1] in the list [0, 1]?", "What is [1] in the list [0, 1]?"),
     ],
 )
@@ -406,6 +425,20 @@ def test_no_reply_takes_long_or_breaks_the_parser(reply):
         ("ទេ", False),
         ("ဟုတ်ကဲ့", True),
         ("မဟုတ်ဘူး", False),
+        ('{"reason": "yes, it names the fee", "relevant": false}', False),
+        ('{"explanation": "no date", "verdict": "yes"}', True),
+        ("Irrelevant: the passage says yes to something else.", False),
+        ('{"question": "no", "answers_question": true}', True),
+        ("Supported: No. Reason: yes, X is named, but not Y", False),
+        ("Absolutely.", True),
+        ("Definitely not", False),
+        ("Unfortunately, it does not.", False),
+        ("It does.", True),
+        ("N", False),
+        ("✅", True),
+        ("አይደለም", False),
+        ("Այո", True),
+        ("არა", False),
     ],
 )
 def test_a_verdict_is_what_the_reply_concludes(reply, verdict):
@@ -457,6 +490,8 @@ def test_both_or_neither_is_an_error(reply):
         ("three", 3),
         ("I'd rate it a 2", 2),
         ("The first of 3 possible passages; relevance 0", 0),
+        ("Relevance score (0 = none, 3 = perfect): 2", 2),
+        ("Grade [0: off topic, 1: near, 2: partly, 3: fully] = 1", 1),
     ],
 )
 def test_a_grade_is_what_the_reply_concludes(reply, grade):

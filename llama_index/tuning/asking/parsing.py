@@ -24,7 +24,9 @@ _FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*[ \t]*$", re.MULTILINE)
 _HEADING = re.compile(r"#{1,6}\s")
 _LONGEST = 2_000
 """Characters of a line that are looked at: no question is longer."""
-_TAG = re.compile(r"</?(?:questions?|quer(?:y|ies)|q|li|ol|ul|p|br|item|output|response)\b[^<>]*>")
+_TAG = r"</?(?:questions?|quer(?:y|ies)|q|li|ol|ul|p|br|item|output|response)\b[^<>]{0,200}>"
+# One that stands in a sentence is spoken of: "What is <p> for?"
+_STRUCTURE = re.compile(rf"(?<!\w ){_TAG}|{_TAG}(?! \w|[?,.;:)'’])")
 _WORDS = (
     r"(?:Q|Question|Query|Frage|Pregunta|Domanda|Pergunta|Vraag|Fråga|Pytanie|Soru|Вопрос"
     r"|问题|質問|问|問|질문|سؤال|प्रश्न)"
@@ -120,7 +122,7 @@ def parse_pairs(reply: str, limit: int, *, answers: bool = False) -> list[Pair]:
     if values is not None:
         pairs = list(_json_pairs(values))
     else:
-        text = _TAG.sub("\n", text)
+        text = _STRUCTURE.sub("\n", text)
         rows = table_rows(text)
         pairs = list(_from_lines(text)) if rows is None else list(_from_table(rows))
     found: dict[str, Pair] = {}

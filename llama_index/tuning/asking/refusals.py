@@ -7,7 +7,7 @@ import re
 _ACT = (
     r"(?:generat|writ|creat|produc|formulat|com(?:e|ing) up with|compos|draft|devis|develop"
     r"|provid|answer|assist|help|comply|compli|fulfil|engag|discuss|respond|continu|shar|proceed"
-    r"|complet|pos|construct|form|offer|ask|support|participat|do)\w*"
+    r"|complet|extract|identif|deriv|find|pos|construct|form|offer|ask|support|participat|do)\w*"
 )
 _OBJECT = (
     r"(?:questions?|quer(?:y|ies)|requests?|prompts?|content|topics?|material|passages?|contexts?"
@@ -98,6 +98,40 @@ _ELSEWHERE = re.compile(
     r"|죄송|미안|유감|안타깝게도|저는 .{0,40}(?:없습니다|못합니다))",
     re.IGNORECASE,
 )
+# "Questions" and "not" in other languages, in either order: wherever it stands, a line that says
+# both and asks nothing is a refusal.
+_QUESTIONS_AND_NOT = [
+    (re.compile(questions, re.IGNORECASE), re.compile(none, re.IGNORECASE))
+    for questions, none in (
+        (r"質問|設問", r"ません|できな|ない[。\s]*$|不可能"),
+        (
+            r"(?:[生产]成|提出|编写|撰写|创建|设计|構思|產生|建立|任何|有关|相关)[^。]{0,6}[问問][题題]|提[问問]",
+            r"无法|無法|不能|没有|沒有|不足|不适合|不適合",
+        ),
+        (r"질문", r"없습니다|없어요|없음|못합니다|어렵습니다|불가"),
+        (r"\bcâu hỏi", r"\bkhông|\bchưa"),
+        (r"คำถาม", r"ไม่"),
+        (
+            r"\b(?:вопрос|питан)\w*",
+            r"\b(?:нельзя|невозможно|не|нет|недостаточно|немає)\b",
+        ),
+        (r"\bpreguntas?\b", r"\b(?:no|ninguna|imposible)\b"),
+        (r"\bperguntas?\b", r"\b(?:não|nenhuma|impossível)\b"),
+        (
+            r"\bquestions?\b",
+            r"\b(?:aucune|impossible)\b|\b(?:ne|n['’])\W?.{1,40}\b(?:pas|aucune)\b",
+        ),
+        (r"\bdomand[ae]\b", r"\b(?:non|nessuna|impossibile)\b"),
+        (r"\bfragen?\b", r"\b(?:keine?|nicht|unmöglich)\b"),
+        (r"\b(?:vraag|vragen)\b", r"\b(?:geen|niet|onmogelijk)\b"),
+        (r"\bfrågor\b|\bsp(?:ørgsmål|ørsmål)\b", r"\b(?:inte|inga|ikke|ingen|umulig\w*)\b"),
+        (r"\bpyta(?:ń|nia)\b|\bot[aá]z(?:ky|ek)\b", r"\b(?:nie|nelze|nemohu|nemůžu|brak)\b"),
+        (r"\bsoru", r"\w(?:amam|emem|amaz|emez|[ae]m[ıiuü]yor)\w*|\byok|değil"),
+        (r"سؤال|أسئلة|اسئلة|سوال", r"(?<!\w)(?:لا|لم|لن|ليس|لیس|نمی\w*|نہیں)"),
+        (r"प्रश्न|सवाल|প্রশ্ন", r"नहीं|असंभव|না[।\s]*$"),
+        (r"\bpertanyaan|\bsoalan", r"\b(?:tidak|tak)\b"),
+    )
+]
 _TO_THE_WRITER = re.compile(
     r"^\W*(?:i(?:['’]?d| would)?(?:['’]?m| am)? (?:be )?(?:more than )?"
     r"(?:happy|glad|pleased|ready) to (?:help|assist)"
@@ -143,7 +177,9 @@ def is_refusal(line: str, *, marked: bool = False) -> bool:
     if _ENGLISH.search(text):
         return True
     return not marked and (
-        bool(sorry and _NOT.search(text[sorry.end() :])) or _ELSEWHERE.match(text) is not None
+        bool(sorry and _NOT.search(text[sorry.end() :]))
+        or _ELSEWHERE.match(text) is not None
+        or any(said.search(text) and none.search(text) for said, none in _QUESTIONS_AND_NOT)
     )
 
 

@@ -14,12 +14,12 @@ _YES_WORDS = (
     "yes yeah yep yup true correct affirmative "
     "ja jawohl jo sí si oui vrai sì vero sim verdadeiro igaz igen "
     "да так ano áno tak da taip jā jah kyllä joo evet doğru ναι כן نعم أجل صحيح بله آری ہاں جی हाँ "
-    "हां सही जी হ্যাঁ ஆம் అవును ಹೌದು അതെ có vâng đúng ya iya benar oo ndiyo bəli"
+    "हां सही जी হ্যাঁ ஆம் అవును ಹೌದು അതെ có vâng đúng ya iya benar oo ndiyo bəli አዎ այո დიახ"
 )
 _NO_WORDS = (
     "no nope nah false incorrect nein nee non faux não nao falso falsa нет ні не nie ne ei nem "
     "hayır hayir yanlış όχι לא لا كلا خطأ نه خیر نہیں नहीं ना गलत না இல்லை కాదు ಇಲ್ಲ ഇല്ല không sai "
-    "tidak bukan salah hindi hapana nej nei ikke nē nu xeyr negative"
+    "tidak bukan salah hindi hapana nej nei ikke nē nu xeyr አይ አይደለም ոչ არა irrelevant negative"
 )
 # Scripts without spaces between words; the longer ones first, since 不是 holds 是.
 _JOINED_NO_WORDS = (
@@ -38,7 +38,7 @@ _ALONE_WORDS = (
     "affirmative negative "
     "si da ne nu ya so tak так не nie jo oo जी ना ja ei nem ikke لا không sai correct true false "
     "vero salah hindi 不 对 對 没有 沒有 相关 相關 不相关 예 네 ទេ បាទ "
-    "ています ていない"
+    "ています ていない irrelevant"
 )
 _YES, _NO, _ALONE = _YES_WORDS.split(), _NO_WORDS.split(), {*_ALONE_WORDS.split()}
 _JOINED_NO, _JOINED_YES = _JOINED_NO_WORDS.split(), _JOINED_YES_WORDS.split()
@@ -60,7 +60,8 @@ _NEGATED = re.compile(
     r"(?:\bnot|n['’]t|\bnever|\bcannot)(?: (?:say|answer|be|a|simply|just|call it))*[\s\"'“*]*\Z"
 )
 _LABEL = re.compile(
-    r"(?:answer|verdict|conclusion|result|judge?ment|decision|relevan(?:ce|t)|final|overall|so|thus"
+    r"(?:answer(?:ed|able)?|verdict|conclusion|result|judge?ment|decision|relevan(?:ce|t)|supported"
+    r"|grounded|faithful(?:ness)?|entail(?:ed|ment)|correct(?:ness)?|final|overall|so|thus"
     r"|therefore|hence|antwort|ergebnis|urteil|fazit|respuesta|conclusi[oó]n|resultado|réponse"
     r"|verdict|conclusion|risposta|resposta|antwoord|odpowied[zź]|odpověď|ответ|итог|вывод|cevap"
     r"|yanıt|جواب|الجواب|الإجابة|پاسخ|उत्तर|答案|回答|结论|結論|答え|답변?|정답|คำตอบ)"
@@ -91,6 +92,12 @@ _SHORT = 10  # words
 _BUT = re.compile(
     r"\b(?:but|however|al?though|only|part\w*|except|if|whether)\b|\bnot (?:ir|un)|\?"
 )
+# Whole replies that are a verdict without the word.
+_WHOLE_NO = re.compile(
+    r"\W*(?:hardly|not at all|(?:probably|clearly) not|❌|👎"
+    r"|(?:[\w ]{1,40}, )?(?:it|(?:the|this) \w+) (?:does|is)(?: not|n['’]t))\W*"
+)
+_WHOLE_YES = re.compile(r"\W*(?:exactly|(?:it|(?:the|this) \w+) (?:does|is)|✅|✔️?|👍)\W*")
 
 _RANGE = re.compile(
     r"\b(?:between|zwischen|entre|tra|между)\s+\d{1,9}\s+(?:and|und|et|y|e|и)\s+\d{1,9}"
@@ -132,6 +139,16 @@ _OTHERS = re.compile(
 )
 _EITHER = re.compile(r"\d\s*(?:or|oder|ou|o)\s+\d\W*\Z", re.IGNORECASE)
 _NO_GRADE_KEY = re.compile(r"max|highest|scale|range|total|out_?of|id\b|number", re.IGNORECASE)
+_WHY_KEY = re.compile(
+    r"reason(?:s|ing)?(?![a-z])|rationale|expla|justif|thought|analysis|comment|feedback|evidence"
+    r"|^(?:notes?|quotes?|question|query|passage|text|context)$|begründung|razón|raison|理由|原因|解释",
+    re.IGNORECASE,
+)
+# "(0 = none, 3 = perfect)", behind a grade's name
+_LEGEND = re.compile(
+    r"[(\[]\s*\d{1,2}\s*(?:=|:|–|-|means|is|being)\s*[^()\[\]\d]{1,60}\d{1,2}\s*(?:=|:|–|-|means|is|being)"
+    r"[^()\[\]]{1,300}[)\]]"
+)
 _SPELT = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 
 
@@ -174,7 +191,7 @@ def parse_grade(reply: str, highest: int) -> int:
 def _from_values(values: list[Any] | None) -> bool | None:
     """The first verdict among the values of a JSON object."""
     for value in values or []:
-        for item in value.values() if isinstance(value, dict) else [value]:
+        for item in _verdicts(value) if isinstance(value, dict) else [value]:
             if isinstance(item, bool):
                 return item
             if isinstance(item, int) and item in (0, 1):
@@ -182,6 +199,11 @@ def _from_values(values: list[Any] | None) -> bool | None:
             if isinstance(item, str) and len(item) < 20:
                 return _concluded(item.casefold())
     return None
+
+
+def _verdicts(row: dict[str, Any]) -> list[Any]:
+    """The values of an object but for those that say why, which may begin with "yes" too."""
+    return [item for key, item in row.items() if not _WHY_KEY.search(str(key))]
 
 
 class _Verdict:
@@ -209,6 +231,9 @@ def _concluded(text: str) -> bool | None:
     text = _IDIOMS.sub(" ", _TAKEN_BACK.sub("", text, count=1))
     if (bare := text.strip(" .\n")) in ("0", "1", "n", "y"):
         return bare in ("1", "y")
+    for pattern, verdict in ((_WHOLE_NO, False), (_WHOLE_YES, True)):
+        if len(text) < 80 and pattern.fullmatch(text):
+            return verdict
     found = [_Verdict(text, match) for match in _WORD.finditer(text)]
     found = [verdict for verdict in found if not verdict.negated]
     found = [verdict for verdict in found if not verdict.asked] or found
@@ -249,7 +274,7 @@ def _grade_of(text: str, highest: int) -> int | None:
     if other and len(_NUMBER.findall(text)) <= 2:
         return None
     text = _OUT_OF.sub(" ", text)
-    text = _OTHERS.sub(" ", _SCALE_OF.sub(" ", _RANGE.sub(" ", text)))
+    text = _OTHERS.sub(" ", _SCALE_OF.sub(" ", _RANGE.sub(" ", _LEGEND.sub(" ", text))))
     if _EITHER.search(text):
         return None
     numbers = list(_NUMBER.finditer(text))

@@ -68,7 +68,7 @@ _PREFIXES = {
     "figd_": rf"{_WORD}{{30,60}}", "pat": rf"{_PLAIN}{{14}}\.{_HEX}{{64}}",
     "ops_eyJ": rf"{_WORD}{{40,2000}}", "sdk-": rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}",
     "LTAI": rf"{_PLAIN}{{12,30}}", "dt0c01.": r"[A-Z2-7]{20,30}\.[A-Z2-7]{40,80}",
-    "sk_": rf"{_HEX}{{40,64}}", "access_token$": r"\w{4,20}\$\w{8,40}\$\w{16,64}",
+    "sk_": rf"{_HEX}{{40,64}}", "sb_secret_": rf"{_WORD}{{20,60}}", "access_token$": r"\w{4,20}\$\w{8,40}\$\w{16,64}",
     "hooks.zapier.com/hooks/catch/": r"[\w/]{8,100}", "webhook.office.com/webhookb2/": r"[\w@/-]{20,300}",
     "AGE-SECRET-KEY-1": r"[A-Z0-9]{40,70}", "eyJ": r"[\w-]{8,2000}\.[\w-]{8,4000}(?:\.[\w-]{0,1000})?",
     "-----BEGIN": r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-----END[^-\n]{0,60}-----)?",
@@ -111,6 +111,8 @@ _BEFORE = (
     "client refresh bearer id csrf session service signing license bot app"
 )
 _BEFORE_NAMES = tuple(_BEFORE.split())
+_NO_SECRETS = ("primary", "foreign", "sort", "partition", "cache", "public", "unique", "object")
+"""What a key is of, where it is none to a door."""
 _PLACEHOLDER = re.compile(
     r"(?:none|null|nil|true|false|undefined|str|string|bytes|int|bool|optional\W?.*|required|any"
     r"|\[.*|\$.*|%.*|\{.*|<.*|\*{3,}|x{3,}|\.{2,}|your.*|my[_-].*|example.*|changeme|redacted.*"
@@ -127,6 +129,14 @@ _USER = re.compile(
     r"\s(?:-u|--user|--proxy-user)[ =][\"']?[^\s:\"']{1,64}:(?P<word>[^\s\"']{3,128})"
 )
 _MYSQL = re.compile(r"\bmysql(?:dump|admin)?\b[^\n]{0,200}?\s-p(?P<word>[^\s-]\S{3,64})")
+_LOGIN = re.compile(
+    r"\b(?:sshpass|(?:docker|podman|nerdctl|buildah|skopeo|registry|az|oc|cf|argocd)\s{1,3}login)\b"
+    r"[^\n]{0,200}?\s(?:-p|--password)[ =]?[\"']?(?P<word>[^\s\"'-][^\s\"']{2,64})"
+)
+# `elastic:changeme@localhost:9200`, without a scheme
+_HOST = re.compile(
+    r"(?<![\w.:/-])[\w.-]{1,64}:(?P<word>[^\s@:/\"'<>]{3,100})@[\w.-]{1,100}:\d{2,5}(?!\w)"
+)
 _DISCORD = re.compile(r"\.[\w-]{6}\.[\w-]{27,38}(?![\w-])")
 _LONG = re.compile(r"[A-Za-z0-9+/]{32,}")
 _DOMAIN = re.compile(r"@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
@@ -136,7 +146,7 @@ _MAILCHIMP = re.compile(r"-us\d{1,2}\b")
 
 NAMES_WITHIN = sorted(
     {
-        "@", "mysql", "-u", "--user", "--proxy-user", "mot de passe", "parola", "hasło", "heslo", "lösenord",
+        "@", "mysql", "login", "-u", "--user", "--proxy-user", "mot de passe", "parola", "hasło", "heslo", "lösenord",
         "adgangskode", "jelszó", "salasana", "şifre", "κωδικός", "סיסמה", "كلمة المرور", "كلمة السر", "पासवर्ड",
         "รหัสผ่าน", "mật khẩu", "kata sandi", "bearer", "basic", "key", "token", "auth", "sig", "sas", "sessionid", "jwt",
         "secret", "pass", "pwd", "credential", "senha", "contraseña", "kennwort", "wachtwoord",
@@ -231,6 +241,8 @@ def _is_name(text: str, start: int) -> bool:
     before = text[max(0, start - 12) : start]
     if not before or not before[-1].isalpha() or (text[start].isupper() and before[-1].islower()):
         return True
+    if text[start : start + 6].casefold() in ("passwo", "passwd", "passph"):  # PGPASSWORD
+        return True
     return before.casefold().endswith(_BEFORE_NAMES) or ord(text[start]) > 0x2E80
 
 
@@ -260,6 +272,8 @@ def _label(before: str, name: str, sign: str, quote: str, value: str) -> str | N
         if name == "pass" and not (digits and letters) and not qualified:
             return None
         return "[PASSWORD]" if found else None
+    if name == "key" and before.casefold().rstrip("_- ").endswith(_NO_SECRETS):
+        return None
     qualified = before.casefold().rstrip("_- ").endswith(_BEFORE_NAMES) or name != "key"
     shortest = 6 if qualified else 12
     if " " in bare or len(bare) < shortest or not letters:
@@ -285,7 +299,12 @@ def scheme_spans(text: str, low: str) -> Iterator[Span]:
     for found in _URL_TOKEN.finditer(text):
         if any(map(str.isdigit, found["word"])):
             spans.append((found.start("word"), found.end("word"), "[API KEY]"))
-    for pattern in (_USER, _MYSQL) if ":" in text or "mysql" in low else ():
+    for pattern in (
+        *((_USER,) if ":" in text else ()),
+        *((_HOST,) if "@" in text and ":" in text else ()),
+        *((_MYSQL,) if "mysql" in low else ()),
+        *((_LOGIN,) if "login" in low or "sshpass" in low else ()),
+    ):
         for found in pattern.finditer(text):
             spans.append((found.start("word"), found.end("word"), "[PASSWORD]"))
     for found in _DISCORD.finditer(text):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "scratchpad", "seed:think")
+_TAGS = (
+    *("think", "thinking", "thought", "thoughts", "reasoning", "scratchpad", "seed:think"),
+    *("antthinking", "inner_monologue", "longcat_think"),
+)
 _CLOSINGS = {
     **{f"<{tag}>": f"</{tag}>" for tag in _TAGS},
     "[think]": "[/think]",  # Mistral

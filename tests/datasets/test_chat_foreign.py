@@ -27,6 +27,17 @@ def read(tmp_path, *rows, **more):
         {"prompt": U["content"], "chosen": [U, A], "rejected": [U, B], "score_chosen": 8.0},
         {"prompt": U["content"], "messages": [U, A], "chosen": [U, A], "rejected": [U, B]},
         {"question": U["content"], "chosen": A["content"], "rejected": B["content"]},
+        {
+            "instruction": U["content"],
+            "input": "",
+            "chosen": A["content"],
+            "rejected": B["content"],
+        },
+        {
+            "conversations": [{"from": "human", "value": U["content"]}],
+            "chosen": {"from": "gpt", "value": A["content"]},
+            "rejected": {"from": "gpt", "value": B["content"]},
+        },
     ],
 )
 def test_preferences_of_trl_and_ultrafeedback(tmp_path, row):
@@ -122,3 +133,45 @@ def test_thoughts_of_a_reasoning_model_are_thinking(tmp_path):
     said = {**A, "reasoning_content": "Hm."}
     (example,) = read(tmp_path, {"messages": [U, said]}).examples
     assert example.messages[1]["thinking"] == "Hm."
+
+
+TURNS = [{"from": "human", "value": U["content"]}, {"from": "gpt", "value": A["content"]}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": U["content"], "completion": A["content"], "label": "False"},
+        {"prompt": [U], "completion": [A], "label": 0},
+        {"instruction": U["content"], "output": A["content"], "kto_tag": False},
+        {"conversations": TURNS, "kto_tag": False},
+        {"conversations": TURNS, "label": False},
+    ],
+)
+def test_an_answer_that_was_not_wanted_is_learnt_from_no_format(tmp_path, row):
+    with pytest.raises(DatasetError, match="is false: the answer is one that was not wanted"):
+        read(tmp_path, row)
+
+
+def test_earlier_turns_of_an_instruction_stay(tmp_path):
+    row = {"instruction": "And today?", "output": "6 euros.", "system": "Be brief."}
+    (example,) = read(tmp_path, {**row, "history": [[U["content"], A["content"]]]}).examples
+    assert [message["role"] for message in example.messages] == [
+        *("system", "user", "assistant", "user", "assistant"),
+    ]
+    assert example.messages[1:3] == [U, A]
+    with pytest.raises(DatasetError, match="history must hold pairs"):
+        read(tmp_path, {**row, "history": ["How high?"]})
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"loss": False}, {"train": False}])
+def test_turns_of_sharegpt_that_are_not_learnt_stay_so(tmp_path, mark):
+    row = {"conversations": [TURNS[0], {**TURNS[1], **mark}, *TURNS]}
+    (example,) = read(tmp_path, row).examples
+    assert [message.get("weight") for message in example.messages] == [None, 0, None, None]
+
+
+def test_a_call_of_sharegpt_that_is_no_json_is_named(tmp_path):
+    turns = [TURNS[0], {"from": "function_call", "value": "fee()"}, TURNS[1]]
+    with pytest.raises(DatasetError, match=r"a function_call must hold JSON, got 'fee\(\)'"):
+        read(tmp_path, {"conversations": turns})

@@ -125,11 +125,13 @@ _PREFERENCES = ("chosen", "rejected", "completion", "preferred_output", "non_pre
 
 def _refuse_unwanted(row: Mapping[str, Any]) -> None:
     """A KTO row whose answer people did not want must not be learnt."""
-    if row.get("label") is False:
-        raise DatasetError(
-            "label is false: the answer is one that was not wanted, and would be learnt as a good "
-            "one; leave such rows out, or pair them with a better answer as chosen and rejected"
-        )
+    for key in ("label", "kto_tag"):
+        if str(row.get(key)).strip().casefold() in ("false", "0", "0.0"):
+            raise DatasetError(
+                f"{key} is false: the answer is one that was not wanted, and would be learnt as a "
+                "good one; leave such rows out, or pair them with a better answer as chosen and "
+                "rejected"
+            )
 
 
 def from_preference(row: Mapping[str, Any]) -> Row:
@@ -162,18 +164,12 @@ def from_trl_preference(row: Mapping[str, Any]) -> Row:
 
     Without a `prompt` of messages both hold whole conversations, which open alike; a prompt that
     is a text beside conversations is their first message, as in ultrafeedback. Orca's pairs call
-    it `question`.
+    it `question`; Alpaca's and ShareGPT's ask as their other rows do.
     """
-    chosen = _loaded_messages(row["chosen"], "chosen", "assistant")
-    rejected = _loaded_messages(row["rejected"], "rejected", "assistant")
+    chosen = _loaded_messages(_turned(row["chosen"]), "chosen", "assistant")
+    rejected = _loaded_messages(_turned(row["rejected"]), "rejected", "assistant")
     whole = any(message["role"] != "assistant" for message in chosen)
-    asked = next((key for key in ("prompt", "question") if key in row), None)
-    if whole:
-        prompt = []
-    elif asked:
-        prompt = _loaded_messages(row[asked], asked, "user")
-    else:
-        raise DatasetError("chosen and rejected hold answers alone: they need a prompt")
+    prompt = [] if whole else _asked(row)
     better, worse = (_after_system(row, [*prompt, *said]) for said in (chosen, rejected))
     if not chosen or not rejected or better[:-1] != worse[:-1]:
         raise DatasetError("chosen and rejected must differ in their last message alone")
@@ -185,11 +181,35 @@ def from_trl_preference(row: Mapping[str, Any]) -> Row:
     }
 
 
+def _turned(given: Any) -> Any:
+    """ShareGPT's turn, or its turns, as messages; anything else as it is."""
+    turns = [given] if isinstance(given, dict) and "from" in given else given
+    dicts = isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
+    if dicts and turns and all("from" in turn for turn in turns):
+        return from_sharegpt({"conversations": turns})["messages"]
+    return given
+
+
+def _asked(row: Mapping[str, Any]) -> list[Message]:
+    """What two answers of a preference reply to."""
+    for key in ("prompt", "question"):
+        if key in row:
+            return _loaded_messages(row[key], key, "user")
+    if "conversations" in row:
+        return list(from_sharegpt({"conversations": row["conversations"]})["messages"])
+    if "instruction" in row:
+        alone = {key: value for key, value in row.items() if key != "system"}
+        return list(from_alpaca({**alone, "output": ""})["messages"][:-1])
+    raise DatasetError("chosen and rejected hold answers alone: they need a prompt")
+
+
 def from_alpaca(row: Mapping[str, Any]) -> Row:
     """An example's fields from Alpaca's instruction, input and output.
 
-    Dolly's rows call the last two `context` and `response`.
+    Dolly's rows call the last two `context` and `response`; `history` holds earlier pairs of
+    instruction and output.
     """
+    _refuse_unwanted(row)
     answer = "output" if "output" in row else "response"
     for key in ("instruction", "input", "context", answer):
         if not isinstance(row.get(key) or "", str):
@@ -197,24 +217,33 @@ def from_alpaca(row: Mapping[str, Any]) -> Row:
     given = row.get("input") or row.get("context") or ""
     asked = f"{row['instruction']}\n\n{given}" if given.strip() else row["instruction"]
     said = [{"role": "user", "content": asked}, {"role": "assistant", "content": row[answer]}]
+    earlier = row.get("history") or []
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in earlier):
+        raise DatasetError(f"history must hold pairs of question and answer, got {earlier!r:.80}")
+    for before, reply in reversed(earlier):
+        said[:0] = [{"role": "user", "content": before}, {"role": "assistant", "content": reply}]
     return {"messages": _after_system(row, said)}
 
 
 def from_sharegpt(row: Mapping[str, Any]) -> Row:
-    """An example's fields from ShareGPT's line; calls get ids by their place."""
+    """An example's fields from ShareGPT's line; calls get ids by their place.
+
+    A turn of weight 0, as Axolotl writes it, or with `loss` or `train` false is not learnt.
+    """
+    _refuse_unwanted(row)
     messages: list[Message] = _after_system(row, [])
     waiting: list[str] = []
     count = 0
     for turn in row["conversations"]:
         who, value = turn["from"], turn["value"]
         if who == "function_call":
-            parsed = json.loads(value)
+            parsed = _parsed(value, "a function_call")
             calls = parsed if isinstance(parsed, list) else [parsed]
             waiting = [f"call_{count + place}" for place in range(len(calls))]
             count += len(calls)
             messages.append(_called(calls, waiting))
         elif who == "observation":
-            results = json.loads(value) if len(waiting) > 1 else [value]
+            results = _parsed(value, "an observation") if len(waiting) > 1 else [value]
             messages += [
                 {"role": "tool", "tool_call_id": id_, "content": result}
                 for id_, result in zip(waiting, results, strict=True)
@@ -223,11 +252,20 @@ def from_sharegpt(row: Mapping[str, Any]) -> Row:
             messages.append({"role": _SHAREGPT_ROLES[who], "content": value})
         else:
             raise DatasetError(f"conversations: unknown 'from' {who!r}")
+        if turn.get("weight") == 0 or turn.get("loss") is False or turn.get("train") is False:
+            messages[-1] = _unlearnt(messages[-1])
     tools = json.loads(row["tools"]) if row.get("tools") else []
     return {
         "messages": messages,
         "tools": [{"type": "function", "function": function} for function in tools],
     }
+
+
+def _parsed(value: str, what: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise DatasetError(f"conversations: {what} must hold JSON, got {value!r:.80}") from error
 
 
 _SHAREGPT_ROLES = {

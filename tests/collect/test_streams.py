@@ -138,3 +138,26 @@ def test_two_recorders_and_a_broken_stream_do_not_fail_the_app(tmp_path, recorde
         with pytest.raises(RuntimeError, match="no credit"):
             read_here(response)
     assert second.failures == 0
+
+
+@pytest.fixture
+def chat_engine():
+    index = VectorStoreIndex.from_documents([Document(text="x")], embed_model=MockEmbedding(4))
+    return index.as_chat_engine(chat_mode="context", llm=MockLLM(max_tokens=3))
+
+
+def test_a_chat_that_streams_in_a_thread_of_its_own_is_the_last_request(recorder, chat_engine):
+    for question in ("How much?", "And today?"):
+        text = "".join(chat_engine.stream_chat(question).response_gen)
+        recorder.feedback(recorder.last_trace_id(), 1.0)
+        assert text
+    stats = recorder.traffic().stats()
+    assert (stats["requests"], stats["liked"]) == (2, 2)
+
+
+async def test_an_async_chat_that_streams_is_the_last_request(recorder, chat_engine):
+    response = await chat_engine.astream_chat("How much?")
+    assert [piece async for piece in response.async_response_gen()]
+    recorder.feedback(recorder.last_trace_id(), 1.0)
+    stats = recorder.traffic().stats()
+    assert (stats["requests"], stats["liked"]) == (1, 1)

@@ -65,9 +65,13 @@ class Begun:
 
 
 def note_begun(trace: str) -> None:
-    """Note that the running thread or task has begun a request."""
+    """Note that the running thread or task has begun a request.
+
+    A chat engine writes its streamed answer in a thread of its own, which may go on after the
+    request's outermost call has ended: that is no later request.
+    """
     before = begun.get()
-    if before is not None and not before.is_mine():
+    if before is not None and not before.is_mine() and before.trace != trace:
         before.elsewhere = True
     begun.set(Begun(trace, weakref.ref(_runner())))
 

@@ -42,6 +42,13 @@ REPLIES = {
     "twice": "1. What is a refund?\n2. what is a refund?\n3. How long does it take?",
     "section": "Basics:\n1. What is a refund?\nDetails:\n2. How long does it take?",
     "letters": "a) What is a refund?\nb) How long does it take?",
+    "chat tokens": "<|im_start|>assistant\n1. What is a refund?<|im_end|>\n2. How long does it take?<|im_end|>",
+    "sentence end": "<s> 1. What is a refund?\n2. How long does it take?</s>",
+    "turn end": "What is a refund?\nHow long does it take?<end_of_turn>\n<eos>",
+    "byte order mark": "\ufeff1. What is a refund?\n\u200b2. How long does it take?",
+    "escaped lines": "1. What is a refund?\\n2. How long does it take?",
+    "html emphasis": "1. <b>What is a refund?</b>\n<strong>2. How long does it take?</strong>",
+    "placeholder": "[Your questions]\n1. What is a refund?\n2. How long does it take?\n3. [insert question here]",
 }
 
 
@@ -140,3 +147,18 @@ def test_grades():
 def test_half_a_surrogate_pair_can_be_saved():
     (question,) = parse_questions('["What is \\ud83d?"]', 1)
     assert question.encode() == b"What is ??"
+
+
+@pytest.mark.parametrize(
+    "reply", ["**Questions**", "Question 1: [insert question here]", "<|im_end|>"]
+)
+def test_a_heading_or_a_placeholder_alone_is_no_question(reply):
+    with pytest.raises(ReplyError, match="holds no question"):
+        parse_questions(reply, 2)
+
+
+@pytest.mark.parametrize(
+    "question", ["What does <|im_end|> mark?", "What does <b>x</b> show?", "Any questions?"]
+)
+def test_what_a_question_speaks_of_stays(question):
+    assert parse_questions(f"1. {question}", 2) == [question]

@@ -25,6 +25,22 @@ _HEADING = re.compile(r"#{1,6}\s")
 _LONGEST = 2_000
 """Characters of a line that are looked at: no question is longer."""
 _TAG = r"</?(?:questions?|quer(?:y|ies)|q|li|ol|ul|p|br|item|output|response)\b[^<>]{0,200}>"
+# What a local model's tokenizer leaves at the ends of lines, and marks that nobody sees.
+_LEFT = r"(?:<\|[a-z_]{2,30}\|>|<(?:start|end)_of_turn>|</?s>|<[｜|]end▁of▁sentence[｜|]>)"
+_LEFT_OVER = re.compile(
+    rf"^[^\S\n]{{0,9}}{_LEFT}{{1,9}}(?:(?:assistant|model)[^\S\n]{{0,9}}$)?"
+    rf"|[^\S\n]{{0,9}}{_LEFT}{{1,9}}[^\S\n]{{0,9}}$"
+    r"|[\ufeff\u200b\u2060]",
+    re.MULTILINE,
+)
+_ESCAPED_LINES = re.compile(r"\\n(?=\s{0,9}(?:\d{1,3}[.)]|[-*•])\s)")
+_EMPHASIS = re.compile(r"<(b|strong|i|em|u)>([^<>]*)</\1>", re.IGNORECASE)
+# "[insert question here]", "Questions"
+_NO_ITEM = re.compile(
+    r"[\[<{][^\]>}?]*\b(?:questions?|query|insert|your)\b[^\]>}?]*[\]>}]"
+    r"|(?:(?:the|my|generated|sample|possible|example|suggested) )*questions?",
+    re.IGNORECASE,
+)
 # One that stands in a sentence is spoken of: "What is <p> for?"
 _STRUCTURE = re.compile(rf"(?<!\w ){_TAG}|{_TAG}(?! \w|[?,.;:)'’])")
 _WORDS = (
@@ -117,7 +133,8 @@ def parse_pairs(reply: str, limit: int, *, answers: bool = False) -> list[Pair]:
         limit: the most questions to take.
         answers: a question without an answer is left out.
     """
-    text = _FENCE.sub("", without_thoughts(reply)).strip()
+    text = _FENCE.sub("", _LEFT_OVER.sub("", without_thoughts(reply))).strip()
+    text = text if "\n" in text else _ESCAPED_LINES.sub("\n", text)
     values = json_values(text)
     if values is not None:
         pairs = list(_json_pairs(values))
@@ -223,13 +240,19 @@ def _from_lines(text: str) -> Iterator[Pair]:
         yield current
 
 
+def _bare(line: str) -> str:
+    """A line without HTML's emphasis around the whole of it."""
+    whole = _EMPHASIS.fullmatch(line.strip())
+    return whole[2] if whole else line
+
+
 class _Line:
     """One line of a reply: its text without marks, and what can be seen of its role."""
 
     def __init__(self, line: str) -> None:
         line = line.strip()[:_LONGEST]
         hashed = _HEADING.match(line) is not None
-        line = _INTRODUCED.sub("", plain_line(line))
+        line = _INTRODUCED.sub("", _bare(plain_line(line)))
         answer = _ANSWER.match(line)
         self.answer = unquoted(line[answer.end() :]) if answer else None
         mark = _MARK.match(line)
@@ -240,7 +263,7 @@ class _Line:
         if again and again.lastgroup != "letter":
             rest = rest[again.end() :]
             self.shape = again.lastgroup or "" if self.shape == "bullet" else self.shape
-        self.text = _LABELLED_BEHIND.sub("", _INLINE_OPTIONS.sub("", unquoted(rest)))
+        self.text = _LABELLED_BEHIND.sub("", _INLINE_OPTIONS.sub("", unquoted(_bare(rest))))
         self.heading = self.text.endswith((":", "：")) or (hashed and mark is None)
         self.asks = any(sign in self.text for sign in _ASKS)
         self.aside = _ASIDE.match(line) is not None
@@ -251,6 +274,7 @@ class _Line:
     def counts(self) -> bool:
         """Whether it could be a question at all."""
         none = self.heading or self.refuses or self.aside or self.answer is not None
+        none = none or _NO_ITEM.fullmatch(self.text) is not None
         return bool(self.text) and not none and not (self.chatter and not self.shape)
 
 

@@ -229,8 +229,9 @@ def test_bad_arguments_are_refused():
         estimate_pass_rate("gpt-4", others, people)
     with pytest.raises(ValueError, match="folds must be a whole number >= 2, got 1"):
         estimate_pass_rate(Scores(), others, people, folds=1)
+    three = JudgmentDataset(people.judgments[:3] * 4)
     with pytest.raises(DatasetError, match="5 folds need as many"):
-        estimate_pass_rate(None, others, JudgmentDataset(people.judgments[:3]), train=Scores)
+        estimate_pass_rate(None, others, three, train=Scores)
     with pytest.raises(DatasetError, match="judgment 0 has no passing verdict"):
         estimate_pass_rate(Scores(), others, answers(LABELS, PREDICTED, passing=False))
     with pytest.raises(TypeError, match="unlabelled must be a JudgmentDataset or a list of judg"):
@@ -255,3 +256,28 @@ def test_without_the_extra_the_error_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "estimating a pass rate needs ppi-python" in done.stdout
     assert "llama-index-tuning[judges]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("count", "confidence", "said"),
+    [(3, 0.95, "labelled must hold at least 10 items, got 3"), (20, 1.5, "confidence must be")],
+)
+def test_what_cannot_give_a_rate_is_refused_before_the_judge_is_asked(count, confidence, said):
+    rows = [{"query": f"q{i}", "response": "r", "passing": i % 2 == 0} for i in range(60)]
+    asked = []
+
+    class Judge:
+        def probabilities(self, dataset):
+            asked.append(len(dataset.judgments))
+            return [0.5] * len(dataset.judgments)
+
+    labelled = JudgmentDataset.from_records(rows[:count])
+    others = JudgmentDataset.from_records(rows[count:])
+    with pytest.raises(ValueError, match=said):
+        estimate_pass_rate(Judge(), others, labelled, confidence=confidence)
+    assert asked == []
+
+
+def test_the_warning_of_few_labels_names_low_rates_too():
+    found = pass_rate_of([0] * 30, [0.3, 0.7] * 15, [0.3, 0.7] * 30)
+    assert any("rates below 0.2 or beyond 0.8" in text for text in found.warnings)

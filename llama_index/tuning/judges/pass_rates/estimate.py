@@ -156,7 +156,11 @@ def estimate_pass_rate(
         True
     """
     _check_options(judge, train, folds)
+    # Before the judge is asked, which may take long or cost.
+    confidence = share("confidence", confidence)
     labels = labels_of(labelled, "labelled")
+    if len(labels) < MIN_LABELS:
+        raise DatasetError(f"labelled must hold at least {MIN_LABELS} items, got {len(labels)}")
     items_of(unlabelled, "unlabelled")
     groups, other_groups = groups_of(labelled), groups_of(unlabelled)
     if train is not None:
@@ -267,7 +271,8 @@ def _number_warnings(found: PoweredMean, powered: bool) -> list[str]:
     if found.clusters < FEW_LABELS and not 1 - EXTREME <= rate <= EXTREME:
         told.append(
             f"{found.clusters} independent labels are few for a rate of {rate:.2f}: below "
-            f"{FEW_LABELS}, rates beyond {EXTREME} can be covered less often than the interval says"
+            f"{FEW_LABELS}, rates below {1 - EXTREME:.1f} or beyond {EXTREME} can be covered less "
+            "often than the interval says"
         )
     return told
 
